@@ -1,0 +1,131 @@
+"""A verb's arguments: tyro over a dataclass, with every mistake told in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import io
+import itertools
+import os
+import re
+from collections.abc import Iterator, Sequence
+from typing import TypeVar, get_type_hints
+
+import tyro
+
+from aime.errors import AimeError
+
+T = TypeVar("T")
+
+HELP_FLAGS = ("-h", "--help")
+
+
+def parse(kind: type[T], verb: str, arguments: Sequence[str], default: T | None = None) -> T:
+    """Read a verb's arguments into a dataclass; nested dataclasses become dotted flags.
+
+    Args:
+        kind: the dataclass; its docstring and field docstrings are the help.
+        verb: the verb's name, for messages.
+        arguments: what stands on the command line after the verb.
+        default: values for what is not given; without it, fields that have no default are required.
+
+    Raises:
+        AimeError: if a flag is unknown, misses its value, or has one that does not fit.
+        SystemExit: after `--help` has printed the help.
+    """
+    if wants_help(arguments):
+        return _cli(kind, verb, arguments, default)
+    refuse_unknown_flags(kind, verb, arguments)
+    # tyro draws Unicode boxes where stdout says it takes them, whatever stderr says
+    complaint = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    try:
+        with contextlib.redirect_stdout(complaint), contextlib.redirect_stderr(complaint), _wide_terminal():
+            return _cli(kind, verb, arguments, default)
+    except SystemExit as stop:
+        complaint.seek(0)
+        raise AimeError(f"{condense(complaint.read())}; see `aime {verb} --help`") from stop
+
+
+def wants_help(arguments: Sequence[str]) -> bool:
+    """Whether the help is asked for, in place of the verb's work."""
+    return any(argument in HELP_FLAGS for argument in arguments)
+
+
+def value_of(arguments: Sequence[str], flag: str) -> str | None:
+    """The value that a flag has on the line (`--flag value` or `--flag=value`), before anything is parsed.
+
+    The last one counts, as in the parser; None where the flag or its value is missing.
+    """
+    found = None
+    for argument, following in itertools.pairwise([*arguments, ""]):
+        name, equals, value = argument.partition("=")
+        if name == flag:
+            found = value if equals or following.startswith("--") else following
+    return found or None
+
+
+def has_flag(arguments: Sequence[str], flag: str) -> bool:
+    """Whether a flag stands on the line, with a value or without."""
+    return any(argument.partition("=")[0] == flag for argument in arguments)
+
+
+def refuse_unknown_flags(kind: type, verb: str, arguments: Sequence[str]) -> None:
+    """Stop at the first flag that a dataclass does not have, naming the nearest one that it has.
+
+    Raises:
+        AimeError: if there is one.
+    """
+    known = flags_of(kind)
+    for argument in arguments:
+        name = argument.partition("=")[0]
+        if name.startswith("--") and name.replace("_", "-") not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"see `aime {verb} --help`"
+            raise AimeError(f"there is no flag {name}; {hint}")
+
+
+def flags_of(kind: type) -> list[str]:
+    """Every flag of a dataclass, nested ones with dots, as the parser spells them."""
+    hints = get_type_hints(kind)
+    flags = []
+    for field in dataclasses.fields(kind):
+        name = field.name.replace("_", "-")
+        hint = hints[field.name]
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            flags += [f"--{name}.{flag.removeprefix('--')}" for flag in flags_of(hint)]
+        else:
+            flags += [f"--{name}", f"--no-{name}"] if hint is bool else [f"--{name}"]
+    return flags
+
+
+def condense(box: str) -> str:
+    """The first section of a message that tyro has drawn in a box, as one line."""
+    lines = [line.strip("│ ") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
+    rule = next((number for number, line in enumerate(lines) if line.startswith("─")), len(lines))
+    text = " ".join(" ".join(lines[:rule]).split()).replace("Error parsing ", "")
+    optional = re.match(r"(\S+): no type matching (.+?) could be instantiated from \['(.*?)'\]", text)
+    if optional:
+        return f"{optional[1]} is '{optional[3]}'; expected {optional[2].replace('{None}|', '')}"
+    text = re.sub(r"^Missing from [^:]+:", "missing:", text).replace(" (required)", "")
+    return text.rstrip(".:")
+
+
+def _cli(kind: type[T], verb: str, arguments: Sequence[str], default: T | None) -> T:
+    if default is None:
+        return tyro.cli(kind, prog=f"aime {verb}", args=list(arguments))
+    return tyro.cli(kind, prog=f"aime {verb}", args=list(arguments), default=default)
+
+
+@contextlib.contextmanager
+def _wide_terminal() -> Iterator[None]:
+    # a message that is not wrapped keeps its paths whole
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "4000"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = before

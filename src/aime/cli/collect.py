@@ -1,0 +1,124 @@
+"""`aime collect`: record environments."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+
+from aime.cli.arguments import parse
+from aime.cli.failures import EXIT_INTERRUPTED
+from aime.data.collect.collect import collect, directories
+from aime.data.collect.distractors import DistractorKind
+from aime.data.collect.environment import RENDERER_FLAGS, default_action_repeat, default_camera, split_name
+from aime.data.collect.policies import Policy
+from aime.data.collect.recording import Recording
+from aime.errors import AimeError
+
+MAX_SEED = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class CollectOptions:
+    """Record episodes of DeepMind Control environments as shards that `aime train --data DIR` reads.
+
+    The same command goes on after an interruption, and a larger --episodes extends a data set. Frames are rendered
+    without shadows and reflections. Episode e depends on the settings and on e alone. The reward and termination of a
+    frame describe the arrival at it; the first reward and the last action of an episode are NaN.
+    """
+
+    environments: tyro.conf.Positional[tuple[str, ...]]
+    """Such as dmc:cartpole_swingup. Each of several is recorded into its own directory DIR/DOMAIN_TASK, because
+    their actions differ; one alone goes into DIR itself."""
+    out: Path
+    """The directory to record into."""
+    episodes: int = 100
+    """How many of each environment the directory shall hold."""
+    length: int = 100
+    """Frames of an episode; environments are recorded without their time limit."""
+    policy: Policy = "random"
+    """random: independent and uniform; smooth: correlated in time, at a strength drawn for each episode."""
+    seed: int = 0
+    """Another seed gives other episodes."""
+    distractor: DistractorKind = "none"
+    """Replace sky and floor by a computed still picture (static) or film (dynamic), another one each episode."""
+    action_repeat: int | None = None
+    """Simulator steps per frame; rewards are summed over them. By default PlaNet's table (4 for reacher, cheetah and
+    ball_in_cup, 2 for finger and walker), but 4 for cartpole, and 2 for the rest."""
+    image_size: int = 64
+    """Height and width of a frame in pixels."""
+    camera: int | None = None
+    """The number of a camera of the task. By default 0, and 2 for quadruped."""
+    workers: int | None = None
+    """Processes to record in. By default one for each core."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run `aime collect` and return the exit status."""
+    options = parse(CollectOptions, "collect", arguments)
+    recordings = _recordings(options)
+    workers = options.workers or len(os.sched_getaffinity(0))
+    console = Console(stderr=True)
+    for recording in recordings:
+        console.print(_sentence(recording), highlight=False)
+    try:
+        frames = collect(recordings, options.out, options.episodes, workers, console=console)
+    except KeyboardInterrupt:
+        print("aime collect: interrupted; all shards written are whole: run the same command to go on", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    for place in directories(recordings, options.out):
+        print(f"{place}: {options.episodes} episodes" + ("" if frames else ", all recorded before"))
+    return 0
+
+
+def _recordings(options: CollectOptions) -> list[Recording]:
+    """One recording for each environment, after the checks of what the parser cannot know.
+
+    Raises:
+        AimeError: if a number is out of range, or an environment is unknown, missing or named twice.
+    """
+    for name, least, most in (
+        ("episodes", 1, 999_999),
+        ("length", 2, 1_000_000),
+        ("seed", 0, MAX_SEED),
+        ("action_repeat", 1, 1000),
+        ("image_size", 8, 1024),
+        ("camera", 0, 1000),
+        ("workers", 1, 1024),
+    ):
+        value = getattr(options, name)
+        if value is not None and not least <= value <= most:
+            raise AimeError(f"--{name.replace('_', '-')} is {value}, expected {least} to {most}")
+    if not options.environments:
+        raise AimeError("no environment is named, expected one or more; write for instance dmc:cartpole_swingup")
+    if len(set(options.environments)) < len(options.environments):
+        raise AimeError(f"environments {' '.join(options.environments)}: one is named twice; name each once")
+    return [_recording(options, *split_name(name)) for name in options.environments]
+
+
+def _recording(options: CollectOptions, domain: str, task: str) -> Recording:
+    repeat, camera = options.action_repeat, options.camera
+    return Recording(
+        domain=domain,
+        task=task,
+        length=options.length,
+        policy=options.policy,
+        seed=options.seed,
+        distractor=options.distractor,
+        action_repeat=default_action_repeat(domain) if repeat is None else repeat,
+        image_size=options.image_size,
+        camera=default_camera(domain) if camera is None else camera,
+    )
+
+
+def _sentence(recording: Recording) -> str:
+    flags = ", ".join(f"{name} {'on' if value else 'off'}" for name, value in RENDERER_FLAGS.items())
+    return (
+        f"{recording.name}: {recording.image_size}x{recording.image_size}, camera {recording.camera}, action repeat "
+        f"{recording.action_repeat}, {flags}, policy {recording.policy}, distractor {recording.distractor}, seed "
+        f"{recording.seed}"
+    )

@@ -1,0 +1,97 @@
+"""`aime data`: check and describe a data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from aime.cli.arguments import parse
+from aime.data.dataset import Dataset, open_dataset
+from aime.data.describe import DatasetSummary, Spread, contact_sheet, describe
+from aime.errors import AimeError
+
+ACTIONS_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Check every frame and number of a data set, describe it, and draw a contact sheet."""
+
+    source: tyro.conf.Positional[str]
+    """A directory of shards, one shard, or a bundled data set such as bundled:cartpole."""
+    picture: Path | None = None
+    """The contact sheet, NAME.png. By default contact_sheet.png beside the shards (in the current directory for a
+    bundled data set), unless it exists."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run `aime data` and return the exit status."""
+    options = parse(DataOptions, "data", arguments)
+    dataset = open_dataset(options.source)
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("reading", total=dataset.frames)
+        summary = describe(dataset, lambda frames: bar.advance(task, frames))
+    Console().print(_table(summary))
+    print(_picture(dataset, options))
+    return 0
+
+
+def _picture(dataset: Dataset, options: DataOptions) -> str:
+    """Draw the contact sheet, and say where it is."""
+    if options.picture is not None:
+        contact_sheet(dataset, options.picture)
+        return f"contact sheet: {options.picture}"
+    place = _default_picture(options.source)
+    if place.exists():
+        return f"contact sheet: {place} exists and is kept; --picture FILE.png draws another"
+    try:
+        contact_sheet(dataset, place)
+    except AimeError as error:  # the data may lie where nothing can be written, and are described all the same
+        return f"no contact sheet: {error}"
+    return f"contact sheet: {place}"
+
+
+def _default_picture(source: str) -> Path:
+    if source.startswith("bundled:"):
+        return Path(f"{source.replace(':', '-')}-contact_sheet.png")
+    path = Path(source)
+    return path / "contact_sheet.png" if path.is_dir() else path.with_name(f"{path.stem}-contact_sheet.png")
+
+
+def _table(summary: DatasetSummary) -> Table:
+    table = Table(title=summary.name, show_header=False, title_justify="left")
+    for name, value in _rows(summary):
+        table.add_row(name, value)
+    return table
+
+
+def _rows(summary: DatasetSummary) -> list[tuple[str, str]]:
+    size, median = summary.image_size, f"{summary.median:g}"
+    shown = list(enumerate(summary.actions[:ACTIONS_SHOWN]))
+    megabytes, per_frame = summary.bytes_on_disk / 1e6, summary.bytes_on_disk / summary.frames
+    more = len(summary.actions) - len(shown)
+    return [
+        ("episodes", f"{summary.episodes}, of {summary.shortest} to {summary.longest} frames, median {median}"),
+        ("frames", f"{summary.frames} of {size}x{size}, brightness {_range(summary.brightness)} of 0 to 255"),
+        ("actions", f"{len(summary.actions)} wide"),
+        *((f"  action {index}", _range(spread)) for index, spread in shown),
+        *([("  more", f"{more} not shown")] if more > 0 else []),
+        ("reward", _range(summary.reward)),
+        ("terminated", f"{summary.terminated} of {summary.episodes} episodes"),
+        ("state", f"{summary.state_width} wide" if summary.state_width else "not recorded"),
+        (
+            "on disk",
+            f"{megabytes:.1f} MB, {per_frame:.0f} bytes a frame",
+        ),
+        *((name, str(value)) for name, value in summary.attributes.items()),
+    ]
+
+
+def _range(spread: Spread) -> str:
+    return f"{spread.least:.3g} to {spread.greatest:.3g}, mean {spread.mean:.3g}"

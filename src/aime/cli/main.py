@@ -1,0 +1,91 @@
+"""The `aime` command: finds the verb, runs it, and turns what a user can put right into one line."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.metadata
+import sys
+import traceback
+from types import ModuleType
+
+from aime.cli.failures import EXIT_INTERRUPTED, EXIT_USER_ERROR, explain
+from aime.errors import AimeError
+
+VERBS = {
+    "train": "train a world model on a data set",
+    "evaluate": "measure a run's predictions on episodes it has never seen",
+    "predict": "draw truth, dreams and difference side by side, moving",
+    "report": "show everything about a run in one HTML page",
+    "collect": "record episodes of DeepMind Control environments",
+    "data": "check and describe a data set, with a contact sheet",
+    "doctor": "say what this machine has, and what is missing",
+}
+"""Each verb's summary; the verb is the module of that name beside this one, with `main(arguments) -> status`."""
+
+
+def entry() -> None:
+    """Run the command line that the shell gave, and exit with its status."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command line, without the program's name, and return the exit status.
+
+    The status is 0 after success, 2 after an error that the user can put right (one line on stderr; `--debug`
+    anywhere on the line shows the traceback) and 130 after an interruption. Any other exception is a defect of the
+    program and keeps its traceback.
+    """
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        print(f"aime {version()}")
+        return 0
+    verb, rest = arguments[0], arguments[1:]
+    try:
+        return _module(verb).main(rest)
+    except KeyboardInterrupt:
+        print(f"aime {verb}: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except Exception as error:
+        message = explain(error)
+        if message is None:
+            raise
+        if debug:
+            traceback.print_exc()
+        print(f"aime {verb}: {message}" if verb in VERBS else f"aime: {message}", file=sys.stderr)
+        return EXIT_USER_ERROR
+
+
+def overview() -> str:
+    """The help of the command as a whole: a line a verb."""
+    width = max(map(len, VERBS))
+    lines = [
+        "usage: aime VERB [ARGUMENTS]",
+        "",
+        "Train a world model on videos with actions, and look at what it dreams.",
+        "",
+    ]
+    lines += [f"  {verb:<{width}}  {summary}" for verb, summary in VERBS.items()]
+    lines += [
+        "",
+        "aime VERB --help explains a verb's arguments; --version prints the version; --debug shows tracebacks.",
+    ]
+    return "\n".join(lines)
+
+
+def version() -> str:
+    """The version of the installed package."""
+    return importlib.metadata.version("aime")
+
+
+def _module(verb: str) -> ModuleType:
+    # imported on demand, so that a verb pays for its own libraries only
+    if verb not in VERBS:
+        near = difflib.get_close_matches(verb, VERBS, n=1)
+        hint = f"did you mean {near[0]}?" if near else "see `aime --help`"
+        raise AimeError(f"there is no verb '{verb}'; expected {', '.join(VERBS)}: {hint}")
+    return importlib.import_module(f"aime.cli.{verb}")

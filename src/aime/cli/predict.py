@@ -1,0 +1,54 @@
+"""`aime predict`: a film of what a run dreams, beside what happened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from aime.cli.arguments import parse
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """Draw a film with a row a clip: truth, the single most likely dream, their difference, and sampled futures."""
+
+    run: tyro.conf.Positional[Path]
+    """The run directory that `aime train` wrote."""
+    out: Path
+    """The film to write: FILE.webp, FILE.gif, or FILE.mp4 (with the `video` extra)."""
+    data: str | None = None
+    """A directory of shards, one shard, or bundled:NAME. By default the held-out part of the run's own data."""
+    context: int = 5
+    """Frames that the model sees."""
+    horizon: int = 45
+    """Frames that it then predicts."""
+    samples: int = 4
+    """Sampled futures of each clip."""
+    clips: int = 3
+    """Rows, from different episodes."""
+    seed: int = 0
+    """Of the sampled futures."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+def main(arguments: list[str]) -> int:
+    """Run `aime predict` and return the exit status."""
+    options = parse(PredictOptions, "predict", arguments)
+    from aime.inference.predict import predict_run
+
+    film = predict_run(
+        options.run,
+        options.data,
+        options.out,
+        options.context,
+        options.horizon,
+        samples=options.samples,
+        clips=options.clips,
+        device=options.device,
+        seed=options.seed,
+    )
+    print(f"film: {film}")
+    return 0

@@ -1,0 +1,48 @@
+"""`aime report`: everything about a run in one page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from aime.cli.arguments import parse
+from aime.cli.progress import counting
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """Write one self-contained HTML page: dreams, scores beside baselines, losses, inner workings and settings."""
+
+    run: tyro.conf.Positional[Path]
+    """The run directory that `aime train` wrote."""
+    out: Path | None = None
+    """The page to write. By default RUN/report.html."""
+    data: str | None = None
+    """A directory of shards, one shard, or bundled:NAME. By default the held-out part of the run's own data."""
+    context: int = 5
+    """Frames that the model sees."""
+    horizon: int = 45
+    """Frames that it then predicts."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+def main(arguments: list[str]) -> int:
+    """Run `aime report` and return the exit status."""
+    options = parse(ReportOptions, "report", arguments)
+    from aime.inference.report import write_report
+
+    with counting("evaluating") as progress:
+        page = write_report(
+            options.run,
+            options.data,
+            options.out,
+            options.context,
+            options.horizon,
+            device=options.device,
+            progress=progress,
+        )
+    print(f"report: {page.absolute()}")
+    return 0

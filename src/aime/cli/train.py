@@ -1,0 +1,116 @@
+"""`aime train`: a preset, a data set and any field of the run's config as a flag."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aime.cli.arguments import has_flag, parse, refuse_unknown_flags, value_of, wants_help
+from aime.cli.failures import EXIT_INTERRUPTED
+from aime.errors import AimeError
+
+if TYPE_CHECKING:
+    from aime.training.config import TrainConfig
+    from aime.world_model.config import ModelConfig
+
+
+def main(arguments: list[str]) -> int:
+    """Train as the command line says; 130 when interrupted, after saving.
+
+    Raises:
+        AimeError: if an argument, the data or the run directory does not fit.
+    """
+    config = configure(arguments)
+    from aime.training.trainer import train
+
+    result = train(config)
+    if result.interrupted:
+        print(f"interrupted; the run is saved: go on with `aime train --resume --out {result.run}`", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    print(f"look at it with `aime report {result.run}`")
+    return 0
+
+
+def configure(arguments: Sequence[str]) -> TrainConfig:
+    """The run that the arguments ask for: the preset sized to the data, or the saved run, then the flags over it.
+
+    Raises:
+        AimeError: if an argument does not fit, or what it names cannot be read.
+    """
+    from aime.training.config import TrainConfig
+
+    named = bool(arguments) and not arguments[0].startswith("-")
+    preset, flags = (arguments[0], list(arguments[1:])) if named else (value_of(arguments, "--preset"), list(arguments))
+    if wants_help(flags):
+        print("usage: aime train PRESET --data DIR --out RUN (--steps N | --minutes M) [OPTIONS]\n")
+        return parse(TrainConfig, "train", flags, _example(preset or "tiny"))
+    refuse_unknown_flags(TrainConfig, "train", flags)
+    if preset is not None:
+        _find_preset(preset)
+        flags = ["--preset", preset, *flags] if named else flags
+    default = _saved(flags) if has_flag(flags, "--resume") else _fresh(preset, flags)
+    return parse(TrainConfig, "train", flags, default)
+
+
+def _fresh(preset: str | None, flags: Sequence[str]) -> TrainConfig:
+    from aime.data import open_dataset
+    from aime.training.config import TrainConfig
+
+    if preset is None:
+        raise AimeError("no preset is given; expected one after `aime train`, such as: aime train tiny")
+    data = _required(flags, "--data", "a directory of shards, one shard, or bundled:cartpole")
+    out = _required(flags, "--out", "the run directory to write")
+    if not (has_flag(flags, "--steps") or has_flag(flags, "--minutes")):
+        raise AimeError("neither --steps nor --minutes is given; expected one of them: say how long to train")
+    dataset = open_dataset(data)
+    model = _find_preset(preset)(dataset.action_width, dataset.image_size)
+    return _with_budget(TrainConfig(data, Path(out), model, preset, minutes=1.0), flags)
+
+
+def _saved(flags: Sequence[str]) -> TrainConfig:
+    """The config that the run in `--out` was started with, so that its flags need not be given again."""
+    from aime.primitives.plain import from_plain, to_plain
+    from aime.training.config import TrainConfig
+    from aime.world_model.saved import CONFIG, read_run
+
+    out = _required(flags, "--out", "the run directory to go on with")
+    run = read_run(Path(out))
+    plain = {**run.train, "model": to_plain(run.model), "preset": run.preset}
+    plain |= {"out": out, "resume": True, "init_from": None}
+    return _with_budget(from_plain(TrainConfig, plain, str(run.path / CONFIG)), flags)
+
+
+def _with_budget(config: TrainConfig, flags: Sequence[str]) -> TrainConfig:
+    # a flag for one kind of budget replaces a default of the other kind
+    if has_flag(flags, "--steps"):
+        return dataclasses.replace(config, steps=1, minutes=None)
+    if has_flag(flags, "--minutes"):
+        return dataclasses.replace(config, steps=None, minutes=1.0)
+    return config
+
+
+def _example(preset: str) -> TrainConfig:
+    from aime.training.config import TrainConfig
+
+    return TrainConfig("DIR", Path("RUN"), _find_preset(preset)(1, 64), preset, minutes=5.0)
+
+
+def _find_preset(preset: str) -> Callable[[int, int], ModelConfig]:
+    from aime.world_model.presets import PRESETS
+
+    if preset not in PRESETS:
+        near = difflib.get_close_matches(preset, PRESETS, n=1)
+        hint = f": did you mean {near[0]}?" if near else ""
+        raise AimeError(f"there is no preset '{preset}'; expected {' or '.join(PRESETS)}{hint}")
+    return PRESETS[preset]
+
+
+def _required(flags: Sequence[str], flag: str, expected: str) -> str:
+    value = value_of(flags, flag)
+    if value is None:
+        raise AimeError(f"{flag} is missing; expected {expected}")
+    return value

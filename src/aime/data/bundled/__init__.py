@@ -1,0 +1,8 @@
+"""Data sets that come with the package: `bundled:NAME`."""
+
+from __future__ import annotations
+
+from aime.data.bundled.installed import bundled_names, bundled_path
+from aime.data.bundled.packing import PARTS, Part, pack, unpack
+
+__all__ = ["PARTS", "Part", "bundled_names", "bundled_path", "pack", "unpack"]

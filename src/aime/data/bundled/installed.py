@@ -1,0 +1,106 @@
+"""The packs that come with the package, unpacked into a cache when first asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from aime.data.bundled.packing import Part, unpack
+from aime.errors import AimeError
+
+_PACKS = Path(__file__).parent
+
+_SUFFIX = ".npy.xz"
+
+_SUMS = "SHA256SUMS"
+
+
+def bundled_names() -> list[str]:
+    """The names that "bundled:NAME" may take, in alphabetical order."""
+    return sorted(path.name.removesuffix(_SUFFIX) for path in _PACKS.glob(f"*{_SUFFIX}"))
+
+
+def bundled_path(name: str, part: Part) -> Path:
+    """The directory of shards of one part of a bundled data set, unpacked into the cache when first asked for.
+
+    The cache is `$AIME_CACHE`, or `~/.cache/aime`, or a temporary directory where neither can be written. Processes may
+    race: each unpacks beside the final place, and the first to finish renames its result into it.
+
+    Raises:
+        AimeError: if there is no such name, if the pack is damaged, or if the disk is full.
+    """
+    names = bundled_names()
+    if name not in names:
+        known = ", ".join(f"bundled:{known}" for known in names) or "none in this installation"
+        raise AimeError(f"bundled:{name}: no such bundled data set, expected one of: {known}")
+    source = _PACKS / f"{name}{_SUFFIX}"
+    # The digest in the name keeps the shards of another version of the package from being taken for this one's.
+    place = _cache() / f"{name}-{_digest(source)[:16]}"
+    if place.is_dir() and not _is_intact(place):
+        shutil.rmtree(place, ignore_errors=True)
+    if not place.is_dir():
+        _install(source, place)
+    return place / part
+
+
+def _install(source: Path, place: Path) -> None:
+    """Unpack beside `place` and rename, so that it is there whole or not at all."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=".unpack-", dir=place.parent) as scratch:
+            result = Path(scratch) / place.name
+            unpack(source, result)
+            _write_sums(result)
+            _rename_unless_made(result, place)
+    except OSError as error:
+        raise AimeError(
+            f"{place}: cannot be written: {error.strerror or error}; free some space, or set AIME_CACHE to another "
+            "directory"
+        ) from error
+
+
+def _write_sums(place: Path) -> None:
+    """Note the digest of every file, in the format of the sha256sum command."""
+    lines = [f"{_digest(path)}  {path.relative_to(place)}\n" for path in sorted(place.rglob("*.h5"))]
+    (place / _SUMS).write_text("".join(lines))
+
+
+def _is_intact(place: Path) -> bool:
+    """Whether every file is there and as it was written: caches are cleaned by hand, and by cron."""
+    try:
+        pairs = [line.split("  ", 1) for line in (place / _SUMS).read_text().splitlines()]
+        return bool(pairs) and all(digest == _digest(place / name) for digest, name in pairs)
+    except (OSError, ValueError):
+        return False
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _rename_unless_made(result: Path, place: Path) -> None:
+    """Rename a directory; that another process was faster is no error."""
+    try:
+        result.rename(place)
+    except OSError:
+        if not place.is_dir():
+            raise
+
+
+def _cache() -> Path:
+    """The first of the wanted directories that can be written."""
+    wanted = Path(os.environ.get("AIME_CACHE") or Path.home() / ".cache" / "aime")
+    candidates = (wanted, Path(tempfile.gettempdir()) / f"aime-{os.getuid()}")
+    for directory in candidates:
+        with contextlib.suppress(OSError):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=directory).close()
+            return directory
+    raise AimeError(
+        f"{candidates[0]}: cannot be written, nor can {candidates[1]}; set AIME_CACHE to a directory that can, "
+        "to unpack bundled data into"
+    )

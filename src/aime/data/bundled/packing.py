@@ -1,0 +1,172 @@
+"""Packs: a data set in one file, several times smaller than shards, and exactly.
+
+A pack, NAME.npy.xz, is an xz stream (with its SHA-256 check) of arrays in NumPy's own format, which are read without
+executing anything:
+
+    header      the bytes of a JSON object: format, version, and of each part the attributes and number of episodes
+    background  [H, W, 3] uint8, the typical colour of each pixel
+    then, for every episode of the training part and after it of the held-out part:
+    classes     [L, H, W] uint8: 0 where a pixel is as in the frame before (the background, before the first frame),
+                1 where it falls back to the background, 2 where it takes another value
+    values      [V, 4] uint8: the values of the pixels of class 2 in order, padded to whole words, which xz models best
+    action, reward, terminated, and state if the header says so
+
+2500 frames of 64 x 64 cartpole took 86 bytes each this way, 140 as plain differences under the same xz, and 1270 in a
+shard.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import lzma
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from jaxtyping import UInt8
+
+from aime.data.episodes import Episode
+from aime.data.shards import write_atomically, write_shard
+from aime.errors import AimeError
+
+if TYPE_CHECKING:
+    from aime.data.dataset import Dataset
+
+Part = Literal["train", "held-out"]
+
+PARTS: tuple[Part, ...] = ("train", "held-out")
+
+FORMAT, VERSION = "aime-pack", 1
+
+_FRAMES_PER_SHARD = 4000
+"""Bounds the memory of unpacking: 50 MB of 64 x 64 frames."""
+
+_FRAMES_FOR_BACKGROUND = 256
+
+
+def pack(train: Dataset, held_out: Dataset, path: str | Path) -> None:
+    """Pack two data sets of the same world into one file, losslessly.
+
+    Args:
+        train: episodes to train on; the background is taken from them.
+        held_out: episodes never to train on.
+        path: the file to make, NAME.npy.xz; it must not exist.
+
+    Raises:
+        AimeError: if the two differ in a width, if the file exists, or if it cannot be written.
+    """
+    path = Path(path)
+    if path.exists():
+        raise AimeError(f"{path}: exists already and packs are never overwritten; delete it or choose another name")
+    _check_agreement(train, held_out)
+    datasets = {"train": train, "held-out": held_out}
+    parts = {part: {"episodes": data.episodes, "attributes": data.attributes} for part, data in datasets.items()}
+    header = {"format": FORMAT, "version": VERSION, "state": train.has_state, "parts": parts}
+    background = _background(train)
+    packed = io.BytesIO()
+    with lzma.open(packed, "wb", check=lzma.CHECK_SHA256, preset=9 | lzma.PRESET_EXTREME) as stream:
+        _save(stream, np.frombuffer(json.dumps(header).encode(), dtype=np.uint8), background)
+        for data in datasets.values():
+            for episode in data:
+                _save(stream, *_encode(episode, background))
+    write_atomically(path, packed.getbuffer())
+
+
+def _check_agreement(train: Dataset, held_out: Dataset) -> None:
+    for field in ("image_size", "action_width", "state_width"):
+        ours, theirs = getattr(train, field), getattr(held_out, field)
+        if ours != theirs:
+            raise AimeError(
+                f"{held_out.name}: {field} is {theirs}, expected {ours} as in {train.name}; record it alike"
+            )
+
+
+def _background(dataset: Dataset) -> UInt8[np.ndarray, "H W 3"]:
+    """The median of each pixel and channel: what is there when nothing passes."""
+    frames = np.stack(list(dataset.spread_frames(_FRAMES_FOR_BACKGROUND)))
+    background: np.ndarray = np.sort(frames, axis=0)[len(frames) // 2]
+    return background
+
+
+def unpack(source: Path, directory: Path) -> None:
+    """Unpack into one directory of shards for each part, `directory`/train and `directory`/held-out.
+
+    Args:
+        source: a file that `pack` made.
+        directory: where to; it must hold no shards yet.
+
+    Raises:
+        AimeError: if the pack is damaged or of another version, or if the shards cannot be written.
+    """
+    _check_sum(source)
+    with lzma.open(source, "rb") as stream:
+        header = _read_header(source, stream)
+        background = _load(stream)
+        for part in PARTS:
+            facts, batch = header["parts"][part], list[Episode]()
+            for number in range(facts["episodes"]):
+                batch.append(_decode(stream, background, header["state"]))
+                if number == facts["episodes"] - 1 or sum(map(len, batch)) >= _FRAMES_PER_SHARD:
+                    write_shard(directory / part / f"{number:06d}.h5", batch, facts["attributes"])
+                    batch.clear()
+
+
+def _check_sum(source: Path) -> None:
+    """Read to the end, where xz checks the SHA-256: nothing of a damaged pack is ever decoded."""
+    try:
+        with lzma.open(source, "rb") as stream:
+            while stream.read(2**20):
+                pass
+    except (lzma.LZMAError, EOFError) as error:
+        raise AimeError(f"{source}: is damaged ({error}), expected a whole pack; install aime again") from error
+
+
+def _read_header(source: Path, stream: IO[bytes]) -> dict[str, Any]:
+    try:
+        header: dict[str, Any] = json.loads(_load(stream).tobytes())
+    except ValueError as error:
+        raise AimeError(f"{source}: is no pack ({error}), expected one that `pack` made; install aime again") from error
+    if header.get("format") != FORMAT or header.get("version") != VERSION:
+        raise AimeError(
+            f"{source}: has format {header.get('format')} {header.get('version')}, expected {FORMAT} {VERSION}; "
+            "install the version of aime that made it"
+        )
+    return header
+
+
+def _encode(episode: Episode, background: UInt8[np.ndarray, "H W 3"]) -> list[np.ndarray]:
+    """The arrays of one episode, in the order of the format."""
+    pixels = episode.pixels
+    before = np.concatenate([background[None], pixels[:-1]])
+    changed, typical = (pixels != before).any(axis=-1), (pixels == background).all(axis=-1)
+    classes = np.where(changed, np.where(typical, 1, 2), 0).astype(np.uint8)
+    values = np.pad(pixels[classes == 2], ((0, 0), (0, 1)))
+    state = [] if episode.state is None else [episode.state]
+    return [classes, values, episode.action, episode.reward, episode.terminated, *state]
+
+
+def _decode(stream: IO[bytes], background: UInt8[np.ndarray, "H W 3"], has_state: bool) -> Episode:
+    """The inverse of `_encode`."""
+    classes, values, action, reward, terminated = (_load(stream) for _ in range(5))
+    state = _load(stream) if has_state else None
+    pixels = np.empty((*classes.shape, 3), dtype=np.uint8)
+    typical = background.reshape(-1, 3)
+    frame, used = typical.copy(), 0
+    for step, row in enumerate(classes.reshape(len(classes), -1)):
+        back, new = np.flatnonzero(row == 1), np.flatnonzero(row == 2)
+        frame[back] = typical[back]
+        frame[new] = values[used : used + len(new), :3]
+        used += len(new)
+        pixels[step] = frame.reshape(background.shape)
+    return Episode(pixels, action, reward, terminated, state)
+
+
+def _save(stream: IO[bytes], *arrays: np.ndarray) -> None:
+    for array in arrays:
+        np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
+
+
+def _load(stream: IO[bytes]) -> np.ndarray:
+    array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
+    return array

@@ -1,0 +1,111 @@
+"""What the numbers of a data set must satisfy, with messages that say where they do not.
+
+Every check takes `source`, the file (or the call) that the message names first.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from aime.errors import AimeError
+
+
+def check_layout(source: str, lengths: Int[np.ndarray, " E"], offsets: Int[np.ndarray, " E"], frames: int) -> None:
+    """Episodes must lie one after the other, without a gap, and fill all frames.
+
+    Raises:
+        AimeError: naming the first episode that does not fit.
+    """
+    if lengths.shape != offsets.shape:
+        raise AimeError(
+            f"{source}: 'ep_len' has {len(lengths)} entries and 'ep_offset' {len(offsets)}, expected as many; "
+            "write the file again"
+        )
+    if len(lengths) == 0:
+        raise AimeError(f"{source}: holds no episode, expected at least one; record or convert it again")
+    _check_order(source, lengths, offsets)
+    if int(lengths.sum()) != frames:
+        raise AimeError(
+            f"{source}: 'ep_len' sums to {int(lengths.sum())} but 'pixels' has {frames} frames, expected the same; "
+            "the file was cut or written wrongly, write it again"
+        )
+
+
+def _check_order(source: str, lengths: Int[np.ndarray, " E"], offsets: Int[np.ndarray, " E"]) -> None:
+    if (lengths < 1).any():
+        episode = int(np.flatnonzero(lengths < 1)[0])
+        raise AimeError(
+            f"{source}: 'ep_len' of episode {episode} is {lengths[episode]}, expected 1 or more; "
+            "leave empty episodes out"
+        )
+    expected = np.cumsum(lengths) - lengths
+    if (offsets != expected).any():
+        episode = int(np.flatnonzero(offsets != expected)[0])
+        raise AimeError(
+            f"{source}: 'ep_offset' of episode {episode} is {offsets[episode]}, expected {expected[episode]}, the "
+            "sum of 'ep_len' before it; store the episodes one after the other"
+        )
+
+
+def check_actions(
+    source: str, action: Float[np.ndarray, "N A"], lengths: Int[np.ndarray, " E"], offsets: Int[np.ndarray, " E"]
+) -> None:
+    """Actions must be finite and within [-1, 1]; only the last one of an episode may be NaN.
+
+    Raises:
+        AimeError: naming the first step that breaks the rule.
+    """
+    wrong = ~(np.abs(action) <= 1).all(axis=1)
+    last = offsets + lengths - 1
+    wrong[last] &= ~np.isnan(action[last]).all(axis=1)
+    if not wrong.any():
+        return
+    row = int(np.flatnonzero(wrong)[0])
+    values = action[row]
+    value = values[~(np.abs(values) <= 1)][0]
+    if np.isfinite(value):
+        expected, remedy = "a value in [-1, 1]", "divide the actions by the range of the actuators"
+    else:
+        expected, remedy = (
+            "a number (only the last action of an episode may be NaN, as a whole)",
+            "mend or drop the episode",
+        )
+    raise AimeError(f"{source}: 'action' at {_place(row, offsets)} is {value:g}, expected {expected}; {remedy}")
+
+
+def check_rewards(source: str, reward: Float[np.ndarray, " N"], offsets: Int[np.ndarray, " E"]) -> None:
+    """Rewards must be finite; only the first one of an episode may be NaN.
+
+    Raises:
+        AimeError: naming the first step that breaks the rule.
+    """
+    wrong = ~np.isfinite(reward)
+    wrong[offsets] &= ~np.isnan(reward[offsets])
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise AimeError(
+            f"{source}: 'reward' at {_place(row, offsets)} is {reward[row]:g}, expected a number (only the first "
+            "reward of an episode may be NaN); mend or drop the episode"
+        )
+
+
+def check_states(source: str, state: Float[np.ndarray, "N S"], offsets: Int[np.ndarray, " E"]) -> None:
+    """States must be finite.
+
+    Raises:
+        AimeError: naming the first step whose state is not.
+    """
+    wrong = ~np.isfinite(state).all(axis=1)
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise AimeError(
+            f"{source}: 'state' at {_place(row, offsets)} holds NaN or infinity, expected numbers; mend it or leave "
+            "'state' out"
+        )
+
+
+def _place(row: int, offsets: Int[np.ndarray, " E"]) -> str:
+    """Where a row of a flat array lies, in words: "episode 3, step 17"."""
+    episode = int(np.searchsorted(offsets, row, side="right")) - 1
+    return f"episode {episode}, step {row - int(offsets[episode])}"

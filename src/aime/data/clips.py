@@ -1,0 +1,213 @@
+"""Clips: stretches of episodes, batched for training and evaluation.
+
+Frames stay uint8 until they are on the device that computes with them: the model converts them there.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64, UInt8
+from torch import Tensor
+
+from aime.data.dataset import Dataset, Split, open_dataset
+from aime.errors import AimeError
+
+
+class Clips(NamedTuple):
+    """A batch of B clips of T steps; what is not valid is padding and must not enter a loss."""
+
+    frames: UInt8[Tensor, "B T 3 H W"]
+    """0 to 255, in channels-last memory; after an episode's end its last frame is repeated."""
+    actions: Float[Tensor, "B T A"]
+    """Taken after seeing the frame of the same step, in [-1, 1]; 0 where not valid."""
+    rewards: Float[Tensor, "B T"]
+    """Received on arrival at the frame, in the environment's units; 0 where not valid."""
+    terminated: Bool[Tensor, "B T"]
+    """Whether the arrival at the frame ended the episode for good."""
+    valid: Bool[Tensor, "B T"]
+    """False on padding."""
+    action_valid: Bool[Tensor, "B T"]
+    """False on padding, and where the data set holds NaN for an action that was never taken."""
+    reward_valid: Bool[Tensor, "B T"]
+    """False on padding, and where the data set holds NaN for a reward that was never given."""
+    states: Float[Tensor, "B T S"] | None
+    """Simulator state in its own units, repeated like the frames; None where none was recorded."""
+
+    def to(self, device: torch.device | str, non_blocking: bool = True) -> Clips:
+        """The same clips on another device."""
+        return self._map(lambda field: field.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Clips:
+        """The same clips in page-locked memory, from which a GPU copies without holding up the CPU."""
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Clips:
+        return self._replace(**{name: function(field) for name, field in self._asdict().items() if field is not None})
+
+
+class ClipSampler:
+    """Random training clips; which ones is a pure function of (seed, step, rank), so resuming needs the step alone.
+
+    Every legal start of a clip in the data set is equally likely. An episode shorter than a clip has one.
+    """
+
+    def __init__(self, dataset: Dataset, batch: int, length: int, seed: int, rank: int = 0, ranks: int = 1) -> None:
+        """Prepare to sample batches of `batch` clips of `length` steps.
+
+        Args:
+            dataset: the episodes.
+            batch: clips per step and rank, 1 or more.
+            length: steps per clip, 1 or more.
+            seed: of the whole run, 0 to 2^64 - 1.
+            rank: this process, 0 to `ranks` - 1; each draws its own stream.
+            ranks: processes that train together.
+
+        Raises:
+            AimeError: if a number is out of its range.
+        """
+        for name, value, low, high in (
+            ("batch", batch, 1, None),
+            ("length", length, 1, None),
+            ("seed", seed, 0, 2**64),
+            ("rank", rank, 0, ranks),
+        ):
+            if value < low or (high is not None and value >= high):
+                limit = f"at least {low}" if high is None else f"{low} to {high - 1}"
+                raise AimeError(f"clip sampler: {name} is {value}, expected {limit}")
+        self.dataset, self.batch, self.length, self.seed, self.rank = dataset, batch, length, seed, rank
+        self._ends = np.cumsum(np.maximum(dataset.lengths - length + 1, 1))
+
+    def sample(self, step: int) -> Clips:
+        """The clips of one training step, 0 or later.
+
+        Raises:
+            AimeError: if a file is damaged.
+        """
+        # A counter-based generator: the key names the stream and the counter's highest word the step, so that no two
+        # of them can overlap. Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
+        key, counter = np.array([self.seed, self.rank], np.uint64), np.array([0, 0, 0, step], np.uint64)
+        # Raw 64-bit words, because NumPy promises that only these stay the same from version to version.
+        words = np.random.Philox(key=key, counter=counter).random_raw(self.batch)
+        drawn = (words % np.uint64(self._ends[-1])).astype(np.int64)
+        episodes = np.searchsorted(self._ends, drawn, side="right")
+        starts = drawn - np.concatenate([[0], self._ends])[episodes]
+        return _gather(self.dataset, episodes, starts, self.length)
+
+
+def prefetch(
+    sampler: ClipSampler, start: int, stop: int | None = None, depth: int = 4, pin_memory: bool = False
+) -> Iterator[Clips]:
+    """The batches of steps `start` to `stop` (exclusive; endless by default), read ahead by one background thread.
+
+    Args:
+        sampler: which clips; the order and content of the batches are those of `sampler.sample` itself.
+        start: the first step.
+        stop: the step before which to end.
+        depth: batches kept ready, 1 or more.
+        pin_memory: hand the batches over in page-locked memory, for a GPU.
+
+    Raises:
+        AimeError: whatever reading raises, at the batch that it concerns.
+    """
+
+    def read(step: int) -> Clips:
+        clips = sampler.sample(step)
+        return clips.pin_memory() if pin_memory else clips
+
+    steps = iter(itertools.count(start) if stop is None else range(start, stop))
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="aime-prefetch") as reader:
+        pending: deque[Future[Clips]] = deque(reader.submit(read, step) for step in itertools.islice(steps, depth))
+        try:
+            while pending:
+                clips = pending.popleft().result()
+                pending.extend(reader.submit(read, step) for step in itertools.islice(steps, 1))
+                yield clips
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def load_clips(
+    source: str | Path | Dataset,
+    length: int = 50,
+    count: int | None = None,
+    split: Split = "held-out",
+    stride: int | None = None,
+) -> Clips:
+    """The clips that an evaluation uses: always the same ones, from the start of every episode on.
+
+    The first clip of every episode comes first, then the second of every episode, and so on; what is left at an
+    episode's end is dropped, but an episode shorter than a clip gives one, padded.
+
+    Args:
+        source: what `open_dataset` takes, or a data set, of which `split` is then ignored.
+        length: steps per clip, 1 or more.
+        count: at most so many clips; all by default.
+        split: the part of the source to take.
+        stride: steps between the starts of two clips of an episode; `length` by default, so that none overlap.
+
+    Raises:
+        AimeError: if a number is below 1, or the source is no data set or is damaged.
+    """
+    stride = length if stride is None else stride
+    for name, value in (("length", length), ("stride", stride), ("count", 1 if count is None else count)):
+        if value < 1:
+            raise AimeError(f"load_clips: {name} is {value}, expected 1 or more")
+    dataset = source if isinstance(source, Dataset) else open_dataset(source, split)
+    places = [
+        (start, episode)
+        for episode, steps in enumerate(dataset.lengths.tolist())
+        for start in range(0, max(steps - length + 1, 1), stride)
+    ]
+    starts, episodes = np.array(sorted(places)[:count], dtype=np.int64).T
+    return _gather(dataset, episodes, starts, length)
+
+
+def _gather(dataset: Dataset, episodes: Int64[np.ndarray, " B"], starts: Int64[np.ndarray, " B"], length: int) -> Clips:
+    """Read one clip from each (episode, start), and pad it where the episode is shorter."""
+    batch, size = len(episodes), dataset.image_size
+    frames = np.empty((batch, length, size, size, 3), dtype=np.uint8)
+    action = np.full((batch, length, dataset.action_width), np.nan, dtype=np.float32)
+    reward = np.full((batch, length), np.nan, dtype=np.float32)
+    terminated, valid = np.zeros((2, batch, length), dtype=bool)
+    state = np.empty((batch, length, dataset.state_width), dtype=np.float32) if dataset.has_state else None
+    for row, (episode, start) in enumerate(zip(episodes.tolist(), starts.tolist(), strict=True)):
+        steps = min(length, int(dataset.lengths[episode]) - start)
+        clip = dataset.read_into(frames[row, :steps], episode, start)
+        frames[row, steps:] = frames[row, steps - 1]
+        action[row, :steps], reward[row, :steps], terminated[row, :steps] = clip.action, clip.reward, clip.terminated
+        valid[row, :steps] = True
+        if state is not None and clip.state is not None:
+            state[row, :steps], state[row, steps:] = clip.state, clip.state[-1]
+    return _to_torch(frames, action, reward, terminated, valid, state)
+
+
+def _to_torch(
+    frames: UInt8[np.ndarray, "B T H W 3"],
+    action: Float[np.ndarray, "B T A"],
+    reward: Float[np.ndarray, "B T"],
+    terminated: Bool[np.ndarray, "B T"],
+    valid: Bool[np.ndarray, "B T"],
+    state: Float[np.ndarray, "B T S"] | None,
+) -> Clips:
+    """Wrap the arrays without copying them, and turn NaN into masked zeros."""
+    action_valid, reward_valid = ~np.isnan(action).any(axis=-1), ~np.isnan(reward)
+    action[~action_valid], reward[~reward_valid] = 0, 0
+    return Clips(
+        frames=torch.from_numpy(frames).permute(0, 1, 4, 2, 3),
+        actions=torch.from_numpy(action),
+        rewards=torch.from_numpy(reward),
+        terminated=torch.from_numpy(terminated),
+        valid=torch.from_numpy(valid),
+        action_valid=torch.from_numpy(action_valid),
+        reward_valid=torch.from_numpy(reward_valid),
+        states=None if state is None else torch.from_numpy(state),
+    )

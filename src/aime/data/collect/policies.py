@@ -1,0 +1,74 @@
+"""Action sequences to record with: fixed before the episode starts, because neither looks at the frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import numpy as np
+from jaxtyping import Float32
+
+Policy = Literal["random", "smooth"]
+
+POLICIES: tuple[str, ...] = get_args(Policy)
+
+AMPLITUDE = (0.4, 2.0)
+"""Range of the smooth policy's standard deviation before clipping: from gentle to mostly at the actuators' limits."""
+
+TIME_SCALE = (1.5, 12.0)
+"""Range of the smooth policy's correlation time in steps; a pole of 1 m swings once in about 40 steps of 0.04 s."""
+
+DAMPING, STIFFNESS = 0.12, 0.006
+"""What pulls back a free body that drifts: an oscillator with a period of 2π/√0.006 = 81 steps, nearly critical."""
+
+
+def random_actions(generator: np.random.Generator, length: int, width: int) -> Float32[np.ndarray, "L A"]:
+    """Uniform in [-1, 1], independent in every step and actuator, `[L, A]`.
+
+    Args:
+        generator: the source of randomness; the same state gives the same actions.
+        length: L, steps.
+        width: A, actuators.
+    """
+    return generator.uniform(-1.0, 1.0, (length, width)).astype(np.float32)
+
+
+def smooth_actions(generator: np.random.Generator, length: int, width: int) -> Float32[np.ndarray, "L A"]:
+    """Correlated in time, clipped to [-1, 1], and without the slow part that would push a body out of view, `[L, A]`.
+
+    u_t = ρ u_{t-1} + σ √(1-ρ²) ε_t with ρ = exp(-1/τ) is an Ornstein-Uhlenbeck process started in its stationary law
+    N(0, σ²). The action is u_t less the pull of a weak spring and damper on a free unit mass that all the actions so
+    far have moved: a filter against drift. Each episode draws its own σ from `AMPLITUDE` and each actuator its own τ
+    from `TIME_SCALE`, log-uniformly, so that a data set holds small tremors and long, strong pushes alike; independent
+    noise averages out and hardly moves a heavy body.
+
+    Source: Uhlenbeck & Ornstein 1930, sampled exactly at unit steps; the filter is ours.
+
+    Args:
+        generator: the source of randomness; the same state gives the same actions.
+        length: L, steps.
+        width: A, actuators.
+    """
+    amplitude = _log_uniform(generator, AMPLITUDE, 1)
+    keep = np.exp(-1.0 / _log_uniform(generator, TIME_SCALE, width))
+    noise = amplitude * generator.standard_normal((length, width))
+    actions = np.empty((length, width), np.float32)
+    push, velocity, place = np.zeros((3, width))
+    for step in range(length):
+        push = keep * push + np.sqrt(1.0 - keep**2) * noise[step] if step else noise[0]
+        actions[step] = np.clip(push - DAMPING * velocity - STIFFNESS * place, -1.0, 1.0)
+        velocity = velocity + actions[step]
+        place = place + velocity
+    return actions
+
+
+def _log_uniform(generator: np.random.Generator, bounds: tuple[float, float], size: int) -> np.ndarray:
+    low, high = np.log(bounds)
+    return np.exp(generator.uniform(low, high, size))
+
+
+ACTIONS: dict[str, Callable[[np.random.Generator, int, int], Float32[np.ndarray, "L A"]]] = {
+    "random": random_actions,
+    "smooth": smooth_actions,
+}
+"""The policies by name."""

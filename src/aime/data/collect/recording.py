@@ -1,0 +1,109 @@
+"""How one episode is recorded: a pure function of the settings and the episode's number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from aime.data.collect.distractors import Distractor, blend, make_distractor
+from aime.data.collect.environment import RENDERER_FLAGS, Arrival, ControlSuite, Environment
+from aime.data.collect.policies import ACTIONS
+from aime.data.episodes import Episode
+from aime.data.shards import Attribute
+
+
+@dataclass(frozen=True)
+class Recording:
+    """All that determines the episodes of one environment; two recordings that are equal give equal episodes.
+
+    Attributes:
+        domain: of dm_control, for instance `cartpole`.
+        task: for instance `swingup`.
+        length: frames of an episode; an environment that terminates gives fewer.
+        policy: a name in `aime.data.collect.policies.ACTIONS`.
+        seed: 0 or more.
+        distractor: a name in `aime.data.collect.distractors.DISTRACTORS`.
+        action_repeat: simulator steps per recorded step.
+        image_size: height and width of a frame in pixels.
+        camera: the number of a camera of the task.
+    """
+
+    domain: str
+    task: str
+    length: int
+    policy: str
+    seed: int
+    distractor: str
+    action_repeat: int
+    image_size: int
+    camera: int
+
+    @property
+    def name(self) -> str:
+        """Such as `cartpole_swingup`."""
+        return f"{self.domain}_{self.task}"
+
+    def attributes(self) -> dict[str, Attribute]:
+        """What every shard of the recording notes about itself, apart from its episodes and the versions."""
+        return {"environment": f"dmc:{self.name}", **vars(self), **RENDERER_FLAGS}
+
+    def build(self) -> Environment:
+        """Load the environment.
+
+        Raises:
+            AimeError: if dm_control is missing, cannot render, or has no such camera.
+        """
+        segment = self.distractor != "none"
+        return ControlSuite(self.domain, self.task, self.action_repeat, self.image_size, self.camera, segment)
+
+
+def record_episode(
+    environment: Environment, recording: Recording, number: int, tick: Callable[[], None] = lambda: None
+) -> Episode:
+    """Record episode `number`, which depends on the recording and the number alone.
+
+    x_0 comes from the reset; a_t is taken after x_t; the reward and termination at t describe the arrival at x_t. So
+    the first reward and the last action are NaN.
+
+    Args:
+        environment: what `recording.build()` made, or something that behaves like it.
+        recording: the settings.
+        number: 0 or more.
+        tick: called before every frame but the first; what it raises ends the recording.
+    """
+    reset_seed, policy_generator, distractor_generator = _seeds(recording.seed, number)
+    actions = ACTIONS[recording.policy](policy_generator, recording.length, environment.action_width)
+    distractor = make_distractor(recording.distractor, distractor_generator, recording.image_size)
+    arrivals = [_distract(environment.reset(reset_seed), distractor, 0)]
+    for step in range(1, recording.length):
+        tick()
+        arrivals.append(_distract(environment.step(actions[step - 1]), distractor, step))
+        if arrivals[-1].terminated:
+            break
+    return _join(arrivals, actions[: len(arrivals)])
+
+
+def _seeds(seed: int, number: int) -> tuple[int, np.random.Generator, np.random.Generator]:
+    """Independent streams for the simulator, the policy and the distractor."""
+    simulator, policy, distractor = np.random.SeedSequence(seed, spawn_key=(number,)).spawn(3)
+    return int(simulator.generate_state(1)[0]), np.random.default_rng(policy), np.random.default_rng(distractor)
+
+
+def _distract(arrival: Arrival, distractor: Distractor | None, step: int) -> Arrival:
+    if distractor is None or arrival.background is None:
+        return arrival
+    return arrival._replace(pixels=blend(arrival.pixels, distractor.frame(step), arrival.background), background=None)
+
+
+def _join(arrivals: list[Arrival], actions: np.ndarray) -> Episode:
+    actions = actions.copy()
+    actions[-1] = np.nan
+    return Episode(
+        pixels=np.stack([arrival.pixels for arrival in arrivals]),
+        action=actions,
+        reward=np.array([arrival.reward for arrival in arrivals], np.float32),
+        terminated=np.array([arrival.terminated for arrival in arrivals]),
+        state=np.stack([arrival.state for arrival in arrivals]),
+    )

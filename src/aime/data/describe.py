@@ -1,0 +1,158 @@
+"""What a data set holds, in numbers and in one picture."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image, ImageDraw
+
+from aime.data.bundled import PARTS, bundled_path
+from aime.data.dataset import SUFFIXES, Dataset
+from aime.data.shards import Attribute, write_atomically
+from aime.errors import AimeError
+
+SHEET_EPISODES, SHEET_FRAMES = 8, 10
+"""Rows and columns of a contact sheet."""
+
+_GAP, _MARGIN, _CELL = 2, 24, 96
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The least, mean and greatest of some numbers, NaN left out; all NaN where there are none."""
+
+    least: float
+    mean: float
+    greatest: float
+
+    @classmethod
+    def of(cls, values: Float[np.ndarray, " N"]) -> Spread:
+        """The spread of some numbers, `[N]`."""
+        known = values[~np.isnan(values)].astype(np.float64)
+        if known.size == 0:
+            return cls(float("nan"), float("nan"), float("nan"))
+        return cls(float(known.min()), float(known.mean()), float(known.max()))
+
+
+@dataclass(frozen=True)
+class DatasetSummary:
+    """The facts of a data set.
+
+    Attributes:
+        name: what the user calls it.
+        episodes: how many.
+        frames: of all episodes together.
+        shortest: frames of the shortest episode.
+        median: frames of the median episode.
+        longest: frames of the longest episode.
+        image_size: height and width of a frame in pixels.
+        brightness: of all channels of all pixels, 0 to 255.
+        actions: one spread an actuator, in [-1, 1].
+        reward: in the environment's units.
+        terminated: how many episodes ended for good.
+        state_width: numbers in the simulator's state, 0 where none was recorded.
+        attributes: what the writers noted and all shards agree on.
+        bytes_on_disk: of the shards, in bytes.
+    """
+
+    name: str
+    episodes: int
+    frames: int
+    shortest: int
+    median: float
+    longest: int
+    image_size: int
+    brightness: Spread
+    actions: tuple[Spread, ...]
+    reward: Spread
+    terminated: int
+    state_width: int
+    attributes: dict[str, Attribute]
+    bytes_on_disk: int
+
+
+def describe(dataset: Dataset, progress: Callable[[int], None] = lambda frames: None) -> DatasetSummary:
+    """Read every frame of a data set, which checks that all can be read, and sum up.
+
+    Args:
+        dataset: as `open_dataset` gives it, which has checked the rest already.
+        progress: called with the number of frames of each episode that has been read.
+
+    Raises:
+        AimeError: if a frame cannot be read, naming the file and the episode.
+    """
+    actions, rewards, brightness, terminated = [], [], [], 0
+    for episode in dataset:
+        actions.append(episode.action)
+        rewards.append(episode.reward)
+        pixels = episode.pixels
+        brightness.append((pixels.min(), pixels.mean(), pixels.max()))
+        terminated += int(episode.terminated.any())
+        progress(len(episode))
+    least, mean, greatest = np.array(brightness, dtype=np.float64).T
+    return DatasetSummary(
+        name=dataset.name,
+        episodes=dataset.episodes,
+        frames=dataset.frames,
+        shortest=int(dataset.lengths.min()),
+        median=float(np.median(dataset.lengths)),
+        longest=int(dataset.lengths.max()),
+        image_size=dataset.image_size,
+        brightness=Spread(least.min(), float(np.average(mean, weights=dataset.lengths)), greatest.max()),
+        actions=tuple(Spread.of(column) for column in np.concatenate(actions).T),
+        reward=Spread.of(np.concatenate(rewards)),
+        terminated=terminated,
+        state_width=dataset.state_width,
+        attributes=dataset.attributes,
+        bytes_on_disk=_bytes_on_disk(dataset.name),
+    )
+
+
+def contact_sheet(dataset: Dataset, path: str | Path) -> None:
+    """Write a PNG with a row for each of up to 8 episodes and up to 10 frames of each, at equal distances.
+
+    Raises:
+        AimeError: if the path does not end in .png, cannot be written, or a frame cannot be read.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise AimeError(f"{path}: has suffix '{path.suffix}', expected .png; name the picture NAME.png")
+    content = io.BytesIO()
+    _draw(dataset).save(content, "PNG")
+    write_atomically(path, content.getbuffer())
+
+
+def _draw(dataset: Dataset) -> Image.Image:
+    chosen = _spread(dataset.episodes, SHEET_EPISODES)
+    pitch = _CELL + _GAP
+    sheet = Image.new("RGB", (_MARGIN + SHEET_FRAMES * pitch, _MARGIN + len(chosen) * pitch), "white")
+    pen = ImageDraw.Draw(sheet)
+    pen.text((_MARGIN, 6), f"{dataset.name}: episodes downwards, time to the right", fill="black")
+    for row, number in enumerate(chosen):
+        top = _MARGIN + row * pitch
+        pen.text((2, top + _CELL // 2), str(number), fill="black")
+        for column, step in enumerate(_spread(int(dataset.lengths[number]), SHEET_FRAMES)):
+            frame = Image.fromarray(dataset.read(number, step, step + 1).pixels[0])
+            sheet.paste(frame.resize((_CELL, _CELL), Image.Resampling.BICUBIC), (_MARGIN + column * pitch, top))
+    return sheet
+
+
+def _spread(total: int, most: int) -> list[int]:
+    """At most `most` of the numbers 0 to `total - 1`, first and last among them, at equal distances."""
+    numbers: list[int] = np.unique(np.linspace(0, total - 1, min(total, most)).round().astype(int)).tolist()
+    return numbers
+
+
+def _bytes_on_disk(name: str) -> int:
+    """The size of the shards behind a data set's name; of a view it is that of the whole."""
+    if name.startswith("bundled:"):
+        roots = [bundled_path(name.removeprefix("bundled:"), part) for part in PARTS]
+    else:
+        roots = [Path(name)]
+    files = [file for root in roots for file in ([root] if root.is_file() else root.iterdir())]
+    return sum(file.stat().st_size for file in files if file.suffix in SUFFIXES)

@@ -1,0 +1,326 @@
+"""Shards: immutable HDF5 files of whole episodes, in stable-worldmodel's flat schema.
+
+A shard holds N frames of E episodes that lie one after the other:
+
+    pixels     [N, H, W, 3]  uint8      action   [N, A]  float32, in [-1, 1]    ep_len     [E]  integer
+    reward     [N]           float      state    [N, S]  float, optional        ep_offset  [E]  integer
+    terminated [N]           bool
+
+`reward[t]` and `terminated[t]` describe the arrival at `pixels[t]`. The last action of an episode and its first reward
+may be NaN, and nothing else may.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from jaxtyping import UInt8
+
+from aime.data.checks import check_actions, check_layout, check_rewards, check_states
+from aime.data.episodes import Episode
+from aime.errors import AimeError
+
+Attribute = str | int | float | bool
+
+CHUNK_STEPS = 16
+"""Frames per HDF5 chunk: long enough to compress, short enough that a clip decodes little that it does not need."""
+
+MAX_OPEN_FILES = 64
+"""Per thread; operating systems commonly allow a process 1024."""
+
+_Layout = tuple[int, tuple[str, ...], str]
+
+_LAYOUT: dict[str, _Layout] = {  # field: (number of axes, kinds of dtype allowed, the dtype to name in a message)
+    "pixels": (4, ("uint8",), "uint8"),
+    "action": (2, ("float32",), "float32"),
+    "reward": (1, ("float32", "float64"), "float32"),
+    "terminated": (1, ("bool",), "bool"),
+    "ep_len": (1, ("int32", "int64", "uint32", "uint64"), "int64"),
+    "ep_offset": (1, ("int32", "int64", "uint32", "uint64"), "int64"),
+}
+_STATE_LAYOUT: _Layout = (2, ("float32", "float64"), "float32")
+
+
+def write_shard(
+    path: str | Path, episodes: Sequence[Episode], attributes: Mapping[str, Attribute] | None = None
+) -> None:
+    """Write episodes as one shard, whole or not at all.
+
+    The bytes go to a temporary name beside `path`, are flushed to the disk, and only then renamed: whoever kills the
+    writer loses this shard at most. Parent directories are made.
+
+    Args:
+        path: the file to make; it must not exist, because shards are immutable.
+        episodes: at least one; all with the same image size, action width and state width.
+        attributes: facts about the recording that every reader of the shard gets, such as the task or the seed.
+
+    Raises:
+        AimeError: if an episode breaks a rule of the schema, if the file exists, or if it cannot be written.
+    """
+    path = Path(path)
+    if path.exists():
+        raise AimeError(f"{path}: exists already and shards are never overwritten; delete it or choose another name")
+    fields = _join(str(path), episodes)
+    image = io.BytesIO()
+    # The file is built in memory: HDF5 cannot be trusted to report a full disk, nor to leave a sound file behind.
+    with h5py.File(image, "w") as file:
+        _fill(file, episodes, fields)
+        file.attrs.update(dict(attributes or {}))
+    write_atomically(path, image.getbuffer())
+
+
+def write_atomically(path: Path, content: bytes | memoryview) -> None:
+    """Write a file under a temporary name, flush it to the disk, rename it; on failure leave nothing behind.
+
+    Raises:
+        AimeError: if the disk is full, or the file cannot be written for another reason of the operating system.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_directory(path.parent)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "free some space" if full else "check the path and its permissions"
+        raise AimeError(
+            f"{path}: cannot be written ({len(content) / 1e6:.1f} MB): {error.strerror or error}; {remedy} "
+            "and run again"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):  # renamed by now, or never made; the first error is the one to report
+            temporary.unlink()
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make a rename last: the name itself lives in the directory."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _join(source: str, episodes: Sequence[Episode]) -> dict[str, np.ndarray]:
+    """The small fields of all episodes, checked and concatenated; pixels are left where they are."""
+    if not episodes:
+        raise AimeError(f"{source}: no episode to write, expected at least one")
+    for number, episode in enumerate(episodes):
+        _check_episode(f"{source}: episode {number}", episode, episodes[0])
+    lengths = np.array([len(episode) for episode in episodes], dtype=np.int64)
+    fields = {"ep_len": lengths, "ep_offset": np.cumsum(lengths) - lengths}
+    names = ["action", "reward", "terminated"] + ([] if episodes[0].state is None else ["state"])
+    for name in names:
+        fields[name] = np.concatenate([getattr(episode, name) for episode in episodes])
+    _check_values(source, fields, int(lengths.sum()))
+    return fields
+
+
+def _check_episode(source: str, episode: Episode, first: Episode) -> None:
+    """Every field of an episode must have the schema's dtype, L rows, and the widths of the first episode."""
+    for name in ("pixels", "action", "reward", "terminated", "state"):
+        array, model = getattr(episode, name), getattr(first, name)
+        if (array is None) != (model is None):
+            raise AimeError(f"{source}: 'state' is in some episodes only, expected in all or none; drop or add it")
+        if array is None:
+            continue
+        axes, dtypes, expected = _LAYOUT.get(name, _STATE_LAYOUT)
+        if array.dtype.name not in dtypes:
+            raise AimeError(f"{source}: '{name}' has dtype {array.dtype}, expected {expected}; convert it first")
+        shape = (len(episode), *model.shape[1:])
+        if array.ndim != axes or array.shape != shape:
+            raise AimeError(
+                f"{source}: '{name}' has shape {array.shape}, expected {shape}; write it to another data set"
+            )
+    if episode.pixels.shape[-1] != 3:
+        raise AimeError(f"{source}: 'pixels' has {episode.pixels.shape[-1]} channels, expected 3; convert it to RGB")
+
+
+def _check_values(source: str, fields: Mapping[str, np.ndarray], frames: int) -> None:
+    """The rules on numbers, for reader and writer alike."""
+    lengths, offsets = fields["ep_len"], fields["ep_offset"]
+    check_layout(source, lengths, offsets, frames)
+    check_actions(source, fields["action"], lengths, offsets)
+    check_rewards(source, fields["reward"], offsets)
+    if "state" in fields:
+        check_states(source, fields["state"], offsets)
+
+
+def _fill(file: h5py.File, episodes: Sequence[Episode], fields: Mapping[str, np.ndarray]) -> None:
+    """Lay out the fields: pixels in compressed chunks, everything else as it is."""
+    frames, image = int(fields["ep_len"].sum()), episodes[0].pixels.shape[1:]
+    chunks = (min(CHUNK_STEPS, frames), *image)
+    pixels = file.create_dataset(
+        "pixels", (frames, *image), "uint8", chunks=chunks, compression="gzip", compression_opts=1, shuffle=True
+    )
+    for offset, episode in zip(fields["ep_offset"], episodes, strict=True):
+        pixels[offset : offset + len(episode)] = episode.pixels
+    for name, array in fields.items():
+        file.create_dataset(name, data=array.astype(np.float32) if array.dtype == np.float64 else array)
+
+
+_Identity = tuple[Path, int, int]
+"""Absolute path, inode and time of change: another file under an old name is another file."""
+
+
+class _OpenFiles(threading.local):
+    """The HDF5 handles of one thread of one process; a handle that crosses a fork or a thread reads garbage."""
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+        self.files: OrderedDict[_Identity, h5py.File] = OrderedDict()
+
+    def get(self, identity: _Identity) -> h5py.File:
+        """The handle of a file, opened if it is not, and now the last to be closed."""
+        if self.process != os.getpid():
+            self.process, self.files = os.getpid(), OrderedDict()
+        file = self.files.pop(identity, None) or h5py.File(identity[0], "r")
+        self.files[identity] = file
+        if len(self.files) > MAX_OPEN_FILES:
+            self.files.popitem(last=False)[1].close()
+        return file
+
+
+_open_files = _OpenFiles()
+
+
+class Shard:
+    """A validating reader of one shard; pixels stay on disk, the small fields are read and checked at once.
+
+    A shard may be read from several threads, be pickled, and live on in forked processes.
+
+    Attributes:
+        path: the file.
+        lengths: `[E]` int64, steps of each episode.
+        offsets: `[E]` int64, first row of each episode.
+        action: `[N, A]` float32 in [-1, 1]; the last of an episode may be NaN.
+        reward: `[N]` float32; the first of an episode may be NaN.
+        terminated: `[N]` bool.
+        state: `[N, S]` float32, or None.
+        image_size: height and width of a frame, in pixels.
+        block: frames that the file compresses together; reading one costs as much as reading all of them.
+        attributes: facts that the writer noted.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Open and check a file; no pixel is read.
+
+        Raises:
+            AimeError: if the file is missing, empty, truncated or foreign, or a field breaks a rule of the schema.
+        """
+        self.path = Path(path)
+        _check_file(self.path)
+        status = self.path.stat()
+        self._identity: _Identity = (self.path.absolute(), status.st_ino, status.st_mtime_ns)
+        with _reading(self.path, "it"), h5py.File(self.path, "r") as file:
+            fields, pixels = _read_small_fields(self.path, file), file["pixels"]
+            self.attributes: dict[str, Attribute] = dict(_scalars(file.attrs.items()))
+            self.block = int(pixels.chunks[0]) if pixels.chunks else CHUNK_STEPS
+            frames, self.image_size = int(pixels.shape[0]), int(pixels.shape[1])
+        _check_values(str(self.path), fields, frames)
+        self.lengths, self.offsets = fields["ep_len"], fields["ep_offset"]
+        self.action, self.reward = fields["action"], fields["reward"]
+        self.terminated, self.state = fields["terminated"], fields.get("state")
+
+    @property
+    def action_width(self) -> int:
+        """A, the number of actuators."""
+        return int(self.action.shape[1])
+
+    @property
+    def state_width(self) -> int:
+        """S, or 0 where no state was recorded."""
+        return 0 if self.state is None else int(self.state.shape[1])
+
+    def read_pixels(self, start: int, stop: int) -> UInt8[np.ndarray, "L H W 3"]:
+        """Rows `start` to `stop` (exclusive, clamped to N) of the flat pixel array.
+
+        Raises:
+            AimeError: if the file is damaged there, naming the episode.
+        """
+        episode = int(np.searchsorted(self.offsets, start, side="right")) - 1
+        with _reading(self.path, f"'pixels' of episode {episode}"):
+            rows: np.ndarray = _open_files.get(self._identity)["pixels"][start:stop]
+        return rows
+
+
+def _check_file(path: Path) -> None:
+    """Tell apart what is no shard at all, which HDF5 reports in the same words."""
+    if not path.exists():
+        raise AimeError(f"{path}: no such file; check the path")
+    if not path.is_file():
+        raise AimeError(f"{path}: is not a file, expected an HDF5 shard; give the path of a file")
+    if path.stat().st_size == 0:
+        raise AimeError(f"{path}: is empty (0 bytes), expected an HDF5 shard; delete it, then copy or record it again")
+    if not h5py.is_hdf5(path):
+        raise AimeError(f"{path}: is not an HDF5 file, expected a shard of episodes; convert or remove it")
+
+
+@contextlib.contextmanager
+def _reading(path: Path, what: str) -> Iterator[None]:
+    """Turn whatever HDF5 raises on a damaged file into the one error that names the file."""
+    try:
+        yield
+    except AimeError:
+        raise
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        found = " ".join(str(error).split())
+        raise AimeError(
+            f"{path}: {what} cannot be read ({found}), expected a whole HDF5 file; it is damaged, copy or "
+            "record it again"
+        ) from error
+
+
+def _read_small_fields(path: Path, file: h5py.File) -> dict[str, np.ndarray]:
+    """All fields but pixels, after the checks of their presence, dtypes and shapes."""
+    layout = dict(_LAYOUT) | ({"state": _STATE_LAYOUT} if "state" in file else {})
+    for name, (axes, dtypes, expected) in layout.items():
+        _check_field(path, file.get(name), name, axes, dtypes, expected)
+    shape = file["pixels"].shape
+    if shape[3] != 3 or shape[1] != shape[2] or shape[1] < 1:
+        raise AimeError(f"{path}: 'pixels' has shape {shape}, expected [N, H, H, 3]; crop or resize the frames")
+    for name in layout.keys() - {"pixels", "ep_len", "ep_offset"}:
+        if len(file[name]) != shape[0]:
+            raise AimeError(
+                f"{path}: '{name}' has {len(file[name])} rows and 'pixels' {shape[0]}, expected as many; "
+                "the file was cut or written wrongly, write it again"
+            )
+    small = {name: file[name][:] for name in layout if name != "pixels"}
+    return {name: _canonical(array) for name, array in small.items()}
+
+
+def _check_field(path: Path, field: Any, name: str, axes: int, dtypes: Sequence[str], expected: str) -> None:
+    if not isinstance(field, h5py.Dataset):
+        raise AimeError(f"{path}: has no field '{name}', expected {expected} with {axes} axes; add it")
+    if field.dtype.name not in dtypes:
+        raise AimeError(f"{path}: '{name}' has dtype {field.dtype}, expected {expected}; convert it with .astype")
+    if field.ndim != axes:
+        raise AimeError(f"{path}: '{name}' has shape {field.shape}, expected {axes} axes; reshape it")
+
+
+def _canonical(array: np.ndarray) -> np.ndarray:
+    """int64, float32 and bool, so that no reader has to ask which of the allowed dtypes a file has."""
+    if array.dtype.kind in "iu":
+        return array.astype(np.int64)
+    return array.astype(np.float32, copy=False) if array.dtype.kind == "f" else array
+
+
+def _scalars(items: Iterable[tuple[str, Any]]) -> Iterable[tuple[str, Attribute]]:
+    for name, value in items:
+        plain = value.item() if isinstance(value, np.generic) else value
+        if isinstance(plain, str | int | float | bool):
+            yield name, plain

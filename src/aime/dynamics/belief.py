@@ -1,0 +1,105 @@
+"""Latent, context and action to the belief: an LSTM that runs over whole clips in one fused call."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from einops import repeat
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Beliefs(NamedTuple):
+    """The beliefs of T steps: what enters each step, and what remains after the last."""
+
+    before: Float[Tensor, "B T belief"]
+    """h_{t-1}: has seen frames and actions up to t-1."""
+    after: Float[Tensor, "B T belief"]
+    """h_t."""
+    inputs: Float[Tensor, "B T inputs"]
+
+
+class LSTMBelief(nn.Module):
+    """h_t = LSTM(h_{t-1}, [z_t, c_t, a_t]), one layer, orthogonal recurrent weights, forget bias 1, h_0 learned.
+
+    Reference: Hochreiter & Schmidhuber 1997; forget bias: Jozefowicz et al. 2015.
+    """
+
+    def __init__(self, inputs: int, belief: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(inputs, belief, batch_first=True)
+        for gate in self.lstm.weight_hh_l0.data.chunk(4):
+            nn.init.orthogonal_(gate)
+        nn.init.zeros_(self.lstm.bias_ih_l0)
+        nn.init.zeros_(self.lstm.bias_hh_l0)
+        # torch orders the gates input, forget, cell, output
+        self.lstm.bias_ih_l0.data[belief : 2 * belief] = 1.0
+        self.initial_belief = nn.Parameter(torch.zeros(belief))
+        self.initial_cell = nn.Parameter(torch.zeros(belief))
+
+    def initial(self, batch: int) -> tuple[Float[Tensor, "B belief"], Float[Tensor, "B belief"]]:
+        """The learned belief h_0 and cell before the first frame, `[B,belief]` each."""
+        return repeat(self.initial_belief, "h -> b h", b=batch), repeat(self.initial_cell, "h -> b h", b=batch)
+
+    def forward(
+        self, latents: Float[Tensor, "B T latent"], contexts: Float[Tensor, "B T context"], actions: Tensor
+    ) -> Beliefs:
+        """Run all T steps in one call on latents, contexts and (embedded) actions `[B,T,·]`."""
+        inputs = torch.cat([latents, contexts, actions], dim=-1)
+        belief, cell = self.initial(inputs.shape[0])
+        with torch.autocast(inputs.device.type, enabled=False):
+            after, _ = self.lstm(inputs.to(belief.dtype), (belief[None], cell[None]))
+        return Beliefs(torch.cat([belief[:, None], after[:, :-1]], dim=1), after, inputs)
+
+    def cells_before(self, beliefs: Beliefs) -> Float[Tensor, "B T belief"]:
+        """The LSTM's cell state that enters each step, which the fused call does not return.
+
+        With every h known, so are all gates at once, and the cell is the linear recurrence c_t = f_t c_{t-1} + i_t g_t,
+        solved by a parallel scan in ⌈log₂ T⌉ rounds (Hillis & Steele 1986).
+        """
+        lstm = self.lstm
+        with torch.autocast(beliefs.before.device.type, enabled=False):
+            gates = nn.functional.linear(
+                beliefs.inputs.to(lstm.weight_ih_l0.dtype), lstm.weight_ih_l0, lstm.bias_ih_l0
+            ) + nn.functional.linear(beliefs.before, lstm.weight_hh_l0, lstm.bias_hh_l0)
+        take, keep, candidate, _ = gates.chunk(4, dim=-1)
+        keep = keep.sigmoid()
+        total = take.sigmoid() * candidate.tanh()
+        _, first = self.initial(total.shape[0])
+        total = torch.cat([first[:, None], total[:, :-1]], dim=1)
+        keep = torch.cat([torch.ones_like(keep[:, :1]), keep[:, :-1]], dim=1)
+        return _linear_scan(keep, total)
+
+    def step(
+        self,
+        latent: Float[Tensor, "B latent"],
+        context: Float[Tensor, "B context"],
+        action: Tensor,
+        belief: Float[Tensor, "B belief"],
+        cell: Float[Tensor, "B belief"],
+    ) -> tuple[Float[Tensor, "B belief"], Float[Tensor, "B belief"]]:
+        """One step; the same numbers as the fused call gives."""
+        inputs = torch.cat([latent, context, action], dim=-1)
+        lstm = self.lstm
+        with torch.autocast(inputs.device.type, enabled=False):
+            return torch.lstm_cell(
+                inputs.to(belief.dtype),
+                (belief, cell),
+                lstm.weight_ih_l0,
+                lstm.weight_hh_l0,
+                lstm.bias_ih_l0,
+                lstm.bias_hh_l0,
+            )
+
+
+def _linear_scan(keep: Float[Tensor, "B T D"], total: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+    """y_t = keep_t · y_{t-1} + total_t with y_{-1} = 0, by doubling."""
+    reach = 1
+    while reach < total.shape[1]:
+        earlier = torch.cat([torch.zeros_like(total[:, :reach]), total[:, :-reach]], dim=1)
+        kept = torch.cat([torch.ones_like(keep[:, :reach]), keep[:, :-reach]], dim=1)
+        total = torch.addcmul(total, keep, earlier)
+        keep = keep * kept
+        reach *= 2
+    return total

@@ -1,0 +1,10 @@
+"""Judging and showing what a trained run predicts."""
+
+from __future__ import annotations
+
+from aime.inference.evaluate import evaluate_run
+from aime.inference.evaluation import Evaluation
+from aime.inference.predict import predict_run
+from aime.inference.report import write_report
+
+__all__ = ["Evaluation", "evaluate_run", "predict_run", "write_report"]

@@ -1,0 +1,238 @@
+"""The report's charts as SVG whose colours are the page's own, so that they follow its light and dark themes."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+
+import matplotlib
+import matplotlib.ticker
+import numpy as np
+from jaxtyping import Float, Int
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from aime.inference.evaluation import Evaluation, FrameScores
+from aime.inference.report.training_log import Record, series
+
+# colours that stand for the page's variables until the SVG is written
+INK, LINE, FAINT = "#010101", "#010102", "#010103"
+SERIES = ("#020201", "#020202", "#020203", "#020204", "#020205")
+_VARIABLES = {INK: "ink", LINE: "line", FAINT: "faint"} | {
+    colour: f"series-{number}" for number, colour in enumerate(SERIES, start=1)
+}
+
+MODEL, LIKELIEST, BEST, PERSISTENCE, CLIMATOLOGY = SERIES
+
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "aime",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": LINE,
+    "grid.linewidth": 0.8,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "lines.linewidth": 2.0,
+    "legend.frameon": False,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+}
+
+PANEL = (3.15, 2.2)
+"""Inches of one of many small panels."""
+
+
+def skill_chart(evaluation: Evaluation) -> str:
+    """Skill against horizon, of the model's two predictions and of the two baselines."""
+    ahead, scores, baselines = list(evaluation.horizons), evaluation.horizons.values(), evaluation.baselines
+    reference = np.minimum(_mse(baselines.persistence), _mse(baselines.climatology))
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _single("frames ahead", "skill")
+        mean = [each.skill for each in scores]
+        likeliest = [each.skill_likeliest for each in scores]
+        axes.axhline(0, color=FAINT, linewidth=1)
+        axes.plot(ahead, mean, color=MODEL, label=f"mean of {evaluation.samples} samples")
+        axes.plot(ahead, likeliest, color=LIKELIEST, label="most likely future")
+        with np.errstate(divide="ignore", invalid="ignore"):
+            for name, colour in (("persistence", PERSISTENCE), ("climatology", CLIMATOLOGY)):
+                baseline = 1 - _mse(getattr(baselines, name)) / reference
+                axes.plot(ahead, baseline, color=colour, linestyle="--", linewidth=1.5, label=name)
+        # one hopeless horizon would flatten all the others
+        lowest = float(np.nanquantile([*mean, *likeliest, 0], 0.1))
+        axes.set_ylim(min(lowest - 0.1, -0.5), 1)
+        _legend(axes)
+        return _svg(figure, "skill against horizon")
+
+
+def psnr_chart(evaluation: Evaluation) -> str:
+    """PSNR against horizon, of every prediction, the baselines and the reconstruction."""
+    ahead, scores = list(evaluation.horizons), evaluation.horizons.values()
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _single("frames ahead", "PSNR (dB)")
+        axes.axhline(evaluation.reconstruction.psnr, color=FAINT, linewidth=1.5, linestyle=":", label="reconstruction")
+        lines: list[tuple[str, list[float], str, str]] = [
+            (f"mean of {evaluation.samples} samples", [each.psnr for each in scores], MODEL, "-"),
+            ("most likely future", [each.psnr_likeliest for each in scores], LIKELIEST, "-"),
+            (f"best of {evaluation.best_of_samples}", _psnr(evaluation.best_of), BEST, "-"),
+            ("persistence", _psnr(evaluation.baselines.persistence), PERSISTENCE, "--"),
+            ("climatology", _psnr(evaluation.baselines.climatology), CLIMATOLOGY, "--"),
+        ]
+        for label, values, colour, style in lines:
+            axes.plot(ahead, values, color=colour, linestyle=style, linewidth=2 if style == "-" else 1.5, label=label)
+        _legend(axes)
+        return _svg(figure, "PSNR against horizon")
+
+
+def similarity_chart(evaluation: Evaluation) -> str:
+    """Structural similarity against horizon, of the model's two predictions and of the reconstruction."""
+    ahead, scores = list(evaluation.horizons), evaluation.horizons.values()
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _single("frames ahead", "SSIM")
+        axes.axhline(evaluation.reconstruction.ssim, color=FAINT, linewidth=1.5, linestyle=":", label="reconstruction")
+        axes.plot(ahead, [each.ssim for each in scores], color=MODEL, label=f"mean of {evaluation.samples} samples")
+        axes.plot(ahead, [each.ssim_likeliest for each in scores], color=LIKELIEST, label="most likely future")
+        axes.set_ylim(top=1)
+        _legend(axes)
+        return _svg(figure, "SSIM against horizon")
+
+
+def coverage_chart(evaluation: Evaluation) -> str:
+    """Share of the truth within the samples' 80 % interval, against horizon."""
+    ahead, scores = list(evaluation.horizons), evaluation.horizons.values()
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _single("frames ahead", "share of the truth inside")
+        axes.axhline(0.8, color=FAINT, linestyle=":", linewidth=1.5, label="ideal")
+        axes.plot(ahead, [each.coverage for each in scores], color=MODEL, label="all pixel values")
+        uncertain = [each.coverage_uncertain for each in scores]
+        axes.plot(ahead, uncertain, color=LIKELIEST, label="where the samples differ")
+        axes.set_ylim(0, 1)
+        _legend(axes)
+        return _svg(figure, "coverage of the 80 % interval against horizon")
+
+
+def surprise_chart(average: Sequence[float], clips: Float[np.ndarray, "B T"], context: int) -> str:
+    """Surprise over time: the evaluation's average, and the clips that the report shows."""
+    time = np.arange(1, len(average) + 1)
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _single("frame", "nats")
+        for number, clip in enumerate(clips):
+            label = "the clips above" if number == 0 else None
+            axes.plot(time, clip, color=FAINT, linewidth=1, alpha=0.7, label=label)
+        axes.plot(time, average, color=MODEL, label="average")
+        axes.axvline(context + 0.5, color=LIKELIEST, linewidth=1, linestyle=":", label="end of the context")
+        _legend(axes)
+        return _svg(figure, "surprise over time")
+
+
+def mixture_chart(weights: Float[np.ndarray, "B T K"]) -> str:
+    """The prior's mixture weights over time, one panel a clip; the heaviest components at the top."""
+    order = weights.mean(axis=(0, 1)).argsort()[::-1]
+    clips, length, components = weights.shape
+    with matplotlib.rc_context({**_STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(PANEL[0] * 4, 3.2), layout="constrained")
+        grid = figure.subplots(1, clips, sharey=True, squeeze=False)[0]
+        for number, (axes, clip) in enumerate(zip(grid, weights, strict=True), start=1):
+            extent = (0.5, length + 0.5, components + 0.5, 0.5)
+            picture = axes.imshow(clip[:, order].T, vmin=0, vmax=weights.max(), aspect="auto", extent=extent, cmap="viridis")
+            axes.set_title(f"clip {number}")
+            axes.set_xlabel("frame")
+        grid[0].set_ylabel("component")
+        grid[0].yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5, integer=True))
+        bar = figure.colorbar(picture, ax=grid, shrink=0.9)
+        bar.set_label("weight")
+        return _svg(figure, "mixture weights over time")
+
+
+def codebook_chart(counts: Int[np.ndarray, " codes"]) -> str:
+    """How often each code is used, from the most used to the least."""
+    shares = np.sort(counts)[::-1] / max(counts.sum(), 1)
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _single("codes, by use", "share of tokens")
+        axes.fill_between(np.arange(1, len(shares) + 1), shares, step="mid", color=MODEL, linewidth=0)
+        axes.axhline(1 / len(shares), color=FAINT, linestyle=":", linewidth=1.5, label="all codes alike")
+        axes.set_xlim(0.5, len(shares) + 0.5)
+        axes.set_ylim(bottom=0)
+        _legend(axes)
+        return _svg(figure, "use of the codebook")
+
+
+def curves_chart(records: list[Record], shown: Sequence[str], columns: int = 4) -> str:
+    """Small panels of logged figures against the step: every value faint, a running mean strong."""
+    rows = -(-len(shown) // columns)
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows), layout="constrained")
+        panels = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes, name in zip(panels, shown, strict=False):
+            steps, values = series(records, name)
+            _curve(axes, np.array(steps), np.array(values))
+            axes.set_title(name.replace("_", " "), loc="left")
+        for axes in panels[len(shown) :]:
+            axes.set_axis_off()
+        return _svg(figure, ", ".join(shown))
+
+
+def _curve(axes: Axes, steps: Float[np.ndarray, " N"], values: Float[np.ndarray, " N"]) -> None:
+    finite = np.isfinite(values)
+    steps, values = steps[finite], values[finite]
+    axes.plot(steps, values, color=MODEL, linewidth=0.8, alpha=0.35)
+    if not values.size:
+        return
+    width = max(1, len(values) // 20)
+    padded = np.concatenate([np.full(width - 1, values[0]), values])
+    axes.plot(steps, np.convolve(padded, np.full(width, 1 / width), "valid"), color=MODEL, linewidth=1.6)
+    # the first steps are far off and would flatten the rest
+    low, high = np.percentile(values, [1, 98] if len(values) >= 20 else [0, 100])
+    margin = 0.08 * (high - low) or 0.05 * abs(high) or 0.05
+    axes.set_ylim(low - margin, high + margin)
+    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(3, integer=True))
+    axes.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4))
+
+
+def _single(across: str, up: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(6.2, 3.4), layout="constrained")
+    axes = figure.subplots()
+    axes.set_xlabel(across)
+    axes.set_ylabel(up)
+    return figure, axes
+
+
+def _legend(axes: Axes) -> None:
+    axes.legend(fontsize=9, ncols=2, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
+
+
+def _mse(scores: dict[int, FrameScores]) -> Float[np.ndarray, " F"]:
+    return np.array([each.mse for each in scores.values()])
+
+
+def _psnr(scores: dict[int, FrameScores]) -> list[float]:
+    return [each.psnr for each in scores.values()]
+
+
+def _svg(figure: Figure, label: str) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    # several charts share a page, where names of groups may not repeat; names that are referred to are hashes
+    text = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", text)
+    for colour, name in _VARIABLES.items():
+        text = text.replace(colour, f"var(--{name})")
+    text = re.sub(r"font-family: [^;\"]+|(?<=px )'DejaVu Sans'[^;\"]*", _family, text)
+    # without a width and a height it takes those of its place
+    opening = re.sub(r' (width|height)="[^"]*"', "", text[: text.index(">")])
+    return opening.replace("<svg", f'<svg role="img" aria-label="{label}"', 1) + text[text.index(">") :]
+
+
+def _family(match: re.Match[str]) -> str:
+    return "font-family: system-ui, sans-serif" if match[0].startswith("font-family") else "system-ui, sans-serif"

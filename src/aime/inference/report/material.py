@@ -1,0 +1,139 @@
+"""Everything that a report shows, computed and read before anything is drawn."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+
+from aime.data import Clips
+from aime.errors import AimeError
+from aime.inference.dreams import Dreams, dream, to_pixels
+from aime.inference.evaluate import Predictor, evaluate_run, weights_digest
+from aime.inference.evaluation import Evaluation
+from aime.inference.evaluate import Progress
+from aime.inference.loading import Device, load_run, open_unseen, same_source, lively_clips
+from aime.inference.report.training_log import Record, read_log
+from aime.world_model.saved import CONFIG, RunInfo
+
+CLIPS = 4
+SAMPLES = 4
+"""Clips, and sampled futures of each, that a report shows."""
+
+EVALUATION = "evaluation.json"
+"""An evaluation in the run directory that is of these weights and this data is not made again."""
+
+
+@dataclass(frozen=True)
+class Inside:
+    """What goes on inside the model while it watches B clips of T frames."""
+
+    reconstructions: UInt8[np.ndarray, "B T H W 3"]
+    weights: Float[np.ndarray, "B T K"]
+    """Mixture weights of the prior."""
+    surprise: Float[np.ndarray, "B T"]
+    """In nats."""
+    codes: Int[np.ndarray, " codes"]
+    """How often each code was used."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """All that the report of a run shows."""
+
+    info: RunInfo
+    parameters: int
+    evaluation: Evaluation
+    dreams: Dreams
+    inside: Inside
+    log: list[Record]
+    config: str
+    environment: Mapping[str, str]
+
+
+def gather(
+    run: Path, data: str | Path | None, context: int, horizon: int, device: Device, progress: Progress | None
+) -> Material:
+    """Read and compute what the report of a run shows.
+
+    Raises:
+        AimeError: as `evaluate_run`, and if the run's log is damaged.
+    """
+    info, model = load_run(run, device)
+    unseen = open_unseen(info, data, context, horizon)
+    log = read_log(run)
+    clips = lively_clips(unseen.dataset, context + horizon, CLIPS)
+    evaluation = _earlier_evaluation(run, unseen.dataset.name, context, horizon)
+    if evaluation is None:
+        evaluation = evaluate_run(run, unseen.dataset.name, context, horizon, device=device, progress=progress)
+    return Material(
+        info=info,
+        parameters=sum(weight.numel() for weight in model.parameters()),
+        evaluation=evaluation,
+        dreams=dream(model, clips, context, SAMPLES),
+        inside=look_inside(model, clips),
+        log=log,
+        config=(run / CONFIG).read_text(encoding="utf-8"),
+        environment=environment(model.device),
+    )
+
+
+@torch.inference_mode()
+def look_inside(model: Predictor, clips: Clips) -> Inside:
+    """Watch some clips and keep what the model makes of them."""
+    clips = clips.to(model.device)
+    output = model.forward_sequence(clips.frames, clips.actions, clips.action_valid)
+    return Inside(
+        reconstructions=to_pixels(output.reconstructions),
+        weights=output.prior.mixture.log_weights.exp().float().cpu().numpy(),
+        surprise=model.surprise(clips.frames, clips.actions).cpu().numpy(),
+        codes=torch.bincount(output.tokens.flatten(), minlength=model.config.tokenizer.codes).cpu().numpy(),
+    )
+
+
+def environment(device: torch.device) -> dict[str, str]:
+    """What the numbers were computed with."""
+    gpu = {"GPU": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}
+    packages = ("aime", "torch", "numpy", "h5py", "matplotlib", "pillow")
+    return {
+        "machine": f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads used",
+        **gpu,
+        "system": f"{platform.system()} {platform.release()}",
+        "Python": platform.python_version(),
+        **{name: _version(name) for name in packages},
+    }
+
+
+def _earlier_evaluation(run: Path, data: str, context: int, horizon: int) -> Evaluation | None:
+    path = run / EVALUATION
+    if not path.is_file():
+        return None
+    try:
+        found = Evaluation.from_json(path.read_text(encoding="utf-8"), str(path))
+    except AimeError:
+        return None
+    fits = (found.context, found.horizon) == (context, horizon) and same_source(found.data, data)
+    return found if fits and found.weights == weights_digest(run) else None
+
+
+def _processor() -> str:
+    listing = Path("/proc/cpuinfo")
+    if listing.is_file():
+        for line in listing.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,56 @@
+"""The loss ledger: terms keep their names until one weighted sum, and none can be forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+class TaskLoss(NamedTuple):
+    """One task's loss: its unweighted terms by name, and their weighted sum."""
+
+    task: str
+    terms: NamedTuple
+    """Scalars, in nats per frame."""
+    total: Float[Tensor, ""]
+
+    def named(self) -> Iterator[tuple[str, Tensor]]:
+        """The scalars as ("task/term", value), for the log."""
+        for name, value in self.terms._asdict().items():
+            yield f"{self.task}/{name}", value.detach()
+
+
+def weigh(task: str, terms: NamedTuple, weights: Any) -> TaskLoss:
+    """Sum the terms by the weights of the same names.
+
+    Args:
+        task: the task's name.
+        terms: a NamedTuple of scalar tensors.
+        weights: a dataclass with one float field for each term.
+
+    Raises:
+        AssertionError: if a term has no weight or a weight no term.
+    """
+    named = {field.name: getattr(weights, field.name) for field in fields(weights)}
+    values = terms._asdict()
+    assert set(named) == set(values), f"{task}: terms {sorted(values)} but weights {sorted(named)}"
+    total = torch.stack([named[name] * value for name, value in values.items()]).sum()
+    return TaskLoss(task, terms, total)
+
+
+def masked_mean(values: Float[Tensor, "B T"], valid: Bool[Tensor, "B T"]) -> Float[Tensor, ""]:
+    """Mean over the frames that are not padding."""
+    mask = valid.to(values.dtype)
+    return (values * mask).sum() / mask.sum().clamp_min(1)
+
+
+def gaussian_nats(
+    squared_error: Float[Tensor, "..."], variance: Float[Tensor, ""], values: int
+) -> Float[Tensor, "..."]:
+    """-log N(x; x̂, variance) of frames with `values` numbers each, from their mean squared error, in nats per frame."""
+    return 0.5 * values * (torch.log(2 * torch.pi * variance) + squared_error / variance)

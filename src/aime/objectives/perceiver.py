@@ -1,0 +1,55 @@
+"""The perceiver task: tokens that say what a frame holds, and latents that say what the tokens were."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from aime.objectives.ledger import TaskLoss, gaussian_nats, masked_mean, weigh
+from aime.objectives.weights import LossWeights
+from aime.world_model.model import AIME
+from aime.world_model.outputs import SequenceOutput
+
+
+class PerceiverTerms(NamedTuple):
+    """Scalars, per frame."""
+
+    vq_commitment: Float[Tensor, ""]
+    """Half the squared distance of a frame's vectors from their codes, summed over cells and dimensions."""
+    tokenizer_reconstruction: Float[Tensor, ""]
+    """-log p(x | codes) in nats."""
+    token_reconstruction: Float[Tensor, ""]
+    """Cross-entropy of the token indices under the Perceiver's output queries, summed over cells, in nats."""
+
+
+def perceiver_loss(
+    model: AIME,
+    output: SequenceOutput,
+    frames: Float[Tensor, "B T 3 H W"],
+    valid: Bool[Tensor, "B T"],
+    weights: LossWeights,
+) -> TaskLoss:
+    """Commitment, pixels from codes, and tokens from latents.
+
+    References: van den Oord et al. 2017 (VQ-VAE), arXiv 1711.00937, equation 3; Jaegle et al. 2021 (Perceiver IO),
+    arXiv 2107.14795, section 3.1.
+    """
+    redrawn = model.tokenizer.reconstruct(output.codes)
+    squared_error = (redrawn.float() - frames).square().mean(dim=(2, 3, 4))
+    variance = masked_mean(squared_error, valid).detach().clamp_min(1e-6)
+    logits = model.perceiver.token_logits(output.perceiver_latents.flatten(0, 1))
+    cross_entropy = F.cross_entropy(
+        rearrange(logits.float(), "n s k -> n k s"), rearrange(output.tokens, "b t h w -> (b t) (h w)"), reduction="none"
+    )
+    per_frame = rearrange(cross_entropy.sum(-1), "(b t) -> b t", b=frames.shape[0])
+    values = output.codes[0, 0].numel()
+    terms = PerceiverTerms(
+        vq_commitment=masked_mean(0.5 * values * output.commitment, valid),
+        tokenizer_reconstruction=masked_mean(gaussian_nats(squared_error, variance, frames[0, 0].numel()), valid),
+        token_reconstruction=masked_mean(per_frame, valid),
+    )
+    return weigh("perceiver", terms, weights.perceiver)

@@ -1,0 +1,126 @@
+"""The predictive task: expected contexts, and overshooting, which trains imagination on its own predictions."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from aime.objectives.ledger import TaskLoss, gaussian_nats, masked_mean, weigh
+from aime.objectives.weights import LossWeights, OvershootConfig
+from aime.primitives.distributions import GaussianMixture
+from aime.world_model.imagination import Choice, rollout
+from aime.world_model.model import AIME
+from aime.world_model.outputs import Dream, DreamState, SequenceOutput
+
+
+class PredictiveTerms(NamedTuple):
+    """Scalars, per frame."""
+
+    expected_context: Float[Tensor, ""]
+    """Half the squared distance of the context that h_{t-1} expects from c_t."""
+    implied_context: Float[Tensor, ""]
+    """Half the squared distance of the context that (h_{t-1}, z_t) implies from c_t."""
+    overshoot_latent: Float[Tensor, ""]
+    """-log p(z) of posterior latents under priors imagined up to `steps` frames ahead, in nats."""
+    overshoot_frames: Float[Tensor, ""]
+    """-log p(x) of frames decoded from imagined latents, in nats."""
+
+
+class Overshot(NamedTuple):
+    """Imagined paths of N starts over K steps, and what really came."""
+
+    dream: Dream
+    targets: Float[Tensor, "N K latent"]
+    """The posterior's latents, without gradient."""
+    times: Int[Tensor, "N K"]
+    """Index of the frame that each step should show, into the B·T frames of the batch."""
+    valid: Bool[Tensor, "N K"]
+
+
+def predictive_loss(
+    model: AIME,
+    output: SequenceOutput,
+    frames: Float[Tensor, "B T 3 H W"],
+    valid: Bool[Tensor, "B T"],
+    weights: LossWeights,
+    overshoot: OvershootConfig,
+) -> TaskLoss:
+    """Context expectation and K-step overshooting (Hafner et al. 2019, PlaNet, arXiv 1811.04551, equation 7)."""
+    overshot = imagine_ahead(model, output, valid, overshoot)
+    dream = overshot.dream
+    mixture = GaussianMixture(dream.log_weights, dream.means, dream.stds)
+    contexts = output.contexts.detach()
+    terms = PredictiveTerms(
+        expected_context=masked_mean(_half_square(output.expected_contexts - contexts), valid),
+        implied_context=masked_mean(_half_square(output.implied_contexts - contexts), valid),
+        overshoot_latent=masked_mean(-mixture.log_prob(overshot.targets), overshot.valid),
+        overshoot_frames=_frame_nats(model, overshot, frames.flatten(0, 1), overshoot.frames),
+    )
+    return weigh("predictive", terms, weights.predictive)
+
+
+def imagine_ahead(
+    model: AIME,
+    output: SequenceOutput,
+    valid: Bool[Tensor, "B T"],
+    overshoot: OvershootConfig,
+) -> Overshot:
+    """Imagine K steps from several starts of every clip at once.
+
+    The path follows, at each step, the mean of the component most responsible for the posterior latent.
+    """
+    batch, length = valid.shape
+    clips = torch.arange(batch, device=valid.device)[:, None, None]
+    steps = min(overshoot.steps, length - 1)
+    starts = _starts(length - steps, overshoot.starts, valid.device)
+    ahead = starts[:, None] + torch.arange(1, steps + 1, device=valid.device)
+    targets = rearrange(output.latents.detach()[:, ahead], "b s k d -> (b s) k d")
+    state = DreamState(
+        *(
+            rearrange(each[:, starts], "b s d -> (b s) d")
+            for each in (output.beliefs, output.cells, output.latents, output.belief_contexts)
+        )
+    )
+    actions = rearrange(output.actions[:, ahead - 1], "b s k a -> (b s) k a")
+
+    def most_responsible(mixture: GaussianMixture, step: int) -> Choice:
+        component = mixture.responsibilities(targets[:, step]).argmax(-1)
+        chosen = component[:, None, None].expand(-1, 1, targets.shape[-1])
+        return Choice(mixture.means.gather(1, chosen)[:, 0], component)
+
+    dream = rollout(model, state, actions, most_responsible)
+    real = valid[:, starts, None] & valid[:, ahead]
+    return Overshot(
+        dream,
+        targets,
+        rearrange(clips * length + ahead, "b s k -> (b s) k"),
+        rearrange(real, "b s k -> (b s) k"),
+    )
+
+
+def _starts(possible: int, wanted: int, device: torch.device) -> Tensor:
+    count = min(possible, wanted)
+    offset = torch.rand(1, device=device)
+    return ((torch.arange(count, device=device) + offset) * possible / count).long()
+
+
+def _frame_nats(
+    model: AIME, overshot: Overshot, frames: Float[Tensor, "BT 3 H W"], count: int
+) -> Float[Tensor, ""]:
+    latents = overshot.dream.latents.flatten(0, 1)
+    picked = torch.randperm(latents.shape[0], device=latents.device)[:count]
+    attention = model.attention(picked.shape[0], latents)
+    decoded = model.decode(latents[picked], attention)
+    truth = frames[overshot.times.flatten()[picked]]
+    squared_error = (decoded - truth).square().mean(dim=(1, 2, 3))
+    real = overshot.valid.flatten()[picked]
+    variance = masked_mean(squared_error, real).detach().clamp_min(1e-6)
+    return masked_mean(gaussian_nats(squared_error, variance, truth[0].numel()), real)
+
+
+def _half_square(difference: Float[Tensor, "B T D"]) -> Float[Tensor, "B T"]:
+    return 0.5 * difference.square().sum(-1)

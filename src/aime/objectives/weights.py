@@ -1,0 +1,80 @@
+"""The weight of every loss term, and the shape of the overshooting; each field name is a term's name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from aime.errors import AimeError
+
+
+@dataclass(frozen=True)
+class ElboWeights:
+    """Weights of the terms of the evidence lower bound, all in nats per frame."""
+
+    reconstruction: float = 1.0
+    kl_z: float = 1.0
+    kl_hierarchical: float = 1.0
+    entropy: float = 1.0
+    """Of the entropy of the batch's mean mixture weights, which is maximised: the term is its negative."""
+
+
+@dataclass(frozen=True)
+class PerceiverWeights:
+    """Weights of the terms of the perceiver task."""
+
+    vq_commitment: float = 1.0
+    tokenizer_reconstruction: float = 1.0
+    token_reconstruction: float = 1.0
+
+
+@dataclass(frozen=True)
+class PredictiveWeights:
+    """Weights of the terms of the predictive task."""
+
+    expected_context: float = 1.0
+    implied_context: float = 1.0
+    overshoot_latent: float = 1.0
+    overshoot_frames: float = 1.0
+
+
+@dataclass(frozen=True)
+class KLBalance:
+    """How KL_z divides its gradient (Hafner et al. 2023, DreamerV3, arXiv 2301.04104, equation 5)."""
+
+    prior: float = 1.0
+    """Weight of KL(sg q ‖ p), which trains the prior."""
+    posterior: float = 0.1
+    """Weight of KL(q ‖ sg p), which keeps the posterior predictable."""
+    free_nats: float = 1.0
+    """Below this batch mean the KL has no gradient."""
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """All weights."""
+
+    elbo: ElboWeights = field(default_factory=ElboWeights)
+    perceiver: PerceiverWeights = field(default_factory=PerceiverWeights)
+    predictive: PredictiveWeights = field(default_factory=PredictiveWeights)
+    kl_balance: KLBalance = field(default_factory=KLBalance)
+
+
+@dataclass(frozen=True)
+class OvershootConfig:
+    """Imagination inside the training step.
+
+    Raises:
+        AimeError: if a number is below 1.
+    """
+
+    steps: int = 15
+    """Frames imagined from each start."""
+    starts: int = 8
+    """Starts in each clip, spread evenly with a random offset."""
+    frames: int = 64
+    """Imagined frames of the batch that are decoded and compared."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "starts", "frames"):
+            if getattr(self, name) < 1:
+                raise AimeError(f"overshoot.{name} is {getattr(self, name)}; expected 1 or more")

@@ -1,0 +1,101 @@
+"""Tokens to a context vector per frame: a causal Perceiver IO."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from aime.primitives.transformer import Attention, CausalTimeAttention, FeedForward, TimeCache
+
+
+@dataclass(frozen=True)
+class PerceiverConfig:
+    """Sizes of the causal Perceiver IO."""
+
+    latents: int = 128
+    width: int = 256
+    heads: int = 4
+    layers: int = 1
+    """Self-attention layers between the read of a frame's tokens and the attention over time."""
+    window: int = 32
+    """Frames that the attention over time sees, the current one included."""
+    dropout: float = 0.1
+
+
+class Percept(NamedTuple):
+    """What the Perceiver makes of T frames of tokens."""
+
+    contexts: Float[Tensor, "B T context"]
+    latents: Float[Tensor, "B T N width"]
+
+
+class CausalPerceiver(nn.Module):
+    """Perceiver IO over video tokens: context c_t has seen frames 1..t, never a later one.
+
+    A learned latent array cross-attends to each frame's tokens (code + 2-D position), attends to itself, then each
+    latent attends causally over time; one output query reads the context, H·W others read the token indices back.
+    Reference: Jaegle et al. 2021 (Perceiver IO), arXiv 2107.14795.
+    """
+
+    def __init__(self, config: PerceiverConfig, codes: int, code_width: int, grid: int, context: int) -> None:
+        super().__init__()
+        self.config = config
+        width, heads, dropout = config.width, config.heads, config.dropout
+        self.latents = nn.Parameter(torch.randn(1, config.latents, width) * 0.5)
+        self.rows = nn.Parameter(torch.randn(grid, 1, code_width) * 0.5)
+        self.columns = nn.Parameter(torch.randn(1, grid, code_width) * 0.5)
+        self.read = Attention(width, code_width, heads, dropout)
+        self.read_mlp = FeedForward(width, dropout)
+        self.self_attentions = nn.ModuleList(Attention(width, width, heads, dropout) for _ in range(config.layers))
+        self.self_mlps = nn.ModuleList(FeedForward(width, dropout) for _ in range(config.layers))
+        self.over_time = CausalTimeAttention(width, heads, config.window, dropout)
+        self.time_mlp = FeedForward(width, dropout)
+        self.context_query = nn.Parameter(torch.randn(1, 1, width) * 0.5)
+        self.context_read = Attention(width, width, heads, dropout)
+        self.context_head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, context), nn.LayerNorm(context))
+        self.token_queries = nn.Parameter(torch.randn(1, grid * grid, width) * 0.5)
+        self.token_read = Attention(width, width, heads, dropout)
+        self.token_head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, codes))
+
+    def forward(self, codes: Float[Tensor, "B T code h w"]) -> Percept:
+        """Contexts of all frames at once from code vectors `[B,T,code,h,w]`."""
+        batch = codes.shape[0]
+        latents = rearrange(self._read_frames(codes.flatten(0, 1)), "(b t) n d -> b t n d", b=batch)
+        latents = latents + self.over_time(latents)
+        latents = latents + self.time_mlp(latents)
+        return Percept(rearrange(self._context(latents.flatten(0, 1)), "(b t) c -> b t c", b=batch), latents)
+
+    def empty_cache(self, batch: int) -> TimeCache:
+        """The cache before the first frame."""
+        return self.over_time.empty_cache(batch, self.config.latents, self.latents)
+
+    def step(
+        self, codes: Float[Tensor, "B code h w"], cache: TimeCache
+    ) -> tuple[Float[Tensor, "B context"], TimeCache]:
+        """The context of one more frame; the same numbers as `forward` gives (dropout off)."""
+        latents = self._read_frames(codes)
+        update, cache = self.over_time.step(latents, cache)
+        latents = latents + update
+        latents = latents + self.time_mlp(latents)
+        return self._context(latents), cache
+
+    def token_logits(self, latents: Float[Tensor, "N n width"]) -> Float[Tensor, "N hw codes"]:
+        """Logits over the codebook for each cell of a frame, read from its latents by positional output queries."""
+        return self.token_head(self.token_queries + self.token_read(self.token_queries, latents))
+
+    def _read_frames(self, codes: Float[Tensor, "N code h w"]) -> Float[Tensor, "N n width"]:
+        placed = rearrange(codes, "n d h w -> n h w d") + (self.rows + self.columns)
+        latents = self.latents + self.read(self.latents, rearrange(placed, "n h w d -> n (h w) d"))
+        latents = latents + self.read_mlp(latents)
+        for attention, mlp in zip(self.self_attentions, self.self_mlps, strict=True):
+            latents = latents + attention(latents, latents)
+            latents = latents + mlp(latents)
+        return latents
+
+    def _context(self, latents: Float[Tensor, "N n width"]) -> Float[Tensor, "N context"]:
+        return self.context_head((self.context_query + self.context_read(self.context_query, latents))[:, 0])

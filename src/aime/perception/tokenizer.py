@@ -1,0 +1,143 @@
+"""Frames to discrete tokens and back: a causal 3-D UNet around a vector quantiser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from aime.primitives.blocks import CausalConv3d, FrameNorm, ResidualCell, TimeAxis, channels_last
+from aime.primitives.quantize import VectorQuantizer
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """Sizes of the causal VQ tokenizer."""
+
+    channels: int = 64
+    """Channels at half resolution; the levels below have the multiples that follow."""
+    multipliers: tuple[int, int, int] = (1, 2, 2)
+    """Channels of the levels at 1/2, 1/4 and 1/8 of the frame, in units of `channels`."""
+    cells: tuple[int, int, int] = (1, 1, 1)
+    """Residual cells at each level."""
+    kernel_time: int = 2
+    """Frames that a causal convolution at 1/4 and 1/8 resolution reads, its own included."""
+    codes: int = 1024
+    code_width: int = 256
+
+
+class Tokens(NamedTuple):
+    """What the tokenizer makes of T frames of B sequences."""
+
+    indices: Int[Tensor, "B T h w"]
+    codes: Float[Tensor, "B T code h w"]
+    """Code vectors, with a straight-through gradient to the encoder."""
+    commitment: Float[Tensor, "B T"]
+
+
+class DownTower(nn.Module):
+    """The contracting half of the UNet, `[T·B,3,H,W]` -> `[T·B,code,H/8,W/8]`, causal in time.
+
+    Every level also reaches the code grid directly, pooled and projected (skips inside the encoder only).
+    """
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        widths = [config.channels * multiplier for multiplier in config.multipliers]
+        kernel_times = (1, config.kernel_time, config.kernel_time)
+        self.stem = nn.Conv2d(12, widths[0], 3, padding=1)
+        self.levels = nn.ModuleList(
+            nn.ModuleList(ResidualCell(width, kernel_time, gated=depth > 0) for _ in range(count))
+            for depth, (width, kernel_time, count) in enumerate(zip(widths, kernel_times, config.cells, strict=True))
+        )
+        self.downs = nn.ModuleList(
+            nn.Conv2d(above, below, 3, stride=2, padding=1) for above, below in zip(widths, widths[1:], strict=False)
+        )
+        self.skips = nn.ModuleList(nn.Conv2d(width, config.code_width, 1) for width in widths)
+
+    def forward(self, frames: Float[Tensor, "TB 3 H W"], time: TimeAxis) -> Float[Tensor, "TB code h w"]:
+        """Encode time-major frames in [0, 1]."""
+        features = self.stem(channels_last(F.pixel_unshuffle(frames - 0.5, 2)))
+        grid = None
+        for depth, (cells, skip) in enumerate(zip(self.levels, self.skips, strict=True)):
+            if depth:
+                features = self.downs[depth - 1](features)
+            for cell in cells:  # type: ignore[union-attr]
+                features = cell(features, time)
+            reached = skip(F.avg_pool2d(features, 4 >> depth) if depth < 2 else features)
+            grid = reached if grid is None else grid + reached
+        return grid
+
+
+class UpTower(nn.Module):
+    """The expanding half of the UNet, `[T·B,code,H/8,W/8]` -> `[T·B,3,H,W]`, causal in time, reading codes only."""
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        widths = [config.channels * multiplier for multiplier in reversed(config.multipliers)]
+        kernel_times = (config.kernel_time, config.kernel_time, 1)
+        self.stem = CausalConv3d(config.code_width, widths[0], config.kernel_time, kernel=1)
+        self.levels = nn.ModuleList(
+            nn.ModuleList(ResidualCell(width, kernel_time, gated=depth < 2) for _ in range(count))
+            for depth, (width, kernel_time, count) in enumerate(
+                zip(widths, kernel_times, reversed(config.cells), strict=True)
+            )
+        )
+        self.ups = nn.ModuleList(
+            nn.Conv2d(above, 4 * below, 1) for above, below in zip(widths, widths[1:], strict=False)
+        )
+        self.norm = FrameNorm(widths[-1])
+        self.head = nn.Conv2d(widths[-1], 12, 3, padding=1)
+
+    def forward(self, codes: Float[Tensor, "TB code h w"], time: TimeAxis) -> Float[Tensor, "TB 3 H W"]:
+        """Decode time-major code grids to frames, roughly in [0, 1] (not clipped)."""
+        features = self.stem(channels_last(codes), time)
+        for depth, cells in enumerate(self.levels):
+            if depth:
+                features = channels_last(F.pixel_shuffle(self.ups[depth - 1](features), 2))
+            for cell in cells:  # type: ignore[union-attr]
+                features = cell(features, time)
+        return F.pixel_shuffle(self.head(F.silu(self.norm(features))), 2) + 0.5
+
+
+class Tokenizer(nn.Module):
+    """Causal VQ tokenizer: frames `[B,T,3,H,W]` to indices `[B,T,H/8,W/8]` and back.
+
+    No skip connection crosses the quantiser, so the tokens carry everything that the decoder draws. Index t depends on
+    frames 1..t only. Reference: van den Oord et al. 2017 (VQ-VAE), arXiv 1711.00937.
+    """
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.down = DownTower(config)
+        self.quantizer = VectorQuantizer(config.codes, config.code_width)
+        self.up = UpTower(config)
+
+    def forward(
+        self, frames: Float[Tensor, "B T 3 H W"], before: tuple[Tensor, ...] | None = None
+    ) -> tuple[Tokens, tuple[Tensor, ...]]:
+        """Tokenise frames in [0, 1]; `before` is what an earlier call kept, for stepping through a video.
+
+        Returns the tokens and the features to pass as `before` with the frames that follow.
+        """
+        batch = frames.shape[0]
+        time = TimeAxis(before, batch)
+        vectors = self.down(rearrange(frames, "b t c h w -> (t b) c h w"), time)
+        quantized = self.quantizer(vectors.float() if vectors.dtype != self.quantizer.codebook.dtype else vectors)
+        tokens = Tokens(
+            rearrange(quantized.indices, "(t b) h w -> b t h w", b=batch),
+            rearrange(quantized.codes, "(t b) d h w -> b t d h w", b=batch),
+            rearrange(quantized.commitment, "(t b) -> b t", b=batch),
+        )
+        return tokens, tuple(time.kept)
+
+    def reconstruct(self, codes: Float[Tensor, "B T code h w"]) -> Float[Tensor, "B T 3 H W"]:
+        """Frames from code vectors, roughly in [0, 1]."""
+        batch = codes.shape[0]
+        frames = self.up(rearrange(codes, "b t d h w -> (t b) d h w"), TimeAxis(None, batch))
+        return rearrange(frames, "(t b) c h w -> b t c h w", b=batch)

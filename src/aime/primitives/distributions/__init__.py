@@ -1,0 +1,26 @@
+"""The distributions that predictions are: objects with `log_prob`, samples, means and divergences.
+
+Every one computes in float32 at least, whatever autocast says: no operation in here is one that autocast lowers, and
+bfloat16 parameters are promoted first. float64 parameters stay float64.
+"""
+
+from __future__ import annotations
+
+from aime.primitives.distributions.expected_log_complement import PARAMETER_LIMIT
+from aime.primitives.distributions.gamma import GammaPosterior
+from aime.primitives.distributions.gaussian import DiagonalGaussian
+from aime.primitives.distributions.kumaraswamy import Kumaraswamy, StickSample
+from aime.primitives.distributions.mixture import GaussianMixture, MixtureSample
+from aime.primitives.distributions.stick_breaking import log_mixture_weights, stick_breaking_kl
+
+__all__ = [
+    "PARAMETER_LIMIT",
+    "DiagonalGaussian",
+    "GammaPosterior",
+    "GaussianMixture",
+    "Kumaraswamy",
+    "MixtureSample",
+    "StickSample",
+    "log_mixture_weights",
+    "stick_breaking_kl",
+]

@@ -1,0 +1,188 @@
+"""Configurations as plain data: nested frozen dataclasses to dictionaries and YAML and back, strictly by field type."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from aime.errors import AimeError
+
+T = TypeVar("T")
+Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
+"""What YAML and JSON hold without tags."""
+
+_REMEDY = "correct it, or use the aime version that wrote the file"
+
+
+def to_plain(value: object) -> Plain:
+    """Dataclasses as dictionaries, tuples as lists, paths as strings; numbers, strings, booleans and None as they are.
+
+    Raises:
+        TypeError: if there is a value of another type.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {each.name: to_plain(getattr(value, each.name)) for each in dataclasses.fields(value) if each.init}
+    if isinstance(value, Mapping):
+        return {str(name): to_plain(each) for name, each in value.items()}
+    if isinstance(value, tuple | list):
+        return [to_plain(each) for each in value]
+    if isinstance(value, Path):
+        return str(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"{value!r} is a {type(value).__name__}, which has no plain form")
+
+
+def from_plain(kind: type[T], plain: object, source: str, field: str = "") -> T:
+    """Build a dataclass from what `to_plain` made of it; every field must be there, and none besides.
+
+    Field types may be bool, int, float (also given as an integer, or as a string like "1e-4", which is what YAML makes
+    of it), str, Path, Literal, X | None, tuple, and dataclasses of those.
+
+    Args:
+        kind: the dataclass.
+        plain: a mapping by field names.
+        source: the file it came from, for messages.
+        field: the dotted name of the part of the file that `plain` is, for messages.
+
+    Raises:
+        AimeError: if a field is unknown, missing or of another type, or the dataclass refuses a value.
+    """
+    if not isinstance(plain, Mapping):
+        raise _misfit(source, field, plain, "a mapping of fields")
+    hints = get_type_hints(kind)
+    names = [each.name for each in dataclasses.fields(kind) if each.init]  # type: ignore[arg-type]
+    for name in plain:
+        if name not in names:
+            raise AimeError(f"{source}: {_join(field, name)}: unknown field, expected {', '.join(names)}; {_REMEDY}")
+    for name in names:
+        if name not in plain:
+            expected = _describe(hints[name])
+            raise AimeError(f"{source}: {_join(field, name)}: missing field, expected {expected}; {_REMEDY}")
+    values = {name: _parse(hints[name], plain[name], source, _join(field, name)) for name in names}
+    try:
+        return kind(**values)
+    except AimeError as error:
+        raise AimeError(f"{source}: {field + ': ' if field else ''}{error}") from error
+
+
+def to_yaml(value: object) -> str:
+    """A dataclass or mapping as YAML without tags, in the order of its fields.
+
+    Raises:
+        TypeError: if there is a value that has no plain form.
+    """
+    return yaml.safe_dump(to_plain(value), sort_keys=False, allow_unicode=True)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; runs no code, whatever tags the file has.
+
+    Raises:
+        AimeError: if the file is missing, unreadable, not YAML, or not a mapping by names.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise AimeError(f"{path}: cannot be read: {error.strerror}; expected a YAML file") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        problem = " ".join(str(error).split())
+        raise AimeError(f"{path}: not YAML: {problem}; restore the file or write it anew") from error
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        raise _misfit(str(path), "", content, "a mapping of fields")
+    return content
+
+
+def _join(field: str, name: object) -> str:
+    return f"{field}.{name}" if field else str(name)
+
+
+def _misfit(source: str, field: str, found: object, expected: str) -> AimeError:
+    shown = repr(found) if len(repr(found)) <= 60 else repr(found)[:57] + "..."
+    place = f"{source}: {field}" if field else source
+    return AimeError(f"{place}: found {shown} ({type(found).__name__}), expected {expected}; {_REMEDY}")
+
+
+def _parse(kind: Any, value: object, source: str, field: str) -> object:
+    """One value of a field's type."""
+    optional = _without_none(kind)
+    if optional is not None and value is None:
+        return None
+    inner = kind if optional is None else optional
+    if dataclasses.is_dataclass(inner) and isinstance(inner, type):
+        return from_plain(inner, value, source, field)
+    if get_origin(inner) is tuple:
+        return _parse_tuple(inner, value, source, field)
+    if get_origin(inner) is Literal:
+        parsed = next((each for each in get_args(inner) if type(each) is type(value) and each == value), None)
+    else:
+        parsed = _SCALARS[inner](value)
+    if parsed is None:
+        raise _misfit(source, field, value, _describe(kind))
+    return parsed
+
+
+def _parse_tuple(kind: Any, value: object, source: str, field: str) -> tuple[object, ...]:
+    kinds = get_args(kind)
+    if not isinstance(value, list | tuple):
+        raise _misfit(source, field, value, _describe(kind))
+    if len(kinds) == 2 and kinds[1] is Ellipsis:
+        kinds = kinds[:1] * len(value)
+    if len(value) != len(kinds):
+        raise _misfit(source, field, value, _describe(kind))
+    pairs = zip(kinds, value, strict=True)
+    return tuple(_parse(each, item, source, f"{field}[{index}]") for index, (each, item) in enumerate(pairs))
+
+
+def _parse_float(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    # the words "nan" and "infinity" are no numbers; YAML has .nan and .inf, which arrive as floats
+    return number if isinstance(value, float) or math.isfinite(number) else None
+
+
+_SCALARS: dict[Any, Callable[[object], object]] = {
+    bool: lambda value: value if isinstance(value, bool) else None,
+    int: lambda value: value if isinstance(value, int) and not isinstance(value, bool) else None,
+    float: _parse_float,
+    str: lambda value: value if isinstance(value, str) else None,
+    Path: lambda value: Path(value) if isinstance(value, str) else None,
+}
+"""Each gives None for a value of another type."""
+
+_NAMES: dict[Any, str] = {bool: "true or false", int: "an integer", float: "a number", str: "a string", Path: "a path"}
+
+
+def _without_none(kind: Any) -> Any:
+    """X of `X | None`, or None if `kind` is no such union."""
+    if get_origin(kind) not in (Union, types.UnionType):
+        return None
+    rest = [each for each in get_args(kind) if each is not type(None)]
+    if len(rest) != 1 or len(get_args(kind)) != 2:
+        raise TypeError(f"{kind}: of unions only X | None has a plain form")
+    return rest[0]
+
+
+def _describe(kind: Any) -> str:
+    """The words for a field's type in a message."""
+    optional = _without_none(kind)
+    if optional is not None:
+        return f"{_describe(optional)} or null"
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(repr(each) for each in get_args(kind))
+    if get_origin(kind) is tuple:
+        kinds = get_args(kind)
+        if kinds[-1] is Ellipsis:
+            return f"a list, each {_describe(kinds[0])}"
+        return f"a list of {len(kinds)}: " + ", ".join(_describe(each) for each in kinds)
+    return _NAMES.get(kind, "a mapping of fields")

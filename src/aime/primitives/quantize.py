@@ -1,0 +1,94 @@
+"""Vector quantisation with an exponential-moving-average codebook."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+
+class Quantized(NamedTuple):
+    """A grid of vectors and the codes nearest to them."""
+
+    codes: Float[Tensor, "N code H W"]
+    """The nearest code of each cell; its gradient goes straight through to the vectors."""
+    indices: Int[Tensor, "N H W"]
+    commitment: Float[Tensor, " N"]
+    """Mean squared distance of a frame's vectors from their (fixed) codes, per dimension."""
+
+
+class VectorQuantizer(nn.Module):
+    """Nearest-code quantiser: codes are moving averages of the vectors assigned to them.
+
+    Codes that hardly any vector uses are dead; they are revived at vectors drawn from the batch. A new codebook is all
+    dead, so the first training batch initialises it with data.
+
+    References: van den Oord et al. 2017, arXiv 1711.00937, equations 1-3 and appendix A.1 (EMA);
+    Dhariwal et al. 2020 (Jukebox), arXiv 2005.00341, section 3.1 (revival).
+    """
+
+    codebook: Tensor
+    usage: Tensor
+    sums: Tensor
+
+    def __init__(self, codes: int, width: int, decay: float = 0.97, dead_share: float = 0.05) -> None:
+        super().__init__()
+        self.decay, self.dead_share = decay, dead_share
+        self.register_buffer("codebook", torch.randn(codes, width))
+        self.register_buffer("usage", torch.zeros(codes))
+        self.register_buffer("sums", torch.zeros(codes, width))
+
+    def forward(self, vectors: Float[Tensor, "N code H W"]) -> Quantized:
+        """Quantise `[N,code,H,W]`; in training mode the codebook follows the batch first-hand, without gradients."""
+        flat = rearrange(vectors, "n d h w -> (n h w) d").to(self.codebook.dtype)
+        if self.training:
+            self._revive(flat.detach())
+        indices = self._nearest(flat.detach())
+        codes = F.embedding(indices, self.codebook)
+        frames = vectors.shape[0]
+        commitment = rearrange((flat - codes).square().mean(-1), "(n s) -> n s", n=frames).mean(-1)
+        if self.training:
+            self._follow(flat.detach(), indices)
+        straight_through = flat + (codes - flat).detach()
+        grid = {"n": frames, "h": vectors.shape[2]}
+        return Quantized(
+            rearrange(straight_through, "(n h w) d -> n d h w", **grid),
+            rearrange(indices, "(n h w) -> n h w", **grid),
+            commitment,
+        )
+
+    def lookup(self, indices: Int[Tensor, "N H W"]) -> Float[Tensor, "N code H W"]:
+        """The code vectors of a grid of indices in 0..codes-1."""
+        return rearrange(F.embedding(indices, self.codebook), "n h w d -> n d h w")
+
+    def _nearest(self, flat: Float[Tensor, "M code"]) -> Int[Tensor, " M"]:
+        # |v - c|² up to |v|², which is the same for all codes: one matrix product instead of M x codes differences
+        return (self.codebook.square().sum(-1) - 2 * flat @ self.codebook.T).argmin(-1)
+
+    @torch.no_grad()
+    def _revive(self, flat: Float[Tensor, "M code"]) -> None:
+        expected = flat.shape[0] / self.codebook.shape[0]
+        dead = self.usage < self.dead_share * expected
+        chosen = flat[torch.randint(flat.shape[0], (self.codebook.shape[0],), device=flat.device)]
+        self.codebook.copy_(torch.where(dead[:, None], chosen, self.codebook))
+        self.sums.copy_(torch.where(dead[:, None], chosen * expected, self.sums))
+        self.usage.masked_fill_(dead, expected)
+
+    @torch.no_grad()
+    def _follow(self, flat: Float[Tensor, "M code"], indices: Int[Tensor, " M"]) -> None:
+        counts = torch.zeros_like(self.usage).index_add_(0, indices, torch.ones_like(flat[:, 0]))
+        sums = torch.zeros_like(self.sums).index_add_(0, indices, flat)
+        self.usage.lerp_(counts, 1 - self.decay)
+        self.sums.lerp_(sums, 1 - self.decay)
+        self.codebook.copy_(self.sums / self.usage.clamp_min(1e-5)[:, None])
+
+
+def codebook_perplexity(indices: Int[Tensor, "..."], codes: int) -> Float[Tensor, ""]:
+    """exp(entropy) of the share of each code among `indices`: how many codes are in even use, 1..codes."""
+    shares = torch.bincount(indices.flatten(), minlength=codes).double()
+    shares = shares / shares.sum()
+    return torch.special.entr(shares).sum().exp().float()

@@ -1,0 +1,152 @@
+"""Attention blocks: multi-head attention, rotary positions, a windowed causal attention over time with a cache."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+
+def rotary(vectors: Float[Tensor, "... T dim"], positions: Float[Tensor, " T"]) -> Float[Tensor, "... T dim"]:
+    """Rotate pairs of coordinates by position · frequency, so that inner products depend on relative position only.
+
+    Reference: Su et al. 2021 (RoFormer), arXiv 2104.09864, equation 34; frequencies 10000^(-2i/dim).
+    """
+    half = vectors.shape[-1] // 2
+    exponents = torch.arange(half, device=vectors.device, dtype=positions.dtype) / half
+    angles = positions[:, None] * 10000.0**-exponents
+    cosine, sine = angles.cos().to(vectors.dtype), angles.sin().to(vectors.dtype)
+    first, second = vectors.chunk(2, dim=-1)
+    return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=-1)
+
+
+def attend(
+    query: Float[Tensor, "*N Q dim"],
+    key: Float[Tensor, "*N M dim"],
+    value: Float[Tensor, "*N M dim"],
+    seen: Bool[Tensor, "*N Q M"] | None = None,
+) -> Float[Tensor, "*N Q dim"]:
+    """softmax(q kᵀ / √dim) v over the memory that is `seen` (Vaswani et al. 2017, arXiv 1706.03762, equation 1).
+
+    On a GPU this is torch's fused kernel. On a CPU the plain products are 5 to 13 times faster in bf16 at these sizes
+    (tens of queries of 16 numbers), forward and backward.
+    """
+    if query.is_cuda:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+    scores = (query @ key.transpose(-1, -2)) * query.shape[-1] ** -0.5
+    if seen is not None:
+        scores = scores.masked_fill(~seen, float("-inf"))
+    return scores.softmax(dim=-1) @ value
+
+
+class FeedForward(nn.Sequential):
+    """Pre-normalised two-layer perceptron with GELU and dropout, `[...,width]` to the same shape."""
+
+    def __init__(self, width: int, dropout: float, expansion: int = 2) -> None:
+        super().__init__(
+            nn.LayerNorm(width),
+            nn.Linear(width, expansion * width),
+            nn.GELU(),
+            nn.Linear(expansion * width, width),
+            nn.Dropout(dropout),
+        )
+
+
+class Attention(nn.Module):
+    """Pre-normalised multi-head attention of queries on a memory, without the residual sum.
+
+    Dropout falls on the result, not on the weights, which keeps the products fused.
+    """
+
+    def __init__(self, width: int, memory: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_query = nn.LayerNorm(width)
+        self.norm_memory = nn.LayerNorm(memory)
+        self.query = nn.Linear(width, width, bias=False)
+        self.key_value = nn.Linear(memory, 2 * width, bias=False)
+        self.output = nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, queries: Float[Tensor, "N Q width"], memory: Float[Tensor, "N M memory"]
+    ) -> Float[Tensor, "N Q width"]:
+        """Attend from `[N,Q,width]` to `[N,M,memory]`; queries of one row `[1,Q,width]` serve all N."""
+        query = rearrange(self.query(self.norm_query(queries)), "n q (h d) -> n h q d", h=self.heads)
+        key, value = rearrange(
+            self.key_value(self.norm_memory(memory)), "n m (two h d) -> two n h m d", two=2, h=self.heads
+        )
+        query = query.expand(key.shape[0], -1, -1, -1)
+        attended = attend(query, key, value)
+        return self.dropout(self.output(rearrange(attended, "n h q d -> n q (h d)")))
+
+
+class TimeCache(NamedTuple):
+    """What a windowed attention over time remembers of the frames before this one."""
+
+    keys: Float[Tensor, "B N heads W dim"]
+    values: Float[Tensor, "B N heads W dim"]
+    filled: Bool[Tensor, "B W"]
+
+
+class CausalTimeAttention(nn.Module):
+    """Pre-normalised attention over time, each latent index by itself, on the last `window` frames only.
+
+    Rotary positions and no learned per-time embedding, so a sequence may have any length.
+    """
+
+    def __init__(self, width: int, heads: int, window: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.window = heads, window
+        self.norm = nn.LayerNorm(width)
+        self.query_key_value = nn.Linear(width, 3 * width, bias=False)
+        self.output = nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def _project(self, latents: Float[Tensor, "B T N width"]) -> Float[Tensor, "3 B N heads T dim"]:
+        projected = self.query_key_value(self.norm(latents))
+        return rearrange(projected, "b t n (three h d) -> three b n h t d", three=3, h=self.heads)
+
+    def forward(self, latents: Float[Tensor, "B T N width"]) -> Float[Tensor, "B T N width"]:
+        """All frames at once: frame t attends to frames max(0, t-window+1)..t of `[B,T,N,width]`."""
+        query, key, value = self._project(latents)
+        time = torch.arange(latents.shape[1], device=latents.device)
+        positions = time.to(torch.promote_types(latents.dtype, torch.float32))
+        age = time[:, None] - time[None, :]
+        seen = (age >= 0) & (age < self.window)
+        batch = latents.shape[0]
+        query, key, value = (
+            rearrange(each, "b n h t d -> (b n) h t d")
+            for each in (rotary(query, positions), rotary(key, positions), value)
+        )
+        attended = attend(query, key, value, seen)
+        return self.dropout(self.output(rearrange(attended, "(b n) h t d -> b t n (h d)", b=batch)))
+
+    def empty_cache(self, batch: int, latents: int, like: Tensor) -> TimeCache:
+        """The cache before the first frame of `batch` sequences, in the type and on the device of `like`."""
+        width = self.output.in_features
+        keys = like.new_zeros(batch, latents, self.heads, self.window, width // self.heads)
+        filled = torch.zeros(batch, self.window, dtype=torch.bool, device=like.device)
+        return TimeCache(keys, torch.zeros_like(keys), filled)
+
+    def step(
+        self, latents: Float[Tensor, "B N width"], cache: TimeCache
+    ) -> tuple[Float[Tensor, "B N width"], TimeCache]:
+        """One frame with the cache of those before it: the same numbers as `forward` gives for that frame."""
+        query, key, value = self._project(latents[:, None])
+        keys = torch.cat([cache.keys[..., 1:, :], key.to(cache.keys.dtype)], dim=-2)
+        values = torch.cat([cache.values[..., 1:, :], value.to(cache.values.dtype)], dim=-2)
+        filled = torch.cat([cache.filled[:, 1:], torch.ones_like(cache.filled[:, :1])], dim=1)
+        precise = torch.promote_types(latents.dtype, torch.float32)
+        positions = torch.arange(self.window, device=latents.device, dtype=precise)
+        attended = attend(
+            rotary(query, positions[-1:]).to(values.dtype),
+            rotary(keys, positions),
+            values,
+            filled[:, None, None, None, :],
+        )
+        return self.output(rearrange(attended, "b n h 1 d -> b n (h d)")), TimeCache(keys, values, filled)

@@ -1,0 +1,79 @@
+"""A frame and its context to the posterior of the latent: an NVAE-style pyramid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from aime.primitives.blocks import FiLM, FrameNorm, ResidualCell, TimeAxis, channels_last
+from aime.primitives.distributions import DiagonalGaussian
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Sizes of the encoder's residual tower."""
+
+    channels: int = 64
+    """Channels at half resolution."""
+    multipliers: tuple[int, int, int] = (1, 2, 2)
+    """Channels of the levels at 1/2, 1/4 and 1/8 of the frame, in units of `channels`."""
+    cells: tuple[int, int, int] = (1, 1, 1)
+    min_std: float = 0.02
+    """Smallest standard deviation of the posterior, in units of the latent."""
+
+
+class Encoded(NamedTuple):
+    """Posterior of the latent, and the feature pyramid it came from."""
+
+    posterior: DiagonalGaussian
+    """q(z_t | x_t, c_t), mean and std `[N,latent]`."""
+    pyramid: tuple[Tensor, ...]
+    """Features at 1/2, 1/4 and 1/8 of the frame, before the context enters."""
+
+
+class Encoder(nn.Module):
+    """q(z_t | x_t, c_t): residual cells over three scales, the context entering by FiLM at the coarsest.
+
+    Reference: Vahdat & Kautz 2020 (NVAE), arXiv 2007.03898, with the hierarchy in the features: one latent.
+    """
+
+    def __init__(self, config: EncoderConfig, image_size: int, context: int, latent: int) -> None:
+        super().__init__()
+        self.config = config
+        widths = [config.channels * multiplier for multiplier in config.multipliers]
+        self.stem = nn.Conv2d(12, widths[0], 3, padding=1)
+        self.levels = nn.ModuleList(
+            nn.ModuleList(ResidualCell(width, gated=depth > 0) for _ in range(count))
+            for depth, (width, count) in enumerate(zip(widths, config.cells, strict=True))
+        )
+        self.downs = nn.ModuleList(
+            nn.Conv2d(above, below, 3, stride=2, padding=1) for above, below in zip(widths, widths[1:], strict=False)
+        )
+        self.context = FiLM(context, widths[-1])
+        self.final = ResidualCell(widths[-1])
+        self.norm = FrameNorm(widths[-1])
+        self.squeeze = nn.Conv2d(widths[-1], 16, 1)
+        cells = (image_size // 8) ** 2
+        self.head = nn.Linear(16 * cells, 2 * latent)
+
+    def forward(self, frames: Float[Tensor, "N 3 H W"], contexts: Float[Tensor, "N context"]) -> Encoded:
+        """Encode frames in [0, 1], each by itself."""
+        alone = TimeAxis()
+        features = self.stem(channels_last(F.pixel_unshuffle(frames - 0.5, 2)))
+        pyramid = []
+        for depth, cells in enumerate(self.levels):
+            if depth:
+                features = self.downs[depth - 1](features)
+            for cell in cells:  # type: ignore[union-attr]
+                features = cell(features, alone)
+            pyramid.append(features)
+        features = self.final(self.context(features, contexts), alone)
+        flat = self.squeeze(F.silu(self.norm(features))).flatten(1)
+        mean, spread = self.head(flat).to(torch.promote_types(torch.float32, contexts.dtype)).chunk(2, dim=-1)
+        std = F.softplus(spread - 1.0) + self.config.min_std
+        return Encoded(DiagonalGaussian(mean, std), tuple(pyramid))

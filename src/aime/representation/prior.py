@@ -1,0 +1,129 @@
+"""The belief and the context it expects to the prior of the latent: a truncated Dirichlet-process mixture."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from aime.errors import AimeError
+from aime.primitives.distributions import (
+    PARAMETER_LIMIT,
+    GammaPosterior,
+    GaussianMixture,
+    Kumaraswamy,
+    log_mixture_weights,
+)
+from aime.primitives.distributions.gaussian import bounded_std, raw_of_std
+
+LOG_LIMIT = math.log(PARAMETER_LIMIT)
+
+
+@dataclass(frozen=True)
+class PriorConfig:
+    """Sizes of the mixture prior.
+
+    Raises:
+        AimeError: if a size is below 1, or not 0 < min_std < 1 < max_std.
+    """
+
+    components: int = 15
+    """K, where the Dirichlet process is truncated."""
+    hidden: int = 256
+    """Width of the hidden layer that all parameters are read from."""
+    min_std: float = 0.05
+    """Smallest standard deviation of a component, in units of the latent."""
+    max_std: float = 5.0
+    mean_spread: float = 0.7
+    """Standard deviation, around 0, of the components' means at the start of training."""
+
+    def __post_init__(self) -> None:
+        for name in ("components", "hidden"):
+            if getattr(self, name) < 1:
+                raise AimeError(f"prior.{name} is {getattr(self, name)}; expected 1 or more: give a positive size")
+        if not 0 < self.min_std < 1 < self.max_std:
+            raise AimeError(
+                f"prior.min_std and prior.max_std are {self.min_std} and {self.max_std}; expected 0 < min_std < 1 < "
+                "max_std: components start at a standard deviation of 1"
+            )
+
+
+class DirichletProcessMixture(NamedTuple):
+    """p(z_t | h_{t-1}, expected context), and the distributions that its weights came from."""
+
+    mixture: GaussianMixture
+    """Weights `[...,K]`, means and stds `[...,K,latent]`."""
+    sticks: Kumaraswamy
+    """Of the K-1 stick lengths, `[...,K-1]`, a and b in [0.02, 50]."""
+    concentration: GammaPosterior
+    """q(α | h), `[...]`, concentration and rate in [0.02, 50]."""
+
+
+class DirichletProcessPrior(nn.Module):
+    """p(z_t | h_{t-1}, expected context) = Σ_k π_k N(μ_k, σ_k²), π from Kumaraswamy sticks, q(α|h) a Gamma.
+
+    At the start the components have distinct means, a standard deviation of about 1 and expected weights of about 1/K.
+    Reference: Nalisnick & Smyth 2017, arXiv 1605.06197, section 4.
+    """
+
+    def __init__(self, config: PriorConfig, belief: int, context: int, latent: int) -> None:
+        super().__init__()
+        self.config = config
+        self.latent = latent
+        count = config.components
+        self.sizes = (count * latent, count * latent, count - 1, count - 1, 1, 1)
+        self.trunk = prior_trunk(belief + context, config.hidden)
+        self.head = nn.Linear(config.hidden, sum(self.sizes))
+        self._start_apart()
+
+    def forward(
+        self, belief: Float[Tensor, "... belief"], expected_context: Float[Tensor, "... context"]
+    ) -> DirichletProcessMixture:
+        """The prior after `belief`; samples the sticks in training mode, takes their means in eval mode.
+
+        The sticks are independent, so that their means give the expected weights exactly.
+
+        Args:
+            belief: h_{t-1}, `[...,belief]`.
+            expected_context: `[...,context]`, what the belief expects; never the context that has seen frame t.
+        """
+        raw = self.head(self.trunk(torch.cat([belief, expected_context], dim=-1)))
+        raw = raw.to(torch.promote_types(torch.float32, belief.dtype))
+        means, stds, log_a, log_b, log_concentration, log_rate = raw.split(self.sizes, dim=-1)
+        sticks = Kumaraswamy(_bounded(log_a), _bounded(log_b))
+        lengths = sticks.rsample() if self.training else sticks.mean_stick()
+        grid = (self.config.components, self.latent)
+        mixture = GaussianMixture(
+            log_mixture_weights(*lengths),
+            means.unflatten(-1, grid),
+            bounded_std(stds, self.config.min_std, self.config.max_std).unflatten(-1, grid),
+        )
+        concentration = GammaPosterior(_bounded(log_concentration).squeeze(-1), _bounded(log_rate).squeeze(-1))
+        return DirichletProcessMixture(mixture, sticks, concentration)
+
+    @torch.no_grad()
+    def _start_apart(self) -> None:
+        """Small weights and telling biases, so that the mixture starts out nearly the same for every belief."""
+        config = self.config
+        nn.init.normal_(self.head.weight, std=0.1 / math.sqrt(config.hidden))
+        nn.init.zeros_(self.head.bias)
+        means, stds, _, log_b, _, _ = self.head.bias.split(self.sizes)
+        means.normal_(std=config.mean_spread)
+        stds.fill_(raw_of_std(1.0, config.min_std, config.max_std))
+        # Kumaraswamy(1, b) has mean 1/(1+b): stick k of K is 1/(K-k+1) of what remains, an equal share of the whole
+        shares = torch.arange(config.components - 1, 0, -1).log() / LOG_LIMIT
+        log_b.copy_(LOG_LIMIT * shares.clamp(max=0.99).atanh())
+
+
+def prior_trunk(inputs: int, hidden: int) -> nn.Sequential:
+    """The hidden layer of a prior: linear, layer norm, SiLU."""
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.LayerNorm(hidden), nn.SiLU())
+
+
+def _bounded(raw: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """A log parameter within ±log 50, the range that the sticks' divergence is exact on; the identity near 0."""
+    return LOG_LIMIT * torch.tanh(raw / LOG_LIMIT)

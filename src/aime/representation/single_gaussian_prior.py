@@ -1,0 +1,69 @@
+"""A prior of one Gaussian, the usual choice of world models: the mixture's baseline behind the same interface."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from aime.errors import AimeError
+from aime.primitives.distributions import GammaPosterior, GaussianMixture, Kumaraswamy
+from aime.primitives.distributions.gaussian import bounded_std, raw_of_std
+from aime.representation.prior import DirichletProcessMixture, prior_trunk
+
+
+@dataclass(frozen=True)
+class SingleGaussianPriorConfig:
+    """Sizes of the single Gaussian prior.
+
+    Raises:
+        AimeError: if `hidden` is below 1, or not 0 < min_std < 1 < max_std.
+    """
+
+    hidden: int = 256
+    """Width of the hidden layer that mean and std are read from."""
+    min_std: float = 0.05
+    """Smallest standard deviation, in units of the latent."""
+    max_std: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.hidden < 1:
+            raise AimeError(f"prior.hidden is {self.hidden}; expected 1 or more: give a positive size")
+        if not 0 < self.min_std < 1 < self.max_std:
+            raise AimeError(
+                f"prior.min_std and prior.max_std are {self.min_std} and {self.max_std}; expected 0 < min_std < 1 < "
+                "max_std: the Gaussian starts at a standard deviation of 1"
+            )
+
+
+class SingleGaussianPrior(nn.Module):
+    """p(z_t | h_{t-1}, expected context) = N(μ, σ²): a mixture of one component, without sticks to pay for."""
+
+    def __init__(self, config: SingleGaussianPriorConfig, belief: int, context: int, latent: int) -> None:
+        super().__init__()
+        self.config = config
+        self.trunk = prior_trunk(belief + context, config.hidden)
+        self.head = nn.Linear(config.hidden, 2 * latent)
+        nn.init.normal_(self.head.weight, std=0.1 / math.sqrt(config.hidden))
+        nn.init.zeros_(self.head.bias)
+        self.head.bias.data[latent:] = raw_of_std(1.0, config.min_std, config.max_std)
+
+    def forward(
+        self, belief: Float[Tensor, "... belief"], expected_context: Float[Tensor, "... context"]
+    ) -> DirichletProcessMixture:
+        """The prior after `belief`, K = 1: no sticks, and q(α) equal to its prior, so that both cost nothing.
+
+        Args:
+            belief: h_{t-1}, `[...,belief]`.
+            expected_context: `[...,context]`, what the belief expects; never the context that has seen frame t.
+        """
+        raw = self.head(self.trunk(torch.cat([belief, expected_context], dim=-1)))
+        raw = raw.to(torch.promote_types(torch.float32, belief.dtype))
+        mean, std = raw[..., None, :].chunk(2, dim=-1)
+        nothing = raw.new_zeros(raw.shape[:-1])
+        mixture = GaussianMixture(nothing[..., None], mean, bounded_std(std, self.config.min_std, self.config.max_std))
+        no_sticks = raw.new_zeros(*raw.shape[:-1], 0)
+        return DirichletProcessMixture(mixture, Kumaraswamy(no_sticks, no_sticks), GammaPosterior(nothing, nothing))

@@ -1,0 +1,31 @@
+"""The moving average of the weights, which evaluation, prediction and export use."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+
+class WeightAverage:
+    """Exponential moving average of a model's parameters, in their own precision; buffers are copied.
+
+    The decay is min(decay, (1 + n) / (10 + n)) after n updates, so that the start is soon forgotten. Buffers (the
+    codebook with its revived codes, the likelihood's variance) are averages of their own. torch's `AveragedModel` is
+    not used because it reads its counter back from the device at every step.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.decay = decay
+        self.updates = 0
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move towards the weights of `model`, the uncompiled module that this was built from."""
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
+        for mine, theirs in zip(self.model.buffers(), model.buffers(), strict=True):
+            mine.copy_(theirs)

@@ -1,0 +1,214 @@
+"""Checkpoints: everything that a run needs to go on as if it had never stopped.
+
+    RUN/checkpoint/model.safetensors      weights and buffers
+    RUN/checkpoint/ema.safetensors        averaged weights and buffers
+    RUN/checkpoint/optimizer.safetensors  the optimizer's tensors, named PARAMETER.KEY (encoder.weight.exp_avg)
+    RUN/checkpoint/state.json             progress and random-number states
+
+Nothing in them can execute code. The optimizer's settings (learning rate, betas, ...) are not among them: they belong
+to the config, so that changing one on resume has its effect.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from aime.errors import AimeError
+from aime.primitives.files import sync_directory, unwritable, write_atomically
+from aime.primitives.plain import from_plain, to_plain
+from aime.training.average import WeightAverage
+from aime.world_model.saved import AVERAGED_WEIGHTS, checkpoint_directory, fill, read_tensors, save_weights
+
+FORMAT = 1
+"""Raised when a checkpoint of the version before can no longer be read."""
+
+_MODEL, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+
+
+class Progress(NamedTuple):
+    """How far a run has come."""
+
+    step: int = 0
+    """Optimizer steps taken."""
+    frames: int = 0
+    """Frames trained on."""
+    seconds: float = 0.0
+    """Wall time of training, over all resumptions."""
+
+
+@dataclass(frozen=True)
+class _State:
+    """The contents of state.json."""
+
+    format: int
+    aime: str
+    step: int
+    frames: int
+    seconds: float
+    average_updates: int
+    cpu_random_state: str
+    """Base64, like those of the GPUs."""
+    cuda_random_states: tuple[str, ...]
+
+
+def save(run: Path, model: nn.Module, average: WeightAverage, optimizer: Optimizer, progress: Progress) -> None:
+    """Write RUN/checkpoint, replacing the one before only when the new one is complete on the disk.
+
+    Whoever kills the writer, at whatever moment, leaves either the old or the new checkpoint for `restore`.
+
+    Raises:
+        AimeError: if the disk is full or the directory cannot be written; the old checkpoint stays.
+    """
+    for leftover in run.glob("checkpoint.tmp-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    temporary = run / f"checkpoint.tmp-{os.getpid()}"
+    try:
+        save_weights(model.state_dict(), temporary / _MODEL)
+        save_weights(average.model.state_dict(), temporary / AVERAGED_WEIGHTS)
+        save_weights(_optimizer_tensors(model, optimizer), temporary / _OPTIMIZER)
+        state = json.dumps(to_plain(_state(average, progress)), indent=1)
+        write_atomically(temporary / _STATE, state.encode())
+        _swap(temporary, run)
+    except OSError as error:
+        raise unwritable(run / "checkpoint", error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def restore(run: Path, model: nn.Module, average: WeightAverage, optimizer: Optimizer) -> Progress:
+    """Bring model, averages, optimizer and random-number generators to where the run's last checkpoint left them.
+
+    With the same config and data, the steps that follow give the same bits as if the run had not stopped.
+
+    Args:
+        run: the run directory.
+        model: built from the run's config; filled in place.
+        average: built from `model`; filled in place.
+        optimizer: built from `model`, no step taken yet; it keeps its own settings.
+
+    Raises:
+        AimeError: if there is no checkpoint, or a file is missing, damaged, or does not fit the model.
+    """
+    directory = checkpoint_directory(run)
+    state = _read_state(directory / _STATE)
+    weights = read_tensors(directory / _MODEL)
+    averaged = read_tensors(directory / AVERAGED_WEIGHTS)
+    moments = read_tensors(directory / _OPTIMIZER)
+    fill(model, weights, directory / _MODEL)
+    fill(average.model, averaged, directory / AVERAGED_WEIGHTS)
+    _fill_optimizer(model, optimizer, moments, directory / _OPTIMIZER)
+    average.updates = state.average_updates
+    _set_random_states(state, directory / _STATE)
+    return Progress(state.step, state.frames, state.seconds)
+
+
+def _swap(temporary: Path, run: Path) -> None:
+    """Put the new checkpoint in the place of the old one, which remains until the new one is there to stay."""
+    current, old = run / "checkpoint", run / "checkpoint.old"
+    sync_directory(temporary)
+    if current.exists():
+        if old.exists():
+            shutil.rmtree(old)
+        os.replace(current, old)
+    os.replace(temporary, current)
+    sync_directory(run)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
+    """The optimizer's tensors by parameter name and key; parameters that never had a gradient have none."""
+    tensors = {}
+    for name, parameter in model.named_parameters():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            assert isinstance(value, Tensor), f"{name}.{key} is a {type(value).__name__}, not a tensor"
+            tensors[f"{name}.{key}"] = value
+    return tensors
+
+
+def _fill_optimizer(model: nn.Module, optimizer: Optimizer, tensors: dict[str, Tensor], path: Path) -> None:
+    parameters = dict(model.named_parameters())
+    states: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        owner, _, key = name.rpartition(".")
+        if owner not in parameters:
+            raise AimeError(f"{path}: '{name}': the model has no parameter '{owner}'; expected the run's own optimizer")
+        states.setdefault(owner, {})[key] = _like(parameters[owner], tensor, name, path)
+    order = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    index = {id(parameter): number for number, parameter in enumerate(order)}
+    by_number = {index[id(parameters[owner])]: state for owner, state in states.items()}
+    # load_state_dict also sets the groups' settings; giving it the present ones keeps them
+    optimizer.load_state_dict({"state": by_number, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _like(parameter: Tensor, tensor: Tensor, name: str, path: Path) -> Tensor:
+    """The tensor in its parameter's memory format, as the optimizer itself would have made it; counters as they are."""
+    if tensor.ndim == 0:
+        return tensor
+    if tensor.shape != parameter.shape:
+        found, expected = list(tensor.shape), list(parameter.shape)
+        raise AimeError(f"{path}: '{name}': found shape {found}, expected {expected}; resume with the run's config")
+    return torch.empty_like(parameter, dtype=tensor.dtype, device="cpu", requires_grad=False).copy_(tensor)
+
+
+def _state(average: WeightAverage, progress: Progress) -> _State:
+    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return _State(
+        format=FORMAT,
+        aime=_version(),
+        step=progress.step,
+        frames=progress.frames,
+        seconds=progress.seconds,
+        average_updates=average.updates,
+        cpu_random_state=_encode(torch.get_rng_state()),
+        cuda_random_states=tuple(_encode(each) for each in devices),
+    )
+
+
+def _read_state(path: Path) -> _State:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise AimeError(f"{path}: cannot be read: {error.strerror}; restore the checkpoint or train again") from error
+    except (ValueError, RecursionError) as error:
+        raise AimeError(f"{path}: not JSON ({error}); restore the checkpoint or train again") from error
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise AimeError(f"{path}: format: found {found!r}, expected {FORMAT}; use the aime version that wrote it")
+    return from_plain(_State, content, str(path))
+
+
+def _set_random_states(state: _State, path: Path) -> None:
+    """GPU states only where there are as many GPUs: a run may go on on another machine."""
+    try:
+        torch.set_rng_state(_decode(state.cpu_random_state))
+        if torch.cuda.is_initialized() and len(state.cuda_random_states) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all([_decode(each) for each in state.cuda_random_states])
+    except (ValueError, RuntimeError) as error:
+        problem = " ".join(str(error).split())
+        raise AimeError(f"{path}: random states: {problem}; restore the checkpoint or train again") from error
+
+
+def _encode(state: Tensor) -> str:
+    return base64.b64encode(state.cpu().numpy().tobytes()).decode("ascii")
+
+
+def _decode(state: str) -> Tensor:
+    return torch.frombuffer(bytearray(base64.b64decode(state, validate=True)), dtype=torch.uint8)
+
+
+def _version() -> str:
+    try:
+        return version("aime")
+    except PackageNotFoundError:  # run from the source tree
+        return "source"

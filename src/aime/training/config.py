@@ -1,0 +1,81 @@
+"""A training run as one typed value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from aime.errors import AimeError
+from aime.objectives.weights import LossWeights, OvershootConfig
+from aime.world_model.config import ModelConfig
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW, its schedule and the average of its weights."""
+
+    learning_rate: float = 1e-3
+    """Peak rate, reached after `warmup` steps; falls along a half cosine to a tenth of it at the end of the run."""
+    warmup: int = 30
+    """Steps of linear warm-up."""
+    weight_decay: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip: float = 1.0
+    """Largest global norm of the gradient of the loss per pixel value."""
+    ema_decay: float = 0.995
+    """Decay of the averaged weights, warmed up as min(ema_decay, (1 + n) / (10 + n))."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a run.
+
+    Raises:
+        AimeError: if both or neither of `steps` and `minutes` are given, or a number is out of its range.
+    """
+
+    data: str
+    """A directory of shards, one shard, or bundled:NAME."""
+    out: Path
+    """The run directory to write."""
+    model: ModelConfig
+    preset: str = "tiny"
+    steps: int | None = None
+    """Optimizer steps to train for."""
+    minutes: float | None = None
+    """Wall time to train for, instead of `steps`."""
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto` takes bf16 where the hardware has it."""
+    compile: bool = False
+    """Compile the training pass with torch.compile (needs a C++ compiler on a CPU)."""
+    resume: bool = False
+    """Go on with the run in `out` from its last checkpoint."""
+    init_from: Path | None = None
+    """A run whose weights to start from (fine-tuning)."""
+    batch: int = 8
+    """Clips in a batch."""
+    length: int = 32
+    """Frames in a clip."""
+    accumulate: int = 1
+    """Batches whose gradients are added up for one optimizer step."""
+    held_out: float = 0.05
+    """Share of the episodes kept out of training (of a directory or file; bundled sets have their own)."""
+    log_every: int = 10
+    checkpoint_every: int = 1000
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    weights: LossWeights = field(default_factory=LossWeights)
+    overshoot: OvershootConfig = field(default_factory=OvershootConfig)
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.minutes is None):
+            raise AimeError(f"steps is {self.steps} and minutes is {self.minutes}; expected one of the two: give --steps or --minutes")
+        for name in ("batch", "length", "accumulate", "log_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise AimeError(f"{name} is {getattr(self, name)}; expected 1 or more: give a positive number")
+        if self.length < 2:
+            raise AimeError(f"length is {self.length}; expected 2 or more frames: a clip of one frame has no dynamics")
+        if (self.steps if self.steps is not None else self.minutes or 0) <= 0:
+            raise AimeError(f"steps is {self.steps} and minutes is {self.minutes}; expected a positive number")

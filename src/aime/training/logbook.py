@@ -1,0 +1,164 @@
+"""The record of a run: JSON lines and TensorBoard on disk, a display on screen."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import UInt8
+from rich.console import Console
+
+from aime.primitives.files import unwritable, write_atomically
+from aime.training.checkpoint import Progress
+from aime.training.display import Status, format_duration, make_display
+from aime.training.schedule import Budget
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+_FLUSH_SECONDS = 10
+"""The most that a kill takes from TensorBoard; the JSON lines are complete at every moment."""
+
+
+class Logbook:
+    r"""Writes RUN/metrics.jsonl and RUN/tensorboard, and shows the run while it is open.
+
+    metrics.jsonl holds one JSON object a logged step: step, seconds, frames, frames_per_second (since the logged step
+    before), then the figures by name. A figure that is not finite is null there and absent from TensorBoard.
+
+    Example:
+        >>> import tempfile
+        >>> run = Path(tempfile.mkdtemp())
+        >>> with Logbook(run, Budget(steps=2, minutes=None), console=Console(quiet=True)) as logbook:
+        ...     logbook.log(Progress(step=1, frames=256, seconds=0.5), {"loss": 3.0})
+        >>> (run / "metrics.jsonl").read_text()
+        '{"step": 1, "seconds": 0.5, "frames": 256, "frames_per_second": 512.0, "loss": 3.0}\n'
+    """
+
+    def __init__(self, run: Path, budget: Budget, *, resume: bool = False, console: Console | None = None) -> None:
+        """A logbook that is not open yet.
+
+        Args:
+            run: the run directory.
+            budget: the length of the run, for progress and time left.
+            resume: whether `resumed` will be called, before the first step is logged; else an old log is emptied.
+            console: where to show the run; standard output if None.
+        """
+        self._run, self._resume = run, resume
+        self._console = console or Console()
+        self._status = Status(run, budget)
+        self._display = make_display(self._status, self._console)
+        self._logged = Progress()
+        self._writer: SummaryWriter | None = None
+
+    @property
+    def path(self) -> Path:
+        """The file of JSON lines."""
+        return self._run / "metrics.jsonl"
+
+    def __enter__(self) -> Logbook:
+        """Start to show the run.
+
+        Raises:
+            AimeError: if the log cannot be written.
+        """
+        if not self._resume:
+            self._drop_after(0)
+        self._display.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the files, give the terminal back, and say where the run is, unless an error ended it."""
+        self._display.stop()
+        if self._writer is not None:
+            self._writer.close()
+        if kind is None:
+            done = self._status.progress
+            line = f"{self._run}: {done.step} steps, {done.frames} frames in {format_duration(done.seconds)}"
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def state(self, activity: str) -> None:
+        """Show what is being done now, such as "unpacking data"; the first step that follows ends it."""
+        self._status.activity = activity
+        self._display.activity_changed()
+
+    def resumed(self, progress: Progress) -> None:
+        """Go on from a checkpoint: what was logged after it is dropped, for those steps will be taken again.
+
+        Raises:
+            AimeError: if the log cannot be rewritten.
+        """
+        self._status.progress = self._status.started = self._logged = progress
+        self._drop_after(progress.step)
+
+    def tick(self, progress: Progress) -> None:
+        """Note that a step was taken; costs next to nothing."""
+        self._status.progress = progress
+        self._status.activity = ""
+        self._display.step_taken()
+
+    def log(self, progress: Progress, figures: Mapping[str, float]) -> None:
+        """Write down the scalars of a step.
+
+        Args:
+            progress: after the step.
+            figures: by flat names, such as "loss" or "elbo/kl_z"; read from the device already.
+
+        Raises:
+            AimeError: if the disk is full or the log cannot be written.
+        """
+        seconds = progress.seconds - self._logged.seconds
+        rate = (progress.frames - self._logged.frames) / seconds if seconds > 0 else math.nan
+        self._logged = self._status.progress = progress
+        self._status.frames_per_second = rate if math.isfinite(rate) else None
+        self._status.figures = dict(figures)
+        head = {"step": progress.step, "seconds": round(progress.seconds, 3), "frames": progress.frames}
+        try:
+            self._append({**head, "frames_per_second": round(rate, 1), **figures})
+            for name, value in {"frames_per_second": rate, **figures}.items():
+                if math.isfinite(value):
+                    self._tensorboard().add_scalar(name, value, progress.step)
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+
+    def filmstrip(self, step: int, name: str, image: UInt8[np.ndarray, "H W 3"]) -> None:
+        """Put a picture of a step's frames, 0 to 255, into TensorBoard under a name of its own."""
+        self._tensorboard().add_image(name, image, step, dataformats="HWC")
+
+    def _append(self, figures: Mapping[str, float]) -> None:
+        finite = {name: value if math.isfinite(value) else None for name, value in figures.items()}
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(finite) + "\n")
+
+    def _drop_after(self, step: int) -> None:
+        """Drop the lines after a step, and one that a kill cut short."""
+        if not self.path.is_file():
+            return
+        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+        kept = [line + "\n" for line in lines if (at := _step_of(line)) is not None and at <= step]
+        write_atomically(self.path, "".join(kept).encode())
+
+    def _tensorboard(self) -> SummaryWriter:
+        """Made at its first use: importing it takes seconds, and resuming must tell it first which steps to forget."""
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(
+                str(self._run / "tensorboard"), purge_step=self._status.started.step + 1, flush_secs=_FLUSH_SECONDS
+            )
+        return self._writer
+
+
+def _step_of(line: str) -> int | None:
+    try:
+        step = json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return step if isinstance(step, int) else None

@@ -1,0 +1,64 @@
+"""A run directory before its first step: the checks that keep it safe, and the config that it is made from."""
+
+from __future__ import annotations
+
+from aime.data import Dataset
+from aime.errors import AimeError
+from aime.primitives.files import write_atomically
+from aime.primitives.plain import to_plain, to_yaml
+from aime.training.config import TrainConfig
+from aime.world_model.config import ModelConfig
+from aime.world_model.saved import CONFIG, checkpoint_directory, read_run
+
+
+def prepare(config: TrainConfig, dataset: Dataset) -> None:
+    """Check that the run, its data and what it starts from fit together, then write RUN/config.yaml.
+
+    Raises:
+        AimeError: if the run directory holds something else, or the data or the weights do not fit the model; nothing
+            is written then.
+    """
+    _check_data(config, dataset)
+    if config.resume:
+        _check_same_model(config.model, read_run(config.out).model, f"{config.out}: --resume")
+        checkpoint_directory(config.out)
+    elif config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
+        raise AimeError(
+            f"{config.out}: exists and is not empty; expected a new directory: take another --out, or go on with that "
+            "run by --resume"
+        )
+    if config.init_from is not None:
+        _check_same_model(config.model, read_run(config.init_from).model, f"{config.init_from}: --init-from")
+        checkpoint_directory(config.init_from)
+    plain = to_plain(config)
+    model, preset = plain.pop("model"), plain.pop("preset")
+    write_atomically(config.out / CONFIG, to_yaml({"preset": preset, "model": model, "train": plain}).encode())
+
+
+def _check_data(config: TrainConfig, dataset: Dataset) -> None:
+    model = config.model
+    for name, found, expected in (
+        ("image size", dataset.image_size, model.image_size),
+        ("action width", dataset.action_width, model.action_width),
+    ):
+        if found != expected:
+            raise AimeError(f"{dataset.name}: {name} is {found}; expected the model's {expected}: take data of that size")
+
+
+def _check_same_model(wanted: ModelConfig, found: ModelConfig, where: str) -> None:
+    wanted_plain, found_plain = _flat(to_plain(wanted)), _flat(to_plain(found))
+    for name, value in wanted_plain.items():
+        if found_plain[name] != value:
+            raise AimeError(
+                f"{where}: model.{name} is {found_plain[name]} there; expected {value}: give the same preset and model flags"
+            )
+
+
+def _flat(plain: dict[str, object], prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for name, value in plain.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

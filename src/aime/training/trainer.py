@@ -1,0 +1,192 @@
+"""The training loop: clips in, one balanced gradient step each, checkpoints and logs out."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from aime.data import Clips, ClipSampler, Dataset, open_dataset, prefetch
+from aime.objectives.tasks import TaskLosses, task_losses
+from aime.optimization.balancers import Balancer, Sum
+from aime.primitives.quantize import codebook_perplexity
+from aime.representation.divergences import effective_components
+from aime.training import run_directory
+from aime.training.average import WeightAverage
+from aime.training.checkpoint import Progress, restore, save
+from aime.training.config import TrainConfig
+from aime.training.hardware import Hardware, choose_hardware, keep_freed_memory
+from aime.training.logbook import Logbook
+from aime.training.schedule import Budget, learning_rate_factor
+from aime.world_model.model import AIME
+from aime.world_model.outputs import SequenceOutput
+from aime.world_model.saved import load_model
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run came to."""
+
+    run: Path
+    step: int
+    seconds: float
+    """Wall time of training, over all resumptions."""
+    interrupted: bool
+
+
+class StepResult(NamedTuple):
+    """What one step leaves behind for the log; tensors, so that nothing waits for the device."""
+
+    losses: TaskLosses
+    gradient_norm: Tensor
+    output: SequenceOutput
+
+
+class Trainer:
+    """Everything that a run updates, and the step that updates it."""
+
+    def __init__(self, config: TrainConfig, model: AIME, hardware: Hardware, balancer: Balancer) -> None:
+        self.config, self.hardware, self.balancer = config, hardware, balancer
+        self.model = model.to(hardware.device).train()
+        self.average = WeightAverage(self.model, config.optimizer.ema_decay)
+        self.optimizer = _adamw(self.model, config)
+        self.forward = torch.compile(self.model.forward_sequence) if config.compile else self.model.forward_sequence
+        self.budget = Budget(config.steps, config.minutes)
+
+    def step(self, batches: list[Clips], progress: Progress) -> StepResult:
+        """One optimizer step on the mean of `accumulate` batches' losses."""
+        factor = learning_rate_factor(
+            progress.step, self.budget.share(progress.step, progress.seconds), self.config.optimizer.warmup
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.optimizer.learning_rate * factor
+        self.optimizer.zero_grad(set_to_none=True)
+        for clips in batches:
+            losses, output = self._differentiate(clips.to(self.hardware.device))
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip)
+        self.optimizer.step()
+        self.average.update(self.model)
+        return StepResult(losses, norm, output)
+
+    def _differentiate(self, clips: Clips) -> tuple[TaskLosses, SequenceOutput]:
+        with self.hardware.autocast():
+            output = self.forward(clips.frames, clips.actions, clips.action_valid)
+            frames = clips.frames.float() / 255
+            losses = task_losses(
+                self.model, output, frames, clips.valid, self.config.weights, self.config.overshoot
+            )
+        # nats per frame to nats per pixel value: keeps gradients near 1 at any frame size
+        scale = 1 / (frames[0, 0].numel() * self.config.accumulate)
+        self.balancer.backward([task.total * scale for task in losses])
+        return losses, output
+
+
+def train(config: TrainConfig) -> TrainResult:
+    """Train a world model as the config says, from data on disk to a run directory.
+
+    Raises:
+        AimeError: if data, run directory or hardware do not fit the config; nothing is overwritten then.
+    """
+    keep_freed_memory()
+    hardware = choose_hardware(config.device, config.precision)
+    dataset = open_dataset(config.data, "train", config.held_out)
+    run_directory.prepare(config, dataset)
+    torch.manual_seed(config.seed)
+    with Logbook(config.out, Budget(config.steps, config.minutes), resume=config.resume) as logbook:
+        logbook.state("reading the data's mean frame")
+        trainer = Trainer(config, _starting_model(config, dataset), hardware, Sum())
+        progress = Progress()
+        if config.resume:
+            progress = restore(config.out, trainer.model, trainer.average, trainer.optimizer)
+            logbook.resumed(progress)
+        return _run(trainer, dataset, progress, logbook)
+
+
+def _run(trainer: Trainer, dataset: Dataset, progress: Progress, logbook: Logbook) -> TrainResult:
+    config = trainer.config
+    sampler = ClipSampler(dataset, config.batch, config.length, config.seed)
+    on_gpu = trainer.hardware.device.type == "cuda"
+    clips = prefetch(sampler, start=progress.step * config.accumulate, pin_memory=on_gpu)
+    logbook.state("first step")
+    with _interruptible() as interrupted:
+        clock = time.perf_counter() - progress.seconds
+        while trainer.budget.share(progress.step, progress.seconds) < 1 and not interrupted:
+            result = trainer.step(list(itertools.islice(clips, config.accumulate)), progress)
+            trained = config.batch * config.length * config.accumulate
+            progress = Progress(progress.step + 1, progress.frames + trained, time.perf_counter() - clock)
+            if progress.step % config.log_every == 0 or progress.step == 1:
+                logbook.log(progress, _figures(result, trainer))
+            logbook.tick(progress)
+            if progress.step % config.checkpoint_every == 0:
+                save(config.out, trainer.model, trainer.average, trainer.optimizer, progress)
+    save(config.out, trainer.model, trainer.average, trainer.optimizer, progress)
+    return TrainResult(config.out, progress.step, progress.seconds, bool(interrupted))
+
+
+def _figures(result: StepResult, trainer: Trainer) -> dict[str, float]:
+    """The step's scalars by name; reads them from the device, so only when logged."""
+    named = [pair for task in result.losses for pair in task.named()]
+    weights = result.output.prior.mixture.log_weights.exp()
+    figures = {
+        "loss": torch.stack([task.total.detach() for task in result.losses]).sum(),
+        **dict(named),
+        "gradient_norm": result.gradient_norm,
+        "reconstruction_psnr": -10 * torch.log10(trainer.model.decoder.variance),
+        "effective_components": effective_components(weights),
+        "codebook_perplexity": codebook_perplexity(result.output.tokens, trainer.model.config.tokenizer.codes),
+        "learning_rate": torch.tensor(trainer.optimizer.param_groups[0]["lr"]),
+    }
+    return {name: float(value) for name, value in figures.items()}
+
+
+def _starting_model(config: TrainConfig, dataset: Dataset) -> AIME:
+    model = AIME(config.model) if config.init_from is None else load_model(config.init_from)
+    model.requires_grad_(True)
+    model.decoder.mean_image.copy_(torch.from_numpy(dataset.mean_image()))
+    return model
+
+
+def _adamw(model: AIME, config: TrainConfig) -> torch.optim.AdamW:
+    matrices = [weight for weight in model.parameters() if weight.ndim >= 2]
+    vectors = [weight for weight in model.parameters() if weight.ndim < 2]
+    groups = [
+        {"params": matrices, "weight_decay": config.optimizer.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.optimizer.learning_rate, betas=config.optimizer.betas, fused=True)
+
+
+class _Interrupted:
+    """Becomes true at the first SIGINT or SIGTERM; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.received = False
+
+    def __bool__(self) -> bool:
+        return self.received
+
+
+@contextmanager
+def _interruptible() -> Iterator[_Interrupted]:
+    interrupted = _Interrupted()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if interrupted.received:
+            raise KeyboardInterrupt
+        interrupted.received = True
+
+    before = {each: signal.signal(each, note) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield interrupted
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

@@ -1,0 +1,52 @@
+"""The sizes of a world model: one frozen dataclass per part, and the sizes that parts share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from aime.errors import AimeError
+from aime.perception.perceiver import PerceiverConfig
+from aime.perception.tokenizer import TokenizerConfig
+from aime.representation.decoder import DecoderConfig
+from aime.representation.encoder import EncoderConfig
+from aime.representation.prior import PriorConfig
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Every size of an AIME world model.
+
+    Raises:
+        AimeError: if `image_size` is no multiple of 16 from 16 to 256, or a shared size is below 1.
+    """
+
+    action_width: int = 1
+    """Numbers in an action, each in [-1, 1]."""
+    image_size: int = 64
+    """Height and width of a frame in pixels."""
+    latent: int = 36
+    context: int = 256
+    belief: int = 512
+    expected_hidden: int = 256
+    """Hidden width of the two small networks that expect a context."""
+    context_dropout: float = 0.5
+    """Share of training clips in which, on a random span, the belief reads the implied instead of the seen context."""
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    perceiver: PerceiverConfig = field(default_factory=PerceiverConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    prior: PriorConfig = field(default_factory=PriorConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+
+    def __post_init__(self) -> None:
+        if self.image_size % 16 or not 16 <= self.image_size <= 256:
+            raise AimeError(f"image_size is {self.image_size}; expected a multiple of 16 from 16 to 256: resize the frames")
+        for name in ("action_width", "latent", "context", "belief", "expected_hidden"):
+            if getattr(self, name) < 1:
+                raise AimeError(f"{name} is {getattr(self, name)}; expected 1 or more: give a positive size")
+        if not 0 <= self.context_dropout <= 1:
+            raise AimeError(f"context_dropout is {self.context_dropout}; expected a share in [0, 1]")
+
+    @property
+    def attention_grid(self) -> int:
+        """Cells along each side of an attention map: a quarter of the frame's pixels."""
+        return self.image_size // 4

@@ -1,0 +1,133 @@
+"""Rolling the belief forward without frames: vectors only, no convolution and no Perceiver."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from aime.errors import AimeError
+from aime.primitives.distributions import GaussianMixture
+from aime.world_model.outputs import Dream, DreamState, FuturePrediction
+
+if TYPE_CHECKING:
+    from aime.world_model.model import AIME
+
+DECODED_AT_ONCE = 256
+"""Frames that a prediction decodes in one call, which bounds its memory."""
+
+
+class Choice(NamedTuple):
+    """The latent that a path through imagination takes, and the component it came from."""
+
+    latent: Float[Tensor, "N latent"]
+    component: Int[Tensor, " N"]
+
+
+Chooser = Callable[[GaussianMixture, int], Choice]
+"""Takes the prior of a step and the step's number from 0, gives the latent to go on with."""
+
+
+def likeliest(mixture: GaussianMixture, step: int) -> Choice:
+    """The heaviest component's mean: the mixture's own mean lies between its modes."""
+    return Choice(*mixture.mode())
+
+
+def sampled(mixture: GaussianMixture, step: int) -> Choice:
+    """A sample of the mixture, from torch's global generator."""
+    return Choice(*mixture.sample())
+
+
+def rollout(model: AIME, start: DreamState, actions: Float[Tensor, "N F A"], choose: Chooser) -> Dream:
+    """Imagine F steps from N states: advance by (z, c, a), take the next z from the prior, and so on.
+
+    Step f of the result is the arrival after action f.
+    """
+    state = start
+    steps: list[tuple[Tensor, ...]] = []
+    for step, action in enumerate(actions.unbind(1)):
+        belief, cell = model.advance(state, action)
+        mixture = model.believe(belief).mixture
+        choice = choose(mixture, step)
+        state = model.arrive(belief, cell, choice.latent)
+        steps.append((choice.latent, belief, mixture.log_weights, mixture.means, mixture.stds, choice.component))
+    return Dream(*(torch.stack(field, dim=1) for field in zip(*steps, strict=True)))
+
+
+def random_spans(
+    batch: int, length: int, share: float, device: torch.device
+) -> Bool[Tensor, "B T"]:
+    """True on one random span in a `share` of the rows; spans start anywhere and last 1..length frames."""
+    time = torch.arange(length, device=device)
+    start = torch.randint(length, (batch, 1), device=device)
+    stop = start + 1 + torch.randint(length, (batch, 1), device=device)
+    return (torch.rand(batch, 1, device=device) < share) & (time >= start) & (time < stop)
+
+
+def predict_future(
+    model: AIME, context_frames: Tensor, actions: Float[Tensor, "B CF A"], samples: int | None, seed: int
+) -> FuturePrediction:
+    """See `AIME.predict_future`."""
+    seen = context_frames.shape[1]
+    if actions.ndim != 3 or actions.shape[1] <= seen:
+        raise AimeError(
+            f"actions have shape {list(actions.shape)}; expected [B, context + horizon, A] with more than {seen} "
+            "steps: give an action for every frame, the context's included"
+        )
+    if samples is not None and samples < 1:
+        raise AimeError(f"samples is {samples}; expected 1 or more, or None for the single most likely future")
+    output = model.forward_sequence(context_frames, actions[:, :seen])
+    state = DreamState(output.beliefs[:, -1], output.cells[:, -1], output.latents[:, -1], output.contexts[:, -1])
+    count = samples or 1
+    start = DreamState(*(repeat(field, "b d -> (b s) d", s=count) for field in state))
+    future = repeat(actions[:, seen - 1 : -1].to(model.null_action), "b f a -> (b s) f a", s=count)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        dream = rollout(model, start, future, likeliest if samples is None else sampled)
+    attention = model.attention(dream.latents.shape[0] * dream.latents.shape[1], dream.latents)
+    frames = decode_in_chunks(model, dream.latents.flatten(0, 1), attention)
+    shape = (actions.shape[0], *([] if samples is None else [samples]), future.shape[1])
+    return FuturePrediction(
+        frames=frames.unflatten(0, shape),
+        latents=dream.latents.reshape(*shape, -1),
+        mixture_weights=dream.log_weights.exp().reshape(*shape, -1),
+        components=dream.components.reshape(shape),
+        attention=attention.unflatten(0, shape),
+    )
+
+
+def decode_in_chunks(
+    model: AIME, latents: Float[Tensor, "N latent"], attention: Float[Tensor, "N h w"]
+) -> Float[Tensor, "N 3 H W"]:
+    """Decode any number of latents in bounded memory."""
+    chunks = zip(latents.split(DECODED_AT_ONCE), attention.split(DECODED_AT_ONCE), strict=True)
+    return torch.cat([model.decode(latent, maps) for latent, maps in chunks])
+
+
+def surprise(
+    model: AIME, frames: Tensor, actions: Tensor | None, samples: int, seed: int
+) -> Float[Tensor, "B T"]:
+    """See `AIME.surprise`."""
+    output = model.forward_sequence(frames, actions)
+    batch = frames.shape[0]
+    truth = frames.to(model.null_action.device).float().div(255 if frames.dtype == torch.uint8 else 1).flatten(0, 1)
+    variance = model.decoder.variance
+    scale = 0.5 * truth[0].numel() * torch.log(2 * math.pi * variance)
+    maps = output.attention.flatten(0, 1)
+    terms = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for _ in range(samples):
+            latents = output.posterior.rsample()
+            decoded = decode_in_chunks(model, latents.flatten(0, 1), maps)
+            error = (decoded - truth).square().sum(dim=(1, 2, 3)) / (2 * variance)
+            log_likelihood = rearrange(-error - scale, "(b t) -> b t", b=batch)
+            terms.append(
+                log_likelihood + output.prior.mixture.log_prob(latents) - output.posterior.log_prob(latents)
+            )
+    return math.log(samples) - torch.logsumexp(torch.stack(terms), dim=0)

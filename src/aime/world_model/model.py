@@ -1,0 +1,299 @@
+"""The world model: the pillars joined, for training over whole clips and for stepping, predicting and imagining."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor, nn
+
+from aime.attention.uniform import UniformAttention
+from aime.dynamics.belief import LSTMBelief
+from aime.perception.perceiver import CausalPerceiver
+from aime.perception.tokenizer import Tokenizer
+from aime.representation.decoder import Decoder
+from aime.representation.encoder import Encoder
+from aime.representation.prior import DirichletProcessMixture, DirichletProcessPrior
+from aime.world_model import doors, imagination, stepping
+from aime.world_model.config import ModelConfig
+from aime.world_model.outputs import (
+    BeliefState,
+    DreamState,
+    FuturePrediction,
+    Imagined,
+    Observation,
+    SequenceOutput,
+)
+
+Frames = UInt8[Tensor, "B T 3 H W"] | Float[Tensor, "B T 3 H W"]
+
+
+class AIME(nn.Module):
+    """A probabilistic world model of video and action.
+
+        prior       p(z_t | h_{t-1}, expected context)
+        posterior   q(z_t | x_t, c_t)
+        belief      h_t = LSTM(h_{t-1}, [z_t, c_t, a_t])
+        decoder     p(x_t | z_t, A_t)
+
+    Frames are `[B,T,3,H,W]`, uint8 or float in [0, 1]; actions `[B,T,A]` in [-1, 1], action t taken after frame t.
+    Only the LSTM needs the step before, so a pass over T frames runs everything else for all B·T frames at once.
+
+    Example:
+        >>> import torch
+        >>> from aime.world_model.presets import tiny
+        >>> model = AIME(tiny(action_width=1)).eval()
+        >>> model.encode(torch.zeros(2, 3, 3, 64, 64)).shape
+        torch.Size([2, 3, 36])
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        grid = config.image_size // 8
+        self.tokenizer = Tokenizer(config.tokenizer)
+        self.perceiver = CausalPerceiver(
+            config.perceiver, config.tokenizer.codes, config.tokenizer.code_width, grid, config.context
+        )
+        self.encoder = Encoder(config.encoder, config.image_size, config.context, config.latent)
+        self.prior = DirichletProcessPrior(config.prior, config.belief, config.context, config.latent)
+        self.dynamics = LSTMBelief(config.latent + config.context + config.action_width, config.belief)
+        self.expect_context = _context_head(config.belief, config)
+        self.imply_context = _context_head(config.belief + config.latent, config)
+        self.attention = UniformAttention(config.attention_grid)
+        self.decoder = Decoder(config.decoder, config.image_size, config.latent)
+        self.null_action = nn.Parameter(torch.zeros(config.action_width))
+        self.to(memory_format=torch.channels_last)
+
+    @classmethod
+    def from_pretrained(cls, run: str | Path, device: str | torch.device = "cpu") -> AIME:
+        """The model of a run directory with its averaged weights, in eval mode.
+
+        Raises:
+            AimeError: if `run` is no run directory, or its files do not fit together.
+        """
+        from aime.world_model.saved import load_model
+
+        return load_model(Path(run)).to(device).eval()
+
+    @property
+    def mean_image(self) -> Float[Tensor, "3 H W"]:
+        """The training set's mean frame, in [0, 1]."""
+        return self.decoder.mean_image
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.null_action.device
+
+    def forward_sequence(
+        self,
+        frames: Frames,
+        actions: Float[Tensor, "B T A"] | None = None,
+        action_valid: Bool[Tensor, "B T"] | None = None,
+    ) -> SequenceOutput:
+        """Perceive, believe and reconstruct T frames in one pass, parallel in time.
+
+        Args:
+            frames: `[B,T,3,H,W]`, uint8 or float in [0, 1].
+            actions: `[B,T,A]` in [-1, 1], action t taken after frame t; None for video without actions.
+            action_valid: `[B,T]`, False where an action is missing.
+
+        Raises:
+            AimeError: if frames or actions do not have the model's shape.
+        """
+        frames, actions = self._admit(frames, actions, action_valid)
+        batch = frames.shape[0]
+        tokens, _ = self.tokenizer(frames)
+        percept = self.perceiver(tokens.codes)
+        encoded = self.encoder(frames.flatten(0, 1), percept.contexts.flatten(0, 1))
+        posterior = encoded.posterior.unflatten(batch)
+        latents = posterior.rsample() if self.training else posterior.mean
+        contexts = percept.contexts.to(latents.dtype)
+        beliefs = self.dynamics(latents, contexts, actions)
+        implied = self._imply(beliefs.before, latents)
+        belief_contexts = contexts
+        if self.training and self.config.context_dropout > 0:
+            dropped = imagination.random_spans(batch, frames.shape[1], self.config.context_dropout, frames.device)
+            belief_contexts = torch.where(dropped[..., None], implied, contexts)
+            beliefs = self.dynamics(latents, belief_contexts, actions)
+            implied = self._imply(beliefs.before, latents)
+        expected = self._expect(beliefs.before)
+        prior = self._prior(beliefs.before, expected)
+        attention = self.attention(frames.shape[0] * frames.shape[1], latents)
+        reconstructions = self.decode(latents.flatten(0, 1), attention)
+        return SequenceOutput(
+            reconstructions=rearrange(reconstructions, "(b t) c h w -> b t c h w", b=batch),
+            latents=latents,
+            posterior=posterior,
+            prior=prior,
+            beliefs=beliefs.before,
+            cells=self.dynamics.cells_before(beliefs),
+            contexts=contexts,
+            expected_contexts=expected,
+            implied_contexts=implied,
+            belief_contexts=belief_contexts,
+            tokens=tokens.indices,
+            commitment=tokens.commitment,
+            perceiver_latents=percept.latents,
+            codes=tokens.codes,
+            attention=rearrange(attention, "(b t) h w -> b t h w", b=batch),
+            actions=actions,
+        )
+
+    def decode(
+        self, latents: Float[Tensor, "N latent"], attention: Float[Tensor, "N h w"]
+    ) -> Float[Tensor, "N 3 H W"]:
+        """Mean frames of p(x | z, A), clipped to [0, 1] in eval mode only, so that training keeps its gradient."""
+        frames = self.decoder(latents, attention)
+        return frames if self.training else frames.clamp(0, 1)
+
+    @torch.no_grad()
+    def encode(self, frames: Frames) -> Float[Tensor, "B T latent"]:
+        """Latents of a video: posterior means `[B,T,latent]` in eval mode.
+
+        Raises:
+            AimeError: if the frames do not have the model's shape.
+        """
+        frames = doors.admit_frames(frames, self.config, self.null_action)
+        contexts = self.perceiver(self.tokenizer(frames)[0].codes).contexts
+        return self.encoder(frames.flatten(0, 1), contexts.flatten(0, 1)).posterior.unflatten(frames.shape[0]).mean
+
+    @torch.no_grad()
+    def extract_context(self, frames: Frames) -> Float[Tensor, "B T context"]:
+        """Contexts of a video `[B,T,context]`; c_t has seen frames 1..t.
+
+        Raises:
+            AimeError: if the frames do not have the model's shape.
+        """
+        frames = doors.admit_frames(frames, self.config, self.null_action)
+        return self.perceiver(self.tokenizer(frames)[0].codes).contexts
+
+    @torch.no_grad()
+    def predict_future(
+        self,
+        context_frames: Frames,
+        actions: Float[Tensor, "B CF A"],
+        samples: int | None = None,
+        seed: int = 0,
+    ) -> FuturePrediction:
+        """Predict the F frames after C context frames under given actions.
+
+        Args:
+            context_frames: `[B,C,3,H,W]`, uint8 or float in [0, 1].
+            actions: `[B,C+F,A]` in [-1, 1]; the last one is unused.
+            samples: None for the single most likely future (the heaviest component's mean at each step), or the
+                number of sampled futures, which adds an axis after B.
+            seed: of the sampled futures.
+
+        Raises:
+            AimeError: if the shapes do not fit the model, or there is no action beyond the context.
+        """
+        return imagination.predict_future(self, context_frames, actions, samples, seed)
+
+    @torch.no_grad()
+    def surprise(
+        self, frames: Frames, actions: Float[Tensor, "B T A"] | None = None, samples: int = 8, seed: int = 0
+    ) -> Float[Tensor, "B T"]:
+        """-log p(x_t | past) of each frame in nats: an importance-weighted upper bound, tighter with more samples.
+
+        -log 1/S Σ_s p(x_t|z_s) p(z_s|h_{t-1}) / q(z_s|x_t,c_t) (Burda et al. 2016, arXiv 1509.00519, equation 8).
+
+        Raises:
+            AimeError: if frames or actions do not have the model's shape.
+        """
+        return imagination.surprise(self, frames, actions, samples, seed)
+
+    def initial_state(self, batch: int) -> BeliefState:
+        """The state of `batch` videos before their first frame."""
+        return stepping.initial_state(self, batch)
+
+    @torch.no_grad()
+    def observe(
+        self,
+        state: BeliefState,
+        frame: UInt8[Tensor, "B 3 H W"] | Float[Tensor, "B 3 H W"],
+        previous_action: Float[Tensor, "B A"],
+        reset: Bool[Tensor, " B"] | None = None,
+    ) -> tuple[BeliefState, Observation]:
+        """See one more frame: first advance the belief by the action that led here, then infer.
+
+        Gives the same numbers as `forward_sequence` in eval mode gives for that frame.
+
+        Args:
+            state: from `initial_state`, or from the step before.
+            frame: `[B,3,H,W]`, uint8 or float in [0, 1].
+            previous_action: `[B,A]` in [-1, 1], taken after the frame before; ignored in fresh rows.
+            reset: True in the rows where this frame starts a new video.
+
+        Raises:
+            AimeError: if frame or action do not have the model's shape.
+        """
+        return stepping.observe(self, state, frame, previous_action, reset)
+
+    @torch.no_grad()
+    def imagine(
+        self, state: BeliefState, action: Float[Tensor, "B A"], sample: bool = False
+    ) -> tuple[BeliefState, Imagined]:
+        """Imagine one step: advance the belief by (z_t, c_t, action), then take z_{t+1} from the prior.
+
+        Args:
+            state: after `observe` or `imagine`.
+            action: `[B,A]` in [-1, 1].
+            sample: a sample of the prior instead of its heaviest component's mean.
+
+        Raises:
+            AimeError: if the action does not have the model's width, or a row has seen no frame yet.
+        """
+        return stepping.imagine(self, state, action, sample)
+
+    def advance(
+        self, state: DreamState, action: Float[Tensor, "N A"]
+    ) -> tuple[Float[Tensor, "N belief"], Float[Tensor, "N belief"]]:
+        """The belief and cell after (z_t, c_t, a_t)."""
+        return self.dynamics.step(state.latent, state.context, action, state.belief, state.cell)
+
+    def believe(self, belief: Float[Tensor, "... belief"]) -> DirichletProcessMixture:
+        """p(z | h, expected context)."""
+        return self._prior(belief, self._expect(belief))
+
+    def arrive(
+        self, belief: Float[Tensor, "N belief"], cell: Float[Tensor, "N belief"], latent: Float[Tensor, "N latent"]
+    ) -> DreamState:
+        """The state in which z was imagined rather than seen: the context is the one that z implies."""
+        return DreamState(belief, cell, latent, self._imply(belief, latent))
+
+    # What runs on vectors stays in fp32 under autocast: it is cheap, and in imagination its rounding would add up.
+
+    def _prior(
+        self, beliefs: Float[Tensor, "... belief"], expected: Float[Tensor, "... context"]
+    ) -> DirichletProcessMixture:
+        with torch.autocast(beliefs.device.type, enabled=False):
+            return self.prior(beliefs, expected)
+
+    def _expect(self, beliefs: Float[Tensor, "... belief"]) -> Float[Tensor, "... context"]:
+        with torch.autocast(beliefs.device.type, enabled=False):
+            return self.expect_context(beliefs)
+
+    def _imply(
+        self, beliefs: Float[Tensor, "... belief"], latents: Float[Tensor, "... latent"]
+    ) -> Float[Tensor, "... context"]:
+        with torch.autocast(beliefs.device.type, enabled=False):
+            return self.imply_context(torch.cat([beliefs, latents], dim=-1))
+
+    def _admit(
+        self, frames: Frames, actions: Tensor | None, action_valid: Tensor | None
+    ) -> tuple[Float[Tensor, "B T 3 H W"], Float[Tensor, "B T A"]]:
+        frames = doors.admit_frames(frames, self.config, self.null_action)
+        return frames, doors.admit_actions(actions, action_valid, frames.shape[:2], self.null_action)
+
+
+def _context_head(inputs: int, config: ModelConfig) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(inputs, config.expected_hidden),
+        nn.LayerNorm(config.expected_hidden),
+        nn.SiLU(),
+        nn.Linear(config.expected_hidden, config.context),
+    )

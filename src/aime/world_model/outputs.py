@@ -1,0 +1,114 @@
+"""The typed outputs of the world model, which objectives, inference and agents read."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from aime.primitives.distributions import DiagonalGaussian
+from aime.primitives.transformer import TimeCache
+from aime.representation.prior import DirichletProcessMixture
+
+
+class SequenceOutput(NamedTuple):
+    """All that one pass over `[B,T]` frames computes; nothing at t depends on a later frame."""
+
+    reconstructions: Float[Tensor, "B T 3 H W"]
+    """Mean of p(x_t | z_t, A_t); in [0, 1] in eval mode, unclipped in training mode."""
+    latents: Float[Tensor, "B T latent"]
+    """z_t: a sample of the posterior in training mode, its mean in eval mode."""
+    posterior: DiagonalGaussian
+    """q(z_t | x_t, c_t)."""
+    prior: DirichletProcessMixture
+    """p(z_t | h_{t-1}, expected context)."""
+    beliefs: Float[Tensor, "B T belief"]
+    """h_{t-1}, the belief that enters step t."""
+    cells: Float[Tensor, "B T belief"]
+    """The LSTM cell state that belongs to `beliefs`."""
+    contexts: Float[Tensor, "B T context"]
+    """c_t, from frames 1..t."""
+    expected_contexts: Float[Tensor, "B T context"]
+    """The context that h_{t-1} expects."""
+    implied_contexts: Float[Tensor, "B T context"]
+    """The context that (h_{t-1}, z_t) implies; it stands for c_t in imagination."""
+    belief_contexts: Float[Tensor, "B T context"]
+    """What the belief read: c_t, or the implied context on the spans that training drops."""
+    tokens: Int[Tensor, "B T h w"]
+    """VQ indices in 0..codes-1."""
+    commitment: Float[Tensor, "B T"]
+    """Mean squared distance of the tokenizer's vectors from their codes, per dimension."""
+    perceiver_latents: Float[Tensor, "B T N width"]
+    codes: Float[Tensor, "B T code h w"]
+    attention: Float[Tensor, "B T h w"]
+    """A_t on the attention grid, sums to 1 over space."""
+    actions: Float[Tensor, "B T A"]
+    """The actions as the belief read them: missing ones are the learned null action."""
+
+
+class DreamState(NamedTuple):
+    """All that imagination carries from step to step: vectors only."""
+
+    belief: Float[Tensor, "N belief"]
+    """h_{t-1}."""
+    cell: Float[Tensor, "N belief"]
+    latent: Float[Tensor, "N latent"]
+    """z_t."""
+    context: Float[Tensor, "N context"]
+    """c_t where the frame was seen, the implied context where it was imagined."""
+
+
+class Dream(NamedTuple):
+    """F imagined steps of N futures."""
+
+    latents: Float[Tensor, "N F latent"]
+    beliefs: Float[Tensor, "N F belief"]
+    log_weights: Float[Tensor, "N F K"]
+    means: Float[Tensor, "N F K latent"]
+    stds: Float[Tensor, "N F K latent"]
+    components: Int[Tensor, "N F"]
+    """The mixture component that each latent came from."""
+
+
+class BeliefState(NamedTuple):
+    """Everything carried between the frames of B videos that are watched step by step."""
+
+    dream: DreamState
+    attention: Float[Tensor, "B h w"]
+    fresh: Bool[Tensor, " B"]
+    """True where no frame has been seen yet, so that the belief is still h_0."""
+    tokenizer_past: tuple[Tensor, ...]
+    perceiver_cache: TimeCache
+
+
+class Observation(NamedTuple):
+    """What one observed frame told."""
+
+    latent: Float[Tensor, "B latent"]
+    """z_t, the posterior's mean."""
+    posterior: DiagonalGaussian
+    prior: DirichletProcessMixture
+    """What was believed of z_t before the frame was seen."""
+    context: Float[Tensor, "B context"]
+    tokens: Int[Tensor, "B h w"]
+    attention: Float[Tensor, "B h w"]
+
+
+class Imagined(NamedTuple):
+    """One imagined step."""
+
+    latent: Float[Tensor, "B latent"]
+    component: Int[Tensor, " B"]
+    prior: DirichletProcessMixture
+
+
+class FuturePrediction(NamedTuple):
+    """Predicted frames after a context, `F` steps; with `samples=S` every field has an axis S after B."""
+
+    frames: Float[Tensor, "B *S F 3 H W"]
+    """In [0, 1]."""
+    latents: Float[Tensor, "B *S F latent"]
+    mixture_weights: Float[Tensor, "B *S F K"]
+    components: Int[Tensor, "B *S F"]
+    attention: Float[Tensor, "B *S F h w"]

@@ -1,0 +1,45 @@
+"""Named sizes: `tiny` trains on two CPU cores in minutes, `base` on a GPU in hours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aime.perception.perceiver import PerceiverConfig
+from aime.perception.tokenizer import TokenizerConfig
+from aime.representation.decoder import DecoderConfig
+from aime.representation.encoder import EncoderConfig
+from aime.representation.prior import PriorConfig
+from aime.world_model.config import ModelConfig
+
+
+def tiny(action_width: int, image_size: int = 64) -> ModelConfig:
+    """24 channels, 256 codes x 64, 32 Perceiver latents x 64, context 64, belief 256, 15 components."""
+    return ModelConfig(
+        action_width=action_width,
+        image_size=image_size,
+        context=64,
+        belief=256,
+        expected_hidden=128,
+        tokenizer=TokenizerConfig(channels=24, codes=256, code_width=64),
+        perceiver=PerceiverConfig(latents=32, width=64),
+        encoder=EncoderConfig(channels=24),
+        prior=PriorConfig(),
+        decoder=DecoderConfig(channels=24),
+    )
+
+
+def base(action_width: int, image_size: int = 64) -> ModelConfig:
+    """64 channels, 1024 codes x 256, 128 Perceiver latents x 256, context 256, belief 512, 15 components."""
+    cells = (2, 2, 2)
+    return ModelConfig(
+        action_width=action_width,
+        image_size=image_size,
+        tokenizer=TokenizerConfig(cells=cells),
+        perceiver=PerceiverConfig(layers=2),
+        encoder=EncoderConfig(cells=cells),
+        decoder=DecoderConfig(cells=cells),
+    )
+
+
+PRESETS: dict[str, Callable[[int, int], ModelConfig]] = {"tiny": tiny, "base": base}
+"""Each preset's function of (action_width, image_size)."""

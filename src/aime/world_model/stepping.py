@@ -1,0 +1,101 @@
+"""Watching a video frame by frame with carried state: the same numbers as the parallel pass."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from aime.errors import AimeError
+from aime.perception.tokenizer import Tokenizer
+from aime.world_model import doors, imagination
+from aime.world_model.outputs import BeliefState, DreamState, Imagined, Observation
+
+if TYPE_CHECKING:
+    from aime.world_model.model import AIME
+
+
+def initial_state(model: AIME, batch: int) -> BeliefState:
+    """See `AIME.initial_state`."""
+    like = model.null_action
+    belief, cell = model.dynamics.initial(batch)
+    dream = DreamState(
+        belief.detach(),
+        cell.detach(),
+        like.new_zeros(batch, model.config.latent),
+        like.new_zeros(batch, model.config.context),
+    )
+    return BeliefState(
+        dream=dream,
+        attention=model.attention(batch, like.detach()),
+        fresh=torch.ones(batch, dtype=torch.bool, device=like.device),
+        tokenizer_past=_empty_past(model.tokenizer, batch, model.config.image_size, like.detach()),
+        perceiver_cache=model.perceiver.empty_cache(batch),
+    )
+
+
+@torch.no_grad()
+def _empty_past(tokenizer: Tokenizer, batch: int, size: int, like: Tensor) -> tuple[Tensor, ...]:
+    # the past before the first frame is zero; one blank pass tells the shapes
+    _, kept = tokenizer(like.new_zeros(batch, 1, 3, size, size))
+    return tuple(torch.zeros_like(past) for past in kept)
+
+
+def observe(
+    model: AIME, state: BeliefState, frame: Tensor, previous_action: Tensor, reset: Bool[Tensor, " B"] | None
+) -> tuple[BeliefState, Observation]:
+    """See `AIME.observe`."""
+    if frame.ndim != 4:
+        size = model.config.image_size
+        raise AimeError(f"frame has shape {list(frame.shape)}; expected [B, 3, {size}, {size}]: one frame a video")
+    frames = doors.admit_frames(frame[:, None], model.config, model.null_action)
+    action = _one_action(model, previous_action, frame.shape[0])
+    fresh = state.fresh if reset is None else state.fresh | reset.to(state.fresh.device)
+    belief, cell = _advance_unless(fresh, model, state, action)
+    tokens, past = model.tokenizer(frames, _forget_past(state.tokenizer_past, fresh))
+    cache = state.perceiver_cache
+    cache = cache._replace(filled=cache.filled & ~fresh[:, None])
+    context, cache = model.perceiver.step(tokens.codes[:, 0], cache)
+    posterior = model.encoder(frames[:, 0], context).posterior
+    attention = model.attention(frames.shape[0], belief)
+    dream = DreamState(belief, cell, posterior.mean, context.to(belief.dtype))
+    prior = model.believe(belief)
+    next_state = BeliefState(dream, attention, torch.zeros_like(fresh), past, cache)
+    return next_state, Observation(posterior.mean, posterior, prior, dream.context, tokens.indices[:, 0], attention)
+
+
+def imagine(model: AIME, state: BeliefState, action: Tensor, sample: bool) -> tuple[BeliefState, Imagined]:
+    """See `AIME.imagine`."""
+    if bool(state.fresh.any()):
+        raise AimeError("imagine() on a state that has seen no frame; expected one: call observe() first")
+    belief, cell = model.advance(state.dream, _one_action(model, action, state.fresh.shape[0]))
+    prior = model.believe(belief)
+    choose = imagination.sampled if sample else imagination.likeliest
+    choice = choose(prior.mixture, 0)
+    dream = model.arrive(belief, cell, choice.latent)
+    attention = model.attention(belief.shape[0], belief)
+    return state._replace(dream=dream, attention=attention), Imagined(choice.latent, choice.component, prior)
+
+
+def _one_action(model: AIME, action: Tensor, batch: int) -> Float[Tensor, "B A"]:
+    if action.ndim != 2:
+        raise AimeError(f"action has shape {list(action.shape)}; expected [B, {model.config.action_width}]")
+    return doors.admit_actions(action[:, None], None, torch.Size((batch, 1)), model.null_action)[:, 0]
+
+
+def _advance_unless(
+    fresh: Bool[Tensor, " B"], model: AIME, state: BeliefState, action: Float[Tensor, "B A"]
+) -> tuple[Float[Tensor, "B belief"], Float[Tensor, "B belief"]]:
+    belief, cell = model.advance(state.dream, action)
+    first_belief, first_cell = model.dynamics.initial(fresh.shape[0])
+    row = fresh[:, None]
+    return torch.where(row, first_belief, belief), torch.where(row, first_cell, cell)
+
+
+def _forget_past(past: tuple[Tensor, ...], fresh: Bool[Tensor, " B"]) -> tuple[Tensor, ...]:
+    # a past of P frames holds them time-major, [P·B,C,H,W]
+    return tuple(
+        each * (~fresh).to(each.dtype).repeat(each.shape[0] // fresh.shape[0])[:, None, None, None] for each in past
+    )

@@ -1,0 +1,142 @@
+"""The command as a whole: help, versions, and what each kind of failure looks like."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+import sys
+from collections.abc import Callable
+from types import ModuleType
+
+import pytest
+
+from aime.cli import main as cli
+from aime.errors import AimeError
+
+
+@pytest.fixture
+def verb(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[list[str]], int]], None]:
+    """Installs a function as the verb `fake`."""
+
+    def install(function: Callable[[list[str]], int]) -> None:
+        module = ModuleType("aime.cli.fake")
+        module.main = function  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "aime.cli.fake", module)
+        monkeypatch.setitem(cli.VERBS, "fake", "a verb for tests")
+
+    return install
+
+
+def raiser(error: BaseException) -> Callable[[list[str]], int]:
+    def run(arguments: list[str]) -> int:
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["help"]])
+def test_help_lists_every_verb(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(arguments) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("usage: aime VERB")
+    assert all(
+        f"\n  {verb} " in text for verb in ("train", "evaluate", "predict", "report", "collect", "data", "doctor")
+    )
+
+
+@pytest.mark.parametrize("flag", ["--help", "--version"])
+def test_help_and_version_do_not_import_torch(flag: str) -> None:
+    code = f"import sys; from aime.cli.main import main; main(['{flag}']); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_every_verb_has_a_module() -> None:
+    import importlib
+
+    for verb in cli.VERBS:
+        assert callable(importlib.import_module(f"aime.cli.{verb}").main)
+
+
+def test_unknown_verb_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["trian"]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "'trian'" in message
+    assert "did you mean train?" in message
+
+
+def test_status_and_arguments_are_passed_through(verb: Callable[..., None]) -> None:
+    seen = []
+
+    def run(arguments: list[str]) -> int:
+        seen.append(arguments)
+        return 7
+
+    verb(run)
+    assert cli.main(["fake", "one", "--debug", "--two", "3"]) == 7
+    assert seen == [["one", "--two", "3"]]
+
+
+def test_user_error_is_one_line(verb: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    verb(raiser(AimeError("x.h5: 'action' is bad,\n  expected good")))
+    assert cli.main(["fake"]) == 2
+    assert capsys.readouterr().err == "aime fake: x.h5: 'action' is bad, expected good\n"
+
+
+@pytest.mark.parametrize("arguments", [["--debug", "fake"], ["fake", "--debug"]])
+def test_debug_shows_the_traceback(
+    arguments: list[str], verb: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    verb(raiser(AimeError("no good")))
+    assert cli.main(arguments) == 2
+    message = capsys.readouterr().err
+    assert "Traceback" in message
+    assert message.endswith("aime fake: no good\n")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "/runs/a/metrics.jsonl"),
+        OSError("Can't synchronously write data (file write failed: errno = 28, 'No space left on device')"),
+        RuntimeError("I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_full_disk_is_one_line(error: Exception, verb: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    verb(raiser(error))
+    assert cli.main(["fake"]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "the disk is full" in message
+    assert "free some space" in message
+    if isinstance(error, OSError) and error.filename:
+        assert error.filename in message
+
+
+def test_refused_path_is_one_line(verb: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    verb(raiser(PermissionError(errno.EACCES, "Permission denied", "/root/x")))
+    assert cli.main(["fake"]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("aime fake: /root/x: permission denied")
+    assert message.count("\n") == 1
+
+
+def test_interruption_is_130(verb: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    verb(raiser(KeyboardInterrupt()))
+    assert cli.main(["fake"]) == 130
+    assert capsys.readouterr().err == "aime fake: interrupted\n"
+
+
+def test_a_defect_keeps_its_traceback(verb: Callable[..., None]) -> None:
+    verb(raiser(ZeroDivisionError("a defect")))
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["fake"])
+
+
+def test_help_of_a_verb_is_a_success(verb: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    verb(raiser(SystemExit(0)))
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["fake", "--help"])
+    assert not stop.value.code

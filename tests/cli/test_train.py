@@ -1,0 +1,95 @@
+"""`aime train`: from the words on the line to the run's config."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aime.cli.train import configure
+from aime.data import Episode, write_shard
+from aime.errors import AimeError
+from aime.primitives.plain import to_plain, to_yaml
+from aime.training.config import TrainConfig
+from aime.world_model.presets import PRESETS
+
+
+@pytest.fixture
+def data(tmp_path: Path, make_episode: Callable[..., Episode]) -> str:
+    write_shard(tmp_path / "data" / "0.h5", [make_episode(12, seed, size=32) for seed in range(2)])
+    return str(tmp_path / "data")
+
+
+def save_config(config: TrainConfig) -> None:
+    settings = to_plain(config)
+    assert isinstance(settings, dict)
+    content = {"preset": settings.pop("preset"), "model": settings.pop("model"), "train": settings}
+    config.out.mkdir(parents=True)
+    (config.out / "config.yaml").write_text(to_yaml(content), encoding="utf-8")
+
+
+def test_the_preset_is_sized_to_the_data(data: str) -> None:
+    config = configure(["tiny", "--data", data, "--out", "r", "--steps", "3"])
+    assert config == TrainConfig(data, Path("r"), PRESETS["tiny"](2, 32), "tiny", steps=3)
+
+
+def test_any_field_is_a_flag(data: str) -> None:
+    flags = "--minutes 0.5 --model.prior.components 7 --weights.elbo.kl-z 0.5 --optimizer.learning_rate 1e-4 --compile"
+    config = configure(["base", "--data", data, "--out", "r", *flags.split()])
+    assert (config.preset, config.steps, config.minutes, config.compile) == ("base", None, 0.5, True)
+    assert config.model.prior.components == 7
+    assert config.model.tokenizer == PRESETS["base"](2, 32).tokenizer
+    assert config.weights.elbo.kl_z == 0.5
+    assert config.optimizer.learning_rate == 1e-4
+
+
+def test_resuming_keeps_what_the_run_was_started_with(data: str, tmp_path: Path) -> None:
+    out = str(tmp_path / "run")
+    flags = "--steps 4 --batch 3 --model.prior.components 7 --seed 9"
+    first = configure(["tiny", "--data", data, "--out", out, *flags.split()])
+    save_config(first)
+    resumed = configure(["--resume", "--out", out])
+    assert (resumed.resume, resumed.batch, resumed.seed, resumed.steps) == (True, 3, 9, 4)
+    assert resumed.model == first.model
+    longer = configure(["tiny", "--data", data, "--out", out, "--minutes", "2", "--resume", "--batch", "5"])
+    assert (longer.steps, longer.minutes, longer.batch, longer.seed) == (None, 2.0, 5, 9)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("", "no preset is given"),
+        ("--data {data} --out r --steps 3", "no preset is given"),
+        ("tinny --data {data} --out r --steps 3", "no preset 'tinny'; expected tiny or base: did you mean tiny?"),
+        ("tiny --out r --steps 3", "--data is missing"),
+        ("tiny --data --out r --steps 3", "--data is missing"),
+        ("tiny --data {data} --steps 3", "--out is missing"),
+        ("tiny --data {data} --out r", "neither --steps nor --minutes"),
+        ("tiny --data {data} --out r --steps 3 --minutes 2", "expected one of the two"),
+        ("tiny --data {data} --out r --steps many", "--steps is 'many'; expected INT"),
+        ("tiny --data {data} --out r --steps 0", "expected a positive number"),
+        ("tiny --data {data} --out r --steps 3 --model.prior.component 7", "did you mean --model.prior.components?"),
+        ("tiny --data {data}/none --out r --steps 3", "{data}/none"),
+        ("tiny --data bundled:cartpol --out r --steps 3", "cartpol"),
+        ("tiny --data {data} --out r --steps 3 --model.latent 0", "latent is 0"),
+        ("tiny --data {data} --out r --steps 3 --precision fp8", "fp8"),
+        ("--resume", "--out is missing"),
+        ("--resume --out {data}/none", "{data}/none"),
+        ("--resume --out {data}", "not a run"),
+    ],
+)
+def test_a_mistake_is_one_line(arguments: str, expected: str, data: str) -> None:
+    with pytest.raises(AimeError) as error:
+        configure(arguments.format(data=data).split())
+    assert expected.format(data=data) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_help_needs_no_data(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        configure(["tiny", "--help"])
+    assert not stop.value.code
+    text = capsys.readouterr().out
+    assert "aime train PRESET" in text
+    assert "--model.prior.components" in text

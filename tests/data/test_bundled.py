@@ -1,0 +1,203 @@
+"""Packs: lossless, checked, unpacked once, by one of several processes."""
+
+from __future__ import annotations
+
+import lzma
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import aime.data
+from aime.data import Dataset, Episode, bundled_names, bundled_path, open_dataset, pack, write_shard
+from aime.data.bundled import unpack
+from aime.errors import AimeError
+
+MakeEpisode = Callable[..., Episode]
+
+
+@pytest.fixture
+def packs(tmp_path_factory: pytest.TempPathFactory, shard_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with one pack, "square", in the place of the package's own, and an empty cache."""
+    directory = tmp_path_factory.mktemp("packs")
+    pack(open_dataset(shard_directory, "train"), open_dataset(shard_directory, "held-out"), directory / "square.npy.xz")
+    monkeypatch.setattr("aime.data.bundled.installed._PACKS", directory)
+    monkeypatch.setenv("AIME_CACHE", str(directory / "cache"))
+    return directory
+
+
+def assert_same_episodes(one: Dataset, other: Dataset) -> None:
+    assert one.lengths.tolist() == other.lengths.tolist()
+    for left, right in zip(one, other, strict=True):
+        for field in ("pixels", "action", "reward", "terminated", "state"):
+            np.testing.assert_array_equal(getattr(left, field), getattr(right, field))
+
+
+def test_packing_is_lossless(packs: Path, shard_directory: Path) -> None:
+    assert bundled_names() == ["square"]
+    train, held_out = open_dataset("bundled:square", "train"), open_dataset("bundled:square", "held-out")
+    assert_same_episodes(train, open_dataset(shard_directory, "train"))
+    assert_same_episodes(held_out, open_dataset(shard_directory, "held-out"))
+    assert open_dataset("bundled:square").lengths.tolist() == [*train.lengths, *held_out.lengths]
+    assert train.name == "bundled:square"
+    assert train.attributes == {"task": "square"}
+    assert held_out.attributes == {"task": "square"}
+
+
+@pytest.mark.parametrize("state_width", [None, 2])
+def test_any_pixels_survive(tmp_path: Path, make_episode: MakeEpisode, state_width: int | None) -> None:
+    """Noise, where nothing repeats, and a still picture, where nothing changes."""
+    generator = np.random.default_rng(0)
+    episodes = [make_episode(9, seed, state_width=state_width) for seed in range(3)]
+    episodes[1].pixels[:] = generator.integers(0, 256, episodes[1].pixels.shape)
+    episodes[2].pixels[:] = episodes[2].pixels[0]
+    write_shard(tmp_path / "s.h5", episodes)
+    dataset = open_dataset(tmp_path / "s.h5")
+    pack(dataset, dataset.select([2, 1]), tmp_path / "p.npy.xz")
+    unpack(tmp_path / "p.npy.xz", tmp_path / "out")
+    assert_same_episodes(open_dataset(tmp_path / "out" / "train"), dataset)
+    assert_same_episodes(open_dataset(tmp_path / "out" / "held-out"), dataset.select([2, 1]))
+
+
+def test_memory_is_bounded_by_several_shards(packs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aime.data.bundled.packing._FRAMES_PER_SHARD", 45)
+    directory = bundled_path("square", "train")
+    assert len(list(directory.iterdir())) == 2  # 40 + 7, then 23 + 64
+    assert open_dataset(directory).lengths.tolist() == [40, 7, 23, 64]
+
+
+def test_unpacked_once_and_kept(packs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = bundled_path("square", "train")
+    monkeypatch.setattr("aime.data.bundled.installed.unpack", None)
+    assert bundled_path("square", "train") == first
+    assert bundled_path("square", "held-out").is_dir()
+    assert first.is_relative_to(packs / "cache")
+
+
+@pytest.mark.parametrize("damage", ["delete", "truncate", "sums"])
+def test_damaged_cache_is_unpacked_again(packs: Path, shard_directory: Path, damage: str) -> None:
+    (shard,) = bundled_path("square", "train").iterdir()
+    if damage == "delete":
+        shard.unlink()
+    elif damage == "truncate":
+        shard.write_bytes(shard.read_bytes()[:-100])
+    else:
+        (shard.parent.parent / "SHA256SUMS").write_text("nonsense")
+    assert_same_episodes(open_dataset("bundled:square", "train"), open_dataset(shard_directory, "train"))
+
+
+def test_racing_processes_agree(packs: Path, shard_directory: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        paths = list(pool.map(lambda _: bundled_path("square", "train"), range(4)))
+    assert len(set(paths)) == 1
+    assert_same_episodes(open_dataset(paths[0]), open_dataset(shard_directory, "train"))
+    assert [path.name for path in (packs / "cache").iterdir()] == [paths[0].parent.name]
+
+
+def test_new_pack_under_an_old_name_is_unpacked_anew(packs: Path, shard_directory: Path) -> None:
+    old = bundled_path("square", "train")
+    (packs / "square.npy.xz").unlink()
+    dataset = open_dataset(shard_directory)
+    pack(dataset.select([0]), dataset.select([1]), packs / "square.npy.xz")
+    assert bundled_path("square", "train") != old
+    assert open_dataset("bundled:square").lengths.tolist() == [40, 7]
+
+
+def test_unwritable_cache_falls_back(packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("AIME_CACHE", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert bundled_path("square", "train").is_relative_to(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file"))
+    with pytest.raises(AimeError, match="set AIME_CACHE to a directory that can"):
+        bundled_path("square", "train")
+
+
+def test_unknown_name_lists_the_known(packs: Path) -> None:
+    with pytest.raises(AimeError, match="bundled:circle: no such bundled data set, expected one of: bundled:square"):
+        bundled_path("circle", "train")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.6, 0.98])
+def test_truncated_pack_is_an_error_and_leaves_nothing(packs: Path, share: float) -> None:
+    path = packs / "square.npy.xz"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(AimeError, match=r"square\.npy\.xz: is damaged .*install aime again"):
+        bundled_path("square", "train")
+    assert list((packs / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize("place", [0.2, 0.5, 0.8])
+def test_flipped_bit_is_found(packs: Path, place: float) -> None:
+    path = packs / "square.npy.xz"
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(AimeError, match=r"square\.npy\.xz: is damaged"):
+        bundled_path("square", "train")
+    assert list((packs / "cache").iterdir()) == []
+
+
+def test_other_versions_and_other_files_are_refused(packs: Path) -> None:
+    path = packs / "square.npy.xz"
+    content = lzma.decompress(path.read_bytes())
+    path.write_bytes(lzma.compress(content.replace(b'"version": 1', b'"version": 9')))
+    with pytest.raises(AimeError, match="has format aime-pack 9, expected aime-pack 1"):
+        bundled_path("square", "train")
+    path.write_bytes(lzma.compress(b"a letter to a friend"))
+    with pytest.raises(AimeError, match=r"square\.npy\.xz: is no pack"):
+        bundled_path("square", "train")
+
+
+def test_pickled_objects_are_refused(packs: Path) -> None:
+    path = packs / "square.npy.xz"
+    with lzma.open(path, "wb") as stream:
+        np.save(stream, np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(AimeError, match="is no pack"):
+        bundled_path("square", "train")
+
+
+def test_packing_refuses_what_does_not_fit(tmp_path: Path, shard_directory: Path, make_episode: MakeEpisode) -> None:
+    write_shard(tmp_path / "other.h5", [make_episode(5, action_width=1)])
+    train, other = open_dataset(shard_directory), open_dataset(tmp_path / "other.h5")
+    with pytest.raises(AimeError, match="action_width is 1, expected 2"):
+        pack(train, other, tmp_path / "p.npy.xz")
+    (tmp_path / "p.npy.xz").write_text("precious")
+    with pytest.raises(AimeError, match="exists already"):
+        pack(train, train, tmp_path / "p.npy.xz")
+    assert (tmp_path / "p.npy.xz").read_text() == "precious"
+
+
+def test_cartpole_comes_with_the_package() -> None:
+    train, held_out = open_dataset("bundled:cartpole", "train"), open_dataset("bundled:cartpole", "held-out")
+    assert (train.image_size, train.action_width) == (held_out.image_size, held_out.action_width) == (64, 1)
+    assert train.frames >= 20_000
+    assert held_out.episodes >= 20
+    assert train.attributes["environment"] == "dmc:cartpole_swingup"
+
+
+def test_all_packs_together_fit_in_the_wheel() -> None:
+    packs = list(Path(aime.data.__file__).parent.glob("bundled/*.npy.xz"))
+    assert [path.name.removesuffix(".npy.xz") for path in sorted(packs)] == bundled_names()
+    assert sum(path.stat().st_size for path in packs) <= 8e6
+
+
+def test_cartpole_holds_out_what_it_does_not_train_on() -> None:
+    train, held_out = open_dataset("bundled:cartpole", "train"), open_dataset("bundled:cartpole", "held-out")
+    known = {episode.action.tobytes() for episode in train}
+    assert len(known) == train.episodes
+    assert all(episode.action.tobytes() not in known for episode in held_out)
+
+
+def test_cartpole_moves_and_is_lit() -> None:
+    """Real pictures: neither black nor still, with rewards and states that vary."""
+    episode = open_dataset("bundled:cartpole", "held-out").read(0)
+    assert 20 < episode.pixels.mean() < 235
+    changed = (np.diff(episode.pixels.astype(int), axis=0) != 0).any(axis=(1, 2, 3))
+    assert changed.mean() > 0.9
+    assert np.nanstd(episode.reward) > 0
+    assert episode.state is not None
+    assert (episode.state.std(axis=0) > 0).all()

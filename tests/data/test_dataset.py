@@ -1,0 +1,200 @@
+"""Data sets: many shards as one list of episodes, split without overlap."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from aime.data import Episode, open_dataset, write_shard
+from aime.data.cache import FrameCache
+from aime.data.shards import Shard
+from aime.errors import AimeError
+
+MakeEpisode = Callable[..., Episode]
+
+LENGTHS = [40, 7, 23, 64, 16]
+
+
+def test_shards_become_one_list(shard_directory: Path, make_episode: MakeEpisode) -> None:
+    dataset = open_dataset(shard_directory)
+    assert dataset.lengths.tolist() == LENGTHS
+    assert (dataset.episodes, dataset.frames) == (5, sum(LENGTHS))
+    assert (dataset.image_size, dataset.action_width, dataset.state_width, dataset.has_state) == (8, 2, 3, True)
+    assert dataset.attributes == {"task": "square"}  # the seeds differ
+    assert dataset.name == str(shard_directory)
+    for number, episode in enumerate(dataset):
+        expected = make_episode(LENGTHS[number], number)
+        for field in ("pixels", "action", "reward", "terminated", "state"):
+            np.testing.assert_array_equal(getattr(episode, field), getattr(expected, field))
+
+
+def test_stretches_are_cut_exactly(shard_directory: Path, make_episode: MakeEpisode) -> None:
+    dataset = open_dataset(shard_directory)
+    for start, stop in [(0, 1), (15, 17), (10, 60), (63, 64)]:
+        stretch, whole = dataset.read(3, start, stop), make_episode(64, 3)
+        assert len(stretch) == stop - start
+        np.testing.assert_array_equal(stretch.pixels, whole.pixels[start:stop])
+        np.testing.assert_array_equal(stretch.action, whole.action[start:stop])
+        np.testing.assert_array_equal(stretch.terminated, whole.terminated[start:stop])
+
+
+@pytest.mark.parametrize(("start", "stop"), [(-1, 3), (60, 65), (5, 5), (6, 2)])
+def test_stretch_outside_an_episode_is_an_error(shard_directory: Path, start: int, stop: int) -> None:
+    with pytest.raises(AimeError, match="episode 3, expected a stretch within 0 to 64"):
+        open_dataset(shard_directory).read(3, start, stop)
+
+
+def test_missing_episode_is_an_error(shard_directory: Path) -> None:
+    with pytest.raises(AimeError, match="has no episode 5, expected 0 to 4"):
+        open_dataset(shard_directory).read(5)
+
+
+def test_one_file_is_a_data_set(shard_directory: Path) -> None:
+    assert open_dataset(shard_directory / "001.h5").lengths.tolist() == [64, 16]
+
+
+def test_other_files_of_a_directory_are_left_alone(shard_directory: Path, make_episode: MakeEpisode) -> None:
+    (shard_directory / "notes.txt").write_text("x")
+    (shard_directory / ".002.h5.7.tmp").write_text("a writer was killed")
+    (shard_directory / ".hidden.h5").write_text("x")
+    write_shard(shard_directory / "002.hdf5", [make_episode(3)])
+    assert open_dataset(shard_directory).lengths.tolist() == [*LENGTHS, 3]
+
+
+@pytest.mark.parametrize(("share", "held_out"), [(0.05, 1), (0.2, 1), (0.21, 2), (0.5, 3), (0.99, 4)])
+def test_splits_share_no_episode_and_miss_none(shard_directory: Path, share: float, held_out: int) -> None:
+    train = open_dataset(shard_directory, "train", share)
+    held = open_dataset(shard_directory, "held-out", share)
+    assert held.episodes == held_out
+    assert [*train.lengths, *held.lengths] == LENGTHS
+
+
+def test_nothing_to_hold_out_is_an_error(shard_directory: Path, tmp_path: Path, make_episode: MakeEpisode) -> None:
+    assert open_dataset(shard_directory, "train", 0).episodes == 5
+    with pytest.raises(AimeError, match="holds none out"):
+        open_dataset(shard_directory, "held-out", 0)
+    write_shard(tmp_path / "one.h5", [make_episode(5)])
+    assert open_dataset(tmp_path / "one.h5", "train").episodes == 1
+    with pytest.raises(AimeError, match="expected 2 or more episodes"):
+        open_dataset(tmp_path / "one.h5", "held-out")
+
+
+def test_wrong_arguments_are_errors(shard_directory: Path) -> None:
+    with pytest.raises(AimeError, match="split is 'test', expected"):
+        open_dataset(shard_directory, "test")  # type: ignore[arg-type]
+    with pytest.raises(AimeError, match="held_out is 1"):
+        open_dataset(shard_directory, "train", 1.0)
+
+
+def test_sources_that_are_no_data_set(tmp_path: Path) -> None:
+    with pytest.raises(AimeError, match=r"missing: no such file or directory.*aime collect"):
+        open_dataset(tmp_path / "missing")
+    with pytest.raises(AimeError, match=r"holds no shard, expected files named \*\.h5"):
+        open_dataset(tmp_path)
+    with pytest.raises(AimeError, match="bundled:moon: no such bundled data set"):
+        open_dataset("bundled:moon")
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ({"size": 9}, "'pixels' has 9 pixels of image size, expected 8 as in"),
+        ({"action_width": 3}, "'action' has 3 actions, expected 2 as in"),
+        ({"state_width": None}, "'state' has 0 state variables, expected 3 as in"),
+    ],
+)
+def test_shards_of_different_worlds_do_not_mix(
+    shard_directory: Path, make_episode: MakeEpisode, shape: dict[str, int | None], words: str
+) -> None:
+    write_shard(shard_directory / "002.h5", [make_episode(5, **shape)])
+    with pytest.raises(AimeError, match=rf"002\.h5: {words}.*000\.h5"):
+        open_dataset(shard_directory)
+
+
+def test_selection_is_a_view_in_the_order_given(shard_directory: Path) -> None:
+    dataset = open_dataset(shard_directory)
+    view = dataset.select([4, 0]).select([1, 0, 1])
+    assert view.lengths.tolist() == [40, 16, 40]
+    np.testing.assert_array_equal(view.read(1).pixels, dataset.read(4).pixels)
+    for wrong in ([], [5], [-1]):
+        with pytest.raises(AimeError, match="expected some of 0 to 4"):
+            dataset.select(wrong)
+
+
+def test_mean_image_is_the_mean_of_all_frames(shard_directory: Path) -> None:
+    dataset = open_dataset(shard_directory)
+    pixels = np.concatenate([episode.pixels for episode in dataset])
+    mean = dataset.mean_image()
+    assert (mean.shape, mean.dtype.name) == ((3, 8, 8), "float32")
+    np.testing.assert_allclose(mean, pixels.mean(axis=0).transpose(2, 0, 1) / 255, rtol=1e-6)
+
+
+def test_mean_image_of_a_few_frames_is_spread_and_repeats(shard_directory: Path) -> None:
+    dataset = open_dataset(shard_directory)
+    pixels = np.concatenate([episode.pixels for episode in dataset])
+    rows = [0, 49, 99, 149]  # linspace(0, 149, 4), rounded down
+    np.testing.assert_allclose(dataset.mean_image(4), pixels[rows].mean(axis=0).transpose(2, 0, 1) / 255, rtol=1e-6)
+    np.testing.assert_array_equal(dataset.mean_image(4), open_dataset(shard_directory).mean_image(4))
+
+
+def test_opening_reads_no_pixels(shard_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("pixels were read")
+
+    monkeypatch.setattr(Shard, "read_pixels", fail)
+    open_dataset(shard_directory, "train")
+
+
+def test_damaged_pixels_name_file_and_episode(shard_directory: Path) -> None:
+    path = shard_directory / "001.h5"
+    with h5py.File(path) as file:
+        chunk = file["pixels"].id.get_chunk_info(4)
+    content = bytearray(path.read_bytes())
+    content[chunk.byte_offset : chunk.byte_offset + chunk.size] = bytes(chunk.size)
+    path.write_bytes(content)
+    with pytest.raises(AimeError, match=r"001\.h5: 'pixels' of episode 1 cannot be read"):
+        open_dataset(shard_directory).read(4)
+
+
+@pytest.mark.parametrize("limit", [0, 3 * 16 * 8 * 8 * 3, 10**9])
+def test_cache_keeps_its_bound_and_changes_no_pixel(shard_directory: Path, limit: int) -> None:
+    shards = [Shard(path) for path in sorted(shard_directory.iterdir())]
+    cache = FrameCache(limit)
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        shard = shards[generator.integers(2)]
+        start, stop = sorted(generator.choice(len(shard.action) + 1, size=2, replace=False).tolist())
+        frames = np.zeros((stop - start, 8, 8, 3), dtype=np.uint8)
+        cache.copy_into(frames, shard, start)
+        np.testing.assert_array_equal(frames, shard.read_pixels(start, stop))
+        assert cache.bytes <= limit
+    assert cache.bytes == min(limit, sum(LENGTHS) * 8 * 8 * 3)
+
+
+def test_cache_serves_from_memory(shard_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = open_dataset(shard_directory)
+    first = dataset.read(0)
+    monkeypatch.setattr(Shard, "read_pixels", None)
+    np.testing.assert_array_equal(dataset.read(0, 3, 9).pixels, first.pixels[3:9])
+    np.testing.assert_array_equal(dataset.select([0]).read(0).pixels, first.pixels)
+
+
+def test_what_is_read_may_be_written_to(shard_directory: Path) -> None:
+    """A reader that edits its pixels must not change what the next one sees."""
+    dataset = open_dataset(shard_directory)
+    before = dataset.read(0).pixels.copy()
+    dataset.read(0).pixels[:] = 0
+    np.testing.assert_array_equal(dataset.read(0).pixels, before)
+
+
+def test_pickled_data_set_carries_no_pixels(shard_directory: Path) -> None:
+    dataset = open_dataset(shard_directory)
+    pixels = dataset.read(3).pixels
+    content = pickle.dumps(dataset)
+    assert len(content) < pixels.nbytes
+    np.testing.assert_array_equal(pickle.loads(content).read(3).pixels, pixels)

@@ -1,0 +1,29 @@
+"""Models small enough for tests: every part of the real thing, 32 x 32 pixels, a few channels."""
+
+from __future__ import annotations
+
+from aime.perception.perceiver import PerceiverConfig
+from aime.perception.tokenizer import TokenizerConfig
+from aime.representation.decoder import DecoderConfig
+from aime.representation.encoder import EncoderConfig
+from aime.representation.prior import PriorConfig
+from aime.world_model.config import ModelConfig
+
+SIZE = 32
+
+
+def small_config(window: int = 3) -> ModelConfig:
+    """A model of 2-number actions whose Perceiver looks back `window` frames."""
+    return ModelConfig(
+        action_width=2,
+        image_size=SIZE,
+        latent=6,
+        context=8,
+        belief=16,
+        expected_hidden=16,
+        tokenizer=TokenizerConfig(channels=8, multipliers=(1, 1, 2), kernel_time=3, codes=12, code_width=8),
+        perceiver=PerceiverConfig(latents=4, width=8, heads=2, window=window),
+        encoder=EncoderConfig(channels=8, multipliers=(1, 1, 2)),
+        prior=PriorConfig(components=4, hidden=16),
+        decoder=DecoderConfig(channels=8, multipliers=(1, 1, 2)),
+    )

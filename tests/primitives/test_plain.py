@@ -1,0 +1,177 @@
+"""Configurations survive the way through YAML, and nothing that does not fit gets in."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aime.errors import AimeError
+from aime.primitives.plain import from_plain, read_yaml, to_plain, to_yaml
+
+
+@dataclass(frozen=True)
+class Inner:
+    rate: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.99)
+    cells: tuple[int, ...] = (1, 2)
+
+
+@dataclass(frozen=True)
+class Outer:
+    name: str
+    out: Path
+    mode: Literal["auto", "cpu"] = "auto"
+    steps: int | None = None
+    minutes: float | None = None
+    fast: bool = False
+    inner: Inner = field(default_factory=Inner)
+    spare: Inner | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.steps < 0:
+            raise AimeError(f"steps is {self.steps}; expected 0 or more")
+
+
+EXAMPLE = Outer(name="a: 'b' #c", out=Path("runs/é"), steps=3, spare=Inner(rate=1e-5))
+
+floats = st.floats(allow_nan=False)
+inners = st.builds(Inner, floats, st.tuples(floats, floats), st.lists(st.integers()).map(tuple))
+outers = st.builds(
+    Outer,
+    name=st.text(),
+    out=st.sampled_from([Path("a"), Path("/b/c d"), Path("null"), Path("1e-4")]),
+    mode=st.sampled_from(["auto", "cpu"]),
+    steps=st.none() | st.integers(min_value=0),
+    minutes=st.none() | floats,
+    fast=st.booleans(),
+    inner=inners,
+    spare=st.none() | inners,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(outers)
+def test_yaml_gives_back_every_value_and_type(config: Outer) -> None:
+    restored = from_plain(Outer, yaml.safe_load(to_yaml(config)), "run.yaml")
+    assert restored == config
+    assert repr(restored) == repr(config)  # 1 == 1.0 == True: equality alone forgives a wrong type
+
+
+def test_yaml_is_plain_and_in_the_order_of_the_fields() -> None:
+    text = to_yaml(EXAMPLE)
+    assert "!" not in text
+    assert "runs/é" in text
+    assert list(yaml.safe_load(text)) == list(asdict(EXAMPLE))
+
+
+def test_numbers_written_without_a_point_are_numbers() -> None:
+    plain = yaml.safe_load("rate: 1e-4\nbetas: [1, 5e-1]\ncells: []")
+    assert plain["rate"] == "1e-4"  # PyYAML's reading, which is why floats accept strings
+    assert from_plain(Inner, plain, "run.yaml") == Inner(1e-4, (1.0, 0.5), ())
+
+
+WRONG: list[tuple[str, Any, str]] = [
+    ("name", 3, "expected a string"),
+    ("out", None, "expected a path"),
+    ("mode", "gpu", "expected one of 'auto', 'cpu'"),
+    ("steps", 1.0, "expected an integer or null"),
+    ("steps", True, "expected an integer"),
+    ("steps", "3", "expected an integer"),
+    ("minutes", "soon", "expected a number"),
+    ("minutes", "nan", "expected a number"),
+    ("minutes", 10**400, "expected a number"),
+    ("minutes", False, "expected a number"),
+    ("fast", 1, "expected true or false"),
+    ("fast", "yes", "expected true or false"),
+    ("inner", [1], "expected a mapping"),
+    ("spare", "none", "expected a mapping"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "expected"), WRONG)
+def test_a_wrong_type_names_file_field_found_and_expected(name: str, value: Any, expected: str) -> None:
+    plain = to_plain(EXAMPLE)
+    assert isinstance(plain, dict)
+    with pytest.raises(AimeError) as caught:
+        from_plain(Outer, {**plain, name: value}, "run/config.yaml")
+    message = str(caught.value)
+    assert message.startswith(f"run/config.yaml: {name}: found {repr(value)[:50]}")
+    assert expected in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"betas": [0.9]}, "inner.betas: found [0.9] (list), expected a list of 2: a number, a number"),
+        ({"betas": 0.9}, "inner.betas: found 0.9"),
+        ({"betas": [0.9, None]}, "inner.betas[1]: found None"),
+        ({"cells": [1, 2.5]}, "inner.cells[1]: found 2.5 (float), expected an integer"),
+        ({"cells": "12"}, "inner.cells: found '12' (str), expected a list, each an integer"),
+        ({"rte": 1.0}, "inner.rte: unknown field, expected rate, betas, cells"),
+    ],
+)
+def test_nested_fields_are_named_by_their_path(change: dict[str, Any], named: str) -> None:
+    plain: Any = to_plain(EXAMPLE)
+    plain["inner"].update(change)
+    with pytest.raises(AimeError) as caught:
+        from_plain(Outer, plain, "run.yaml")
+    assert str(caught.value).startswith(f"run.yaml: {named}")
+
+
+@pytest.mark.parametrize("name", list(asdict(EXAMPLE)))
+def test_a_missing_field_is_an_error_even_where_it_has_a_default(name: str) -> None:
+    plain: Any = to_plain(EXAMPLE)
+    del plain[name]
+    with pytest.raises(AimeError, match=rf"^run.yaml: {name}: missing field, expected "):
+        from_plain(Outer, plain, "run.yaml")
+
+
+def test_what_the_dataclass_refuses_names_the_file() -> None:
+    plain: Any = to_plain(replace(EXAMPLE, steps=1))
+    with pytest.raises(AimeError, match=r"^run.yaml: train: steps is -1; expected 0 or more$"):
+        from_plain(Outer, {**plain, "steps": -1}, "run.yaml", "train")
+
+
+def test_a_value_without_plain_form_is_refused() -> None:
+    with pytest.raises(TypeError, match="set"):
+        to_plain({"a": {1}})
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"a: [1", "not YAML"),
+        (b"\xff\xfe\xff", "not YAML"),
+        (b"a: !!python/object/apply:os.getcwd []", "not YAML"),
+        (b"", "expected a mapping"),
+        (b"- 1", "expected a mapping"),
+        (b"1: 2", "expected a mapping"),
+    ],
+)
+def test_files_that_are_no_config(tmp_path: Path, content: bytes, expected: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(content)
+    with pytest.raises(AimeError, match=expected) as caught:
+        read_yaml(path)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(AimeError, match=r"none\.yaml: cannot be read: No such file"):
+        read_yaml(tmp_path / "none.yaml")
+
+
+def test_a_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(to_yaml({"model": EXAMPLE, "seed": 1}), encoding="utf-8")
+    content = read_yaml(path)
+    assert content["seed"] == 1
+    assert from_plain(Outer, content["model"], str(path), "model") == EXAMPLE

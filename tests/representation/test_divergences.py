@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import integrate, stats
+
+from aime.primitives.distributions import DiagonalGaussian, GammaPosterior, GaussianMixture, Kumaraswamy
+from aime.representation.divergences import (
+    balanced_kl,
+    effective_components,
+    hierarchical_kl,
+    mixture_kl,
+    stick_breaking_kl,
+    weights_entropy,
+)
+
+
+def posterior(*shape: int) -> DiagonalGaussian:
+    return DiagonalGaussian(torch.randn(shape).requires_grad_(), (torch.rand(shape) + 0.2).requires_grad_())
+
+
+def prior(*shape: int, components: int = 3) -> GaussianMixture:
+    *rows, width = shape
+    return GaussianMixture(
+        torch.randn(*rows, components).log_softmax(-1).requires_grad_(),
+        (2 * torch.randn(*rows, components, width)).requires_grad_(),
+        (torch.rand(*rows, components, width) + 0.3).requires_grad_(),
+    )
+
+
+def many(distribution: DiagonalGaussian | GaussianMixture, count: int):
+    return type(distribution)(*(each.detach().expand(count, *each.shape) for each in distribution))
+
+
+def test_mixture_kl_matches_monte_carlo() -> None:
+    torch.manual_seed(0)
+    q, p = posterior(4), prior(4)
+    count = 100_000
+    estimates = mixture_kl(many(q, count), many(p, count), many(q, count).rsample())
+    ratios = torch.distributions.Independent(torch.distributions.Normal(q.mean, q.std), 1)
+    mixture = torch.distributions.MixtureSameFamily(
+        torch.distributions.Categorical(logits=p.log_weights),
+        torch.distributions.Independent(torch.distributions.Normal(p.means, p.stds), 1),
+    )
+    z = ratios.sample((count,))
+    reference = ratios.log_prob(z) - mixture.log_prob(z)
+    error = math.sqrt(float(estimates.var() + reference.var()) / count)
+    assert abs(float(estimates.mean() - reference.mean())) < 4 * error
+    assert error < 0.02 * float(reference.mean())
+
+
+def test_mixture_kl_matches_quadrature_in_one_dimension() -> None:
+    q = DiagonalGaussian(torch.tensor([0.3]).double(), torch.tensor([0.8]).double())
+    p = GaussianMixture(
+        torch.tensor([0.2, 0.8]).double().log(),
+        torch.tensor([[-1.0], [2.0]]).double(),
+        torch.tensor([[0.5], [1.5]]).double(),
+    )
+    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    z = q.mean + q.std * torch.from_numpy(nodes)[:, None]
+    value = (torch.from_numpy(weights / weights.sum()) * mixture_kl(q, p, z)).sum()
+
+    normal = stats.norm(float(q.mean), float(q.std))
+
+    def integrand(x: float) -> float:
+        density = 0.2 * stats.norm(-1, 0.5).pdf(x) + 0.8 * stats.norm(2, 1.5).pdf(x)
+        return normal.pdf(x) * (normal.logpdf(x) - math.log(density))
+
+    assert float(value) == pytest.approx(integrate.quad(integrand, -8, 8, points=[-1, 0, 1, 2])[0], rel=1e-5)
+
+
+def test_mixture_of_one_component_gives_the_closed_form_of_two_gaussians() -> None:
+    torch.manual_seed(1)
+    q = DiagonalGaussian(torch.randn(5, 1).double(), torch.rand(5, 1).double() + 0.1)
+    other = DiagonalGaussian(torch.randn(5, 1).double(), torch.rand(5, 1).double() + 0.1)
+    p = GaussianMixture(torch.zeros(5, 1).double(), other.mean[:, None], other.std[:, None])
+    # three-node Gauss-Hermite quadrature is exact for the quadratic in z that the log density is
+    nodes, weights = np.polynomial.hermite_e.hermegauss(3)
+    values = torch.stack([mixture_kl(q, p, q.mean + q.std * node) for node in nodes])
+    expectation = (torch.from_numpy(weights / weights.sum())[:, None] * values).sum(0)
+    torch.testing.assert_close(expectation, q.kl(other), rtol=1e-10, atol=1e-10)
+
+
+def balanced_gradients(prior_weight: float, posterior_weight: float, free_nats: float = 0.0) -> dict[str, list]:
+    torch.manual_seed(2)
+    q, p = posterior(2, 3, 4), prior(2, 3, 4)
+    valid = torch.tensor([[True, True, True], [True, False, False]])
+    kl = balanced_kl(
+        q, p, q.rsample(), valid, prior_weight=prior_weight, posterior_weight=posterior_weight, free_nats=free_nats
+    )
+    gradients = torch.autograd.grad(kl, (*q, *p), materialize_grads=True)
+    return {"kl": [kl.detach()], "posterior": list(gradients[:2]), "prior": list(gradients[2:])}
+
+
+def test_balanced_kl_weighs_the_gradients_of_prior_and_posterior_apart() -> None:
+    both, to_prior, to_posterior = (balanced_gradients(*weights) for weights in [(0.7, 0.2), (1.0, 0.0), (0.0, 1.0)])
+    assert all(not gradient.any() for gradient in to_prior["posterior"] + to_posterior["prior"])
+    for side, alone, weight in [("prior", to_prior, 0.7), ("posterior", to_posterior, 0.2)]:
+        for mixed, single in zip(both[side], alone[side], strict=True):
+            assert single.any()
+            torch.testing.assert_close(mixed, weight * single)
+            assert not single[1, 1:].any()  # padding has no gradient
+    torch.testing.assert_close(both["kl"][0], 0.9 * to_prior["kl"][0])
+
+
+def test_free_nats_clamp_the_mean_not_the_single_values() -> None:
+    open_kl = balanced_gradients(1.0, 0.1)["kl"][0] / 1.1
+    below = balanced_gradients(1.0, 0.1, free_nats=float(open_kl) - 0.01)
+    above = balanced_gradients(1.0, 0.1, free_nats=float(open_kl) + 0.01)
+    torch.testing.assert_close(below["kl"][0], 1.1 * open_kl)
+    torch.testing.assert_close(above["kl"][0], 1.1 * (open_kl + 0.01))
+    assert all(gradient.any() for gradient in below["prior"] + below["posterior"])
+    assert all(not gradient.any() for gradient in above["prior"] + above["posterior"])
+
+
+def test_hierarchical_kl_adds_what_the_concentration_costs() -> None:
+    sticks = Kumaraswamy(torch.randn(2, 4), torch.randn(2, 4))
+    concentration = GammaPosterior(torch.tensor([0.0, 1.0]), torch.tensor([0.0, -1.0]))
+    added = hierarchical_kl(sticks, concentration) - stick_breaking_kl(sticks, concentration)
+    assert float(added[0]) == pytest.approx(0, abs=1e-5)
+    gamma = torch.distributions.Gamma(torch.tensor(math.e), torch.tensor(1 / math.e))
+    reference = torch.distributions.kl_divergence(
+        gamma, torch.distributions.Gamma(torch.tensor(1.0), torch.tensor(1.0))
+    )
+    assert float(added[1]) == pytest.approx(float(reference), rel=1e-4)
+
+
+def test_entropy_is_that_of_the_averaged_weights() -> None:
+    # each row is certain, but of another component: the average is spread over two of three
+    weights = torch.tensor([[[1.0, 0.0, 0.0]], [[0.0, 1.0, 0.0]]])
+    log_weights = weights.clamp_min(1e-30).log().requires_grad_()
+    entropy = weights_entropy(log_weights)
+    assert float(entropy.detach()) == pytest.approx(math.log(2), rel=1e-6)
+    assert torch.autograd.grad(entropy, log_weights)[0].isfinite().all()
+    assert float(effective_components(weights)) == pytest.approx(2, rel=1e-6)
+    assert float(effective_components(torch.full((4, 5, 15), 1 / 15))) == pytest.approx(15, rel=1e-5)
+    spread = torch.randn(3, 4, 6).log_softmax(-1)
+    reference = stats.entropy(spread.exp().double().mean((0, 1)).numpy())
+    assert float(weights_entropy(spread)) == pytest.approx(reference, rel=1e-5)
+    assert float(effective_components(spread.exp())) == pytest.approx(math.exp(reference), rel=1e-5)
+
+
+def test_entropy_has_finite_gradients_for_weights_that_underflow() -> None:
+    log_weights = torch.tensor([[0.0, -3000.0]]).requires_grad_()
+    entropy = weights_entropy(log_weights)
+    assert float(entropy.detach()) == 0
+    assert torch.autograd.grad(entropy, log_weights)[0].isfinite().all()

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from aime.errors import AimeError
+from aime.representation.divergences import hierarchical_kl, mixture_kl, stick_breaking_kl
+from aime.representation.prior import DirichletProcessPrior, PriorConfig
+from aime.representation.single_gaussian_prior import SingleGaussianPrior, SingleGaussianPriorConfig
+
+BELIEF, CONTEXT, LATENT = 12, 7, 5
+
+
+def dirichlet(components: int = 15) -> DirichletProcessPrior:
+    torch.manual_seed(0)
+    return DirichletProcessPrior(PriorConfig(components=components, hidden=32), BELIEF, CONTEXT, LATENT)
+
+
+def single() -> SingleGaussianPrior:
+    torch.manual_seed(0)
+    return SingleGaussianPrior(SingleGaussianPriorConfig(hidden=32), BELIEF, CONTEXT, LATENT)
+
+
+def inputs(*rows: int, scale: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return scale * torch.randn(*rows, BELIEF, generator=generator), torch.randn(*rows, CONTEXT, generator=generator)
+
+
+@pytest.mark.parametrize(("prior", "components"), [(dirichlet(), 15), (dirichlet(1), 1), (single(), 1)])
+@pytest.mark.parametrize("rows", [(4,), (2, 3)])
+def test_every_prior_gives_a_mixture_its_sticks_and_its_concentration(
+    prior: nn.Module, components: int, rows: tuple[int, ...]
+) -> None:
+    output = prior(*inputs(*rows))
+    assert output.mixture.log_weights.shape == (*rows, components)
+    assert output.mixture.means.shape == output.mixture.stds.shape == (*rows, components, LATENT)
+    assert output.sticks.log_a.shape == output.sticks.log_b.shape == (*rows, components - 1)
+    assert output.concentration.log_rate.shape == output.concentration.log_concentration.shape == rows
+    torch.testing.assert_close(output.mixture.weights.sum(-1), torch.ones(rows))
+    kl = hierarchical_kl(output.sticks, output.concentration)
+    assert kl.shape == rows
+    assert (kl >= 0).all()
+
+
+@pytest.mark.parametrize("prior", [dirichlet(), single()])
+def test_every_parameter_has_a_gradient(prior: nn.Module) -> None:
+    output = prior.train()(*inputs(8))
+    latents = torch.zeros(8, LATENT)
+    loss = -output.mixture.log_prob(latents).mean()
+    loss = loss + hierarchical_kl(output.sticks, output.concentration).mean()
+    loss.backward()
+    for name, weight in prior.named_parameters():
+        assert weight.grad is not None, name
+        assert weight.grad.isfinite().all(), name
+        assert weight.grad.any(dim=-1).all(), name
+
+
+def test_components_start_apart_with_equal_weights_and_unit_spread() -> None:
+    mixture = dirichlet().eval()(*inputs(64)).mixture
+    torch.testing.assert_close(mixture.weights.mean(0), torch.full((15,), 1 / 15), rtol=0.2, atol=0)
+    torch.testing.assert_close(mixture.stds, torch.ones_like(mixture.stds), rtol=0.5, atol=0)
+    distances = torch.cdist(mixture.means[0], mixture.means[0]) + 10 * torch.eye(15)
+    assert float(distances.min()) > 0.3
+    assert float(mixture.means.std()) == pytest.approx(0.7, rel=0.25)
+
+
+def test_more_components_than_the_largest_stick_parameter_still_start_usable() -> None:
+    mixture = dirichlet(80).eval()(*inputs(4)).mixture
+    assert mixture.weights.isfinite().all()
+    assert float(mixture.weights.max()) < 0.1
+
+
+def test_sticks_are_sampled_in_training_and_averaged_in_eval() -> None:
+    prior, (belief, context) = dirichlet(), inputs(1)
+    assert not torch.equal(
+        prior.train()(belief, context).mixture.log_weights, prior(belief, context).mixture.log_weights
+    )
+    expected = prior.eval()(belief, context).mixture.weights
+    assert torch.equal(expected, prior(belief, context).mixture.weights)
+    many = (belief.expand(20_000, -1), context.expand(20_000, -1))
+    with torch.no_grad():
+        sampled = prior.train()(*many).mixture.weights
+    torch.testing.assert_close(sampled.mean(0, keepdim=True), expected, rtol=0.05, atol=0.002)
+
+
+def test_single_gaussian_costs_nothing_but_its_kl() -> None:
+    output = single()(*inputs(6))
+    assert torch.equal(hierarchical_kl(output.sticks, output.concentration), torch.zeros(6))
+    torch.testing.assert_close(output.mixture.stds, torch.ones(6, 1, LATENT), rtol=0.5, atol=0)
+
+
+@pytest.mark.parametrize("prior", [dirichlet(), single()])
+@pytest.mark.parametrize("scale", [0.0, 1e4, 1e30])
+def test_outputs_and_gradients_stay_finite_for_extreme_beliefs_and_weights(prior: nn.Module, scale: float) -> None:
+    torch.manual_seed(2)
+    with torch.no_grad():
+        prior.head.weight.mul_(1e3)
+    belief, context = inputs(16, scale=scale)
+    output = prior.train()(belief, context)
+    loss = hierarchical_kl(output.sticks, output.concentration).sum()
+    loss = loss - output.mixture.log_prob(torch.full((16, LATENT), 3.0)).sum()
+    gradients = torch.autograd.grad(loss, list(prior.parameters()))
+    with torch.no_grad():
+        prior.head.weight.div_(1e3)
+    assert loss.isfinite()
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    for log_parameter in (*output.sticks, *output.concentration):
+        assert (log_parameter.abs() <= math.log(50) * (1 + 1e-6)).all()
+
+
+@pytest.mark.parametrize("prior", [dirichlet(), single()])
+def test_float64_stays_and_bfloat16_autocast_gives_float32(prior: nn.Module) -> None:
+    belief, context = inputs(3)
+    plain = prior.eval()(belief, context)
+    with torch.autocast("cpu", torch.bfloat16):
+        lowered = prior(belief, context)
+        kl = mixture_kl(type(lowered.mixture.pick(torch.zeros(3, dtype=torch.long)))(
+            torch.zeros(3, LATENT), torch.ones(3, LATENT)), lowered.mixture, torch.zeros(3, LATENT))  # fmt: skip
+        cost = stick_breaking_kl(lowered.sticks, lowered.concentration)
+    assert {each.dtype for each in (*lowered.mixture, *lowered.sticks, kl, cost)} == {torch.float32}
+    for single_precision, half in zip(plain.mixture, lowered.mixture, strict=True):
+        torch.testing.assert_close(half, single_precision, rtol=0.05, atol=0.05)
+    wide = prior.double()(belief.double(), context.double())
+    prior.float()
+    assert {each.dtype for each in (*wide.mixture, *wide.sticks)} == {torch.float64}
+    for single_precision, double in zip(plain.mixture, wide.mixture, strict=True):
+        torch.testing.assert_close(single_precision, double.float(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        ({"components": 0}, ["prior.components", "0", "1 or more"]),
+        ({"hidden": -3}, ["prior.hidden", "-3"]),
+        ({"min_std": 0.0}, ["prior.min_std", "0.0"]),
+        ({"max_std": 0.5}, ["prior.max_std", "0.5"]),
+    ],
+)
+def test_impossible_sizes_are_named(change: dict[str, float], names: list[str]) -> None:
+    with pytest.raises(AimeError) as error:
+        dataclasses.replace(PriorConfig(), **change)
+    assert all(name in str(error.value) for name in names)
+    assert "\n" not in str(error.value)
+    if "components" not in change:
+        with pytest.raises(AimeError):
+            dataclasses.replace(SingleGaussianPriorConfig(), **change)

@@ -1,0 +1,77 @@
+"""The manual says what the code does: paths exist, defaults are the code's, examples run as they stand."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+
+
+def table_rows(text: str) -> list[tuple[str, str]]:
+    return re.findall(r"^\| (.+?) \| (.+) \|$", text, flags=re.MULTILINE)
+
+
+def numbers(value: object, prefix: str = "") -> dict[str, float]:
+    """The fields of nested dataclasses by dotted name."""
+    if not dataclasses.is_dataclass(value):
+        assert isinstance(value, int | float)
+        return {prefix: value}
+    found: dict[str, float] = {}
+    for field in dataclasses.fields(value):
+        found |= numbers(getattr(value, field.name), f"{prefix}.{field.name}" if prefix else field.name)
+    return found
+
+
+def test_paths_of_the_architecture_exist() -> None:
+    paths = re.findall(r"`(aime/\S+?\.py)`", ARCHITECTURE.read_text(encoding="utf-8"))
+    assert len(paths) > 20
+    assert [path for path in paths if not (ROOT / "src" / path).is_file()] == []
+
+
+def test_every_part_is_built_or_planned() -> None:
+    text = ARCHITECTURE.read_text(encoding="utf-8")
+    parts = text.split("## Every part by name")[1].split("## Readings")[0]
+    rows = [row for row in table_rows(parts) if row[0] not in ("part", "---")]
+    assert len(rows) > 40
+    assert [part for part, where in rows if "aime/" not in where and "*planned*" not in where] == []
+
+
+def test_default_loss_weights_are_those_of_the_code() -> None:
+    from aime.objectives.weights import LossWeights
+
+    table = ARCHITECTURE.read_text(encoding="utf-8").split("## Default loss weights")[1]
+    stated = {name.strip("`"): float(value) for name, value in table_rows(table) if name.startswith("`")}
+    assert stated == numbers(LossWeights())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    pages = [target for target in targets if not target.startswith("pictures/") and "/pictures/" not in target]
+    assert [target for target in pages if not (page.parent / target).exists()] == []
+
+
+def test_dependencies_are_all_explained() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    explained = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8").lower()
+    wanted = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
+    names = {re.split(r"[><=\[]", requirement)[0].lower() for requirement in wanted} - {"aime"}
+    assert {name for name in names if name not in explained} == set()
+
+
+def test_every_direct_dependency_is_constrained() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines if "==" in line}
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["dmc"], *extras["dev"], *extras["docs"]]
+    names = {re.split(r"[><=\[]", requirement)[0].lower() for requirement in wanted} - {"aime"}
+    assert names - pinned == set()
