@@ -84,7 +84,7 @@ def test_a_missing_dm_control_is_optional(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_full_disk_is_no_small_thing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda place: Usage(10**12, 10**12 - 10**6, 10**6))
+    monkeypatch.setattr("shutil.disk_usage", lambda place: Usage(10**12, 10**12 - 10**6, 10**6))
     finding = findings()["disk"]
     assert finding.remedy == "free some space" and not finding.optional
-    assert finding.mark.strip("[]/yellow") == "!"
+    assert "!" in finding.mark

@@ -16,8 +16,8 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 PSNR_CEILING = 100.0
 """dB given to a frame that is exactly right, whose PSNR would be infinite and spoil every mean."""
 
-INTERVAL = 0.8
-"""The share of truths that the samples' central interval should hold."""
+TAIL = 0.1
+"""The share of truths that should lie below the samples' 80 % interval, and the share that should lie above."""
 
 GREY_LEVEL = 1 / 255
 """The step between two neighbouring pixel values on disk."""
@@ -95,21 +95,28 @@ def coverage(samples: Float[Tensor, "B S F 3 H W"], truth: Float[Tensor, "B F 3 
     known to half a grey level, and is inside if any value that rounds to it is.
     """
     count = samples.shape[1]
-    place = (1 - INTERVAL) / 2 * (count + 1) - 1
+    place = TAIL * (count + 1) - 1
     if place < 0:
         return None
-    below, share = int(place), place - int(place)
     tally: list[list[Tensor]] = [[], [], []]
     for clip, target in zip(samples, truth, strict=True):
-        ordered = clip.sort(dim=0).values
-        low = torch.lerp(ordered[below], ordered[below + 1], share)
-        high = torch.lerp(ordered[count - 1 - below], ordered[count - 2 - below], share)
+        low, high = _from_below(clip, place), -_from_below(-clip, place)
         inside = (target >= low - GREY_LEVEL / 2) & (target <= high + GREY_LEVEL / 2)
         uncertain = high - low > GREY_LEVEL
         tally[0].append(inside.float().mean(dim=(-3, -2, -1)))
         tally[1].append((inside & uncertain).sum(dim=(-3, -2, -1)).float())
         tally[2].append(uncertain.sum(dim=(-3, -2, -1)).float())
     return Coverage(*(torch.stack(each) for each in tally))
+
+
+def _from_below(samples: Float[Tensor, "S *N"], place: float) -> Float[Tensor, "*N"]:
+    """The value at a place, counted from 0 and interpolated, of the samples in rising order."""
+    # a few passes of minimum and maximum take a fiftieth of the time of sorting
+    lowest = [torch.full_like(samples[0], torch.inf)] * (int(place) + 2)
+    for sample in samples:
+        for rank, kept in enumerate(lowest):
+            lowest[rank], sample = torch.minimum(kept, sample), torch.maximum(kept, sample)
+    return torch.lerp(lowest[-2], lowest[-1], place - int(place))
 
 
 def best_of(mse: Float[Tensor, "B S F"]) -> Float[Tensor, "B F"]:

@@ -114,12 +114,23 @@ def _frame_nats(
     latents = overshot.dream.latents.flatten(0, 1)
     picked = torch.randperm(latents.shape[0], device=latents.device)[:count]
     attention = model.attention(picked.shape[0], latents)
-    decoded = model.decode(latents[picked], attention)
+    decoded = frozen_decode(model, latents[picked], attention)
     truth = frames[overshot.times.flatten()[picked]]
     squared_error = (decoded - truth).square().mean(dim=(1, 2, 3))
     real = overshot.valid.flatten()[picked]
     variance = masked_mean(squared_error, real).detach().clamp_min(1e-6)
     return masked_mean(gaussian_nats(squared_error, variance, truth[0].numel()), real)
+
+
+def frozen_decode(
+    model: AIME, latents: Float[Tensor, "N latent"], attention: Float[Tensor, "N h w"]
+) -> Float[Tensor, "N 3 H W"]:
+    """Decode with a gradient to the latents and maps, and none to the decoder's weights.
+
+    What is imagined badly would otherwise teach the decoder to ignore the latent and draw the mean.
+    """
+    weights = {name: weight.detach() for name, weight in model.decoder.named_parameters()}
+    return torch.func.functional_call(model.decoder, weights, (latents, attention))
 
 
 def _half_square(difference: Float[Tensor, "B T D"]) -> Float[Tensor, "B T"]:

@@ -75,5 +75,6 @@ class Encoder(nn.Module):
         features = self.final(self.context(features, contexts), alone)
         flat = self.squeeze(F.silu(self.norm(features))).flatten(1)
         mean, spread = self.head(flat).to(torch.promote_types(torch.float32, contexts.dtype)).chunk(2, dim=-1)
-        std = F.softplus(spread - 1.0) + self.config.min_std
+        # starts near 0.1: a posterior that starts wide tells the decoder nothing, and the KL then closes it for good
+        std = F.softplus(spread - 2.5) + self.config.min_std
         return Encoded(DiagonalGaussian(mean, std), tuple(pyramid))

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from aime.errors import AimeError
 from aime.primitives.distributions import GammaPosterior, GaussianMixture, Kumaraswamy
 from aime.primitives.distributions.gaussian import bounded_std, raw_of_std
-from aime.representation.prior import DirichletProcessMixture, prior_trunk
+from aime.primitives.readout import BeliefReadout
+from aime.representation.prior import DirichletProcessMixture
 
 
 @dataclass(frozen=True)
@@ -40,30 +41,38 @@ class SingleGaussianPriorConfig:
 
 
 class SingleGaussianPrior(nn.Module):
-    """p(z_t | h_{t-1}, expected context) = N(μ, σ²): a mixture of one component, without sticks to pay for."""
+    """p(z_t | h_{t-1}, z_{t-1}, expected context) = N(z_{t-1} + m, σ²): one component, without sticks to pay for."""
 
     def __init__(self, config: SingleGaussianPriorConfig, belief: int, context: int, latent: int) -> None:
         super().__init__()
         self.config = config
-        self.trunk = prior_trunk(belief + context, config.hidden)
+        self.trunk = BeliefReadout(belief, latent + context, config.hidden)
         self.head = nn.Linear(config.hidden, 2 * latent)
         nn.init.normal_(self.head.weight, std=0.1 / math.sqrt(config.hidden))
         nn.init.zeros_(self.head.bias)
         self.head.bias.data[latent:] = raw_of_std(1.0, config.min_std, config.max_std)
 
     def forward(
-        self, belief: Float[Tensor, "... belief"], expected_context: Float[Tensor, "... context"]
+        self,
+        belief: Float[Tensor, "... belief"],
+        last_latent: Float[Tensor, "... latent"],
+        expected_context: Float[Tensor, "... context"],
     ) -> DirichletProcessMixture:
         """The prior after `belief`, K = 1: no sticks, and q(α) equal to its prior, so that both cost nothing.
 
         Args:
             belief: h_{t-1}, `[...,belief]`.
+            last_latent: z_{t-1}, `[...,latent]`.
             expected_context: `[...,context]`, what the belief expects; never the context that has seen frame t.
         """
-        raw = self.head(self.trunk(torch.cat([belief, expected_context], dim=-1)))
+        raw = self.head(self.trunk(belief, last_latent, expected_context))
         raw = raw.to(torch.promote_types(torch.float32, belief.dtype))
-        mean, std = raw[..., None, :].chunk(2, dim=-1)
+        step, std = raw[..., None, :].chunk(2, dim=-1)
         nothing = raw.new_zeros(raw.shape[:-1])
-        mixture = GaussianMixture(nothing[..., None], mean, bounded_std(std, self.config.min_std, self.config.max_std))
+        mixture = GaussianMixture(
+            nothing[..., None],
+            last_latent[..., None, :] + step,
+            bounded_std(std, self.config.min_std, self.config.max_std),
+        )
         no_sticks = raw.new_zeros(*raw.shape[:-1], 0)
         return DirichletProcessMixture(mixture, Kumaraswamy(no_sticks, no_sticks), GammaPosterior(nothing, nothing))

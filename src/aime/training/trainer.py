@@ -145,7 +145,7 @@ def _figures(result: StepResult, trainer: Trainer) -> dict[str, float]:
         "codebook_perplexity": codebook_perplexity(result.output.tokens, trainer.model.config.tokenizer.codes),
         "learning_rate": torch.tensor(trainer.optimizer.param_groups[0]["lr"]),
     }
-    return {name: float(value) for name, value in figures.items()}
+    return {name: float(value.detach()) for name, value in figures.items()}
 
 
 def _starting_model(config: TrainConfig, dataset: Dataset) -> AIME:

@@ -52,7 +52,7 @@ def rollout(model: AIME, start: DreamState, actions: Float[Tensor, "N F A"], cho
     steps: list[tuple[Tensor, ...]] = []
     for step, action in enumerate(actions.unbind(1)):
         belief, cell = model.advance(state, action)
-        mixture = model.believe(belief).mixture
+        mixture = model.believe(belief, state.latent).mixture
         choice = choose(mixture, step)
         state = model.arrive(belief, cell, choice.latent)
         steps.append((choice.latent, belief, mixture.log_weights, mixture.means, mixture.stds, choice.component))

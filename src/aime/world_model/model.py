@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from einops import rearrange
+from einops import rearrange, repeat
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
@@ -13,6 +13,7 @@ from aime.attention.uniform import UniformAttention
 from aime.dynamics.belief import LSTMBelief
 from aime.perception.perceiver import CausalPerceiver
 from aime.perception.tokenizer import Tokenizer
+from aime.primitives.readout import BeliefReadout
 from aime.representation.decoder import Decoder
 from aime.representation.encoder import Encoder
 from aime.representation.prior import DirichletProcessMixture, DirichletProcessPrior
@@ -33,7 +34,7 @@ Frames = UInt8[Tensor, "B T 3 H W"] | Float[Tensor, "B T 3 H W"]
 class AIME(nn.Module):
     """A probabilistic world model of video and action.
 
-        prior       p(z_t | h_{t-1}, expected context)
+        prior       p(z_t | h_{t-1}, z_{t-1}, expected context)
         posterior   q(z_t | x_t, c_t)
         belief      h_t = LSTM(h_{t-1}, [z_t, c_t, a_t])
         decoder     p(x_t | z_t, A_t)
@@ -60,10 +61,11 @@ class AIME(nn.Module):
         self.encoder = Encoder(config.encoder, config.image_size, config.context, config.latent)
         self.prior = DirichletProcessPrior(config.prior, config.belief, config.context, config.latent)
         self.dynamics = LSTMBelief(config.latent + config.context + config.action_width, config.belief)
-        self.expect_context = _context_head(config.belief, config)
-        self.imply_context = _context_head(config.belief + config.latent, config)
+        self.expect_context = ContextHead(config, reads_latent=False)
+        self.imply_context = ContextHead(config, reads_latent=True)
         self.attention = UniformAttention(config.attention_grid)
         self.decoder = Decoder(config.decoder, config.image_size, config.latent)
+        self.initial_latent = nn.Parameter(torch.zeros(config.latent))
         self.null_action = nn.Parameter(torch.zeros(config.action_width))
         self.to(memory_format=torch.channels_last)
 
@@ -121,7 +123,8 @@ class AIME(nn.Module):
             beliefs = self.dynamics(latents, belief_contexts, actions)
             implied = self._imply(beliefs.before, latents)
         expected = self._expect(beliefs.before)
-        prior = self._prior(beliefs.before, expected)
+        first = repeat(self.initial_latent, "d -> b 1 d", b=batch)
+        prior = self._prior(beliefs.before, torch.cat([first, latents[:, :-1]], dim=1), expected)
         attention = self.attention(frames.shape[0] * frames.shape[1], latents)
         reconstructions = self.decode(latents.flatten(0, 1), attention)
         return SequenceOutput(
@@ -255,9 +258,11 @@ class AIME(nn.Module):
         """The belief and cell after (z_t, c_t, a_t)."""
         return self.dynamics.step(state.latent, state.context, action, state.belief, state.cell)
 
-    def believe(self, belief: Float[Tensor, "... belief"]) -> DirichletProcessMixture:
-        """p(z | h, expected context)."""
-        return self._prior(belief, self._expect(belief))
+    def believe(
+        self, belief: Float[Tensor, "... belief"], last_latent: Float[Tensor, "... latent"]
+    ) -> DirichletProcessMixture:
+        """p(z_t | h_{t-1}, z_{t-1}, expected context)."""
+        return self._prior(belief, last_latent, self._expect(belief))
 
     def arrive(
         self, belief: Float[Tensor, "N belief"], cell: Float[Tensor, "N belief"], latent: Float[Tensor, "N latent"]
@@ -268,10 +273,13 @@ class AIME(nn.Module):
     # What runs on vectors stays in fp32 under autocast: it is cheap, and in imagination its rounding would add up.
 
     def _prior(
-        self, beliefs: Float[Tensor, "... belief"], expected: Float[Tensor, "... context"]
+        self,
+        beliefs: Float[Tensor, "... belief"],
+        last_latents: Float[Tensor, "... latent"],
+        expected: Float[Tensor, "... context"],
     ) -> DirichletProcessMixture:
         with torch.autocast(beliefs.device.type, enabled=False):
-            return self.prior(beliefs, expected)
+            return self.prior(beliefs, last_latents, expected)
 
     def _expect(self, beliefs: Float[Tensor, "... belief"]) -> Float[Tensor, "... context"]:
         with torch.autocast(beliefs.device.type, enabled=False):
@@ -281,7 +289,7 @@ class AIME(nn.Module):
         self, beliefs: Float[Tensor, "... belief"], latents: Float[Tensor, "... latent"]
     ) -> Float[Tensor, "... context"]:
         with torch.autocast(beliefs.device.type, enabled=False):
-            return self.imply_context(torch.cat([beliefs, latents], dim=-1))
+            return self.imply_context(beliefs, latents)
 
     def _admit(
         self, frames: Frames, actions: Tensor | None, action_valid: Tensor | None
@@ -290,10 +298,16 @@ class AIME(nn.Module):
         return frames, doors.admit_actions(actions, action_valid, frames.shape[:2], self.null_action)
 
 
-def _context_head(inputs: int, config: ModelConfig) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(inputs, config.expected_hidden),
-        nn.LayerNorm(config.expected_hidden),
-        nn.SiLU(),
-        nn.Linear(config.expected_hidden, config.context),
-    )
+class ContextHead(nn.Module):
+    """A context guessed from a belief, and from a latent beside it."""
+
+    def __init__(self, config: ModelConfig, reads_latent: bool) -> None:
+        super().__init__()
+        self.readout = BeliefReadout(config.belief, config.latent if reads_latent else 0, config.expected_hidden)
+        self.project = nn.Linear(config.expected_hidden, config.context)
+
+    def forward(
+        self, beliefs: Float[Tensor, "... belief"], *latents: Float[Tensor, "... latent"]
+    ) -> Float[Tensor, "... context"]:
+        """The context `[...,context]`."""
+        return self.project(self.readout(beliefs, *latents))

@@ -22,7 +22,7 @@ class SequenceOutput(NamedTuple):
     posterior: DiagonalGaussian
     """q(z_t | x_t, c_t)."""
     prior: DirichletProcessMixture
-    """p(z_t | h_{t-1}, expected context)."""
+    """p(z_t | h_{t-1}, z_{t-1}, expected context)."""
     beliefs: Float[Tensor, "B T belief"]
     """h_{t-1}, the belief that enters step t."""
     cells: Float[Tensor, "B T belief"]

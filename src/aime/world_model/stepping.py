@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from einops import repeat
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -24,7 +25,7 @@ def initial_state(model: AIME, batch: int) -> BeliefState:
     dream = DreamState(
         belief.detach(),
         cell.detach(),
-        like.new_zeros(batch, model.config.latent),
+        repeat(model.initial_latent.detach(), "d -> b d", b=batch),
         like.new_zeros(batch, model.config.context),
     )
     return BeliefState(
@@ -61,7 +62,8 @@ def observe(
     posterior = model.encoder(frames[:, 0], context).posterior
     attention = model.attention(frames.shape[0], belief)
     dream = DreamState(belief, cell, posterior.mean, context.to(belief.dtype))
-    prior = model.believe(belief)
+    last_latent = torch.where(fresh[:, None], model.initial_latent, state.dream.latent)
+    prior = model.believe(belief, last_latent)
     next_state = BeliefState(dream, attention, torch.zeros_like(fresh), past, cache)
     return next_state, Observation(posterior.mean, posterior, prior, dream.context, tokens.indices[:, 0], attention)
 
@@ -71,7 +73,7 @@ def imagine(model: AIME, state: BeliefState, action: Tensor, sample: bool) -> tu
     if bool(state.fresh.any()):
         raise AimeError("imagine() on a state that has seen no frame; expected one: call observe() first")
     belief, cell = model.advance(state.dream, _one_action(model, action, state.fresh.shape[0]))
-    prior = model.believe(belief)
+    prior = model.believe(belief, state.dream.latent)
     choose = imagination.sampled if sample else imagination.likeliest
     choice = choose(prior.mixture, 0)
     dream = model.arrive(belief, cell, choice.latent)

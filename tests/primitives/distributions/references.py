@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 from scipy import integrate
@@ -24,14 +26,14 @@ def stick_logs(s: float, a: float, b: float) -> tuple[float, float]:
     return -x, math.log1p(-math.exp(-x)) if x > 0.69 else math.log(-math.expm1(-x))
 
 
-def kumaraswamy_expectation(function, a: float, b: float) -> float:
+def kumaraswamy_expectation(function: Callable[[float, float, float], float], a: float, b: float) -> float:
     """E[function(s, log v, log(1-v))] under Kumaraswamy(a, b), by quadrature over log s."""
 
     def integrand(y: float) -> float:
         s = math.exp(y)
         return math.exp(y - s) * function(s, *stick_logs(s, a, b))
 
-    panels = zip(BREAKS, BREAKS[1:], strict=False)
+    panels = pairwise(BREAKS)
     return sum(integrate.quad(integrand, *panel, epsabs=1e-12, epsrel=1e-11, limit=200)[0] for panel in panels)
 
 
@@ -46,6 +48,6 @@ def kl_to_beta(a: float, b: float, alpha: float) -> float:
     return kumaraswamy_expectation(log_ratio, a, b)
 
 
-def close_enough(value: np.ndarray, reference: np.ndarray) -> np.ndarray:
+def close_enough(value: np.ndarray, reference: np.ndarray | float) -> np.ndarray:
     """Relative 1e-4 or absolute 1e-6, whichever is wider."""
     return np.abs(value - reference) <= np.maximum(1e-4 * np.abs(reference), 1e-6)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,15 +15,13 @@ CASES = [(0.02, 0.02), (0.02, 50.0), (0.5, 2.0), (1.0, 1.0), (7.0, 0.3), (50.0, 
 
 
 def posterior(c: float, r: float, dtype: torch.dtype = torch.float32) -> GammaPosterior:
-    return GammaPosterior(
-        torch.tensor(c, dtype=torch.float64).log().to(dtype), torch.tensor(r).double().log().to(dtype)
-    )
+    return GammaPosterior(*torch.tensor([c, r], dtype=torch.float64).log().to(dtype).unbind())
 
 
 @pytest.mark.parametrize(("c", "r"), CASES)
 def test_expectations_match_quadrature(c: float, r: float) -> None:
     # over y = c·log α the density stays bounded for c < 1 too
-    def expectation(function) -> float:
+    def expectation(function: Callable[[float], float]) -> float:
         def integrand(y: float) -> float:
             log_alpha = y / c
             log_density = c * math.log(r) - math.lgamma(c) + y - r * math.exp(log_alpha) - math.log(c)
@@ -29,7 +29,7 @@ def test_expectations_match_quadrature(c: float, r: float) -> None:
 
         top = c * math.log(stats.gamma(c, scale=1 / r).isf(1e-16))
         breaks = np.linspace(min(-40.0, top - 300), top, 40)
-        return sum(integrate.quad(integrand, *panel, limit=200)[0] for panel in zip(breaks, breaks[1:], strict=False))
+        return sum(integrate.quad(integrand, *panel, limit=200)[0] for panel in pairwise(breaks))
 
     q = posterior(c, r)
     assert float(q.mean) == pytest.approx(c / r, rel=1e-5)

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
+from tests.primitives.distributions.references import close_enough, kl_to_beta
 
 from aime.primitives.distributions import GammaPosterior, Kumaraswamy, log_mixture_weights, stick_breaking_kl
-from tests.primitives.distributions.references import close_enough, kl_to_beta
 
 
 def test_weights_are_the_products_of_the_sticks() -> None:

@@ -33,7 +33,7 @@ class GammaPosterior(NamedTuple):
         return torch.digamma(accurate(self.log_concentration).exp()) - accurate(self.log_rate)
 
     def kl(self) -> Float[Tensor, "..."]:
-        """KL(q ‖ Gamma(1, 1)) = (c-1) ψ(c) - log Γ(c) + log r + c/r - c, in nats (Penny 2001, equation 19)."""
+        """KL(q ‖ Gamma(1, 1)) = (c-1) ψ(c) - log Γ(c) + log r + c/r - c, in nats (Penny 2001)."""
         exact = self.double()
         concentration = exact.log_concentration.exp()
         divergence = (

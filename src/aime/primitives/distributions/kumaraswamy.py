@@ -78,7 +78,7 @@ class Kumaraswamy(NamedTuple):
         """E_α KL(Kumaraswamy(a, b) ‖ Beta(1, α)) in nats, from E[α] and E[log α], in which it is linear.
 
         (a-1)/a (-γ - ψ(b) - 1/b) + log ab - (b-1)/b - E[log α] - (E[α]-1) E[log(1-v)]
-        (Nalisnick & Smyth 2017, arXiv 1605.06197, equation 8, with its series replaced by the integral it stands for).
+        (Nalisnick & Smyth 2017, arXiv 1605.06197, with its series replaced by the integral that it stands for).
 
         Args:
             concentration: E[α] > 0, broadcastable to the parameters; a known α is its own expectation.

@@ -14,7 +14,7 @@ from aime.primitives.distributions.precision import accurate
 def log_mixture_weights(
     log_v: Float[Tensor, "... sticks"], log_one_minus_v: Float[Tensor, "... sticks"]
 ) -> Float[Tensor, "... components"]:
-    """log π with π_k = v_k ∏_{j<k} (1-v_j), the last component taking the rest (Sethuraman 1994).
+    """Log weights of π_k = v_k ∏_{j<k} (1-v_j), the last component taking the rest (Sethuraman 1994).
 
     Args:
         log_v: `[...,K-1]`, logs of the stick lengths v in (0, 1).

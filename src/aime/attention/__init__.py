@@ -1,0 +1,1 @@
+"""Where the model looks: maps over the frame that sum to 1."""

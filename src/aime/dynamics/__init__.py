@@ -1,0 +1,1 @@
+"""Latent, context and action to the belief."""

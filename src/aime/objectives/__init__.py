@@ -1,0 +1,1 @@
+"""The model's typed outputs and the batch to named losses."""

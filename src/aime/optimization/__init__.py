@@ -1,0 +1,1 @@
+"""Losses to one gradient: balancers, which know nothing of models and data."""

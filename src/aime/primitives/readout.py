@@ -1,0 +1,25 @@
+"""The hidden layer of everything that reads a belief."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class BeliefReadout(nn.Module):
+    """SiLU(LayerNorm(W [LayerNorm(h), others])).
+
+    The belief is normalised first: an LSTM's outputs are small at the start, and would drown in the other inputs.
+    """
+
+    def __init__(self, belief: int, others: int, hidden: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(belief)
+        self.hidden = nn.Sequential(nn.Linear(belief + others, hidden), nn.LayerNorm(hidden), nn.SiLU())
+
+    def forward(
+        self, belief: Float[Tensor, "... belief"], *others: Float[Tensor, "... width"]
+    ) -> Float[Tensor, "... hidden"]:
+        """Features `[...,hidden]` of a belief and whatever is read beside it."""
+        return self.hidden(torch.cat([self.norm(belief), *others], dim=-1))

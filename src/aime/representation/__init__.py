@@ -1,0 +1,1 @@
+"""Frame and context to latent, belief to mixture, latent and map to frame."""

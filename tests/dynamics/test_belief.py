@@ -1,0 +1,46 @@
+"""The LSTM: fused call, steps, and the cells that the fused call does not return."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from aime.dynamics.belief import LSTMBelief
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 16])
+def test_fused_call_and_scan_give_the_states_of_single_steps(length: int) -> None:
+    torch.manual_seed(0)
+    dynamics = LSTMBelief(5, 8).double()
+    torch.nn.init.normal_(dynamics.initial_belief)
+    torch.nn.init.normal_(dynamics.initial_cell)
+    latents, contexts, actions = (torch.randn(3, length, width, dtype=torch.float64) for width in (2, 2, 1))
+    beliefs = dynamics(latents, contexts, actions)
+    cells = dynamics.cells_before(beliefs)
+    belief, cell = dynamics.initial(3)
+    for t in range(length):
+        torch.testing.assert_close(beliefs.before[:, t], belief, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(cells[:, t], cell, rtol=1e-10, atol=1e-10)
+        belief, cell = dynamics.step(latents[:, t], contexts[:, t], actions[:, t], belief, cell)
+    torch.testing.assert_close(beliefs.after[:, -1], belief, rtol=1e-10, atol=1e-10)
+
+
+def test_scan_has_the_gradient_of_the_loop() -> None:
+    torch.manual_seed(0)
+    dynamics = LSTMBelief(3, 4).double()
+    inputs = [torch.randn(2, 6, 1, dtype=torch.float64) for _ in range(3)]
+    scanned = torch.autograd.grad(dynamics.cells_before(dynamics(*inputs)).square().sum(), dynamics.parameters())
+    (belief, cell), total = dynamics.initial(2), torch.zeros((), dtype=torch.float64)
+    for t in range(6):
+        total = total + cell.square().sum()
+        belief, cell = dynamics.step(*(each[:, t] for each in inputs), belief, cell)
+    looped = torch.autograd.grad(total, dynamics.parameters(), allow_unused=True)
+    for mine, theirs in zip(scanned, looped, strict=True):
+        torch.testing.assert_close(mine, torch.zeros_like(mine) if theirs is None else theirs)
+
+
+def test_starts_orthogonal_with_an_open_forget_gate() -> None:
+    dynamics = LSTMBelief(5, 8)
+    for gate in dynamics.lstm.weight_hh_l0.chunk(4):
+        torch.testing.assert_close(gate @ gate.T, torch.eye(8), rtol=1e-5, atol=1e-5)
+    assert dynamics.lstm.bias_ih_l0.tolist() == [0.0] * 8 + [1.0] * 8 + [0.0] * 16

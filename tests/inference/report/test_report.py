@@ -1,0 +1,168 @@
+"""The report: one file that shows everything, computed once, and loads nothing."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from aime.errors import AimeError
+from aime.inference import evaluate_run, write_report
+from aime.inference.evaluation import DEFINITIONS
+from aime.inference.report import material
+from tests.inference.runs import MakeRun, Run, write_run
+
+
+class Structure(HTMLParser):
+    """Collects tags, and complains about one that is not closed in its turn."""
+
+    VOID = frozenset({"meta", "img", "br"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return write_run(tmp_path_factory.mktemp("report"))
+
+
+@pytest.fixture(scope="module")
+def html(run: Run) -> str:
+    path = write_report(run.path, context=2, horizon=8)
+    assert path == run.path / "report.html"
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def structure(html: str) -> Structure:
+    structure = Structure()
+    structure.feed(html)
+    assert structure.open == []
+    return structure
+
+
+def test_nothing_is_loaded_from_elsewhere(html: str, structure: Structure) -> None:
+    for tag, attributes in structure.tags:
+        assert tag not in ("link", "script", "iframe")
+        for name in ("src", "href", "xlink:href"):
+            target = attributes.get(name) or "#"
+            assert target.startswith(("#", "data:image/"))
+    assert not re.search(r"url\((?!#)", html)
+    assert "@import" not in html
+
+
+def test_names_are_unique_and_links_lead_somewhere(structure: Structure) -> None:
+    groups = [str(attributes["id"]) for tag, attributes in structure.tags if "id" in attributes and tag == "h2"]
+    links = [str(attributes["href"]) for tag, attributes in structure.tags if tag == "a"]
+    assert len(set(groups)) == len(groups)
+    assert links == [f"#{group}" for group in groups]
+
+
+def test_pictures_are_whole(html: str) -> None:
+    found = re.findall(r'<img src="data:image/(webp|png);base64,([A-Za-z0-9+/=]+)" alt="([^"]+)"', html)
+    images = [(kind, Image.open(io.BytesIO(base64.b64decode(content)))) for kind, content, _ in found]
+    # one film, and a strip for each of the two held-out episodes
+    assert [kind for kind, _ in images] == ["webp", "png", "png"]
+    assert images[0][1].n_frames == 10
+    for _, image in images:
+        image.load()
+
+
+def test_charts_follow_the_theme_and_say_what_they_are(html: str, structure: Structure) -> None:
+    labels = [attributes["aria-label"] for tag, attributes in structure.tags if tag == "svg"]
+    assert labels == [
+        "skill against horizon",
+        "PSNR against horizon",
+        "SSIM against horizon",
+        "coverage of the 80 % interval against horizon",
+        "mixture weights over time",
+        "surprise over time",
+        "use of the codebook",
+        "loss, elbo/kl_z",
+        "speed",
+    ]
+    assert html.count("<figcaption>") == len(labels) + 3
+    assert not re.search(r"#0[12]0[12]0\d", html)
+    used = set(re.findall(r"var\(--([\w-]+)\)", html))
+    assert {"ink", "line", "faint", "series-1"} <= used <= set(re.findall(r"--([\w-]+):", html))
+
+
+def test_the_table_has_the_evaluation(run: Run, html: str) -> None:
+    evaluation = evaluate_run(run.path, context=2, horizon=8)
+    rows = re.findall(r"<tr><td>([^<]+)</td>(.*?)</tr>", html)
+    cells = {name: re.findall(r"<td[^>]*>([^<]+)</td>", row) for name, row in rows}
+    assert cells["PSNR, mean of 16"] == [f"{evaluation.horizons[each].psnr:.1f} dB" for each in (1, 5, 8)]
+    assert cells["skill, mean of 16"] == [
+        f"{evaluation.horizons[each].skill:+.2f}".replace("-", "\N{MINUS SIGN}") for each in (1, 5, 8)
+    ]
+    assert f"{evaluation.reconstruction.psnr:.1f} dB" in html
+
+
+def test_settings_and_definitions_are_there(run: Run, html: str) -> None:
+    assert "image_size: 32" in html
+    assert str(run.data) in html
+    for name in DEFINITIONS:
+        assert f"<dt>{name}</dt>" in html
+    assert "<dt>torch</dt>" in html
+
+
+def test_an_evaluation_of_these_weights_is_not_made_again(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run().path
+    evaluate_run(run, context=2, horizon=3, samples=2, out=run / "evaluation.json")
+    monkeypatch.setattr(material, "evaluate_run", lambda *_, **__: pytest.fail("evaluated again"))
+    assert "PSNR, best of 2" in write_report(run, context=2, horizon=3).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("change", ["weights", "horizon", "garbage"])
+def test_another_evaluation_is_made_anew(make_run: MakeRun, change: str) -> None:
+    run = make_run().path
+    path = run / "evaluation.json"
+    evaluate_run(run, context=2, horizon=3, samples=2, out=path)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    changed = {"weights": {"weights": "0"}, "horizon": {"horizon": 2}, "garbage": {"clips": None, "more": 1}}[change]
+    path.write_text(json.dumps(content | changed), encoding="utf-8")
+    assert "PSNR, best of 8" in write_report(run, context=2, horizon=3).read_text(encoding="utf-8")
+
+
+def test_a_run_that_has_logged_nothing_has_a_report(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run().path
+    (run / "metrics.jsonl").unlink()
+    out = tmp_path / "elsewhere" / "page.html"
+    assert write_report(run, out=out, context=2, horizon=1) == out
+    text = out.read_text(encoding="utf-8")
+    assert "no curve yet" in text
+    assert "of training" not in text
+    assert not (run / "report.html").exists()
+
+
+def test_the_name_of_a_run_cannot_become_markup(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run().path
+    odd = run.rename(run.with_name("<b>&run"))
+    text = write_report(odd, context=2, horizon=1).read_text(encoding="utf-8")
+    assert "<b>&run" not in text
+    assert "&lt;b&gt;&amp;run" in text
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AimeError, match="not a run"):
+        write_report(tmp_path)

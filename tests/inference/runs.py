@@ -1,0 +1,50 @@
+"""Untrained runs on small data: every file of a run, none of the waiting."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from aime.data import open_dataset, write_shard
+from aime.primitives.plain import to_yaml
+from aime.world_model.model import AIME
+from aime.world_model.saved import save_weights
+from tests.conftest import synthetic_episode
+from tests.models import SIZE, small_config
+
+
+class Run(NamedTuple):
+    """A run directory, and the data that it says it was trained on."""
+
+    path: Path
+    data: Path
+
+
+MakeRun = Callable[..., Run]
+
+
+def write_run(place: Path, size: int = SIZE, action_width: int = 2, length: int = 20) -> Run:
+    """A run with random weights and a log of 30 steps, and four episodes, of which two are held out."""
+    run = Run(place / "run", place / "data")
+    for number in range(2):
+        episodes = [synthetic_episode(length, 2 * number + each, size, action_width) for each in range(2)]
+        write_shard(run.data / f"{number}.h5", episodes)
+    torch.manual_seed(0)
+    config = dataclasses.replace(small_config(), image_size=size, action_width=action_width)
+    model = AIME(config)
+    torch.nn.init.normal_(model.decoder.head.weight, std=0.05)
+    model.decoder.mean_image.copy_(torch.from_numpy(open_dataset(run.data).mean_image()))
+    save_weights(model.state_dict(), run.path / "checkpoint" / "ema.safetensors")
+    train = {"data": str(run.data), "seed": 0, "held_out": 0.5}
+    (run.path / "config.yaml").write_text(to_yaml({"preset": "small", "model": config, "train": train}))
+    log = [
+        {"step": step, "seconds": step / 2, "frames": 64 * step, "loss": 9 / step, "elbo/kl_z": step, "speed": 1.0}
+        for step in range(1, 31)
+    ]
+    (run.path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
+    return run

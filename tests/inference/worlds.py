@@ -1,0 +1,90 @@
+"""Worlds whose future is known, and predictors of which it is known how good they are."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from aime.data import Clips
+from aime.primitives.distributions import DiagonalGaussian, GaussianMixture
+from aime.representation.prior import DirichletProcessMixture
+from aime.world_model.config import ModelConfig
+from aime.world_model.outputs import FuturePrediction, SequenceOutput
+from tests.models import SIZE, small_config
+
+Knowledge = Literal["all", "mean image", "still", "uncertain"]
+
+COMPONENTS = 4
+NOISE = 0.1
+
+
+def drifting_clips(count: int, length: int, seed: int = 0) -> Clips:
+    """Noise pictures that move one pixel to the right at every step, and come back on the left."""
+    generator = torch.Generator().manual_seed(seed)
+    start = torch.randint(0, 256, (count, 3, SIZE, SIZE), generator=generator, dtype=torch.uint8)
+    frames = torch.stack([start.roll(step, dims=-1) for step in range(length)], dim=1)
+    true = torch.ones(count, length, dtype=torch.bool)
+    zeros = torch.zeros(count, length)
+    return Clips(frames, torch.zeros(count, length, 2), zeros, ~true, true, true, true, None)
+
+
+class Oracle:
+    """Predicts a drifting world by rule; `knowledge` says how much of the rule it has.
+
+    "all": exactly. "mean image": shows the mean image. "still": repeats the last frame. "uncertain": the truth plus
+    one Gaussian offset a future and pixel, which has standard deviation `NOISE`.
+    """
+
+    def __init__(self, knowledge: Knowledge = "all") -> None:
+        self.knowledge = knowledge
+        self.config: ModelConfig = small_config()
+        self.device = torch.device("cpu")
+        self.mean_image = torch.full((3, SIZE, SIZE), 0.5)
+        self.longest_batch = 0
+
+    def forward_sequence(
+        self, frames: Tensor, actions: Tensor | None = None, action_valid: Tensor | None = None
+    ) -> SequenceOutput:
+        batch, length = frames.shape[:2]
+        nothing = torch.zeros(batch, length, 1)
+        weights = torch.tensor([0.5, 0.5, 0, 0]).log().expand(batch, length, COMPONENTS)
+        mixture = GaussianMixture(weights, nothing[..., None], nothing[..., None])
+        # codes 0, 1 and 2 in even use
+        tokens = torch.arange(3).repeat(batch, length, 1)[..., None]
+        values = dict.fromkeys(SequenceOutput._fields, nothing) | {
+            "reconstructions": self._lighten(frames),
+            "posterior": DiagonalGaussian(nothing, nothing),
+            "prior": DirichletProcessMixture(mixture, None, None),  # type: ignore[arg-type]
+            "tokens": tokens,
+        }
+        return SequenceOutput(**values)  # type: ignore[arg-type]
+
+    def predict_future(
+        self, context_frames: Tensor, actions: Tensor, samples: int | None = None, seed: int = 0
+    ) -> FuturePrediction:
+        self.longest_batch = max(self.longest_batch, context_frames.shape[0])
+        horizon = actions.shape[1] - context_frames.shape[1]
+        last = context_frames[:, -1].float() / (255 if context_frames.dtype == torch.uint8 else 1)
+        drift = 0 if self.knowledge == "still" else 1
+        frames = torch.stack([last.roll(drift * step, dims=-1) for step in range(1, horizon + 1)], dim=1)
+        if self.knowledge == "mean image":
+            frames = self.mean_image.expand_as(frames)
+        if samples is not None:
+            frames = frames[:, None].expand(-1, samples, -1, -1, -1, -1)
+            if self.knowledge == "uncertain":
+                generator = torch.Generator().manual_seed(seed)
+                frames = frames + NOISE * torch.randn(frames.shape, generator=generator)
+        nothing = torch.zeros(1)
+        return FuturePrediction(frames, nothing, nothing, nothing, nothing)
+
+    def surprise(
+        self, frames: Tensor, actions: Tensor | None = None, samples: int = 8, seed: int = 0
+    ) -> Tensor:
+        return torch.arange(frames.shape[1], dtype=torch.float32).expand(frames.shape[:2])
+
+    def _lighten(self, frames: Tensor) -> Tensor:
+        # an error of 0.1 everywhere is 20 dB
+        values = frames.float() / (255 if frames.dtype == torch.uint8 else 1)
+        return values + 0.1

@@ -1,0 +1,150 @@
+"""The tasks: every term has its weight, padding is left out, gradients go where they should."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from aime.objectives.ledger import gaussian_nats, masked_mean, weigh
+from aime.objectives.perceiver import PerceiverTerms
+from aime.objectives.predictive import imagine_ahead
+from aime.objectives.tasks import TaskLosses, task_losses
+from aime.objectives.weights import ElboWeights, LossWeights, OvershootConfig, PerceiverWeights, PredictiveWeights
+from aime.world_model.model import AIME
+from aime.world_model.outputs import SequenceOutput
+from tests.models import SIZE, small_config
+
+B, T = 2, 7
+OVERSHOOT = OvershootConfig(steps=3, starts=2, frames=6)
+
+
+@pytest.fixture
+def model() -> AIME:
+    torch.manual_seed(0)
+    return AIME(small_config()).train()
+
+
+@pytest.fixture
+def frames() -> Tensor:
+    return torch.rand(B, T, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def actions() -> Tensor:
+    return torch.rand(B, T, 2, generator=torch.Generator().manual_seed(2)) * 2 - 1
+
+
+def losses_of(
+    model: AIME, frames: Tensor, actions: Tensor, valid: Tensor | None = None
+) -> tuple[TaskLosses, SequenceOutput]:
+    torch.manual_seed(3)
+    output = model.forward_sequence(frames, actions)
+    valid = torch.ones(B, T, dtype=torch.bool) if valid is None else valid
+    return task_losses(model, output, frames, valid, LossWeights(), OVERSHOOT), output
+
+
+def test_terms_and_weights_have_the_same_names(model: AIME, frames: Tensor, actions: Tensor) -> None:
+    losses, _ = losses_of(model, frames, actions)
+    for task, weights in zip(losses, (ElboWeights, PerceiverWeights, PredictiveWeights), strict=True):
+        assert {name.split("/")[1] for name, _ in task.named()} == {field.name for field in fields(weights)}
+        assert all(torch.isfinite(value) for _, value in task.named())
+
+
+def test_the_total_is_the_sum_of_weight_times_term() -> None:
+    terms = PerceiverTerms(torch.tensor(2.0), torch.tensor(-3.0), torch.tensor(5.0))
+    weights = PerceiverWeights(vq_commitment=0.5, tokenizer_reconstruction=2.0, token_reconstruction=0.0)
+    loss = weigh("perceiver", terms, weights)
+    assert loss.total == 0.5 * 2 - 2 * 3
+    assert dict(loss.named())["perceiver/token_reconstruction"] == 5, "the log shows terms before their weights"
+
+
+def test_a_term_without_a_weight_is_refused() -> None:
+    class Terms(NamedTuple):
+        known: Tensor
+        forgotten: Tensor
+
+    @dataclass(frozen=True)
+    class Weights:
+        known: float = 1.0
+
+    with pytest.raises(AssertionError, match="forgotten"):
+        weigh("task", Terms(torch.ones(()), torch.ones(())), Weights())
+
+
+def test_padding_is_left_out() -> None:
+    values, valid = torch.tensor([[1.0, 2.0, 100.0]]), torch.tensor([[True, True, False]])
+    assert masked_mean(values, valid) == 1.5
+
+
+def test_gaussian_nats_is_the_log_density_of_every_value() -> None:
+    truth, guess = torch.rand(4, 5), torch.rand(4, 5)
+    variance = torch.tensor(0.3)
+    expected = -torch.distributions.Normal(guess, variance.sqrt()).log_prob(truth).sum(-1)
+    result = gaussian_nats((truth - guess).square().mean(-1), variance, 5)
+    torch.testing.assert_close(result, expected)
+
+
+def test_padded_frames_move_no_loss(model: AIME, frames: Tensor, actions: Tensor) -> None:
+    valid = torch.ones(B, T, dtype=torch.bool)
+    valid[:, -1] = False
+    other = frames.clone()
+    other[:, -1] = 1 - other[:, -1]
+    model.eval()  # no sampled posterior, codebook or dropout: what differs can only be the padding
+    first, _ = losses_of(model, frames, actions, valid)
+    second, _ = losses_of(model, other, actions, valid)
+    for mine, theirs in zip(first, second, strict=True):
+        for (name, value), (_, same) in zip(mine.named(), theirs.named(), strict=True):
+            if name != "elbo/entropy":
+                torch.testing.assert_close(value, same, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_contexts_are_targets_not_students(model: AIME, frames: Tensor, actions: Tensor) -> None:
+    losses, output = losses_of(model, frames, actions)
+    terms = losses.predictive.terms
+    gradients = torch.autograd.grad(
+        terms.expected_context + terms.implied_context,  # type: ignore[attr-defined]
+        [*model.expect_context.parameters(), *model.perceiver.context_head.parameters()],
+        allow_unused=True,
+        retain_graph=True,
+    )
+    count = len(list(model.expect_context.parameters()))
+    assert all(gradient is not None and gradient.any() for gradient in gradients[:count])
+    direct = torch.autograd.grad(
+        0.5 * (output.expected_contexts.detach() - output.contexts.detach()).square().sum() + 0 * terms.expected_context,  # type: ignore[attr-defined]
+        model.perceiver.context_head.parameters(),
+        allow_unused=True,
+    )
+    assert all(gradient is None or not gradient.any() for gradient in direct)
+
+
+def test_overshooting_lines_up_times_actions_and_targets(model: AIME, frames: Tensor, actions: Tensor) -> None:
+    torch.manual_seed(0)
+    output = model.forward_sequence(frames, actions)
+    valid = torch.ones(B, T, dtype=torch.bool)
+    valid[1, 5:] = False
+    overshot = imagine_ahead(model, output, valid, OVERSHOOT)
+    flat = output.latents.detach().flatten(0, 1)
+    assert torch.equal(overshot.targets, flat[overshot.times])
+    assert torch.equal(overshot.times[:, 1:] - overshot.times[:, :-1], torch.ones_like(overshot.times[:, 1:]))
+    assert torch.equal(overshot.valid, valid.flatten()[overshot.times]), "a step is real where its frame is"
+
+
+def test_overshooting_follows_the_component_most_responsible(model: AIME, frames: Tensor, actions: Tensor) -> None:
+    output = model.forward_sequence(frames, actions)
+    overshot = imagine_ahead(model, output, torch.ones(B, T, dtype=torch.bool), OVERSHOOT)
+    dream = overshot.dream
+    spread = (overshot.targets[..., None, :] - dream.means) / dream.stds
+    log_joint = dream.log_weights - 0.5 * spread.square().sum(-1) - dream.stds.log().sum(-1)
+    assert torch.equal(log_joint.argmax(-1), dream.components)
+
+
+def test_clips_shorter_than_the_overshooting_still_train(model: AIME, frames: Tensor, actions: Tensor) -> None:
+    output = model.forward_sequence(frames[:, :2], actions[:, :2])
+    losses = task_losses(
+        model, output, frames[:, :2], torch.ones(B, 2, dtype=torch.bool), LossWeights(), OvershootConfig(steps=15)
+    )
+    assert torch.isfinite(losses.predictive.total)

@@ -1,0 +1,177 @@
+"""Whole small runs: they learn, resume to the same bits, start from other runs, and stop without loss."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from aime.data import write_shard
+from aime.errors import AimeError
+from aime.objectives.weights import OvershootConfig
+from aime.training.config import OptimizerConfig, TrainConfig
+from aime.training.trainer import train
+from aime.world_model.model import AIME
+from tests.conftest import synthetic_episode
+from tests.models import SIZE, small_config
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("data")
+    write_shard(directory / "000.h5", [synthetic_episode(20, seed, size=SIZE) for seed in range(6)])
+    return directory
+
+
+@pytest.fixture
+def config(data: Path, tmp_path: Path) -> TrainConfig:
+    return TrainConfig(
+        data=str(data),
+        out=tmp_path / "run",
+        model=small_config(),
+        steps=4,
+        batch=2,
+        length=6,
+        log_every=1,
+        checkpoint_every=2,
+        device="cpu",
+        precision="fp32",
+        optimizer=OptimizerConfig(warmup=2),
+        overshoot=OvershootConfig(steps=3, starts=2, frames=4),
+    )
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "checkpoint" / "model.safetensors")
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def log(run: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_leaves_a_model_a_log_and_its_config(config: TrainConfig) -> None:
+    result = train(config)
+    assert (result.step, result.interrupted) == (4, False)
+    lines = log(config.out)
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    expected = {"loss", "elbo/kl_z", "perceiver/vq_commitment", "predictive/overshoot_latent", "codebook_perplexity"}
+    assert expected <= lines[-1].keys()
+    assert all(value is not None for value in lines[-1].values())
+    model = AIME.from_pretrained(config.out)
+    assert not model.training
+    assert model.config == config.model
+    assert 0 < model.mean_image.mean() < 1
+
+
+def test_training_lowers_the_loss(config: TrainConfig) -> None:
+    train(replace(config, steps=60, checkpoint_every=1000, optimizer=OptimizerConfig(learning_rate=3e-3, warmup=5)))
+    lines = log(config.out)
+    first, last = (sum(line["loss"] for line in part) / 10 for part in (lines[:10], lines[-10:]))
+    assert last < first - 500, "nats per frame"
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(config: TrainConfig, tmp_path: Path) -> None:
+    runs = [replace(config, steps=2, out=tmp_path / name, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2))]
+    for run in runs:
+        train(run)
+    assert same(weights(runs[0].out), weights(runs[1].out))
+    assert not same(weights(runs[0].out), weights(runs[2].out))
+
+
+def test_a_resumed_run_ends_at_the_bits_of_one_that_never_stopped(config: TrainConfig, tmp_path: Path) -> None:
+    # the schedule looks at the planned end, so the first half is stopped by a signal rather than planned shorter
+    whole = replace(config, out=tmp_path / "whole", steps=4)
+    train(whole)
+    halves = replace(config, out=tmp_path / "halves", steps=4)
+    stop_after(halves, step=2)
+    assert [line["step"] for line in log(halves.out)] == [1, 2]
+    result = train(replace(halves, resume=True))
+    assert result.step == 4
+    assert same(weights(whole.out), weights(halves.out))
+    assert [line["step"] for line in log(halves.out)] == [1, 2, 3, 4]
+
+
+def stop_after(config: TrainConfig, step: int) -> None:
+    """Train, and send this process SIGTERM as soon as the log shows the step."""
+    from aime.training.logbook import Logbook
+
+    original = Logbook.log
+
+    def log_then_signal(self: Logbook, progress, figures) -> None:  # type: ignore[no-untyped-def]
+        original(self, progress, figures)
+        if progress.step == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Logbook, "log", log_then_signal)
+        assert threading.current_thread() is threading.main_thread()
+        result = train(config)
+    assert result.interrupted
+    assert result.step == step
+
+
+def test_fine_tuning_starts_from_the_averaged_weights_of_a_run(config: TrainConfig, tmp_path: Path) -> None:
+    train(config)
+    tuned = replace(
+        config, out=tmp_path / "tuned", init_from=config.out, steps=1, optimizer=OptimizerConfig(learning_rate=0.0)
+    )
+    train(tuned)
+    averaged = load_file(config.out / "checkpoint" / "ema.safetensors")
+    start = weights(tuned.out)
+    parameters = dict(AIME(config.model).named_parameters())
+    assert all(torch.equal(start[name], averaged[name]) for name in parameters)
+
+
+def test_accumulated_batches_average_their_gradients(config: TrainConfig) -> None:
+    result = train(replace(config, steps=2, accumulate=3))
+    assert result.step == 2
+    assert log(config.out)[-1]["frames"] == 2 * 3 * config.batch * config.length
+
+
+def test_a_directory_in_use_is_not_overwritten(config: TrainConfig) -> None:
+    train(replace(config, steps=1))
+    before = (config.out / "config.yaml").read_bytes()
+    with pytest.raises(AimeError, match=r"run: exists and is not empty.*--resume"):
+        train(replace(config, steps=9))
+    assert (config.out / "config.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize("change", [{"image_size": 64}, {"action_width": 3}])
+def test_data_of_another_shape_is_refused_before_anything_is_written(
+    config: TrainConfig, change: dict[str, int]
+) -> None:
+    with pytest.raises(AimeError, match=r"data0?: (image size|action width) is .* expected the model's"):
+        train(replace(config, model=replace(config.model, **change)))
+    assert not config.out.exists()
+
+
+def test_resuming_with_another_model_names_the_field(config: TrainConfig) -> None:
+    train(replace(config, steps=1))
+    other = replace(config, resume=True, steps=2, model=replace(config.model, belief=24))
+    with pytest.raises(AimeError, match=r"model\.belief is 16 there; expected 24"):
+        train(other)
+
+
+def test_resuming_what_is_no_run_is_refused(config: TrainConfig) -> None:
+    with pytest.raises(AimeError, match="run"):
+        train(replace(config, resume=True))
+    assert not config.out.exists()
+
+
+@pytest.mark.parametrize(
+    "change", [{"minutes": 1.0}, {"steps": None}, {"steps": 0}, {"batch": 0}, {"length": 1}, {"accumulate": 0}]
+)
+def test_impossible_settings_are_refused(config: TrainConfig, change: dict[str, object]) -> None:
+    with pytest.raises(AimeError, match=next(iter(change))):
+        replace(config, **change)  # type: ignore[arg-type]
