@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from tests.conftest import synthetic_episode
+from tests.models import SIZE, small_config
 
 from aime.data import open_dataset, write_shard
 from aime.primitives.plain import to_yaml
 from aime.world_model.model import AIME
 from aime.world_model.saved import save_weights
-from tests.conftest import synthetic_episode
-from tests.models import SIZE, small_config
 
 
 class Run(NamedTuple):

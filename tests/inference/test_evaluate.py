@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from tests.inference.runs import MakeRun
+from tests.inference.worlds import NOISE, Knowledge, Oracle, drifting_clips
 
 from aime.errors import AimeError
 from aime.inference import Evaluation, evaluate_run
 from aime.inference import evaluate as evaluating
 from aime.inference.evaluate import score_clips, summarise
-from tests.inference.runs import MakeRun
-from tests.inference.worlds import NOISE, Knowledge, Oracle, drifting_clips
 
 
 def evaluation_of(knowledge: Knowledge, samples: int = 16) -> Evaluation:
@@ -160,7 +160,9 @@ def test_short_episodes_are_refused_with_the_remedy(make_run: MakeRun) -> None:
         evaluate_run(run.path, context=30)
 
 
-@pytest.mark.parametrize(("size", "width", "named"), [(16, 2, "image size is 16, expected 32"), (32, 3, "width is 3, expected 2")])
+@pytest.mark.parametrize(
+    ("size", "width", "named"), [(16, 2, "image size is 16, expected 32"), (32, 3, "width is 3, expected 2")]
+)
 def test_another_world_is_refused(make_run: MakeRun, size: int, width: int, named: str) -> None:
     run, other = make_run(), make_run(size=size, action_width=width)
     with pytest.raises(AimeError, match=named) as caught:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+from tests.models import SIZE, small_config
 from torch import Tensor
 
 from aime.data import Clips
@@ -12,7 +13,6 @@ from aime.primitives.distributions import DiagonalGaussian, GaussianMixture
 from aime.representation.prior import DirichletProcessMixture
 from aime.world_model.config import ModelConfig
 from aime.world_model.outputs import FuturePrediction, SequenceOutput
-from tests.models import SIZE, small_config
 
 Knowledge = Literal["all", "mean image", "still", "uncertain"]
 
@@ -79,9 +79,7 @@ class Oracle:
         nothing = torch.zeros(1)
         return FuturePrediction(frames, nothing, nothing, nothing, nothing)
 
-    def surprise(
-        self, frames: Tensor, actions: Tensor | None = None, samples: int = 8, seed: int = 0
-    ) -> Tensor:
+    def surprise(self, frames: Tensor, actions: Tensor | None = None, samples: int = 8, seed: int = 0) -> Tensor:
         return torch.arange(frames.shape[1], dtype=torch.float32).expand(frames.shape[:2])
 
     def _lighten(self, frames: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import tyro
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -58,39 +59,31 @@ def main(arguments: list[str]) -> int:
             progress=progress,
         )
     Console().print(_table(evaluation))
+    print(_rest(evaluation))
     print(f"scores: {options.out}")
     return 0
 
 
 def _table(evaluation: Evaluation) -> Table:
-    """The scores at a few horizons, and below them what holds for the run as a whole."""
-    reconstruction = evaluation.reconstruction
-    table = Table(
-        title=f"{evaluation.clips} clips of {evaluation.data} ({evaluation.split}), context {evaluation.context}",
-        caption=f"reconstruction {reconstruction.psnr:.1f} dB (mean image {reconstruction.psnr_mean_image:.1f} dB), "
-        f"{evaluation.effective_components:.1f} effective components, codebook perplexity "
-        f"{evaluation.codebook_perplexity:.0f}",
-        title_justify="left",
-        caption_justify="left",
-    )
-    for heading in (
-        "frames ahead",
-        "skill",
-        "PSNR (dB)",
-        "SSIM",
-        "best of 8 (dB)",
-        "held still (dB)",
-        "mean image (dB)",
-    ):
-        table.add_column(heading, justify="right")
+    """The scores at a few horizons."""
+    heading = f"{evaluation.clips} clips of {evaluation.data} ({evaluation.split}), context {evaluation.context}"
+    table = Table(title=heading, title_justify="left", box=box.SIMPLE)
+    for name in ("frames ahead", "skill", "SSIM", "PSNR, dB", "best of 8", "held still", "mean image"):
+        table.add_column(name, justify="right")
+    baselines = evaluation.baselines
     for horizon in (each for each in SHOWN_HORIZONS if each in evaluation.horizons):
-        scores, baselines = evaluation.horizons[horizon], evaluation.baselines
-        decibels = (evaluation.best_of, baselines.persistence, baselines.climatology)
-        table.add_row(
-            str(horizon),
-            f"{scores.skill:+.2f}",
-            f"{scores.psnr:.1f}",
-            f"{scores.ssim:.3f}",
-            *(f"{each[horizon].psnr:.1f}" for each in decibels),
-        )
+        scores = evaluation.horizons[horizon]
+        others = (evaluation.best_of, baselines.persistence, baselines.climatology)
+        decibels = (scores.psnr, *(each[horizon].psnr for each in others))
+        numbers = (f"{scores.skill:+.2f}", f"{scores.ssim:.3f}", *(f"{each:.1f}" for each in decibels))
+        table.add_row(str(horizon), *numbers)
     return table
+
+
+def _rest(evaluation: Evaluation) -> str:
+    """What holds for the run as a whole, in a line."""
+    drawn = evaluation.reconstruction
+    return (
+        f"reconstruction {drawn.psnr:.1f} dB, mean image {drawn.psnr_mean_image:.1f} dB; effective components "
+        f"{evaluation.effective_components:.1f}; codebook perplexity {evaluation.codebook_perplexity:.0f}"
+    )

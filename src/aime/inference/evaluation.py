@@ -18,10 +18,10 @@ DEFINITIONS: dict[str, str] = {
     "skill": "1 - mse / min(mse of persistence, mse of climatology), each averaged over clips first: above 0 the model "
     "knows where things go, 1 is perfect; null where a baseline is exactly right",
     "*_likeliest": "the same of the single most likely future: the heaviest component's mean at each step",
-    "energy_score": "mean distance of a sample from the truth minus half the mean distance of two samples, as root mean "
-    "square over pixel values: lower is better, and only the true distribution is best",
-    "coverage": "share of pixel values of the truth within the central 80 % interval of the samples (ideal 0.8), give or "
-    "take half a grey level; null below 9 samples",
+    "energy_score": "mean distance of a sample from the truth minus half the mean distance of two samples, as root "
+    "mean square over pixel values: lower is better, and only the true distribution is best",
+    "coverage": "share of pixel values of the truth within the central 80 % interval of the samples (ideal 0.8), give "
+    "or take half a grey level; null below 9 samples",
     "coverage_uncertain": "coverage among the pixel values whose interval is wider than one grey level",
     "best_of": "the one sample of the first best_of_samples that is closest to the truth over the whole horizon",
     "reconstruction": "each frame decoded from the latent that was inferred from it; psnr_mean_image is what the "

@@ -57,9 +57,9 @@ def check_lengths(context: int, horizon: int) -> None:
     Raises:
         AimeError: if one of them is below 1.
     """
-    for name, value in (("context", context), ("horizon", horizon)):
+    for name, value, usual in (("context", context, 5), ("horizon", horizon, 45)):
         if value < 1:
-            raise AimeError(f"{name} is {value}; expected 1 or more frames: take --{name} {dict(context=5, horizon=45)[name]}")
+            raise AimeError(f"{name} is {value}; expected 1 or more frames: take --{name} {usual}, say")
 
 
 def open_unseen(info: RunInfo, data: str | Path | None, context: int, horizon: int) -> Unseen:

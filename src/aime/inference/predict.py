@@ -7,7 +7,7 @@ from pathlib import Path
 from aime.errors import AimeError
 from aime.inference.animation import check_film_path, encode_film
 from aime.inference.dreams import Dreams, dream
-from aime.inference.loading import Device, load_run, open_unseen, lively_clips
+from aime.inference.loading import Device, lively_clips, load_run, open_unseen
 from aime.inference.render import Strip, film, heat, scale_for
 from aime.primitives.files import write_atomically
 
@@ -47,8 +47,8 @@ def predict_run(
         The path of the film.
 
     Raises:
-        AimeError: if `run` is no run, if `data` is missing, damaged, too short or does not fit the model, if a number is
-            below 1, if `out` has another ending, needs PyAV and there is none, or cannot be written.
+        AimeError: if `run` is no run, if `data` is missing, damaged, too short or does not fit the model, if a number
+            is below 1, if `out` has another ending, needs PyAV and there is none, or cannot be written.
     """
     out = Path(out)
     check_film_path(out)

@@ -82,7 +82,7 @@ def imagine_ahead(
     state = DreamState(
         *(
             rearrange(each[:, starts], "b s d -> (b s) d")
-            for each in (output.beliefs, output.cells, output.latents, output.belief_contexts)
+            for each in (output.beliefs, output.cells, output.latents.detach(), output.belief_contexts)
         )
     )
     actions = rearrange(output.actions[:, ahead - 1], "b s k a -> (b s) k a")

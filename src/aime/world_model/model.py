@@ -124,7 +124,9 @@ class AIME(nn.Module):
             implied = self._imply(beliefs.before, latents)
         expected = self._expect(beliefs.before)
         first = repeat(self.initial_latent, "d -> b 1 d", b=batch)
-        prior = self._prior(beliefs.before, torch.cat([first, latents[:, :-1]], dim=1), expected)
+        # detached, else the prior would pull each latent towards the next until none says anything
+        last = torch.cat([first, latents[:, :-1].detach()], dim=1)
+        prior = self._prior(beliefs.before, last, expected)
         attention = self.attention(frames.shape[0] * frames.shape[1], latents)
         reconstructions = self.decode(latents.flatten(0, 1), attention)
         return SequenceOutput(

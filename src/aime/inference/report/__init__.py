@@ -40,8 +40,8 @@ def write_report(
         The path of the page.
 
     Raises:
-        AimeError: if `run` is no run or its log is damaged, if `data` is missing, damaged, too short or does not fit the
-            model, or if the page cannot be written.
+        AimeError: if `run` is no run or its log is damaged, if `data` is missing, damaged, too short or does not fit
+            the model, or if the page cannot be written.
     """
     run = Path(run)
     out = run / REPORT if out is None else Path(out)

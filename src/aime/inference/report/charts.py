@@ -139,12 +139,12 @@ def mixture_chart(weights: Float[np.ndarray, "B T K"]) -> str:
     """The prior's mixture weights over time, one panel a clip; the heaviest components at the top."""
     order = weights.mean(axis=(0, 1)).argsort()[::-1]
     clips, length, components = weights.shape
+    extent = (0.5, length + 0.5, components + 0.5, 0.5)
     with matplotlib.rc_context({**_STYLE, "axes.grid": False}):
         figure = Figure(figsize=(PANEL[0] * 4, 3.2), layout="constrained")
         grid = figure.subplots(1, clips, sharey=True, squeeze=False)[0]
         for number, (axes, clip) in enumerate(zip(grid, weights, strict=True), start=1):
-            extent = (0.5, length + 0.5, components + 0.5, 0.5)
-            picture = axes.imshow(clip[:, order].T, vmin=0, vmax=weights.max(), aspect="auto", extent=extent, cmap="viridis")
+            picture = axes.imshow(clip[:, order].T, vmin=0, vmax=weights.max(), aspect="auto", extent=extent)
             axes.set_title(f"clip {number}")
             axes.set_xlabel("frame")
         grid[0].set_ylabel("component")

@@ -15,7 +15,7 @@ from aime.inference.render import Strip, encode_png, film, filmstrip, heat, scal
 from aime.inference.report import charts, page
 from aime.inference.report.material import Material
 from aime.inference.report.page import Cell, Section
-from aime.inference.report.training_log import names
+from aime.inference.report.training_log import names as logged_names
 
 STRIPS = 3
 """Clips that are also shown as filmstrips."""
@@ -27,6 +27,11 @@ _KEY = (
     '<span class="key seen"></span>seen by the model, <span class="key dreamt"></span>dreamt, '
     '<span class="key unseen"></span>true but unseen'
 )
+_LOSSES = (
+    "Losses against the step: their weighted sum first, then every term by its task; faint is each value, strong a "
+    "running mean."
+)
+_HEALTH = "What else was logged: the health of the parts, the gradient, the learning rate and the speed."
 _NOT_CURVES = ("step", "seconds", "frames")
 
 
@@ -34,9 +39,9 @@ def lay_out(material: Material) -> str:
     """The whole page as HTML."""
     evaluation = material.evaluation
     lead = (
-        f"A world model of {material.parameters / 1e6:.1f} M parameters (preset {escape(material.info.preset)}), judged on "
-        f"{evaluation.clips} clips of {_unseen(evaluation)} {escape(evaluation.data)}: it sees {evaluation.context} frames "
-        f"and dreams the next {evaluation.horizon}, given the actions."
+        f"A world model of {material.parameters / 1e6:.1f} M parameters (preset {escape(material.info.preset)}), "
+        f"judged on {evaluation.clips} clips of {_unseen(evaluation)} {escape(evaluation.data)}: it sees "
+        f"{_frames(evaluation.context)} and dreams the next {evaluation.horizon}, given the actions."
     )
     sections = [
         Section("dreams", "Dreams", _dreams(material)),
@@ -56,19 +61,19 @@ def _unseen(evaluation: Evaluation) -> str:
 
 def _facts(material: Material) -> list[tuple[str, str]]:
     evaluation = material.evaluation
-    reconstruction = evaluation.reconstruction
-    shown = min(5, evaluation.horizon)
+    reconstruction, ahead = evaluation.reconstruction, min(5, evaluation.horizon)
+    alone = f"reconstruction PSNR; the mean image alone scores {reconstruction.psnr_mean_image:.1f}"
     values = [
-        (f"{reconstruction.psnr:.1f} dB", f"reconstruction PSNR; the mean image alone scores {reconstruction.psnr_mean_image:.1f}"),
-        (_signed(evaluation.horizons[shown].skill), f"skill {_frames(shown)} ahead; 0 is the better baseline, 1 is perfect"),
+        (f"{reconstruction.psnr:.1f} dB", alone),
+        (_signed(evaluation.horizons[ahead].skill), f"skill {_frames(ahead)} ahead; 0 is a baseline, 1 is perfect"),
         (_minus(f"{evaluation.surprise:,.0f}"), "nats of surprise a frame; lower is better"),
         (f"{evaluation.effective_components:.1f}", "effective components of the mixture"),
         (f"{evaluation.codebook_perplexity:.0f}", f"codes in even use, of {material.info.model.tokenizer.codes}"),
     ]
     if material.log:
-        last = material.log[-1]
-        minutes = last.get("seconds", math.nan) / 60
-        values.append((f"{minutes:.1f} min", f"of training: {last['step']:,.0f} steps, {last.get('frames', math.nan):,.0f} frames"))
+        last = {"seconds": math.nan, "frames": math.nan, **material.log[-1]}
+        trained = f"of training: {last['step']:,.0f} steps, {last['frames']:,.0f} frames"
+        values.append((f"{last['seconds'] / 60:.1f} min", trained))
     return values
 
 
@@ -102,8 +107,9 @@ def _dreams(material: Material) -> str:
     scale = scale_for(dreams.truth.shape[2], FILM_TILE)
     content = encode_webp(film(film_strips(dreams), dreams.context, scale))
     caption = (
-        f"Each row is a clip, chosen for its movement: what happened, the single most likely future that the model dreams after "
-        f"{_frames(dreams.context)}, where the two differ (black is no difference), and sampled futures: {_KEY}."
+        "Each row is a clip, chosen for its movement: what happened, the single most likely future that the model "
+        f"dreams after {_frames(dreams.context)}, where the two differ (black is no difference), and sampled "
+        f"futures: {_KEY}."
     )
     return page.figure(page.picture(content, "webp", "truth, dream, difference and samples, side by side"), caption)
 
@@ -112,11 +118,13 @@ def _strips(material: Material) -> str:
     dreams, length = material.dreams, material.dreams.truth.shape[1]
     ahead = np.unique(np.geomspace(1, length - dreams.context, 11).round().astype(int))
     columns = [*sorted({0, dreams.context - 1}), *(dreams.context - 1 + ahead).tolist()]
+    scale = scale_for(dreams.truth.shape[2], STRIP_TILE)
     figures = []
     for clip in range(min(STRIPS, dreams.clips)):
-        image = filmstrip(_strip_rows(material, clip), columns, dreams.context, scale_for(dreams.truth.shape[2], STRIP_TILE))
+        image = filmstrip(_strip_rows(material, clip), columns, dreams.context, scale)
         caption = (
-            f"Clip {clip + 1}; the numbers count frames after the last one seen, and the reconstruction sees every frame: {_KEY}."
+            f"Clip {clip + 1}; the numbers count frames after the last one seen, and the reconstruction sees every "
+            f"frame: {_KEY}."
         )
         figures.append(page.figure(page.picture(encode_png(image), "png", f"filmstrip of clip {clip + 1}"), caption))
     return "".join(figures)
@@ -137,17 +145,18 @@ def _prediction(evaluation: Evaluation) -> str:
     return page.side_by_side(
         page.figure(
             charts.skill_chart(evaluation),
-            "Skill is 1 - MSE / MSE of the better baseline at that horizon: above 0 the model knows where things go, and "
-            "1 is perfect.",
+            "Skill is 1 - MSE / MSE of the better baseline at that horizon: above 0 the model knows where things go, "
+            "and 1 is perfect.",
         ),
         page.figure(
             charts.psnr_chart(evaluation),
-            "PSNR of each frame, then averaged; squared error rewards the mean of the futures, not a sharp guess, which is "
-            "why single futures score lower.",
+            "PSNR of each frame, then averaged; squared error rewards the mean of the futures, not a sharp guess, "
+            "which is why single futures score lower.",
         ),
         page.figure(
             charts.similarity_chart(evaluation),
-            "Structural similarity compares local patterns, not single pixels: 1 is the same picture, and blur lowers it.",
+            "Structural similarity compares local patterns, not single pixels: 1 is the same picture, and blur lowers "
+            "it.",
         ),
         page.figure(
             charts.coverage_chart(evaluation),
@@ -176,19 +185,16 @@ def _inside(material: Material) -> str:
 
 
 def _training(material: Material) -> str:
-    logged = [name for name in names(material.log) if name not in _NOT_CURVES]
+    logged = [name for name in logged_names(material.log) if name not in _NOT_CURVES]
     if len(material.log) < 2 or not logged:
         return '<p class="note">The run has logged no curve yet.</p>'
     losses = [name for name in logged if name == "loss" or "/" in name]
     rest = [name for name in logged if name not in losses]
-    parts = []
-    if losses:
-        caption = "Losses against the step: their weighted sum first, then every term by its task; faint is each value, strong a running mean."
-        parts.append(page.figure(charts.curves_chart(material.log, losses), caption))
-    if rest:
-        caption = "What else was logged: the health of the parts, the gradient, the learning rate and the speed."
-        parts.append(page.figure(charts.curves_chart(material.log, rest), caption))
-    return "".join(parts)
+    return _curves(material, losses, _LOSSES) + _curves(material, rest, _HEALTH)
+
+
+def _curves(material: Material, names: Sequence[str], caption: str) -> str:
+    return page.figure(charts.curves_chart(material.log, names), caption) if names else ""
 
 
 def _settings(material: Material) -> str:

@@ -16,10 +16,9 @@ from jaxtyping import Float, Int, UInt8
 from aime.data import Clips
 from aime.errors import AimeError
 from aime.inference.dreams import Dreams, dream, to_pixels
-from aime.inference.evaluate import Predictor, evaluate_run, weights_digest
+from aime.inference.evaluate import Predictor, Progress, evaluate_run, weights_digest
 from aime.inference.evaluation import Evaluation
-from aime.inference.evaluate import Progress
-from aime.inference.loading import Device, load_run, open_unseen, same_source, lively_clips
+from aime.inference.loading import Device, lively_clips, load_run, open_unseen, same_source
 from aime.inference.report.training_log import Record, read_log
 from aime.world_model.saved import CONFIG, RunInfo
 

@@ -58,8 +58,8 @@ def side_by_side(*figures: str) -> str:
 
 def facts(values: Iterable[tuple[str, str]]) -> str:
     """Large numbers, each with a line below."""
-    boxes = "".join(f'<div class="fact"><b>{escape(value)}</b><span>{escape(name)}</span></div>' for value, name in values)
-    return f'<div class="facts">{boxes}</div>'
+    boxes = (f'<div class="fact"><b>{escape(value)}</b><span>{escape(name)}</span></div>' for value, name in values)
+    return f'<div class="facts">{"".join(boxes)}</div>'
 
 
 def table(header: Sequence[str], rows: Sequence[tuple[str, Sequence[Cell]]]) -> str:

@@ -35,7 +35,8 @@ def read_log(run: Path) -> list[Record]:
         if record is None:
             if number == len(lines):
                 break
-            raise AimeError(f"{path}: line {number}: found {line[:60]!r}, expected a JSON object with a step: remove the line")
+            found = f"{path}: line {number}: found {line[:60]!r}"
+            raise AimeError(f"{found}, expected a JSON object with a step: remove the line")
         while records and records[-1]["step"] >= record["step"]:
             records.pop()
         records.append(record)
