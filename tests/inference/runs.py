@@ -38,7 +38,7 @@ def write_run(place: Path, size: int = SIZE, action_width: int = 2, length: int 
     config = dataclasses.replace(small_config(), image_size=size, action_width=action_width)
     model = AIME(config)
     torch.nn.init.normal_(model.decoder.head.weight, std=0.05)
-    model.decoder.mean_image.copy_(torch.from_numpy(open_dataset(run.data).mean_image()))
+    model.mean_image.copy_(torch.from_numpy(open_dataset(run.data).mean_image()))
     save_weights(model.state_dict(), run.path / "checkpoint" / "ema.safetensors")
     train = {"data": str(run.data), "seed": 0, "held_out": 0.5}
     (run.path / "config.yaml").write_text(to_yaml({"preset": "small", "model": config, "train": train}))

@@ -65,12 +65,13 @@ def test_every_parameter_has_a_gradient(prior: nn.Module) -> None:
         assert weight.grad.any(dim=-1).all(), name
 
 
-def test_components_start_apart_with_equal_weights_and_unit_spread() -> None:
+def test_components_start_apart_with_equal_weights_and_one_spread() -> None:
     belief, last_latent, context = inputs(64)
     with torch.no_grad():
         mixture = dirichlet().eval()(belief, last_latent, context).mixture
     torch.testing.assert_close(mixture.weights.mean(0), torch.full((15,), 1 / 15), rtol=0.2, atol=0)
-    torch.testing.assert_close(mixture.stds, torch.ones_like(mixture.stds), rtol=0.5, atol=0)
+    start = torch.full((15, LATENT), PriorConfig().start_std)
+    torch.testing.assert_close(mixture.stds.mean(0), start, rtol=0.2, atol=0)
     distances = torch.cdist(mixture.means[0], mixture.means[0]) + 10 * torch.eye(15)
     assert float(distances.min()) > 0.4 * PriorConfig().mean_spread
     offsets = mixture.means - last_latent[:, None]
@@ -106,7 +107,8 @@ def test_sticks_are_sampled_in_training_and_averaged_in_eval() -> None:
 def test_single_gaussian_costs_nothing_but_its_kl() -> None:
     output = single()(*inputs(6))
     assert torch.equal(hierarchical_kl(output.sticks, output.concentration), torch.zeros(6))
-    torch.testing.assert_close(output.mixture.stds, torch.ones(6, 1, LATENT), rtol=0.5, atol=0)
+    start = torch.full((6, 1, LATENT), SingleGaussianPriorConfig().start_std)
+    torch.testing.assert_close(output.mixture.stds, start, rtol=0.5, atol=0)
 
 
 @pytest.mark.parametrize("make", [dirichlet, single])
@@ -151,8 +153,8 @@ def test_float64_stays_and_bfloat16_autocast_gives_float32(prior: nn.Module) -> 
     [
         ({"components": 0}, ["prior.components", "0", "1 or more"]),
         ({"hidden": -3}, ["prior.hidden", "-3"]),
-        ({"min_std": 0.0}, ["prior.min_std", "0.0"]),
-        ({"max_std": 0.5}, ["prior.max_std", "0.5"]),
+        ({"min_std": 0.0}, ["min_std", "0.0"]),
+        ({"max_std": 0.1}, ["max_std", "0.1"]),
     ],
 )
 def test_impossible_sizes_are_named(change: dict[str, Any], names: list[str]) -> None:

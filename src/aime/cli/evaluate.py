@@ -68,7 +68,7 @@ def _table(evaluation: Evaluation) -> Table:
     """The scores at a few horizons."""
     heading = f"{evaluation.clips} clips of {evaluation.data} ({evaluation.split}), context {evaluation.context}"
     table = Table(title=heading, title_justify="left", box=box.SIMPLE)
-    for name in ("frames ahead", "skill", "SSIM", "PSNR, dB", "best of 8", "held still", "mean image"):
+    for name in ("horizon", "skill", "SSIM", "PSNR, dB", "best of 8", "held still", "mean image"):
         table.add_column(name, justify="right")
     baselines = evaluation.baselines
     for horizon in (each for each in SHOWN_HORIZONS if each in evaluation.horizons):

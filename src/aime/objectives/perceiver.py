@@ -38,8 +38,8 @@ def perceiver_loss(
     References: van den Oord et al. 2017 (VQ-VAE), arXiv 1711.00937, equation 3; Jaegle et al. 2021 (Perceiver IO),
     arXiv 2107.14795, section 3.1.
     """
-    redrawn = model.tokenizer.reconstruct(output.codes)
-    squared_error = (redrawn.float() - frames).square().mean(dim=(2, 3, 4))
+    redrawn = model.redraw(output.codes)
+    squared_error = (redrawn - frames).square().mean(dim=(2, 3, 4))
     variance = masked_mean(squared_error, valid).detach().clamp_min(1e-6)
     logits = model.perceiver.token_logits(output.perceiver_latents.flatten(0, 1))
     cross_entropy = F.cross_entropy(

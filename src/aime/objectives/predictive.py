@@ -130,7 +130,7 @@ def frozen_decode(
     What is imagined badly would otherwise teach the decoder to ignore the latent and draw the mean.
     """
     weights = {name: weight.detach() for name, weight in model.decoder.named_parameters()}
-    return torch.func.functional_call(model.decoder, weights, (latents, attention))
+    return model.restore(torch.func.functional_call(model.decoder, weights, (latents, attention)))
 
 
 def _half_square(difference: Float[Tensor, "B T D"]) -> Float[Tensor, "B T"]:

@@ -60,8 +60,8 @@ class DownTower(nn.Module):
         self.skips = nn.ModuleList(nn.Conv2d(width, config.code_width, 1) for width in widths)
 
     def forward(self, frames: Float[Tensor, "TB 3 H W"], time: TimeAxis) -> Float[Tensor, "TB code h w"]:
-        """Encode time-major frames in [0, 1]."""
-        features = self.stem(channels_last(F.pixel_unshuffle(frames - 0.5, 2)))
+        """Encode time-major centred frames."""
+        features = self.stem(channels_last(F.pixel_unshuffle(frames, 2)))
         grid = None
         for depth, (cells, skip) in enumerate(zip(self.levels, self.skips, strict=True)):
             if depth:
@@ -94,14 +94,14 @@ class UpTower(nn.Module):
         self.head = nn.Conv2d(widths[-1], 12, 3, padding=1)
 
     def forward(self, codes: Float[Tensor, "TB code h w"], time: TimeAxis) -> Float[Tensor, "TB 3 H W"]:
-        """Decode time-major code grids to frames, roughly in [0, 1] (not clipped)."""
+        """Decode time-major code grids to centred frames, roughly in [-1, 1] (not clipped)."""
         features = self.stem(channels_last(codes), time)
         for depth, cells in enumerate(self.levels):
             if depth:
                 features = channels_last(F.pixel_shuffle(self.ups[depth - 1](features), 2))
             for cell in cells:  # type: ignore[union-attr]
                 features = cell(features, time)
-        return F.pixel_shuffle(self.head(F.silu(self.norm(features))), 2) + 0.5
+        return F.pixel_shuffle(self.head(F.silu(self.norm(features))), 2)
 
 
 class Tokenizer(nn.Module):
@@ -121,7 +121,7 @@ class Tokenizer(nn.Module):
     def forward(
         self, frames: Float[Tensor, "B T 3 H W"], before: tuple[Tensor, ...] | None = None
     ) -> tuple[Tokens, tuple[Tensor, ...]]:
-        """Tokenise frames in [0, 1]; `before` is what an earlier call kept, for stepping through a video.
+        """Tokenise centred frames in [-1, 1]; `before` is what an earlier call kept, for stepping through a video.
 
         Returns the tokens and the features to pass as `before` with the frames that follow.
         """
@@ -137,7 +137,7 @@ class Tokenizer(nn.Module):
         return tokens, tuple(time.kept)
 
     def reconstruct(self, codes: Float[Tensor, "B T code h w"]) -> Float[Tensor, "B T 3 H W"]:
-        """Frames from code vectors, roughly in [0, 1]."""
+        """Centred frames from code vectors, roughly in [-1, 1]."""
         batch = codes.shape[0]
         frames = self.up(rearrange(codes, "b t d h w -> (t b) d h w"), TimeAxis(None, batch))
         return rearrange(frames, "(t b) c h w -> b t c h w", b=batch)

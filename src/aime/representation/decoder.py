@@ -44,15 +44,14 @@ class AttentionGain(nn.Module):
 
 
 class Decoder(nn.Module):
-    """p(x_t | z_t, A_t): a Gaussian per pixel whose mean starts at the training set's mean frame.
+    """p(x_t | z_t, A_t): a Gaussian per pixel, over frames from which the training set's mean frame is taken away.
 
-    The variance is one number for all pixels, the running mean squared error (the optimal σ-VAE: Rybkin et al. 2021,
+    It starts at zero, which is that frame. The variance is one number for all pixels, the running mean squared error (the optimal σ-VAE: Rybkin et al. 2021,
     arXiv 2006.13202, equation 5). The latent is spread over the coarsest features and modulates them, and those at a
     quarter of the frame, by FiLM. The map scales what enters every level; it has a quarter of the frame's resolution, so
     the finest level takes it just before its features are upsampled, at a quarter of the cost.
     """
 
-    mean_image: Tensor
     variance: Tensor
 
     def __init__(self, config: DecoderConfig, image_size: int, latent: int) -> None:
@@ -60,7 +59,6 @@ class Decoder(nn.Module):
         self.config = config
         self.grid = image_size // 8
         widths = [config.channels * multiplier for multiplier in reversed(config.multipliers)]
-        self.register_buffer("mean_image", torch.full((3, image_size, image_size), 0.5))
         self.register_buffer("variance", torch.tensor(0.01))
         self.spread = nn.Linear(latent, widths[0] * self.grid**2)
         self.levels = nn.ModuleList(
@@ -80,7 +78,7 @@ class Decoder(nn.Module):
     def forward(
         self, latents: Float[Tensor, "N latent"], attention: Float[Tensor, "N h w"]
     ) -> Float[Tensor, "N 3 H W"]:
-        """Mean frames, roughly in [0, 1] (not clipped), from latents and maps that sum to 1."""
+        """Mean centred frames, roughly in [-1, 1] (not clipped), from latents and maps that sum to 1."""
         alone = TimeAxis()
         features = rearrange(self.spread(latents), "n (h w c) -> n c h w", h=self.grid, w=self.grid)
         for depth, (cells, gain) in enumerate(zip(self.levels, self.gains, strict=True)):
@@ -91,8 +89,7 @@ class Decoder(nn.Module):
                 features = self.films[depth](features, latents)
             for cell in cells:  # type: ignore[union-attr]
                 features = cell(features, alone)
-        residual = F.pixel_shuffle(self.head(F.silu(self.norm(features))), 2)
-        return channels_last(self.mean_image[None]) + residual.to(self.mean_image.dtype)
+        return F.pixel_shuffle(self.head(F.silu(self.norm(features))), 2)
 
     @torch.no_grad()
     def calibrate(self, squared_error: Float[Tensor, ""]) -> Float[Tensor, ""]:

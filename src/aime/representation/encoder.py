@@ -62,9 +62,9 @@ class Encoder(nn.Module):
         self.head = nn.Linear(16 * cells, 2 * latent)
 
     def forward(self, frames: Float[Tensor, "N 3 H W"], contexts: Float[Tensor, "N context"]) -> Encoded:
-        """Encode frames in [0, 1], each by itself."""
+        """Encode centred frames in [-1, 1], each by itself."""
         alone = TimeAxis()
-        features = self.stem(channels_last(F.pixel_unshuffle(frames - 0.5, 2)))
+        features = self.stem(channels_last(F.pixel_unshuffle(frames, 2)))
         pyramid = []
         for depth, cells in enumerate(self.levels):
             if depth:

@@ -54,8 +54,8 @@ class PriorConfig:
                 raise AimeError(f"prior.{name} is {getattr(self, name)}; expected 1 or more: give a positive size")
         if not 0 < self.min_std < self.start_std < self.max_std:
             raise AimeError(
-                f"prior.min_std, start_std and max_std are {self.min_std}, {self.start_std} and {self.max_std}; expected "
-                "0 < min_std < start_std < max_std: put them in order"
+                f"prior.min_std, start_std and max_std are {self.min_std}, {self.start_std} and {self.max_std}; "
+                "expected 0 < min_std < start_std < max_std: put them in order"
             )
 
 
@@ -73,10 +73,11 @@ class DirichletProcessMixture(NamedTuple):
 class DirichletProcessPrior(nn.Module):
     """p(z_t | h_{t-1}, z_{t-1}, expected context) = Σ_k π_k N(μ_k, σ_k²), π from Kumaraswamy sticks, q(α|h) a Gamma.
 
-    The means are μ_k = z_{t-1} + s (m + δ_k), s = 0.2: a step that all components share, and one of their own; the same goes for the
-    standard deviations, so that what every component needs is learned from every frame. The belief has seen
-    z_{t-1}, but an LSTM learns to copy a vector only slowly: without the direct path the prior of a cartpole model
-    explained none of the latent's variance after 300 steps, where a linear map from the last two latents explained 99 %.
+    The means are μ_k = z_{t-1} + s (m + δ_k), s = 0.2: a step that all components share, and one of their own; the
+    same goes for the standard deviations, so that what every component needs is learned from every frame. The belief
+    has seen z_{t-1}, but an LSTM learns to copy a vector only slowly: without the direct path the prior of a cartpole
+    model explained none of the latent's variance after 300 steps, where a linear map from the last two latents
+    explained 99 %.
     At the start the components have distinct means, one standard deviation and expected weights of about 1/K.
     Reference: Nalisnick & Smyth 2017, arXiv 1605.06197.
     """

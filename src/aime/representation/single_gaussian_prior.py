@@ -13,7 +13,7 @@ from aime.errors import AimeError
 from aime.primitives.distributions import GammaPosterior, GaussianMixture, Kumaraswamy
 from aime.primitives.distributions.gaussian import bounded_std, raw_of_std
 from aime.primitives.readout import BeliefReadout
-from aime.representation.prior import DirichletProcessMixture
+from aime.representation.prior import STEP_SCALE, DirichletProcessMixture
 
 
 @dataclass(frozen=True)
@@ -21,27 +21,29 @@ class SingleGaussianPriorConfig:
     """Sizes of the single Gaussian prior.
 
     Raises:
-        AimeError: if `hidden` is below 1, or not 0 < min_std < 1 < max_std.
+        AimeError: if `hidden` is below 1, or not 0 < min_std < start_std < max_std.
     """
 
     hidden: int = 256
     """Width of the hidden layer that mean and std are read from."""
-    min_std: float = 0.05
+    min_std: float = 0.03
     """Smallest standard deviation, in units of the latent."""
-    max_std: float = 5.0
+    max_std: float = 3.0
+    start_std: float = 0.2
+    """Standard deviation at the start of training."""
 
     def __post_init__(self) -> None:
         if self.hidden < 1:
             raise AimeError(f"prior.hidden is {self.hidden}; expected 1 or more: give a positive size")
-        if not 0 < self.min_std < 1 < self.max_std:
+        if not 0 < self.min_std < self.start_std < self.max_std:
             raise AimeError(
-                f"prior.min_std and prior.max_std are {self.min_std} and {self.max_std}; expected 0 < min_std < 1 < "
-                "max_std: the Gaussian starts at a standard deviation of 1"
+                f"prior.min_std, start_std and max_std are {self.min_std}, {self.start_std} and {self.max_std}; "
+                "expected 0 < min_std < start_std < max_std: put them in order"
             )
 
 
 class SingleGaussianPrior(nn.Module):
-    """p(z_t | h_{t-1}, z_{t-1}, expected context) = N(z_{t-1} + m, σ²): one component, without sticks to pay for."""
+    """p(z_t | h_{t-1}, z_{t-1}, expected context) = N(z_{t-1} + s m, σ²): one component, without sticks to pay for."""
 
     def __init__(self, config: SingleGaussianPriorConfig, belief: int, context: int, latent: int) -> None:
         super().__init__()
@@ -50,7 +52,7 @@ class SingleGaussianPrior(nn.Module):
         self.head = nn.Linear(config.hidden, 2 * latent)
         nn.init.normal_(self.head.weight, std=0.1 / math.sqrt(config.hidden))
         nn.init.zeros_(self.head.bias)
-        self.head.bias.data[latent:] = raw_of_std(1.0, config.min_std, config.max_std)
+        self.head.bias.data[latent:] = raw_of_std(config.start_std, config.min_std, config.max_std)
 
     def forward(
         self,
@@ -71,7 +73,7 @@ class SingleGaussianPrior(nn.Module):
         nothing = raw.new_zeros(raw.shape[:-1])
         mixture = GaussianMixture(
             nothing[..., None],
-            last_latent[..., None, :] + step,
+            last_latent[..., None, :] + STEP_SCALE * step,
             bounded_std(std, self.config.min_std, self.config.max_std),
         )
         no_sticks = raw.new_zeros(*raw.shape[:-1], 0)

@@ -50,6 +50,9 @@ class AIME(nn.Module):
         torch.Size([2, 3, 36])
     """
 
+    mean_image: Tensor
+    """`[3,H,W]`, the training set's mean frame in [0, 1]; what the pillars see is centred on it."""
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
@@ -67,6 +70,7 @@ class AIME(nn.Module):
         self.decoder = Decoder(config.decoder, config.image_size, config.latent)
         self.initial_latent = nn.Parameter(torch.zeros(config.latent))
         self.null_action = nn.Parameter(torch.zeros(config.action_width))
+        self.register_buffer("mean_image", torch.full((3, config.image_size, config.image_size), 0.5))
         self.to(memory_format=torch.channels_last)
 
     @classmethod
@@ -79,11 +83,6 @@ class AIME(nn.Module):
         from aime.world_model.saved import load_model
 
         return load_model(Path(run)).to(device).eval()
-
-    @property
-    def mean_image(self) -> Float[Tensor, "3 H W"]:
-        """The training set's mean frame, in [0, 1]."""
-        return self.decoder.mean_image
 
     @property
     def device(self) -> torch.device:
@@ -106,11 +105,12 @@ class AIME(nn.Module):
         Raises:
             AimeError: if frames or actions do not have the model's shape.
         """
-        frames, actions = self._admit(frames, actions, action_valid)
-        batch = frames.shape[0]
-        tokens, _ = self.tokenizer(frames)
+        centred = self.centre(frames)
+        batch, length = centred.shape[:2]
+        actions = doors.admit_actions(actions, action_valid, centred.shape[:2], self.null_action)
+        tokens, _ = self.tokenizer(centred)
         percept = self.perceiver(tokens.codes)
-        encoded = self.encoder(frames.flatten(0, 1), percept.contexts.flatten(0, 1))
+        encoded = self.encoder(centred.flatten(0, 1), percept.contexts.flatten(0, 1))
         posterior = encoded.posterior.unflatten(batch)
         latents = posterior.rsample() if self.training else posterior.mean
         contexts = percept.contexts.to(latents.dtype)
@@ -118,7 +118,7 @@ class AIME(nn.Module):
         implied = self._imply(beliefs.before, latents)
         belief_contexts = contexts
         if self.training and self.config.context_dropout > 0:
-            dropped = imagination.random_spans(batch, frames.shape[1], self.config.context_dropout, frames.device)
+            dropped = imagination.random_spans(batch, length, self.config.context_dropout, latents.device)
             belief_contexts = torch.where(dropped[..., None], implied, contexts)
             beliefs = self.dynamics(latents, belief_contexts, actions)
             implied = self._imply(beliefs.before, latents)
@@ -127,7 +127,7 @@ class AIME(nn.Module):
         # detached, else the prior would pull each latent towards the next until none says anything
         last = torch.cat([first, latents[:, :-1].detach()], dim=1)
         prior = self._prior(beliefs.before, last, expected)
-        attention = self.attention(frames.shape[0] * frames.shape[1], latents)
+        attention = self.attention(batch * length, latents)
         reconstructions = self.decode(latents.flatten(0, 1), attention)
         return SequenceOutput(
             reconstructions=rearrange(reconstructions, "(b t) c h w -> b t c h w", b=batch),
@@ -152,7 +152,26 @@ class AIME(nn.Module):
         self, latents: Float[Tensor, "N latent"], attention: Float[Tensor, "N h w"]
     ) -> Float[Tensor, "N 3 H W"]:
         """Mean frames of p(x | z, A), clipped to [0, 1] in eval mode only, so that training keeps its gradient."""
-        frames = self.decoder(latents, attention)
+        return self.restore(self.decoder(latents, attention))
+
+    def redraw(self, codes: Float[Tensor, "B T code h w"]) -> Float[Tensor, "B T 3 H W"]:
+        """The tokenizer's own frames from code vectors, clipped to [0, 1] in eval mode."""
+        return self.restore(self.tokenizer.reconstruct(codes))
+
+    def centre(self, frames: Frames) -> Float[Tensor, "B T 3 H W"]:
+        """Frames of the model's shape as floats less the mean frame, in [-1, 1].
+
+        Where most of a frame is background, what moves is all that is left: without this, latents of different frames
+        start out nearly equal, and now and then a run never learns to tell them apart.
+
+        Raises:
+            AimeError: if the frames do not have the model's shape.
+        """
+        return doors.admit_frames(frames, self.config, self.null_action) - _innermost(self.mean_image)
+
+    def restore(self, centred: Float[Tensor, "*N 3 H W"]) -> Float[Tensor, "*N 3 H W"]:
+        """Centred frames with the mean frame added back, clipped to [0, 1] in eval mode."""
+        frames = centred.to(self.mean_image.dtype) + _innermost(self.mean_image)
         return frames if self.training else frames.clamp(0, 1)
 
     @torch.no_grad()
@@ -162,9 +181,9 @@ class AIME(nn.Module):
         Raises:
             AimeError: if the frames do not have the model's shape.
         """
-        frames = doors.admit_frames(frames, self.config, self.null_action)
-        contexts = self.perceiver(self.tokenizer(frames)[0].codes).contexts
-        return self.encoder(frames.flatten(0, 1), contexts.flatten(0, 1)).posterior.unflatten(frames.shape[0]).mean
+        centred = self.centre(frames)
+        contexts = self.perceiver(self.tokenizer(centred)[0].codes).contexts
+        return self.encoder(centred.flatten(0, 1), contexts.flatten(0, 1)).posterior.unflatten(centred.shape[0]).mean
 
     @torch.no_grad()
     def extract_context(self, frames: Frames) -> Float[Tensor, "B T context"]:
@@ -173,8 +192,7 @@ class AIME(nn.Module):
         Raises:
             AimeError: if the frames do not have the model's shape.
         """
-        frames = doors.admit_frames(frames, self.config, self.null_action)
-        return self.perceiver(self.tokenizer(frames)[0].codes).contexts
+        return self.perceiver(self.tokenizer(self.centre(frames))[0].codes).contexts
 
     @torch.no_grad()
     def predict_future(
@@ -293,11 +311,10 @@ class AIME(nn.Module):
         with torch.autocast(beliefs.device.type, enabled=False):
             return self.imply_context(beliefs, latents)
 
-    def _admit(
-        self, frames: Frames, actions: Tensor | None, action_valid: Tensor | None
-    ) -> tuple[Float[Tensor, "B T 3 H W"], Float[Tensor, "B T A"]]:
-        frames = doors.admit_frames(frames, self.config, self.null_action)
-        return frames, doors.admit_actions(actions, action_valid, frames.shape[:2], self.null_action)
+
+def _innermost(image: Float[Tensor, "3 H W"]) -> Float[Tensor, "3 H W"]:
+    # the memory layout of the frames it is added to
+    return image.permute(1, 2, 0).contiguous().permute(2, 0, 1)
 
 
 class ContextHead(nn.Module):

@@ -51,16 +51,16 @@ def observe(
     if frame.ndim != 4:
         size = model.config.image_size
         raise AimeError(f"frame has shape {list(frame.shape)}; expected [B, 3, {size}, {size}]: one frame a video")
-    frames = doors.admit_frames(frame[:, None], model.config, model.null_action)
+    centred = model.centre(frame[:, None])
     action = _one_action(model, previous_action, frame.shape[0])
     fresh = state.fresh if reset is None else state.fresh | reset.to(state.fresh.device)
     belief, cell = _advance_unless(fresh, model, state, action)
-    tokens, past = model.tokenizer(frames, _forget_past(state.tokenizer_past, fresh))
+    tokens, past = model.tokenizer(centred, _forget_past(state.tokenizer_past, fresh))
     cache = state.perceiver_cache
     cache = cache._replace(filled=cache.filled & ~fresh[:, None])
     context, cache = model.perceiver.step(tokens.codes[:, 0], cache)
-    posterior = model.encoder(frames[:, 0], context).posterior
-    attention = model.attention(frames.shape[0], belief)
+    posterior = model.encoder(centred[:, 0], context).posterior
+    attention = model.attention(centred.shape[0], belief)
     dream = DreamState(belief, cell, posterior.mean, context.to(belief.dtype))
     last_latent = torch.where(fresh[:, None], model.initial_latent, state.dream.latent)
     prior = model.believe(belief, last_latent)

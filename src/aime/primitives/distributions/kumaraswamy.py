@@ -59,8 +59,8 @@ class Kumaraswamy(NamedTuple):
     def log_prob(self, log_v: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Log density at v (with respect to v, not to log v), in nats, from `log_v` < 0."""
         log_a, log_b, log_v = accurate(self.log_a), accurate(self.log_b), accurate(log_v)
-        a, b = log_a.exp(), log_b.exp()
-        return log_a + log_b + (a - 1) * log_v + (b - 1) * log1mexp(-a * log_v)
+        log_power_rest = log1mexp(-log_a.exp() * log_v)
+        return log_a + log_b + torch.expm1(log_a) * log_v + torch.expm1(log_b) * log_power_rest
 
     def rsample(self) -> StickSample:
         """One sample with gradients by the inverse CDF, v = (1 - e^(-s/b))^(1/a) with s ~ Exp(1), in log space.
