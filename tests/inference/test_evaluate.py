@@ -134,7 +134,7 @@ def test_a_run_is_evaluated_on_its_held_out_episodes(make_run: MakeRun, tmp_path
     evaluation = evaluate_run(run.path, context=2, horizon=6, samples=2, out=out)
     assert evaluation.split == "held-out"
     assert evaluation.data == str(run.data)
-    assert evaluation.clips == 2
+    assert evaluation.clips == 4
     assert out.read_text(encoding="utf-8") == evaluation.to_json()
     assert evaluate_run(run.path, context=2, horizon=6, samples=2).to_json() == evaluation.to_json()
 

@@ -27,13 +27,13 @@ def single() -> SingleGaussianPrior:
     return SingleGaussianPrior(SingleGaussianPriorConfig(hidden=32), BELIEF, CONTEXT, LATENT)
 
 
-def inputs(*rows: int, scale: float = 1.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Belief, last latent and expected context."""
+def inputs(*rows: int, scale: float = 1.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Belief, last latent, last step and expected context."""
     generator = torch.Generator().manual_seed(1)
-    belief, last_latent, context = (
-        torch.randn(*rows, width, generator=generator) for width in (BELIEF, LATENT, CONTEXT)
+    belief, last_latent, last_step, context = (
+        torch.randn(*rows, width, generator=generator) for width in (BELIEF, LATENT, LATENT, CONTEXT)
     )
-    return scale * belief, last_latent, context
+    return scale * belief, last_latent, 0.2 * last_step, context
 
 
 @pytest.mark.parametrize(("prior", "components"), [(dirichlet(), 15), (dirichlet(1), 1), (single(), 1)])
@@ -66,9 +66,9 @@ def test_every_parameter_has_a_gradient(prior: nn.Module) -> None:
 
 
 def test_components_start_apart_with_equal_weights_and_one_spread() -> None:
-    belief, last_latent, context = inputs(64)
+    belief, last_latent, *others = inputs(64)
     with torch.no_grad():
-        mixture = dirichlet().eval()(belief, last_latent, context).mixture
+        mixture = dirichlet().eval()(belief, last_latent, *others).mixture
     torch.testing.assert_close(mixture.weights.mean(0), torch.full((15,), 1 / 15), rtol=0.2, atol=0)
     start = torch.full((15, LATENT), PriorConfig().start_std)
     torch.testing.assert_close(mixture.stds.mean(0), start, rtol=0.2, atol=0)
@@ -80,9 +80,9 @@ def test_components_start_apart_with_equal_weights_and_one_spread() -> None:
 
 @pytest.mark.parametrize("prior", [dirichlet(), single()])
 def test_the_means_start_from_the_last_latent(prior: nn.Module) -> None:
-    belief, last_latent, context = inputs(1)
+    belief, last_latent, *others = inputs(1)
     by_last_latent = torch.autograd.functional.jacobian(
-        lambda latent: prior.eval()(belief, latent, context).mixture.mean[0], last_latent
+        lambda latent: prior.eval()(belief, latent, *others).mixture.mean[0], last_latent
     )
     torch.testing.assert_close(by_last_latent[:, 0], torch.eye(LATENT), rtol=0, atol=0.1)
 

@@ -33,7 +33,7 @@ MOST_CLIPS = 64
 BEST_OF = 8
 """Samples among which the best is sought."""
 
-BYTES_AT_ONCE = 200_000_000
+BYTES_AT_ONCE = 120_000_000
 """Memory for the sampled frames of one batch; scoring them takes about three times as much."""
 
 Progress = Callable[[int, int], None]

@@ -81,7 +81,7 @@ def filmstrip(rows: Sequence[Strip], columns: Sequence[int], context: int, scale
     draw = ImageDraw.Draw(image)
     for place, column in enumerate(columns):
         x, ahead = left + place * (tile + GAP), column - context + 1
-        number = f"+{ahead}" if ahead > 0 else str(ahead).replace("-", "\N{MINUS SIGN}")
+        number = f"+{ahead}" if ahead > 0 else str(ahead)
         _text(draw, (x + tile // 2, top // 2), number, FAINT, "mm", size)
         for line, row in enumerate(rows):
             _tile(image, draw, (x, top + line * step), row, column, ahead > 0, scale)

@@ -79,12 +79,8 @@ def imagine_ahead(
     starts = _starts(length - steps, overshoot.starts, valid.device)
     ahead = starts[:, None] + torch.arange(1, steps + 1, device=valid.device)
     targets = rearrange(output.latents.detach()[:, ahead], "b s k d -> (b s) k d")
-    state = DreamState(
-        *(
-            rearrange(each[:, starts], "b s d -> (b s) d")
-            for each in (output.beliefs, output.cells, output.latents.detach(), output.belief_contexts)
-        )
-    )
+    state = DreamState(*(rearrange(each, "b s d -> (b s) d") for each in output.state_at(starts)))
+    state = state._replace(latent=state.latent.detach(), step=state.step.detach())
     actions = rearrange(output.actions[:, ahead - 1], "b s k a -> (b s) k a")
 
     def most_responsible(mixture: GaussianMixture, step: int) -> Choice:

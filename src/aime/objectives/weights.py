@@ -43,8 +43,8 @@ class KLBalance:
 
     prior: float = 1.0
     """Weight of KL(sg q ‖ p), which trains the prior."""
-    posterior: float = 0.1
-    """Weight of KL(q ‖ sg p), which keeps the posterior predictable."""
+    posterior: float = 1.0
+    """Weight of KL(q ‖ sg p), which keeps the posterior predictable; 1 is the bound itself."""
     free_nats: float = 1.0
     """Below this batch mean the KL has no gradient."""
 
@@ -69,7 +69,7 @@ class OvershootConfig:
 
     steps: int = 15
     """Frames imagined from each start."""
-    starts: int = 8
+    starts: int = 16
     """Starts in each clip, spread evenly with a random offset."""
     frames: int = 64
     """Imagined frames of the batch that are decoded and compared."""

@@ -48,7 +48,7 @@ class SingleGaussianPrior(nn.Module):
     def __init__(self, config: SingleGaussianPriorConfig, belief: int, context: int, latent: int) -> None:
         super().__init__()
         self.config = config
-        self.trunk = BeliefReadout(belief, latent + context, config.hidden)
+        self.trunk = BeliefReadout(belief, 2 * latent + context, config.hidden)
         self.head = nn.Linear(config.hidden, 2 * latent)
         nn.init.normal_(self.head.weight, std=0.1 / math.sqrt(config.hidden))
         nn.init.zeros_(self.head.bias)
@@ -58,6 +58,7 @@ class SingleGaussianPrior(nn.Module):
         self,
         belief: Float[Tensor, "... belief"],
         last_latent: Float[Tensor, "... latent"],
+        last_step: Float[Tensor, "... latent"],
         expected_context: Float[Tensor, "... context"],
     ) -> DirichletProcessMixture:
         """The prior after `belief`, K = 1: no sticks, and q(α) equal to its prior, so that both cost nothing.
@@ -65,9 +66,10 @@ class SingleGaussianPrior(nn.Module):
         Args:
             belief: h_{t-1}, `[...,belief]`.
             last_latent: z_{t-1}, `[...,latent]`.
+            last_step: z_{t-1} - z_{t-2}, `[...,latent]`.
             expected_context: `[...,context]`, what the belief expects; never the context that has seen frame t.
         """
-        raw = self.head(self.trunk(belief, last_latent, expected_context))
+        raw = self.head(self.trunk(belief, last_latent, last_step, expected_context))
         raw = raw.to(torch.promote_types(torch.float32, belief.dtype))
         step, std = raw[..., None, :].chunk(2, dim=-1)
         nothing = raw.new_zeros(raw.shape[:-1])

@@ -55,7 +55,7 @@ class TrainConfig:
     """Go on with the run in `out` from its last checkpoint."""
     init_from: Path | None = None
     """A run whose weights to start from (fine-tuning)."""
-    batch: int = 8
+    batch: int = 4
     """Clips in a batch."""
     length: int = 32
     """Frames in a clip."""

@@ -79,8 +79,8 @@ class Trainer:
 
     def _differentiate(self, clips: Clips) -> tuple[TaskLosses, SequenceOutput]:
         with self.hardware.autocast():
-            output = self.forward(clips.frames, clips.actions, clips.action_valid)
             frames = clips.frames.float() / 255
+            output = self.forward(frames, clips.actions, clips.action_valid)
             losses = task_losses(
                 self.model, output, frames, clips.valid, self.config.weights, self.config.overshoot
             )

@@ -52,9 +52,9 @@ def rollout(model: AIME, start: DreamState, actions: Float[Tensor, "N F A"], cho
     steps: list[tuple[Tensor, ...]] = []
     for step, action in enumerate(actions.unbind(1)):
         belief, cell = model.advance(state, action)
-        mixture = model.believe(belief, state.latent).mixture
+        mixture = model.believe(belief, state.latent, state.step).mixture
         choice = choose(mixture, step)
-        state = model.arrive(belief, cell, choice.latent)
+        state = model.arrive(belief, cell, choice.latent, state.latent)
         steps.append((choice.latent, belief, mixture.log_weights, mixture.means, mixture.stds, choice.component))
     return Dream(*(torch.stack(field, dim=1) for field in zip(*steps, strict=True)))
 
@@ -82,7 +82,7 @@ def predict_future(
     if samples is not None and samples < 1:
         raise AimeError(f"samples is {samples}; expected 1 or more, or None for the single most likely future")
     output = model.forward_sequence(context_frames, actions[:, :seen])
-    state = DreamState(output.beliefs[:, -1], output.cells[:, -1], output.latents[:, -1], output.contexts[:, -1])
+    state = output.state_at(-1)
     count = samples or 1
     start = DreamState(*(repeat(field, "b d -> (b s) d", s=count) for field in state))
     future = repeat(actions[:, seen - 1 : -1].to(model.null_action), "b f a -> (b s) f a", s=count)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange, repeat
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
@@ -34,7 +35,7 @@ Frames = UInt8[Tensor, "B T 3 H W"] | Float[Tensor, "B T 3 H W"]
 class AIME(nn.Module):
     """A probabilistic world model of video and action.
 
-        prior       p(z_t | h_{t-1}, z_{t-1}, expected context)
+        prior       p(z_t | h_{t-1}, z_{t-1}, z_{t-2}, expected context)
         posterior   q(z_t | x_t, c_t)
         belief      h_t = LSTM(h_{t-1}, [z_t, c_t, a_t])
         decoder     p(x_t | z_t, A_t)
@@ -123,15 +124,14 @@ class AIME(nn.Module):
             beliefs = self.dynamics(latents, belief_contexts, actions)
             implied = self._imply(beliefs.before, latents)
         expected = self._expect(beliefs.before)
-        first = repeat(self.initial_latent, "d -> b 1 d", b=batch)
-        # detached, else the prior would pull each latent towards the next until none says anything
-        last = torch.cat([first, latents[:, :-1].detach()], dim=1)
-        prior = self._prior(beliefs.before, last, expected)
+        steps = F.pad(latents[:, 1:] - latents[:, :-1], (0, 0, 1, 0))
+        prior = self._prior(beliefs.before, *self._recent(latents, steps), expected)
         attention = self.attention(batch * length, latents)
         reconstructions = self.decode(latents.flatten(0, 1), attention)
         return SequenceOutput(
             reconstructions=rearrange(reconstructions, "(b t) c h w -> b t c h w", b=batch),
             latents=latents,
+            steps=steps,
             posterior=posterior,
             prior=prior,
             beliefs=beliefs.before,
@@ -279,16 +279,32 @@ class AIME(nn.Module):
         return self.dynamics.step(state.latent, state.context, action, state.belief, state.cell)
 
     def believe(
-        self, belief: Float[Tensor, "... belief"], last_latent: Float[Tensor, "... latent"]
+        self,
+        belief: Float[Tensor, "... belief"],
+        last_latent: Float[Tensor, "... latent"],
+        last_step: Float[Tensor, "... latent"],
     ) -> DirichletProcessMixture:
-        """p(z_t | h_{t-1}, z_{t-1}, expected context)."""
-        return self._prior(belief, last_latent, self._expect(belief))
+        """p(z_t | h_{t-1}, z_{t-1}, z_{t-2}, expected context), the last step being z_{t-1} - z_{t-2}."""
+        return self._prior(belief, last_latent, last_step, self._expect(belief))
 
     def arrive(
-        self, belief: Float[Tensor, "N belief"], cell: Float[Tensor, "N belief"], latent: Float[Tensor, "N latent"]
+        self,
+        belief: Float[Tensor, "N belief"],
+        cell: Float[Tensor, "N belief"],
+        latent: Float[Tensor, "N latent"],
+        last_latent: Float[Tensor, "N latent"],
     ) -> DreamState:
         """The state in which z was imagined rather than seen: the context is the one that z implies."""
-        return DreamState(belief, cell, latent, self._imply(belief, latent))
+        return DreamState(belief, cell, latent, latent - last_latent, self._imply(belief, latent))
+
+    def _recent(
+        self, latents: Float[Tensor, "B T latent"], steps: Float[Tensor, "B T latent"]
+    ) -> tuple[Float[Tensor, "B T latent"], Float[Tensor, "B T latent"]]:
+        """Latent and step before each frame, without gradient, else the prior would pull each latent towards the next
+        until none says anything.
+        """
+        first = repeat(self.initial_latent, "d -> b 1 d", b=latents.shape[0])
+        return torch.cat([first, latents[:, :-1].detach()], dim=1), F.pad(steps[:, :-1].detach(), (0, 0, 1, 0))
 
     # What runs on vectors stays in fp32 under autocast: it is cheap, and in imagination its rounding would add up.
 
@@ -296,10 +312,11 @@ class AIME(nn.Module):
         self,
         beliefs: Float[Tensor, "... belief"],
         last_latents: Float[Tensor, "... latent"],
+        last_steps: Float[Tensor, "... latent"],
         expected: Float[Tensor, "... context"],
     ) -> DirichletProcessMixture:
         with torch.autocast(beliefs.device.type, enabled=False):
-            return self.prior(beliefs, last_latents, expected)
+            return self.prior(beliefs, last_latents, last_steps, expected)
 
     def _expect(self, beliefs: Float[Tensor, "... belief"]) -> Float[Tensor, "... context"]:
         with torch.autocast(beliefs.device.type, enabled=False):

@@ -12,6 +12,20 @@ from aime.primitives.transformer import TimeCache
 from aime.representation.prior import DirichletProcessMixture
 
 
+class DreamState(NamedTuple):
+    """All that imagination carries from step to step: vectors only."""
+
+    belief: Float[Tensor, "N belief"]
+    """h_{t-1}."""
+    cell: Float[Tensor, "N belief"]
+    latent: Float[Tensor, "N latent"]
+    """z_t."""
+    step: Float[Tensor, "N latent"]
+    """z_t - z_{t-1}, 0 at the first frame of a video."""
+    context: Float[Tensor, "N context"]
+    """c_t where the frame was seen, the implied context where it was imagined."""
+
+
 class SequenceOutput(NamedTuple):
     """All that one pass over `[B,T]` frames computes; nothing at t depends on a later frame."""
 
@@ -19,10 +33,12 @@ class SequenceOutput(NamedTuple):
     """Mean of p(x_t | z_t, A_t); in [0, 1] in eval mode, unclipped in training mode."""
     latents: Float[Tensor, "B T latent"]
     """z_t: a sample of the posterior in training mode, its mean in eval mode."""
+    steps: Float[Tensor, "B T latent"]
+    """z_t - z_{t-1}, 0 at the first frame."""
     posterior: DiagonalGaussian
     """q(z_t | x_t, c_t)."""
     prior: DirichletProcessMixture
-    """p(z_t | h_{t-1}, z_{t-1}, expected context)."""
+    """p(z_t | h_{t-1}, z_{t-1}, z_{t-2}, expected context)."""
     beliefs: Float[Tensor, "B T belief"]
     """h_{t-1}, the belief that enters step t."""
     cells: Float[Tensor, "B T belief"]
@@ -46,17 +62,10 @@ class SequenceOutput(NamedTuple):
     actions: Float[Tensor, "B T A"]
     """The actions as the belief read them: missing ones are the learned null action."""
 
-
-class DreamState(NamedTuple):
-    """All that imagination carries from step to step: vectors only."""
-
-    belief: Float[Tensor, "N belief"]
-    """h_{t-1}."""
-    cell: Float[Tensor, "N belief"]
-    latent: Float[Tensor, "N latent"]
-    """z_t."""
-    context: Float[Tensor, "N context"]
-    """c_t where the frame was seen, the implied context where it was imagined."""
+    def state_at(self, times: int | Int[Tensor, " S"]) -> DreamState:
+        """The state to imagine from after one frame, `[B,·]`, or after each of several, `[B,S,·]`."""
+        fields = (self.beliefs, self.cells, self.latents, self.steps, self.belief_contexts)
+        return DreamState(*(field[:, times] for field in fields))
 
 
 class Dream(NamedTuple):

@@ -26,6 +26,7 @@ def initial_state(model: AIME, batch: int) -> BeliefState:
         belief.detach(),
         cell.detach(),
         repeat(model.initial_latent.detach(), "d -> b d", b=batch),
+        like.new_zeros(batch, model.config.latent),
         like.new_zeros(batch, model.config.context),
     )
     return BeliefState(
@@ -61,9 +62,12 @@ def observe(
     context, cache = model.perceiver.step(tokens.codes[:, 0], cache)
     posterior = model.encoder(centred[:, 0], context).posterior
     attention = model.attention(centred.shape[0], belief)
-    dream = DreamState(belief, cell, posterior.mean, context.to(belief.dtype))
-    last_latent = torch.where(fresh[:, None], model.initial_latent, state.dream.latent)
-    prior = model.believe(belief, last_latent)
+    row, before = fresh[:, None], state.dream
+    prior = model.believe(
+        belief, torch.where(row, model.initial_latent, before.latent), before.step.masked_fill(row, 0)
+    )
+    step = (posterior.mean - before.latent).masked_fill(row, 0)
+    dream = DreamState(belief, cell, posterior.mean, step, context.to(belief.dtype))
     next_state = BeliefState(dream, attention, torch.zeros_like(fresh), past, cache)
     return next_state, Observation(posterior.mean, posterior, prior, dream.context, tokens.indices[:, 0], attention)
 
@@ -73,10 +77,10 @@ def imagine(model: AIME, state: BeliefState, action: Tensor, sample: bool) -> tu
     if bool(state.fresh.any()):
         raise AimeError("imagine() on a state that has seen no frame; expected one: call observe() first")
     belief, cell = model.advance(state.dream, _one_action(model, action, state.fresh.shape[0]))
-    prior = model.believe(belief, state.dream.latent)
+    prior = model.believe(belief, state.dream.latent, state.dream.step)
     choose = imagination.sampled if sample else imagination.likeliest
     choice = choose(prior.mixture, 0)
-    dream = model.arrive(belief, cell, choice.latent)
+    dream = model.arrive(belief, cell, choice.latent, state.dream.latent)
     attention = model.attention(belief.shape[0], belief)
     return state._replace(dream=dream, attention=attention), Imagined(choice.latent, choice.component, prior)
 

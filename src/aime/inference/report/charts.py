@@ -36,6 +36,7 @@ _STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.color": LINE,
     "grid.linewidth": 0.8,
     "xtick.color": FAINT,
@@ -189,8 +190,8 @@ def _curve(axes: Axes, steps: Float[np.ndarray, " N"], values: Float[np.ndarray,
     if not values.size:
         return
     width = max(1, len(values) // 20)
-    padded = np.concatenate([np.full(width - 1, values[0]), values])
-    axes.plot(steps, np.convolve(padded, np.full(width, 1 / width), "valid"), color=MODEL, linewidth=1.6)
+    mean = np.convolve(values, np.ones(width), "same") / np.convolve(np.ones(len(values)), np.ones(width), "same")
+    axes.plot(steps, mean, color=MODEL, linewidth=1.6)
     # the first steps are far off and would flatten the rest
     low, high = np.percentile(values, [1, 98] if len(values) >= 20 else [0, 100])
     margin = 0.08 * (high - low) or 0.05 * abs(high) or 0.05

@@ -23,9 +23,9 @@ STRIPS = 3
 FILM_TILE, STRIP_TILE = 128, 96
 """Screen pixels that a frame is enlarged to, about."""
 
-_KEY = (
-    '<span class="key seen"></span>seen by the model, <span class="key dreamt"></span>dreamt, '
-    '<span class="key unseen"></span>true but unseen'
+_KEY = ", ".join(
+    f'<span class="whole"><span class="key {kind}"></span>{words}</span>'
+    for kind, words in (("seen", "seen by the model"), ("dreamt", "dreamt"), ("unseen", "true but unseen"))
 )
 _LOSSES = (
     "Losses against the step: their weighted sum first, then every term by its task; faint is each value, strong a "
@@ -146,7 +146,7 @@ def _prediction(evaluation: Evaluation) -> str:
         page.figure(
             charts.skill_chart(evaluation),
             "Skill is 1 - MSE / MSE of the better baseline at that horizon: above 0 the model knows where things go, "
-            "and 1 is perfect.",
+            "and 1 is perfect; what lies far below is cut off.",
         ),
         page.figure(
             charts.psnr_chart(evaluation),

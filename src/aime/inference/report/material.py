@@ -102,7 +102,7 @@ def environment(device: torch.device) -> dict[str, str]:
     gpu = {"GPU": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}
     packages = ("aime", "torch", "numpy", "h5py", "matplotlib", "pillow")
     return {
-        "machine": f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads used",
+        "machine": f"{_processor()}, {os.cpu_count()} cores, of which torch uses {torch.get_num_threads()}",
         **gpu,
         "system": f"{platform.system()} {platform.release()}",
         "Python": platform.python_version(),
