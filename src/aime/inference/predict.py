@@ -11,7 +11,7 @@ from aime.inference.loading import Device, lively_clips, load_run, open_unseen
 from aime.inference.render import Strip, film, heat, scale_for
 from aime.primitives.files import write_atomically
 
-TILE = 160
+TILE = 128
 """Screen pixels that a frame is enlarged to, about."""
 
 

@@ -71,7 +71,7 @@ class OvershootConfig:
     """Frames imagined from each start."""
     starts: int = 16
     """Starts in each clip, spread evenly with a random offset."""
-    frames: int = 64
+    frames: int = 32
     """Imagined frames of the batch that are decoded and compared."""
 
     def __post_init__(self) -> None:

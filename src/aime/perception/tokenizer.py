@@ -24,8 +24,8 @@ class TokenizerConfig:
     """Channels of the levels at 1/2, 1/4 and 1/8 of the frame, in units of `channels`."""
     cells: tuple[int, int, int] = (1, 1, 1)
     """Residual cells at each level."""
-    kernel_time: int = 2
-    """Frames that a causal convolution at 1/4 and 1/8 resolution reads, its own included."""
+    kernel_time: int = 3
+    """Frames that a causal convolution at 1/8 resolution reads, its own included; finer levels see one frame at a time."""
     codes: int = 1024
     code_width: int = 256
 
@@ -48,10 +48,10 @@ class DownTower(nn.Module):
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
         widths = [config.channels * multiplier for multiplier in config.multipliers]
-        kernel_times = (1, config.kernel_time, config.kernel_time)
+        kernel_times = (1, 1, config.kernel_time)
         self.stem = nn.Conv2d(12, widths[0], 3, padding=1)
         self.levels = nn.ModuleList(
-            nn.ModuleList(ResidualCell(width, kernel_time, gated=depth > 0) for _ in range(count))
+            nn.ModuleList(ResidualCell(width, kernel_time, fine=depth == 0) for _ in range(count))
             for depth, (width, kernel_time, count) in enumerate(zip(widths, kernel_times, config.cells, strict=True))
         )
         self.downs = nn.ModuleList(
@@ -79,10 +79,10 @@ class UpTower(nn.Module):
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
         widths = [config.channels * multiplier for multiplier in reversed(config.multipliers)]
-        kernel_times = (config.kernel_time, config.kernel_time, 1)
+        kernel_times = (config.kernel_time, 1, 1)
         self.stem = CausalConv3d(config.code_width, widths[0], config.kernel_time, kernel=1)
         self.levels = nn.ModuleList(
-            nn.ModuleList(ResidualCell(width, kernel_time, gated=depth < 2) for _ in range(count))
+            nn.ModuleList(ResidualCell(width, kernel_time, fine=depth == 2) for _ in range(count))
             for depth, (width, kernel_time, count) in enumerate(
                 zip(widths, kernel_times, reversed(config.cells), strict=True)
             )

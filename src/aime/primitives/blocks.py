@@ -111,17 +111,17 @@ class ResidualCell(nn.Module):
     """NVAE-style residual cell: norm, SiLU, conv, norm, SiLU, conv, squeeze-excite, added to its input.
 
     Plain 3x3 convolutions, which run several times faster than depthwise ones on CPUs. With `kernel_time` > 1
-    the first convolution is causal in time. `gated=False` leaves out the squeeze-excite: at the finest level its passes
-    over memory cost as much as a convolution. Reference: Vahdat & Kautz 2020 (NVAE), arXiv 2007.03898, figure 3.
+    the first convolution is causal in time. `fine=True` leaves out the first norm and the squeeze-excite: at the finest
+    level each of their passes over memory costs as much as a convolution. Reference: Vahdat & Kautz 2020 (NVAE), arXiv 2007.03898, figure 3.
     """
 
-    def __init__(self, channels: int, kernel_time: int = 1, gated: bool = True) -> None:
+    def __init__(self, channels: int, kernel_time: int = 1, fine: bool = False) -> None:
         super().__init__()
-        self.norm_in = FrameNorm(channels)
+        self.norm_in = nn.Identity() if fine else FrameNorm(channels)
         self.conv_in = CausalConv3d(channels, channels, kernel_time)
         self.norm_out = FrameNorm(channels)
         self.conv_out = nn.Conv2d(channels, channels, 3, padding=1)
-        self.gate = SqueezeExcite(channels) if gated else None
+        self.gate = None if fine else SqueezeExcite(channels)
 
     def forward(self, features: Float[Tensor, "TB C H W"], time: TimeAxis) -> Float[Tensor, "TB C H W"]:
         """Map `[T·B,C,H,W]` to the same shape."""

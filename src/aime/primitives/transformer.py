@@ -44,15 +44,14 @@ def attend(
 
 
 class FeedForward(nn.Sequential):
-    """Pre-normalised two-layer perceptron with GELU and dropout, `[...,width]` to the same shape."""
+    """Pre-normalised two-layer perceptron with GELU, `[...,width]` to the same shape."""
 
-    def __init__(self, width: int, dropout: float, expansion: int = 2) -> None:
+    def __init__(self, width: int, expansion: int = 2) -> None:
         super().__init__(
             nn.LayerNorm(width),
             nn.Linear(width, expansion * width),
             nn.GELU(),
             nn.Linear(expansion * width, width),
-            nn.Dropout(dropout),
         )
 
 

@@ -62,7 +62,7 @@ class Decoder(nn.Module):
         self.register_buffer("variance", torch.tensor(0.01))
         self.spread = nn.Linear(latent, widths[0] * self.grid**2)
         self.levels = nn.ModuleList(
-            nn.ModuleList(ResidualCell(width, gated=depth < 2) for _ in range(count))
+            nn.ModuleList(ResidualCell(width, fine=depth == 2) for _ in range(count))
             for depth, (width, count) in enumerate(zip(widths, reversed(config.cells), strict=True))
         )
         self.films = nn.ModuleList(FiLM(latent, width) for width in widths[:-1])

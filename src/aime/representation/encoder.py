@@ -48,7 +48,7 @@ class Encoder(nn.Module):
         widths = [config.channels * multiplier for multiplier in config.multipliers]
         self.stem = nn.Conv2d(12, widths[0], 3, padding=1)
         self.levels = nn.ModuleList(
-            nn.ModuleList(ResidualCell(width, gated=depth > 0) for _ in range(count))
+            nn.ModuleList(ResidualCell(width, fine=depth == 0) for _ in range(count))
             for depth, (width, count) in enumerate(zip(widths, config.cells, strict=True))
         )
         self.downs = nn.ModuleList(
