@@ -55,7 +55,9 @@ def seconds(action: Callable[[], object], hardware: Hardware) -> float:
 
 def training_step(preset: str, batch: int, length: int, hardware: Hardware) -> Callable[[], object]:
     """The whole optimizer step of a preset on clips of one shape."""
-    config = TrainConfig("noise", Path("unused"), PRESETS[preset](1, 64), preset, steps=10**6, batch=batch, length=length)
+    config = TrainConfig(
+        "noise", Path("unused"), PRESETS[preset](1, 64), preset, steps=10**6, batch=batch, length=length
+    )
     trainer = Trainer(config, AIME(config.model), hardware, Sum())
     clips, progress = [synthetic_clips(batch, length, 1)], Progress()
     return lambda: trainer.step(clips, progress)
@@ -100,7 +102,10 @@ def main() -> None:
             for t in lengths
         },
         "time_T64_over_T16": round(statistics.median(each[64] / each[16] for each in rounds), 3),
-        **{f"imagined_steps_per_second_B{b}": round(imagination_rate(options.preset, b, hardware)) for b in (1, 16, 256)},
+        **{
+            f"imagined_steps_per_second_B{b}": round(imagination_rate(options.preset, b, hardware))
+            for b in (1, 16, 256)
+        },
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
     for name, value in figures.items():

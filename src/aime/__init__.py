@@ -1,10 +1,10 @@
 """AIME: a probabilistic world model of video and action that you can train, look inside and act with.
 
-    from aime import AIME, load_clips
+from aime import AIME, load_clips
 
-    model = AIME.from_pretrained("runs/demo")
-    clips = load_clips("bundled:cartpole", length=50)
-    future = model.predict_future(clips.frames[:, :5], clips.actions)
+model = AIME.from_pretrained("runs/demo")
+clips = load_clips("bundled:cartpole", length=50)
+future = model.predict_future(clips.frames[:, :5], clips.actions)
 """
 
 from __future__ import annotations

@@ -29,18 +29,19 @@ def test_scan_has_the_gradient_of_the_loop() -> None:
     torch.manual_seed(0)
     dynamics = LSTMBelief(3, 4).double()
     inputs = [torch.randn(2, 6, 1, dtype=torch.float64) for _ in range(3)]
-    scanned = torch.autograd.grad(dynamics.cells_before(dynamics(*inputs)).square().sum(), dynamics.parameters())
+    scanned = torch.autograd.grad(dynamics.cells_before(dynamics(*inputs)).square().sum(), list(dynamics.parameters()))
     (belief, cell), total = dynamics.initial(2), torch.zeros((), dtype=torch.float64)
     for t in range(6):
         total = total + cell.square().sum()
-        belief, cell = dynamics.step(*(each[:, t] for each in inputs), belief, cell)
-    looped = torch.autograd.grad(total, dynamics.parameters(), allow_unused=True)
+        latent, context, action = (each[:, t] for each in inputs)
+        belief, cell = dynamics.step(latent, context, action, belief, cell)
+    looped = torch.autograd.grad(total, list(dynamics.parameters()), allow_unused=True)
     for mine, theirs in zip(scanned, looped, strict=True):
         torch.testing.assert_close(mine, torch.zeros_like(mine) if theirs is None else theirs)
 
 
 def test_starts_orthogonal_with_an_open_forget_gate() -> None:
     dynamics = LSTMBelief(5, 8)
-    for gate in dynamics.lstm.weight_hh_l0.chunk(4):
+    for gate in dynamics.lstm.all_weights[0][1].chunk(4):
         torch.testing.assert_close(gate @ gate.T, torch.eye(8), rtol=1e-5, atol=1e-5)
-    assert dynamics.lstm.bias_ih_l0.tolist() == [0.0] * 8 + [1.0] * 8 + [0.0] * 16
+    assert dynamics.lstm.all_weights[0][2].tolist() == [0.0] * 8 + [1.0] * 8 + [0.0] * 16

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from tests.models import SIZE, small_config
 from torch import Tensor
 
 from aime.objectives.ledger import gaussian_nats, masked_mean, weigh
@@ -16,7 +17,6 @@ from aime.objectives.tasks import TaskLosses, task_losses
 from aime.objectives.weights import ElboWeights, LossWeights, OvershootConfig, PerceiverWeights, PredictiveWeights
 from aime.world_model.model import AIME
 from aime.world_model.outputs import SequenceOutput
-from tests.models import SIZE, small_config
 
 B, T = 2, 7
 OVERSHOOT = OvershootConfig(steps=3, starts=2, frames=6)
@@ -99,7 +99,7 @@ def test_padded_frames_move_no_loss(model: AIME, frames: Tensor, actions: Tensor
     for mine, theirs in zip(first, second, strict=True):
         for (name, value), (_, same) in zip(mine.named(), theirs.named(), strict=True):
             if name != "elbo/entropy":
-                torch.testing.assert_close(value, same, msg=lambda m, n=name: f"{n}: {m}")
+                assert torch.allclose(value, same, rtol=1e-5), name
 
 
 def test_contexts_are_targets_not_students(model: AIME, frames: Tensor, actions: Tensor) -> None:
@@ -114,8 +114,9 @@ def test_contexts_are_targets_not_students(model: AIME, frames: Tensor, actions:
     count = len(list(model.expect_context.parameters()))
     assert all(gradient is not None and gradient.any() for gradient in gradients[:count])
     direct = torch.autograd.grad(
-        0.5 * (output.expected_contexts.detach() - output.contexts.detach()).square().sum() + 0 * terms.expected_context,  # type: ignore[attr-defined]
-        model.perceiver.context_head.parameters(),
+        0.5 * (output.expected_contexts.detach() - output.contexts.detach()).square().sum()
+        + 0 * terms.expected_context,  # type: ignore[attr-defined]
+        list(model.perceiver.context_head.parameters()),
         allow_unused=True,
     )
     assert all(gradient is None or not gradient.any() for gradient in direct)

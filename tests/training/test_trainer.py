@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.conftest import synthetic_episode
+from tests.models import SIZE, small_config
 
 from aime.data import write_shard
 from aime.errors import AimeError
@@ -19,8 +21,6 @@ from aime.objectives.weights import OvershootConfig
 from aime.training.config import OptimizerConfig, TrainConfig
 from aime.training.trainer import train
 from aime.world_model.model import AIME
-from tests.conftest import synthetic_episode
-from tests.models import SIZE, small_config
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ def test_data_of_another_shape_is_refused_before_anything_is_written(
     config: TrainConfig, change: dict[str, int]
 ) -> None:
     with pytest.raises(AimeError, match=r"data0?: (image size|action width) is .* expected the model's"):
-        train(replace(config, model=replace(config.model, **change)))
+        train(replace(config, model=replace(config.model, **change)))  # type: ignore[arg-type]
     assert not config.out.exists()
 
 

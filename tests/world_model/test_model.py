@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.models import SIZE, small_config
 from torch import Tensor, nn
 
 from aime.errors import AimeError
@@ -11,7 +12,6 @@ from aime.world_model.config import ModelConfig
 from aime.world_model.model import AIME
 from aime.world_model.outputs import BeliefState, DreamState, Observation, SequenceOutput
 from aime.world_model.presets import PRESETS, tiny
-from tests.models import SIZE, small_config
 
 B, T = 2, 6
 
@@ -82,7 +82,7 @@ def test_stepping_gives_the_numbers_of_the_parallel_pass(model: AIME, frames: Te
             "attention": (seen.attention, output.attention[:, t]),
         }
         for name, (stepped, parallel) in pairs.items():
-            torch.testing.assert_close(stepped, parallel, rtol=1e-9, atol=1e-9, msg=lambda m, n=name: f"{n}, {t}: {m}")
+            assert torch.allclose(stepped, parallel, rtol=1e-9, atol=1e-9), f"{name}, frame {t}"
         assert torch.equal(seen.tokens, output.tokens[:, t])
 
 
@@ -100,9 +100,7 @@ def test_a_reset_row_starts_over_and_leaves_the_others_alone(model: AIME, frames
 
 @torch.no_grad()
 @pytest.mark.parametrize("changed", [1, 3, 5])
-def test_a_changed_frame_changes_nothing_before_it(
-    model: AIME, frames: Tensor, actions: Tensor, changed: int
-) -> None:
+def test_a_changed_frame_changes_nothing_before_it(model: AIME, frames: Tensor, actions: Tensor, changed: int) -> None:
     before = tensors(model.forward_sequence(frames, actions))
     other = frames.clone()
     other[:, changed] = 1 - other[:, changed]
@@ -137,7 +135,7 @@ def test_every_parameter_is_reached_by_the_outputs_that_the_losses_read(
     total = sum((value * torch.randn_like(value)).sum() for value in everything)
     total = total + model.tokenizer.reconstruct(output.codes).square().sum()
     total = total + model.perceiver.token_logits(output.perceiver_latents.flatten(0, 1)).square().sum()
-    total.backward()  # type: ignore[union-attr]
+    total.backward()
     unreached = [name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()]
     assert unreached == ["decoder.gains.0.gain", "decoder.gains.1.gain", "decoder.gains.2.gain"], (
         "a uniform map leaves its gains without gradient, and nothing else may be"

@@ -29,12 +29,13 @@ class LSTMBelief(nn.Module):
     def __init__(self, inputs: int, belief: int) -> None:
         super().__init__()
         self.lstm = nn.LSTM(inputs, belief, batch_first=True)
-        for gate in self.lstm.weight_hh_l0.data.chunk(4):
+        _, recurrent, input_bias, recurrent_bias = self._weights()
+        for gate in recurrent.data.chunk(4):
             nn.init.orthogonal_(gate)
-        nn.init.zeros_(self.lstm.bias_ih_l0)
-        nn.init.zeros_(self.lstm.bias_hh_l0)
+        nn.init.zeros_(input_bias)
+        nn.init.zeros_(recurrent_bias)
         # torch orders the gates input, forget, cell, output
-        self.lstm.bias_ih_l0.data[belief : 2 * belief] = 1.0
+        input_bias.data[belief : 2 * belief] = 1.0
         self.initial_belief = nn.Parameter(torch.zeros(belief))
         self.initial_cell = nn.Parameter(torch.zeros(belief))
 
@@ -58,11 +59,10 @@ class LSTMBelief(nn.Module):
         With every h known, so are all gates at once, and the cell is the linear recurrence c_t = f_t c_{t-1} + i_t g_t,
         solved by a parallel scan in ⌈log₂ T⌉ rounds (Hillis & Steele 1986).
         """
-        lstm = self.lstm
+        from_input, recurrent, input_bias, recurrent_bias = self._weights()
         with torch.autocast(beliefs.before.device.type, enabled=False):
-            gates = nn.functional.linear(
-                beliefs.inputs.to(lstm.weight_ih_l0.dtype), lstm.weight_ih_l0, lstm.bias_ih_l0
-            ) + nn.functional.linear(beliefs.before, lstm.weight_hh_l0, lstm.bias_hh_l0)
+            gates = nn.functional.linear(beliefs.inputs.to(from_input.dtype), from_input, input_bias)
+            gates = gates + nn.functional.linear(beliefs.before, recurrent, recurrent_bias)
         take, keep, candidate, _ = gates.chunk(4, dim=-1)
         keep = keep.sigmoid()
         total = take.sigmoid() * candidate.tanh()
@@ -81,16 +81,12 @@ class LSTMBelief(nn.Module):
     ) -> tuple[Float[Tensor, "B belief"], Float[Tensor, "B belief"]]:
         """One step; the same numbers as the fused call gives."""
         inputs = torch.cat([latent, context, action], dim=-1)
-        lstm = self.lstm
         with torch.autocast(inputs.device.type, enabled=False):
-            return torch.lstm_cell(
-                inputs.to(belief.dtype),
-                (belief, cell),
-                lstm.weight_ih_l0,
-                lstm.weight_hh_l0,
-                lstm.bias_ih_l0,
-                lstm.bias_hh_l0,
-            )
+            return torch.lstm_cell(inputs.to(belief.dtype), (belief, cell), *self._weights())
+
+    def _weights(self) -> list[nn.Parameter]:
+        """Input weights, recurrent weights, input bias and recurrent bias, as the fused call has them."""
+        return self.lstm.all_weights[0]
 
 
 def _linear_scan(keep: Float[Tensor, "B T D"], total: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:

@@ -43,7 +43,9 @@ def perceiver_loss(
     variance = masked_mean(squared_error, valid).detach().clamp_min(1e-6)
     logits = model.perceiver.token_logits(output.perceiver_latents.flatten(0, 1))
     cross_entropy = F.cross_entropy(
-        rearrange(logits.float(), "n s k -> n k s"), rearrange(output.tokens, "b t h w -> (b t) (h w)"), reduction="none"
+        rearrange(logits.float(), "n s k -> n k s"),
+        rearrange(output.tokens, "b t h w -> (b t) (h w)"),
+        reduction="none",
     )
     per_frame = rearrange(cross_entropy.sum(-1), "(b t) -> b t", b=frames.shape[0])
     values = output.codes[0, 0].numel()

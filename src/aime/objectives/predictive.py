@@ -104,9 +104,7 @@ def _starts(possible: int, wanted: int, device: torch.device) -> Tensor:
     return ((torch.arange(count, device=device) + offset) * possible / count).long()
 
 
-def _frame_nats(
-    model: AIME, overshot: Overshot, frames: Float[Tensor, "BT 3 H W"], count: int
-) -> Float[Tensor, ""]:
+def _frame_nats(model: AIME, overshot: Overshot, frames: Float[Tensor, "BT 3 H W"], count: int) -> Float[Tensor, ""]:
     latents = overshot.dream.latents.flatten(0, 1)
     picked = torch.randperm(latents.shape[0], device=latents.device)[:count]
     attention = model.attention(picked.shape[0], latents)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
@@ -25,7 +27,7 @@ class TokenizerConfig:
     cells: tuple[int, int, int] = (1, 1, 1)
     """Residual cells at each level."""
     kernel_time: int = 3
-    """Frames that a causal convolution at 1/8 resolution reads, its own included; finer levels see one frame at a time."""
+    """Frames that a causal convolution at 1/8 resolution reads, its own included; finer levels see single frames."""
     codes: int = 1024
     code_width: int = 256
 
@@ -55,22 +57,21 @@ class DownTower(nn.Module):
             for depth, (width, kernel_time, count) in enumerate(zip(widths, kernel_times, config.cells, strict=True))
         )
         self.downs = nn.ModuleList(
-            nn.Conv2d(above, below, 3, stride=2, padding=1) for above, below in zip(widths, widths[1:], strict=False)
+            nn.Conv2d(above, below, 3, stride=2, padding=1) for above, below in itertools.pairwise(widths)
         )
         self.skips = nn.ModuleList(nn.Conv2d(width, config.code_width, 1) for width in widths)
 
     def forward(self, frames: Float[Tensor, "TB 3 H W"], time: TimeAxis) -> Float[Tensor, "TB code h w"]:
         """Encode time-major centred frames."""
         features = self.stem(channels_last(F.pixel_unshuffle(frames, 2)))
-        grid = None
+        reached = []
         for depth, (cells, skip) in enumerate(zip(self.levels, self.skips, strict=True)):
             if depth:
                 features = self.downs[depth - 1](features)
-            for cell in cells:  # type: ignore[union-attr]
+            for cell in cells:  # type: ignore[attr-defined]
                 features = cell(features, time)
-            reached = skip(F.avg_pool2d(features, 4 >> depth) if depth < 2 else features)
-            grid = reached if grid is None else grid + reached
-        return grid
+            reached.append(skip(F.avg_pool2d(features, 4 >> depth) if depth < 2 else features))
+        return torch.stack(reached).sum(0)
 
 
 class UpTower(nn.Module):
@@ -87,9 +88,7 @@ class UpTower(nn.Module):
                 zip(widths, kernel_times, reversed(config.cells), strict=True)
             )
         )
-        self.ups = nn.ModuleList(
-            nn.Conv2d(above, 4 * below, 1) for above, below in zip(widths, widths[1:], strict=False)
-        )
+        self.ups = nn.ModuleList(nn.Conv2d(above, 4 * below, 1) for above, below in itertools.pairwise(widths))
         self.norm = FrameNorm(widths[-1])
         self.head = nn.Conv2d(widths[-1], 12, 3, padding=1)
 
@@ -99,7 +98,7 @@ class UpTower(nn.Module):
         for depth, cells in enumerate(self.levels):
             if depth:
                 features = channels_last(F.pixel_shuffle(self.ups[depth - 1](features), 2))
-            for cell in cells:  # type: ignore[union-attr]
+            for cell in cells:  # type: ignore[attr-defined]
                 features = cell(features, time)
         return F.pixel_shuffle(self.head(F.silu(self.norm(features))), 2)
 

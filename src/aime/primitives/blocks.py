@@ -112,7 +112,9 @@ class ResidualCell(nn.Module):
 
     Plain 3x3 convolutions, which run several times faster than depthwise ones on CPUs. With `kernel_time` > 1
     the first convolution is causal in time. `fine=True` leaves out the first norm and the squeeze-excite: at the finest
-    level each of their passes over memory costs as much as a convolution. Reference: Vahdat & Kautz 2020 (NVAE), arXiv 2007.03898, figure 3.
+    level each of their passes over memory costs as much as a convolution.
+
+    Reference: Vahdat & Kautz 2020 (NVAE), arXiv 2007.03898, figure 3.
     """
 
     def __init__(self, channels: int, kernel_time: int = 1, fine: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -46,10 +47,11 @@ class AttentionGain(nn.Module):
 class Decoder(nn.Module):
     """p(x_t | z_t, A_t): a Gaussian per pixel, over frames from which the training set's mean frame is taken away.
 
-    It starts at zero, which is that frame. The variance is one number for all pixels, the running mean squared error (the optimal σ-VAE: Rybkin et al. 2021,
-    arXiv 2006.13202, equation 5). The latent is spread over the coarsest features and modulates them, and those at a
-    quarter of the frame, by FiLM. The map scales what enters every level; it has a quarter of the frame's resolution, so
-    the finest level takes it just before its features are upsampled, at a quarter of the cost.
+    It starts at zero, which is that frame. The variance is one number for all pixels, the running mean squared error
+    (the optimal σ-VAE: Rybkin et al. 2021, arXiv 2006.13202, equation 5). The latent is spread over the coarsest
+    features and modulates them, and those at a quarter of the frame, by FiLM. The map scales what enters every level;
+    it has a quarter of the frame's resolution, so the finest level takes it just before its features are upsampled, at
+    a quarter of the cost.
     """
 
     variance: Tensor
@@ -67,13 +69,11 @@ class Decoder(nn.Module):
         )
         self.films = nn.ModuleList(FiLM(latent, width) for width in widths[:-1])
         self.gains = nn.ModuleList(AttentionGain(width) for width in (widths[0], *widths[:-1]))
-        self.ups = nn.ModuleList(
-            nn.Conv2d(above, 4 * below, 1) for above, below in zip(widths, widths[1:], strict=False)
-        )
+        self.ups = nn.ModuleList(nn.Conv2d(above, 4 * below, 1) for above, below in itertools.pairwise(widths))
         self.norm = FrameNorm(widths[-1])
         self.head = nn.Conv2d(widths[-1], 12, 3, padding=1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        for weight in self.head.parameters():
+            nn.init.zeros_(weight)
 
     def forward(
         self, latents: Float[Tensor, "N latent"], attention: Float[Tensor, "N h w"]
@@ -87,7 +87,7 @@ class Decoder(nn.Module):
                 features = channels_last(F.pixel_shuffle(self.ups[depth - 1](features), 2))
             if depth < len(self.films):
                 features = self.films[depth](features, latents)
-            for cell in cells:  # type: ignore[union-attr]
+            for cell in cells:  # type: ignore[attr-defined]
                 features = cell(features, alone)
         return F.pixel_shuffle(self.head(F.silu(self.norm(features))), 2)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -52,7 +53,7 @@ class Encoder(nn.Module):
             for depth, (width, count) in enumerate(zip(widths, config.cells, strict=True))
         )
         self.downs = nn.ModuleList(
-            nn.Conv2d(above, below, 3, stride=2, padding=1) for above, below in zip(widths, widths[1:], strict=False)
+            nn.Conv2d(above, below, 3, stride=2, padding=1) for above, below in itertools.pairwise(widths)
         )
         self.context = FiLM(context, widths[-1])
         self.final = ResidualCell(widths[-1])
@@ -69,7 +70,7 @@ class Encoder(nn.Module):
         for depth, cells in enumerate(self.levels):
             if depth:
                 features = self.downs[depth - 1](features)
-            for cell in cells:  # type: ignore[union-attr]
+            for cell in cells:  # type: ignore[attr-defined]
                 features = cell(features, alone)
             pyramid.append(features)
         features = self.final(self.context(features, contexts), alone)

@@ -71,7 +71,10 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):
-            raise AimeError(f"steps is {self.steps} and minutes is {self.minutes}; expected one of the two: give --steps or --minutes")
+            raise AimeError(
+                f"steps is {self.steps} and minutes is {self.minutes}; expected one of the two: give --steps or "
+                "--minutes"
+            )
         for name in ("batch", "length", "accumulate", "log_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise AimeError(f"{name} is {getattr(self, name)}; expected 1 or more: give a positive number")

@@ -31,6 +31,7 @@ def prepare(config: TrainConfig, dataset: Dataset) -> None:
         _check_same_model(config.model, read_run(config.init_from).model, f"{config.init_from}: --init-from")
         checkpoint_directory(config.init_from)
     plain = to_plain(config)
+    assert isinstance(plain, dict)
     model, preset = plain.pop("model"), plain.pop("preset")
     write_atomically(config.out / CONFIG, to_yaml({"preset": preset, "model": model, "train": plain}).encode())
 
@@ -42,7 +43,9 @@ def _check_data(config: TrainConfig, dataset: Dataset) -> None:
         ("action width", dataset.action_width, model.action_width),
     ):
         if found != expected:
-            raise AimeError(f"{dataset.name}: {name} is {found}; expected the model's {expected}: take data of that size")
+            raise AimeError(
+                f"{dataset.name}: {name} is {found}; expected the model's {expected}: take data of that size"
+            )
 
 
 def _check_same_model(wanted: ModelConfig, found: ModelConfig, where: str) -> None:
@@ -50,11 +53,13 @@ def _check_same_model(wanted: ModelConfig, found: ModelConfig, where: str) -> No
     for name, value in wanted_plain.items():
         if found_plain[name] != value:
             raise AimeError(
-                f"{where}: model.{name} is {found_plain[name]} there; expected {value}: give the same preset and model flags"
+                f"{where}: model.{name} is {found_plain[name]} there; expected {value}: give the same preset and "
+                "model flags"
             )
 
 
-def _flat(plain: dict[str, object], prefix: str = "") -> dict[str, object]:
+def _flat(plain: object, prefix: str = "") -> dict[str, object]:
+    assert isinstance(plain, dict)
     flat: dict[str, object] = {}
     for name, value in plain.items():
         if isinstance(value, dict):

@@ -81,9 +81,7 @@ class Trainer:
         with self.hardware.autocast():
             frames = clips.frames.float() / 255
             output = self.forward(frames, clips.actions, clips.action_valid)
-            losses = task_losses(
-                self.model, output, frames, clips.valid, self.config.weights, self.config.overshoot
-            )
+            losses = task_losses(self.model, output, frames, clips.valid, self.config.weights, self.config.overshoot)
         # nats per frame to nats per pixel value: keeps gradients near 1 at any frame size
         scale = 1 / (frames[0, 0].numel() * self.config.accumulate)
         self.balancer.backward([task.total * scale for task in losses])

@@ -39,7 +39,9 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         if self.image_size % 16 or not 16 <= self.image_size <= 256:
-            raise AimeError(f"image_size is {self.image_size}; expected a multiple of 16 from 16 to 256: resize the frames")
+            raise AimeError(
+                f"image_size is {self.image_size}; expected a multiple of 16 from 16 to 256: resize the frames"
+            )
         for name in ("action_width", "latent", "context", "belief", "expected_hidden"):
             if getattr(self, name) < 1:
                 raise AimeError(f"{name} is {getattr(self, name)}; expected 1 or more: give a positive size")

@@ -59,9 +59,7 @@ def rollout(model: AIME, start: DreamState, actions: Float[Tensor, "N F A"], cho
     return Dream(*(torch.stack(field, dim=1) for field in zip(*steps, strict=True)))
 
 
-def random_spans(
-    batch: int, length: int, share: float, device: torch.device
-) -> Bool[Tensor, "B T"]:
+def random_spans(batch: int, length: int, share: float, device: torch.device) -> Bool[Tensor, "B T"]:
     """True on one random span in a `share` of the rows; spans start anywhere and last 1..length frames."""
     time = torch.arange(length, device=device)
     start = torch.randint(length, (batch, 1), device=device)
@@ -109,9 +107,7 @@ def decode_in_chunks(
     return torch.cat([model.decode(latent, maps) for latent, maps in chunks])
 
 
-def surprise(
-    model: AIME, frames: Tensor, actions: Tensor | None, samples: int, seed: int
-) -> Float[Tensor, "B T"]:
+def surprise(model: AIME, frames: Tensor, actions: Tensor | None, samples: int, seed: int) -> Float[Tensor, "B T"]:
     """See `AIME.surprise`."""
     output = model.forward_sequence(frames, actions)
     batch = frames.shape[0]
@@ -127,7 +123,5 @@ def surprise(
             decoded = decode_in_chunks(model, latents.flatten(0, 1), maps)
             error = (decoded - truth).square().sum(dim=(1, 2, 3)) / (2 * variance)
             log_likelihood = rearrange(-error - scale, "(b t) -> b t", b=batch)
-            terms.append(
-                log_likelihood + output.prior.mixture.log_prob(latents) - output.posterior.log_prob(latents)
-            )
+            terms.append(log_likelihood + output.prior.mixture.log_prob(latents) - output.posterior.log_prob(latents))
     return math.log(samples) - torch.logsumexp(torch.stack(terms), dim=0)

@@ -72,7 +72,7 @@ class AIME(nn.Module):
         self.initial_latent = nn.Parameter(torch.zeros(config.latent))
         self.null_action = nn.Parameter(torch.zeros(config.action_width))
         self.register_buffer("mean_image", torch.full((3, config.image_size, config.image_size), 0.5))
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
     def from_pretrained(cls, run: str | Path, device: str | torch.device = "cpu") -> AIME:
@@ -148,9 +148,7 @@ class AIME(nn.Module):
             actions=actions,
         )
 
-    def decode(
-        self, latents: Float[Tensor, "N latent"], attention: Float[Tensor, "N h w"]
-    ) -> Float[Tensor, "N 3 H W"]:
+    def decode(self, latents: Float[Tensor, "N latent"], attention: Float[Tensor, "N h w"]) -> Float[Tensor, "N 3 H W"]:
         """Mean frames of p(x | z, A), clipped to [0, 1] in eval mode only, so that training keeps its gradient."""
         return self.restore(self.decoder(latents, attention))
 
@@ -300,9 +298,8 @@ class AIME(nn.Module):
     def _recent(
         self, latents: Float[Tensor, "B T latent"], steps: Float[Tensor, "B T latent"]
     ) -> tuple[Float[Tensor, "B T latent"], Float[Tensor, "B T latent"]]:
-        """Latent and step before each frame, without gradient, else the prior would pull each latent towards the next
-        until none says anything.
-        """
+        """Latent and step before each frame, without gradient."""
+        # with one, the prior would pull each latent towards the next until none says anything
         first = repeat(self.initial_latent, "d -> b 1 d", b=latents.shape[0])
         return torch.cat([first, latents[:, :-1].detach()], dim=1), F.pad(steps[:, :-1].detach(), (0, 0, 1, 0))
 
