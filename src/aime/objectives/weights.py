@@ -33,8 +33,9 @@ class PredictiveWeights:
 
     expected_context: float = 1.0
     implied_context: float = 1.0
-    overshoot_latent: float = 1.0
-    overshoot_frames: float = 1.0
+    overshoot_latent: float = 0.3
+    overshoot_frames: float = 0.03
+    """Small, since an imagined frame that is wrong costs thousands of nats."""
 
 
 @dataclass(frozen=True)

@@ -43,10 +43,13 @@ def sampled(mixture: GaussianMixture, step: int) -> Choice:
     return Choice(*mixture.sample())
 
 
-def rollout(model: AIME, start: DreamState, actions: Float[Tensor, "N F A"], choose: Chooser) -> Dream:
+def rollout(
+    model: AIME, start: DreamState, actions: Float[Tensor, "N F A"], choose: Chooser, through_time: bool = True
+) -> Dream:
     """Imagine F steps from N states: advance by (z, c, a), take the next z from the prior, and so on.
 
-    Step f of the result is the arrival after action f.
+    Step f of the result is the arrival after action f. Without `through_time` each step starts from the latent and
+    context of the one before as from a given state, and only the belief carries a gradient from step to step.
     """
     state = start
     steps: list[tuple[Tensor, ...]] = []
@@ -55,6 +58,10 @@ def rollout(model: AIME, start: DreamState, actions: Float[Tensor, "N F A"], cho
         mixture = model.believe(belief, state.latent, state.step).mixture
         choice = choose(mixture, step)
         state = model.arrive(belief, cell, choice.latent, state.latent)
+        if not through_time:
+            state = state._replace(
+                latent=state.latent.detach(), step=state.step.detach(), context=state.context.detach()
+            )
         steps.append((choice.latent, belief, mixture.log_weights, mixture.means, mixture.stds, choice.component))
     return Dream(*(torch.stack(field, dim=1) for field in zip(*steps, strict=True)))
 
