@@ -13,8 +13,9 @@ from PIL import Image, ImageDraw
 
 from aime.data.bundled import PARTS, bundled_path
 from aime.data.dataset import SUFFIXES, Dataset
-from aime.data.shards import Attribute, write_atomically
+from aime.data.shards import Attribute
 from aime.errors import AimeError
+from aime.primitives.files import write_atomically
 
 SHEET_EPISODES, SHEET_FRAMES = 8, 10
 """Rows and columns of a contact sheet."""

@@ -13,7 +13,6 @@ may be NaN, and nothing else may.
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import os
 import threading
@@ -29,6 +28,7 @@ from jaxtyping import UInt8
 from aime.data.checks import check_actions, check_layout, check_rewards, check_states
 from aime.data.episodes import Episode
 from aime.errors import AimeError
+from aime.primitives.files import write_atomically
 
 Attribute = str | int | float | bool
 
@@ -77,42 +77,6 @@ def write_shard(
         _fill(file, episodes, fields)
         file.attrs.update(dict(attributes or {}))
     write_atomically(path, image.getbuffer())
-
-
-def write_atomically(path: Path, content: bytes | memoryview) -> None:
-    """Write a file under a temporary name, flush it to the disk, rename it; on failure leave nothing behind.
-
-    Raises:
-        AimeError: if the disk is full, or the file cannot be written for another reason of the operating system.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_directory(path.parent)
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        remedy = "free some space" if full else "check the path and its permissions"
-        raise AimeError(
-            f"{path}: cannot be written ({len(content) / 1e6:.1f} MB): {error.strerror or error}; {remedy} "
-            "and run again"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):  # renamed by now, or never made; the first error is the one to report
-            temporary.unlink()
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make a rename last: the name itself lives in the directory."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _join(source: str, episodes: Sequence[Episode]) -> dict[str, np.ndarray]:

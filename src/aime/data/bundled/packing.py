@@ -27,8 +27,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from aime.data.episodes import Episode
-from aime.data.shards import write_atomically, write_shard
+from aime.data.shards import write_shard
 from aime.errors import AimeError
+from aime.primitives.files import write_atomically
 
 if TYPE_CHECKING:
     from aime.data.dataset import Dataset
