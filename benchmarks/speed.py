@@ -25,7 +25,6 @@ from aime.training.hardware import Hardware, choose_hardware, keep_freed_memory
 from aime.training.trainer import Trainer
 from aime.world_model import imagination
 from aime.world_model.model import AIME
-from aime.world_model.outputs import DreamState
 from aime.world_model.presets import PRESETS
 
 
@@ -66,8 +65,9 @@ def training_step(preset: str, batch: int, length: int, hardware: Hardware) -> C
 def imagination_rate(preset: str, batch: int, hardware: Hardware, horizon: int = 45) -> float:
     """Latent steps per second of `batch` dreams rolled side by side, no frame decoded."""
     model = AIME(PRESETS[preset](1, 64)).to(hardware.device).eval()
-    sizes = (model.config.belief, model.config.belief, model.config.latent, model.config.context)
-    state = DreamState(*(torch.zeros(batch, size, device=hardware.device) for size in sizes))
+    belief, cell = model.dynamics.initial(batch)
+    latent = torch.zeros(batch, model.config.latent, device=hardware.device)
+    state = model.arrive(belief, cell, latent, latent)
     actions = torch.zeros(batch, horizon, 1, device=hardware.device)
     with torch.inference_mode():
         times = [
