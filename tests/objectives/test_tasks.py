@@ -117,7 +117,8 @@ def test_contexts_are_targets_not_students(model: AIME, frames: Tensor, actions:
     valid = torch.ones(B, T, dtype=torch.bool)
     terms = predictive_loss(model, output._replace(contexts=seen), frames, valid, LossWeights(), OVERSHOOT).terms
     total = terms.expected_context + terms.implied_context  # type: ignore[attr-defined]
-    assert torch.autograd.grad(total, seen, allow_unused=True) == (None,), "the target itself takes no gradient"
+    (gradient,) = torch.autograd.grad(total, seen, allow_unused=True)
+    assert gradient is None, "the target itself takes no gradient"
 
 
 def test_overshooting_lines_up_times_actions_and_targets(model: AIME, frames: Tensor, actions: Tensor) -> None:
