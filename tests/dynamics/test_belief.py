@@ -11,37 +11,38 @@ from aime.dynamics.belief import LSTMBelief
 @pytest.mark.parametrize("length", [1, 2, 7, 16])
 def test_fused_call_and_scan_give_the_states_of_single_steps(length: int) -> None:
     torch.manual_seed(0)
-    dynamics = LSTMBelief(5, 8).double()
+    dynamics = LSTMBelief(2, 2, 1, 8).double()
     torch.nn.init.normal_(dynamics.initial_belief)
     torch.nn.init.normal_(dynamics.initial_cell)
-    latents, contexts, actions = (torch.randn(3, length, width, dtype=torch.float64) for width in (2, 2, 1))
-    beliefs = dynamics(latents, contexts, actions)
+    inputs = [torch.randn(3, length, width, dtype=torch.float64) for width in (2, 2, 2, 1)]
+    beliefs = dynamics(*inputs)
     cells = dynamics.cells_before(beliefs)
     belief, cell = dynamics.initial(3)
     for t in range(length):
         torch.testing.assert_close(beliefs.before[:, t], belief, rtol=1e-10, atol=1e-10)
         torch.testing.assert_close(cells[:, t], cell, rtol=1e-10, atol=1e-10)
-        belief, cell = dynamics.step(latents[:, t], contexts[:, t], actions[:, t], belief, cell)
+        latent, step, context, action = (each[:, t] for each in inputs)
+        belief, cell = dynamics.step(latent, step, context, action, belief, cell)
     torch.testing.assert_close(beliefs.after[:, -1], belief, rtol=1e-10, atol=1e-10)
 
 
 def test_scan_has_the_gradient_of_the_loop() -> None:
     torch.manual_seed(0)
-    dynamics = LSTMBelief(3, 4).double()
-    inputs = [torch.randn(2, 6, 1, dtype=torch.float64) for _ in range(3)]
+    dynamics = LSTMBelief(1, 1, 1, 4).double()
+    inputs = [torch.randn(2, 6, 1, dtype=torch.float64) for _ in range(4)]
     scanned = torch.autograd.grad(dynamics.cells_before(dynamics(*inputs)).square().sum(), list(dynamics.parameters()))
     (belief, cell), total = dynamics.initial(2), torch.zeros((), dtype=torch.float64)
     for t in range(6):
         total = total + cell.square().sum()
-        latent, context, action = (each[:, t] for each in inputs)
-        belief, cell = dynamics.step(latent, context, action, belief, cell)
+        latent, step, context, action = (each[:, t] for each in inputs)
+        belief, cell = dynamics.step(latent, step, context, action, belief, cell)
     looped = torch.autograd.grad(total, list(dynamics.parameters()), allow_unused=True)
     for mine, theirs in zip(scanned, looped, strict=True):
         torch.testing.assert_close(mine, torch.zeros_like(mine) if theirs is None else theirs)
 
 
 def test_starts_orthogonal_with_an_open_forget_gate() -> None:
-    dynamics = LSTMBelief(5, 8)
+    dynamics = LSTMBelief(2, 2, 1, 8)
     for gate in dynamics.lstm.all_weights[0][1].chunk(4):
         torch.testing.assert_close(gate @ gate.T, torch.eye(8), rtol=1e-5, atol=1e-5)
     assert dynamics.lstm.all_weights[0][2].tolist() == [0.0] * 8 + [1.0] * 8 + [0.0] * 16

@@ -12,7 +12,7 @@ from aime.data import Clips
 from aime.primitives.distributions import DiagonalGaussian, GaussianMixture
 from aime.representation.prior import DirichletProcessMixture
 from aime.world_model.config import ModelConfig
-from aime.world_model.outputs import FuturePrediction, SequenceOutput
+from aime.world_model.outputs import FuturePrediction, SequenceOutput, Track
 
 Knowledge = Literal["all", "mean image", "still", "uncertain"]
 
@@ -53,10 +53,11 @@ class Oracle:
         mixture = GaussianMixture(weights, nothing[..., None], nothing[..., None])
         # codes 0, 1 and 2 in even use
         tokens = torch.arange(3).repeat(batch, length, 1)[..., None]
+        prior = DirichletProcessMixture(mixture, None, None)  # type: ignore[arg-type]
         values = dict.fromkeys(SequenceOutput._fields, nothing) | {
             "reconstructions": self._lighten(frames),
             "posterior": DiagonalGaussian(nothing, nothing),
-            "prior": DirichletProcessMixture(mixture, None, None),  # type: ignore[arg-type]
+            "track": Track(**(dict.fromkeys(Track._fields, nothing) | {"prior": prior})),  # type: ignore[arg-type]
             "tokens": tokens,
         }
         return SequenceOutput(**values)  # type: ignore[arg-type]

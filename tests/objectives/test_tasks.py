@@ -102,23 +102,34 @@ def test_padded_frames_move_no_loss(model: AIME, frames: Tensor, actions: Tensor
                 assert torch.allclose(value, same, rtol=1e-5), name
 
 
-def test_contexts_are_targets_not_students(model: AIME, frames: Tensor, actions: Tensor) -> None:
-    losses, output = losses_of(model, frames, actions)
-    terms = losses.predictive.terms
-    gradients = torch.autograd.grad(
-        terms.expected_context + terms.implied_context,  # type: ignore[attr-defined]
-        [*model.expect_context.parameters(), *model.perceiver.context_head.parameters()],
-        allow_unused=True,
-        retain_graph=True,
+def test_the_predictive_task_teaches_no_perception(model: AIME, frames: Tensor, actions: Tensor) -> None:
+    losses, _ = losses_of(model, frames, actions)
+    weights = dict(model.named_parameters())
+    gradients = torch.autograd.grad(losses.predictive.total, list(weights.values()), allow_unused=True)
+    taught = {
+        name.split(".")[0] for name, each in zip(weights, gradients, strict=True) if each is not None and each.any()
+    }
+    assert taught == {"dynamics", "prior", "expect_context", "imply_context", "initial_latent"}, (
+        "latents and contexts are its targets: with a gradient they would be pulled to what is easily guessed"
     )
-    count = len(list(model.expect_context.parameters()))
-    assert all(gradient is not None and gradient.any() for gradient in gradients[:count])
-    seen = output.contexts.detach().requires_grad_()
+
+
+def test_replayed_clips_teach_the_belief_beside_the_batch(model: AIME, frames: Tensor, actions: Tensor) -> None:
+    output = model.forward_sequence(frames, actions)
     valid = torch.ones(B, T, dtype=torch.bool)
-    terms = predictive_loss(model, output._replace(contexts=seen), frames, valid, LossWeights(), OVERSHOOT).terms
-    total = terms.expected_context + terms.implied_context  # type: ignore[attr-defined]
-    (gradient,) = torch.autograd.grad(total, seen, allow_unused=True)
-    assert gradient is None, "the target itself takes no gradient"
+    model.eval()  # no dropped contexts, no sampled sticks: what differs can only be the clips
+    alone = predictive_loss(model, output, frames, valid, LossWeights(), OVERSHOOT)
+    own = output.clips(valid)
+    twice = predictive_loss(model, output, frames, valid, LossWeights(), OVERSHOOT, replayed=own)
+    other = predictive_loss(
+        model, output, frames, valid, LossWeights(), OVERSHOOT, replayed=own._replace(latents=own.latents.flip(1))
+    )
+    unseen = own._replace(latents=own.latents.flip(1), valid=torch.zeros_like(valid))
+    padding = predictive_loss(model, output, frames, valid, LossWeights(), OVERSHOOT, replayed=unseen)
+    terms = [dict(each.named())["predictive/one_step_latent"] for each in (alone, twice, padding)]
+    torch.testing.assert_close(terms[0], terms[1])
+    torch.testing.assert_close(terms[0], terms[2])
+    assert not torch.isclose(terms[0], dict(other.named())["predictive/one_step_latent"])
 
 
 def test_overshooting_lines_up_times_actions_and_targets(model: AIME, frames: Tensor, actions: Tensor) -> None:
@@ -126,7 +137,7 @@ def test_overshooting_lines_up_times_actions_and_targets(model: AIME, frames: Te
     output = model.forward_sequence(frames, actions)
     valid = torch.ones(B, T, dtype=torch.bool)
     valid[1, 5:] = False
-    overshot = imagine_ahead(model, output, valid, OVERSHOOT)
+    overshot = imagine_ahead(model, output.track, valid, OVERSHOOT)
     flat = output.latents.detach().flatten(0, 1)
     assert torch.equal(overshot.targets, flat[overshot.times])
     assert torch.equal(overshot.times[:, 1:] - overshot.times[:, :-1], torch.ones_like(overshot.times[:, 1:]))
@@ -135,7 +146,7 @@ def test_overshooting_lines_up_times_actions_and_targets(model: AIME, frames: Te
 
 def test_overshooting_follows_the_component_most_responsible(model: AIME, frames: Tensor, actions: Tensor) -> None:
     output = model.forward_sequence(frames, actions)
-    overshot = imagine_ahead(model, output, torch.ones(B, T, dtype=torch.bool), OVERSHOOT)
+    overshot = imagine_ahead(model, output.track, torch.ones(B, T, dtype=torch.bool), OVERSHOOT)
     dream = overshot.dream
     spread = (overshot.targets[..., None, :] - dream.means) / dream.stds
     log_joint = dream.log_weights - 0.5 * spread.square().sum(-1) - dream.stds.log().sum(-1)

@@ -19,7 +19,7 @@ from aime.errors import AimeError
 from aime.training.average import WeightAverage
 from aime.training.checkpoint import Progress, restore, save
 
-FILES = ("model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json")
+FILES = ("model.safetensors", "ema.safetensors", "optimizer.safetensors", "replay.safetensors", "state.json")
 
 
 class Net(nn.Module):
@@ -41,22 +41,42 @@ class Net(nn.Module):
         return self.head(self.dropout(self.convolution(frames)).mean((2, 3)))
 
 
+class Memory(nn.Module):
+    """What a run remembers of its batches: tensors, and a number beside them."""
+
+    def __init__(self, length: int = 6) -> None:
+        super().__init__()
+        self.register_buffer("last", torch.zeros(2, 3, length, length))
+        self.seen = 0
+
+    def get_extra_state(self) -> Tensor:
+        return torch.tensor(self.seen)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.seen = int(state)
+
+
 class Run:
     """A training in miniature."""
 
-    def __init__(self, seed: int = 0, width: int = 4, fused: bool = True, rate: float = 1e-2) -> None:
+    def __init__(
+        self, seed: int = 0, width: int = 4, fused: bool = True, rate: float = 1e-2, remembered: int = 6
+    ) -> None:
         torch.manual_seed(seed)
         self.model = Net(width)
         self.average = WeightAverage(self.model, 0.995)
         # the groups' order differs from the model's: nothing may depend on a parameter's number
         groups = [{"params": [p for p in self.model.parameters() if p.ndim == n]} for n in (1, 2, 4)]
         self.optimizer = torch.optim.AdamW(groups, lr=rate, fused=fused)
+        self.replay = Memory(remembered)
         self.progress = Progress()
 
     def train(self, steps: int) -> Run:
         for _ in range(steps):
             self.optimizer.zero_grad(set_to_none=True)
-            self.model(torch.randn(2, 3, 6, 6)).square().mean().backward()
+            batch = torch.randn(2, 3, 6, 6)
+            (self.model(batch) - self.model(self.replay.last)).square().mean().backward()
+            self.replay.last, self.replay.seen = batch, self.replay.seen + 2
             self.optimizer.step()
             self.average.update(self.model)
             step, frames, seconds = self.progress
@@ -64,15 +84,16 @@ class Run:
         return self
 
     def save(self, run: Path) -> Run:
-        save(run, self.model, self.average, self.optimizer, self.progress)
+        save(run, self.model, self.average, self.optimizer, self.replay, self.progress)
         return self
 
     def restore(self, run: Path) -> Run:
-        self.progress = restore(run, self.model, self.average, self.optimizer)
+        self.progress = restore(run, self.model, self.average, self.optimizer, self.replay)
         return self
 
     def everything(self) -> dict[str, Tensor]:
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"replay.{name}": value for name, value in self.replay.state_dict().items()}
         tensors |= {f"ema.{name}": value for name, value in self.average.model.state_dict().items()}
         for name, parameter in self.model.named_parameters():
             tensors |= {f"{name}.{key}": value for key, value in self.optimizer.state.get(parameter, {}).items()}
@@ -167,7 +188,7 @@ def _killing(function: Callable[..., Any], at: int, before: bool) -> Callable[..
 
 
 @pytest.mark.parametrize("before", [True, False])
-@pytest.mark.parametrize("moment", range(1, 7))  # four files, then old out of the way, then new into its place
+@pytest.mark.parametrize("moment", range(1, 8))  # five files, then old out of the way, then new into its place
 @pytest.mark.parametrize("cleaning", [True, False])  # a kill leaves no time for clean-up either
 def test_a_kill_around_any_rename_leaves_a_complete_checkpoint(
     tmp_path: Path, moment: int, before: bool, cleaning: bool
@@ -182,7 +203,7 @@ def test_a_kill_around_any_rename_leaves_a_complete_checkpoint(
             patch.setattr(shutil, "rmtree", lambda *arguments, **options: None)
         run.save(tmp_path)
     survivor = Run(seed=9).restore(tmp_path)
-    swapped = moment == 6 and not before
+    swapped = moment == 7 and not before
     assert survivor.progress.step == (2 if swapped else 1)
     assert_same(new if swapped else old, survivor.everything())
     survivor.train(2).save(tmp_path)
@@ -206,7 +227,7 @@ def test_a_kill_while_old_files_are_removed(tmp_path: Path, moment: int) -> None
     assert Run().restore(tmp_path).progress.step == 3
 
 
-@pytest.mark.parametrize("moment", range(1, 7))
+@pytest.mark.parametrize("moment", range(1, 8))
 def test_a_full_disk_keeps_the_old_checkpoint(tmp_path: Path, moment: int) -> None:
     run = Run().train(1).save(tmp_path)
     calls = 0
@@ -225,6 +246,12 @@ def test_a_full_disk_keeps_the_old_checkpoint(tmp_path: Path, moment: int) -> No
             run.train(1).save(tmp_path)
     assert len(list(tmp_path.iterdir())) == 1
     assert Run().restore(tmp_path).progress.step == 1
+
+
+def test_another_shape_of_the_replay_starts_with_an_empty_one(tmp_path: Path) -> None:
+    Run().train(2).save(tmp_path)
+    resumed = Run(remembered=5).restore(tmp_path)
+    assert (resumed.progress.step, resumed.replay.seen) == (2, 0)
 
 
 def _change_state(run: Path, **changes: object) -> None:

@@ -76,7 +76,7 @@ def test_stepping_gives_the_numbers_of_the_parallel_pass(model: AIME, frames: Te
             "posterior std": (seen.posterior.std, output.posterior.std[:, t]),
             "context": (seen.context, output.contexts[:, t]),
             "belief": (state.dream.belief, output.beliefs[:, t]),
-            "cell": (state.dream.cell, output.cells[:, t]),
+            "cell": (state.dream.cell, output.track.cells[:, t]),
             "prior means": (seen.prior.mixture.means, output.prior.mixture.means[:, t]),
             "prior weights": (seen.prior.mixture.log_weights, output.prior.mixture.log_weights[:, t]),
             "attention": (seen.attention, output.attention[:, t]),
@@ -108,7 +108,7 @@ def test_a_changed_frame_changes_nothing_before_it(model: AIME, frames: Tensor, 
     for name, value in before.items():
         assert torch.equal(value[:, :changed], after[name][:, :changed]), name
     assert not torch.equal(before["output.contexts"][:, changed], after["output.contexts"][:, changed])
-    assert not torch.equal(before["output.latents"][:, changed], after["output.latents"][:, changed])
+    assert not torch.equal(before["output.track.latents"][:, changed], after["output.track.latents"][:, changed])
 
 
 @torch.no_grad()
@@ -118,7 +118,7 @@ def test_the_prior_has_not_seen_its_own_frame_nor_its_action(model: AIME, frames
     other_frames[:, 3], other_actions[:, 3] = 1 - other_frames[:, 3], -other_actions[:, 3]
     after = model.forward_sequence(other_frames, other_actions)
     assert torch.equal(before.prior.mixture.means[:, :4], after.prior.mixture.means[:, :4])
-    assert torch.equal(before.expected_contexts[:, :4], after.expected_contexts[:, :4])
+    assert torch.equal(before.track.expected_contexts[:, :4], after.track.expected_contexts[:, :4])
     assert not torch.equal(before.prior.mixture.means[:, 4], after.prior.mixture.means[:, 4])
 
 

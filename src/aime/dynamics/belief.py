@@ -9,6 +9,8 @@ from einops import repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from aime.primitives.readout import STEP_SCALE
+
 
 class Beliefs(NamedTuple):
     """The beliefs of T steps: what enters each step, and what remains after the last."""
@@ -21,14 +23,15 @@ class Beliefs(NamedTuple):
 
 
 class LSTMBelief(nn.Module):
-    """h_t = LSTM(h_{t-1}, [z_t, c_t, a_t]), one layer, orthogonal recurrent weights, forget bias 1, h_0 learned.
+    """h_t = LSTM(h_{t-1}, [z_t, (z_t - z_{t-1})/s, c_t, a_t]) with s = 0.2, one layer, h_0 learned.
 
+    Recurrent weights start orthogonal, forget biases at 1.
     Reference: Hochreiter & Schmidhuber 1997; forget bias: Jozefowicz et al. 2015.
     """
 
-    def __init__(self, inputs: int, belief: int) -> None:
+    def __init__(self, latent: int, context: int, action: int, belief: int) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(inputs, belief, batch_first=True)
+        self.lstm = nn.LSTM(2 * latent + context + action, belief, batch_first=True)
         _, recurrent, input_bias, recurrent_bias = self._weights()
         for gate in recurrent.data.chunk(4):
             nn.init.orthogonal_(gate)
@@ -44,10 +47,14 @@ class LSTMBelief(nn.Module):
         return repeat(self.initial_belief, "h -> b h", b=batch), repeat(self.initial_cell, "h -> b h", b=batch)
 
     def forward(
-        self, latents: Float[Tensor, "B T latent"], contexts: Float[Tensor, "B T context"], actions: Tensor
+        self,
+        latents: Float[Tensor, "B T latent"],
+        steps: Float[Tensor, "B T latent"],
+        contexts: Float[Tensor, "B T context"],
+        actions: Float[Tensor, "B T A"],
     ) -> Beliefs:
-        """Run all T steps in one call on latents, contexts and (embedded) actions `[B,T,·]`."""
-        inputs = torch.cat([latents, contexts, actions], dim=-1)
+        """Run all T steps in one call on latents, their steps, contexts and actions `[B,T,·]`."""
+        inputs = torch.cat([latents, steps / STEP_SCALE, contexts, actions], dim=-1)
         belief, cell = self.initial(inputs.shape[0])
         with torch.autocast(inputs.device.type, enabled=False):
             after, _ = self.lstm(inputs.to(belief.dtype), (belief[None], cell[None]))
@@ -74,13 +81,14 @@ class LSTMBelief(nn.Module):
     def step(
         self,
         latent: Float[Tensor, "B latent"],
+        step: Float[Tensor, "B latent"],
         context: Float[Tensor, "B context"],
-        action: Tensor,
+        action: Float[Tensor, "B A"],
         belief: Float[Tensor, "B belief"],
         cell: Float[Tensor, "B belief"],
     ) -> tuple[Float[Tensor, "B belief"], Float[Tensor, "B belief"]]:
         """One step; the same numbers as the fused call gives."""
-        inputs = torch.cat([latent, context, action], dim=-1)
+        inputs = torch.cat([latent, step / STEP_SCALE, context, action], dim=-1)
         with torch.autocast(inputs.device.type, enabled=False):
             return torch.lstm_cell(inputs.to(belief.dtype), (belief, cell), *self._weights())
 

@@ -14,18 +14,20 @@ from aime.objectives.weights import LossWeights, OvershootConfig
 from aime.primitives.distributions import GaussianMixture
 from aime.world_model.imagination import Choice, rollout
 from aime.world_model.model import AIME
-from aime.world_model.outputs import Dream, DreamState, SequenceOutput
+from aime.world_model.outputs import Dream, DreamState, LatentClips, SequenceOutput, Track
 
 
 class PredictiveTerms(NamedTuple):
-    """Scalars, per frame."""
+    """Scalars, per frame of the batch's and the replayed clips; no latent or context has a gradient in them."""
 
     expected_context: Float[Tensor, ""]
     """Half the squared distance of the context that h_{t-1} expects from c_t."""
     implied_context: Float[Tensor, ""]
     """Half the squared distance of the context that (h_{t-1}, z_t) implies from c_t."""
+    one_step_latent: Float[Tensor, ""]
+    """-log p(z) under the prior one step ahead, in nats."""
     overshoot_latent: Float[Tensor, ""]
-    """-log p(z) of posterior latents under priors imagined up to `steps` frames ahead, in nats."""
+    """-log p(z) under priors imagined up to `steps` frames ahead, in nats."""
     overshoot_frames: Float[Tensor, ""]
     """-log p(x) of frames decoded from imagined latents, in nats."""
 
@@ -37,7 +39,7 @@ class Overshot(NamedTuple):
     targets: Float[Tensor, "N K latent"]
     """The posterior's latents, without gradient."""
     times: Int[Tensor, "N K"]
-    """Index of the frame that each step should show, into the B·T frames of the batch."""
+    """Index of the frame that each step should show, into the B·T frames of the clips."""
     valid: Bool[Tensor, "N K"]
 
 
@@ -48,27 +50,30 @@ def predictive_loss(
     valid: Bool[Tensor, "B T"],
     weights: LossWeights,
     overshoot: OvershootConfig,
+    replayed: LatentClips | None = None,
 ) -> TaskLoss:
-    """Context expectation and K-step overshooting (Hafner et al. 2019, PlaNet, arXiv 1811.04551, equation 7)."""
-    overshot = imagine_ahead(model, output, valid, overshoot)
+    """Context expectation, and K-step overshooting (Hafner et al. 2019, PlaNet, arXiv 1811.04551, equation 7).
+
+    It teaches the belief and the prior, from latents without gradient: those of the batch and those of `replayed`
+    clips, many more than one step can perceive. A batch's own clips are few and their frames much alike.
+    """
+    clips = output.clips(valid) if replayed is None else output.clips(valid).join(replayed)
+    track = model.follow(clips.latents, clips.contexts, clips.actions)
+    overshot = imagine_ahead(model, track, clips.valid, overshoot)
     dream = overshot.dream
     mixture = GaussianMixture(dream.log_weights, dream.means, dream.stds)
-    contexts = output.contexts.detach()
+    share = valid.shape[0] / clips.valid.shape[0]
     terms = PredictiveTerms(
-        expected_context=masked_mean(_half_square(output.expected_contexts - contexts), valid),
-        implied_context=masked_mean(_half_square(output.implied_contexts - contexts), valid),
+        expected_context=masked_mean(_half_square(track.expected_contexts - clips.contexts), clips.valid),
+        implied_context=masked_mean(_half_square(track.implied_contexts - clips.contexts), clips.valid),
+        one_step_latent=masked_mean(-track.prior.mixture.log_prob(clips.latents), clips.valid),
         overshoot_latent=masked_mean(-mixture.log_prob(overshot.targets), overshot.valid),
-        overshoot_frames=_frame_nats(model, overshot, frames.flatten(0, 1), overshoot.frames),
+        overshoot_frames=_frame_nats(model, overshot, frames.flatten(0, 1), share, overshoot.frames),
     )
     return weigh("predictive", terms, weights.predictive)
 
 
-def imagine_ahead(
-    model: AIME,
-    output: SequenceOutput,
-    valid: Bool[Tensor, "B T"],
-    overshoot: OvershootConfig,
-) -> Overshot:
+def imagine_ahead(model: AIME, track: Track, valid: Bool[Tensor, "B T"], overshoot: OvershootConfig) -> Overshot:
     """Imagine K steps from several starts of every clip at once.
 
     The path follows, at each step, the mean of the component most responsible for the posterior latent. Each step
@@ -79,10 +84,9 @@ def imagine_ahead(
     steps = min(overshoot.steps, length - 1)
     starts = _starts(length - steps, overshoot.starts, valid.device)
     ahead = starts[:, None] + torch.arange(1, steps + 1, device=valid.device)
-    targets = rearrange(output.latents.detach()[:, ahead], "b s k d -> (b s) k d")
-    state = DreamState(*(rearrange(each, "b s d -> (b s) d") for each in output.state_at(starts)))
-    state = state._replace(latent=state.latent.detach(), step=state.step.detach())
-    actions = rearrange(output.actions[:, ahead - 1], "b s k a -> (b s) k a")
+    targets = rearrange(track.latents[:, ahead], "b s k d -> (b s) k d")
+    state = DreamState(*(rearrange(each, "b s d -> (b s) d") for each in track.state_at(starts)))
+    actions = rearrange(track.actions[:, ahead - 1], "b s k a -> (b s) k a")
 
     def most_responsible(mixture: GaussianMixture, step: int) -> Choice:
         component = mixture.responsibilities(targets[:, step]).argmax(-1)
@@ -105,9 +109,12 @@ def _starts(possible: int, wanted: int, device: torch.device) -> Tensor:
     return ((torch.arange(count, device=device) + offset) * possible / count).long()
 
 
-def _frame_nats(model: AIME, overshot: Overshot, frames: Float[Tensor, "BT 3 H W"], count: int) -> Float[Tensor, ""]:
+def _frame_nats(
+    model: AIME, overshot: Overshot, frames: Float[Tensor, "BT 3 H W"], share: float, count: int
+) -> Float[Tensor, ""]:
+    """Of `count` imagined frames from the first `share` of the paths, those whose true frames are in the batch."""
     latents = overshot.dream.latents.flatten(0, 1)
-    picked = torch.randperm(latents.shape[0], device=latents.device)[:count]
+    picked = torch.randperm(round(share * latents.shape[0]), device=latents.device)[:count]
     attention = model.attention(picked.shape[0], latents)
     decoded = frozen_decode(model, latents[picked], attention)
     truth = frames[overshot.times.flatten()[picked]]

@@ -13,7 +13,7 @@ from aime.objectives.perceiver import perceiver_loss
 from aime.objectives.predictive import predictive_loss
 from aime.objectives.weights import LossWeights, OvershootConfig
 from aime.world_model.model import AIME
-from aime.world_model.outputs import SequenceOutput
+from aime.world_model.outputs import LatentClips, SequenceOutput
 
 
 class TaskLosses(NamedTuple):
@@ -31,10 +31,11 @@ def task_losses(
     valid: Bool[Tensor, "B T"],
     weights: LossWeights,
     overshoot: OvershootConfig,
+    replayed: LatentClips | None = None,
 ) -> TaskLosses:
-    """All task losses of a pass over frames in [0, 1]; `valid` is False on padding."""
+    """All task losses of a pass over frames in [0, 1]; `valid` is False on padding, `replayed` as in `LatentReplay`."""
     return TaskLosses(
         elbo_loss(model, output, frames, valid, weights),
         perceiver_loss(model, output, frames, valid, weights),
-        predictive_loss(model, output, frames, valid, weights, overshoot),
+        predictive_loss(model, output, frames, valid, weights, overshoot, replayed),
     )

@@ -13,8 +13,8 @@ class ElboWeights:
 
     reconstruction: float = 1.0
     kl_z: float = 1.0
-    kl_hierarchical: float = 1.0
-    entropy: float = 1.0
+    kl_hierarchical: float = 0.1
+    entropy: float = 0.1
     """Of the entropy of the batch's mean mixture weights, which is maximised: the term is its negative."""
 
 
@@ -33,6 +33,7 @@ class PredictiveWeights:
 
     expected_context: float = 1.0
     implied_context: float = 1.0
+    one_step_latent: float = 1.0
     overshoot_latent: float = 0.3
     overshoot_frames: float = 0.03
     """Small, since an imagined frame that is wrong costs thousands of nats."""
@@ -70,7 +71,7 @@ class OvershootConfig:
 
     steps: int = 15
     """Frames imagined from each start."""
-    starts: int = 16
+    starts: int = 4
     """Starts in each clip, spread evenly with a random offset."""
     frames: int = 32
     """Imagined frames of the batch that are decoded and compared."""

@@ -1,10 +1,14 @@
-"""The hidden layer of everything that reads a belief."""
+"""The hidden layer of everything that reads a belief, and the scale of the latent steps beside it."""
 
 from __future__ import annotations
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+STEP_SCALE = 0.2
+"""Steps of a latent from frame to frame are read and predicted in units of this: they are a fraction of the latent's
+spread, and outputs of order one would drown them in the noise of the optimizer."""
 
 
 class BeliefReadout(nn.Module):

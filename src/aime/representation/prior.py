@@ -19,13 +19,9 @@ from aime.primitives.distributions import (
     log_mixture_weights,
 )
 from aime.primitives.distributions.gaussian import bounded_std, raw_of_std
-from aime.primitives.readout import BeliefReadout
+from aime.primitives.readout import STEP_SCALE, BeliefReadout
 
 LOG_LIMIT = math.log(PARAMETER_LIMIT)
-
-STEP_SCALE = 0.2
-"""Steps of the means in units of the head's output: a latent moves by a fraction of its spread from frame to frame, and
-an output of order one would drown that in the noise of the optimizer."""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from aime.errors import AimeError
 from aime.primitives.distributions import GammaPosterior, GaussianMixture, Kumaraswamy
 from aime.primitives.distributions.gaussian import bounded_std, raw_of_std
-from aime.primitives.readout import BeliefReadout
-from aime.representation.prior import STEP_SCALE, DirichletProcessMixture
+from aime.primitives.readout import STEP_SCALE, BeliefReadout
+from aime.representation.prior import DirichletProcessMixture
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
     RUN/checkpoint/model.safetensors      weights and buffers
     RUN/checkpoint/ema.safetensors        averaged weights and buffers
     RUN/checkpoint/optimizer.safetensors  the optimizer's tensors, named PARAMETER.KEY (encoder.weight.exp_avg)
+    RUN/checkpoint/replay.safetensors     the latents remembered
     RUN/checkpoint/state.json             progress and random-number states
 
 Nothing in them can execute code. The optimizer's settings (learning rate, betas, ...) are not among them: they belong
@@ -34,6 +35,7 @@ FORMAT = 1
 """Raised when a checkpoint of the version before can no longer be read."""
 
 _MODEL, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+_REPLAY = "replay.safetensors"
 
 
 class Progress(NamedTuple):
@@ -62,7 +64,14 @@ class _State:
     cuda_random_states: tuple[str, ...]
 
 
-def save(run: Path, model: nn.Module, average: WeightAverage, optimizer: Optimizer, progress: Progress) -> None:
+def save(
+    run: Path,
+    model: nn.Module,
+    average: WeightAverage,
+    optimizer: Optimizer,
+    replay: nn.Module,
+    progress: Progress,
+) -> None:
     """Write RUN/checkpoint, replacing the one before only when the new one is complete on the disk.
 
     Whoever kills the writer, at whatever moment, leaves either the old or the new checkpoint for `restore`.
@@ -77,6 +86,7 @@ def save(run: Path, model: nn.Module, average: WeightAverage, optimizer: Optimiz
         save_weights(model.state_dict(), temporary / _MODEL)
         save_weights(average.model.state_dict(), temporary / AVERAGED_WEIGHTS)
         save_weights(_optimizer_tensors(model, optimizer), temporary / _OPTIMIZER)
+        save_weights(replay.state_dict(), temporary / _REPLAY)
         state = json.dumps(to_plain(_state(average, progress)), indent=1)
         write_atomically(temporary / _STATE, state.encode())
         _swap(temporary, run)
@@ -86,8 +96,8 @@ def save(run: Path, model: nn.Module, average: WeightAverage, optimizer: Optimiz
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def restore(run: Path, model: nn.Module, average: WeightAverage, optimizer: Optimizer) -> Progress:
-    """Bring model, averages, optimizer and random-number generators to where the run's last checkpoint left them.
+def restore(run: Path, model: nn.Module, average: WeightAverage, optimizer: Optimizer, replay: nn.Module) -> Progress:
+    """Bring model, averages, optimizer, replay and random numbers to where the run's last checkpoint left them.
 
     With the same config and data, the steps that follow give the same bits as if the run had not stopped.
 
@@ -96,6 +106,7 @@ def restore(run: Path, model: nn.Module, average: WeightAverage, optimizer: Opti
         model: built from the run's config; filled in place.
         average: built from `model`; filled in place.
         optimizer: built from `model`, no step taken yet; it keeps its own settings.
+        replay: filled in place; left empty where the config now asks for another shape than the run's.
 
     Raises:
         AimeError: if there is no checkpoint, or a file is missing, damaged, or does not fit the model.
@@ -105,9 +116,12 @@ def restore(run: Path, model: nn.Module, average: WeightAverage, optimizer: Opti
     weights = read_tensors(directory / _MODEL)
     averaged = read_tensors(directory / AVERAGED_WEIGHTS)
     moments = read_tensors(directory / _OPTIMIZER)
+    remembered = read_tensors(directory / _REPLAY)
     fill(model, weights, directory / _MODEL)
     fill(average.model, averaged, directory / AVERAGED_WEIGHTS)
     _fill_optimizer(model, optimizer, moments, directory / _OPTIMIZER)
+    if all(value.shape == remembered[name].shape for name, value in replay.state_dict().items() if name in remembered):
+        fill(replay, remembered, directory / _REPLAY)
     average.updates = state.average_updates
     _set_random_states(state, directory / _STATE)
     return Progress(state.step, state.frames, state.seconds)

@@ -8,6 +8,7 @@ from typing import Literal
 
 from aime.errors import AimeError
 from aime.objectives.weights import LossWeights, OvershootConfig
+from aime.training.replay import ReplayConfig
 from aime.world_model.config import ModelConfig
 
 
@@ -68,6 +69,7 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     weights: LossWeights = field(default_factory=LossWeights)
     overshoot: OvershootConfig = field(default_factory=OvershootConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):

@@ -26,6 +26,7 @@ from aime.training.checkpoint import Progress, restore, save
 from aime.training.config import TrainConfig
 from aime.training.hardware import Hardware, choose_hardware, keep_freed_memory
 from aime.training.logbook import Logbook
+from aime.training.replay import LatentReplay
 from aime.training.schedule import Budget, learning_rate_factor
 from aime.world_model.model import AIME
 from aime.world_model.outputs import SequenceOutput
@@ -59,6 +60,8 @@ class Trainer:
         self.model = model.to(hardware.device).train()
         self.average = WeightAverage(self.model, config.optimizer.ema_decay)
         self.optimizer = _adamw(self.model, config)
+        sizes = config.model.latent, config.model.context, config.model.action_width
+        self.replay = LatentReplay(config.replay, config.length, *sizes).to(hardware.device)
         self.forward = torch.compile(self.model.forward_sequence) if config.compile else self.model.forward_sequence
         self.budget = Budget(config.steps, config.minutes)
 
@@ -81,7 +84,16 @@ class Trainer:
         with self.hardware.autocast():
             frames = clips.frames.float() / 255
             output = self.forward(frames, clips.actions, clips.action_valid)
-            losses = task_losses(self.model, output, frames, clips.valid, self.config.weights, self.config.overshoot)
+            losses = task_losses(
+                self.model,
+                output,
+                frames,
+                clips.valid,
+                self.config.weights,
+                self.config.overshoot,
+                self.replay.draw(),
+            )
+        self.replay.remember(output, clips.valid)
         # nats per frame to nats per pixel value: keeps gradients near 1 at any frame size
         scale = 1 / (frames[0, 0].numel() * self.config.accumulate)
         self.balancer.backward([task.total * scale for task in losses])
@@ -104,7 +116,7 @@ def train(config: TrainConfig) -> TrainResult:
         trainer = Trainer(config, _starting_model(config, dataset), hardware, Sum())
         progress = Progress()
         if config.resume:
-            progress = restore(config.out, trainer.model, trainer.average, trainer.optimizer)
+            progress = restore(config.out, trainer.model, trainer.average, trainer.optimizer, trainer.replay)
             logbook.resumed(progress)
         return _run(trainer, dataset, progress, logbook)
 
@@ -125,8 +137,8 @@ def _run(trainer: Trainer, dataset: Dataset, progress: Progress, logbook: Logboo
                 logbook.log(progress, _figures(result, trainer))
             logbook.tick(progress)
             if progress.step % config.checkpoint_every == 0:
-                save(config.out, trainer.model, trainer.average, trainer.optimizer, progress)
-    save(config.out, trainer.model, trainer.average, trainer.optimizer, progress)
+                save(config.out, trainer.model, trainer.average, trainer.optimizer, trainer.replay, progress)
+    save(config.out, trainer.model, trainer.average, trainer.optimizer, trainer.replay, progress)
     return TrainResult(config.out, progress.step, progress.seconds, bool(interrupted))
 
 

@@ -87,7 +87,7 @@ def predict_future(
     if samples is not None and samples < 1:
         raise AimeError(f"samples is {samples}; expected 1 or more, or None for the single most likely future")
     output = model.forward_sequence(context_frames, actions[:, :seen])
-    state = output.state_at(-1)
+    state = output.track.state_at(-1)
     count = samples or 1
     start = DreamState(*(repeat(field, "b d -> (b s) d", s=count) for field in state))
     future = repeat(actions[:, seen - 1 : -1].to(model.null_action), "b f a -> (b s) f a", s=count)

@@ -27,6 +27,7 @@ from aime.world_model.outputs import (
     Imagined,
     Observation,
     SequenceOutput,
+    Track,
 )
 
 Frames = UInt8[Tensor, "B T 3 H W"] | Float[Tensor, "B T 3 H W"]
@@ -37,7 +38,7 @@ class AIME(nn.Module):
 
         prior       p(z_t | h_{t-1}, z_{t-1}, z_{t-2}, expected context)
         posterior   q(z_t | x_t, c_t)
-        belief      h_t = LSTM(h_{t-1}, [z_t, c_t, a_t])
+        belief      h_t = LSTM(h_{t-1}, [z_t, z_t - z_{t-1}, c_t, a_t])
         decoder     p(x_t | z_t, A_t)
 
     Frames are `[B,T,3,H,W]`, uint8 or float in [0, 1]; actions `[B,T,A]` in [-1, 1], action t taken after frame t.
@@ -64,7 +65,7 @@ class AIME(nn.Module):
         )
         self.encoder = Encoder(config.encoder, config.image_size, config.context, config.latent)
         self.prior = DirichletProcessPrior(config.prior, config.belief, config.context, config.latent)
-        self.dynamics = LSTMBelief(config.latent + config.context + config.action_width, config.belief)
+        self.dynamics = LSTMBelief(config.latent, config.context, config.action_width, config.belief)
         self.expect_context = ContextHead(config, reads_latent=False)
         self.imply_context = ContextHead(config, reads_latent=True)
         self.attention = UniformAttention(config.attention_grid)
@@ -114,37 +115,51 @@ class AIME(nn.Module):
         encoded = self.encoder(centred.flatten(0, 1), percept.contexts.flatten(0, 1))
         posterior = encoded.posterior.unflatten(batch)
         latents = posterior.rsample() if self.training else posterior.mean
-        contexts = percept.contexts.to(latents.dtype)
-        beliefs = self.dynamics(latents, contexts, actions)
-        implied = self._imply(beliefs.before, latents)
-        belief_contexts = contexts
-        if self.training and self.config.context_dropout > 0:
-            dropped = imagination.random_spans(batch, length, self.config.context_dropout, latents.device)
-            belief_contexts = torch.where(dropped[..., None], implied, contexts)
-            beliefs = self.dynamics(latents, belief_contexts, actions)
-            implied = self._imply(beliefs.before, latents)
-        expected = self._expect(beliefs.before)
-        steps = F.pad(latents[:, 1:] - latents[:, :-1], (0, 0, 1, 0))
-        prior = self._prior(beliefs.before, *self._recent(latents, steps), expected)
+        track = self.follow(latents, percept.contexts, actions)
         attention = self.attention(batch * length, latents)
         reconstructions = self.decode(latents.flatten(0, 1), attention)
         return SequenceOutput(
             reconstructions=rearrange(reconstructions, "(b t) c h w -> b t c h w", b=batch),
-            latents=latents,
-            steps=steps,
             posterior=posterior,
-            prior=prior,
-            beliefs=beliefs.before,
-            cells=self.dynamics.cells_before(beliefs),
-            contexts=contexts,
-            expected_contexts=expected,
-            implied_contexts=implied,
-            belief_contexts=belief_contexts,
+            track=track,
+            contexts=percept.contexts.to(latents.dtype),
             tokens=tokens.indices,
             commitment=tokens.commitment,
             perceiver_latents=percept.latents,
             codes=tokens.codes,
             attention=rearrange(attention, "(b t) h w -> b t h w", b=batch),
+        )
+
+    def follow(
+        self,
+        latents: Float[Tensor, "B T latent"],
+        contexts: Float[Tensor, "B T context"],
+        actions: Float[Tensor, "B T A"],
+    ) -> Track:
+        """Beliefs and priors along T latents, contexts and (admitted) actions: the part of a pass that sees no frame.
+
+        In training mode the belief reads, on random spans, the implied context in the place of the given one.
+        """
+        contexts = contexts.to(latents.dtype)
+        steps = F.pad(latents[:, 1:] - latents[:, :-1], (0, 0, 1, 0))
+        beliefs = self.dynamics(latents, steps, contexts, actions)
+        implied = self._imply(beliefs.before, latents)
+        if self.training and self.config.context_dropout > 0:
+            batch, length = latents.shape[:2]
+            dropped = imagination.random_spans(batch, length, self.config.context_dropout, latents.device)
+            contexts = torch.where(dropped[..., None], implied, contexts)
+            beliefs = self.dynamics(latents, steps, contexts, actions)
+            implied = self._imply(beliefs.before, latents)
+        expected = self._expect(beliefs.before)
+        return Track(
+            latents=latents,
+            steps=steps,
+            prior=self._prior(beliefs.before, *self._recent(latents, steps), expected),
+            beliefs=beliefs.before,
+            cells=self.dynamics.cells_before(beliefs),
+            expected_contexts=expected,
+            implied_contexts=implied,
+            belief_contexts=contexts,
             actions=actions,
         )
 
@@ -274,7 +289,7 @@ class AIME(nn.Module):
         self, state: DreamState, action: Float[Tensor, "N A"]
     ) -> tuple[Float[Tensor, "N belief"], Float[Tensor, "N belief"]]:
         """The belief and cell after (z_t, c_t, a_t)."""
-        return self.dynamics.step(state.latent, state.context, action, state.belief, state.cell)
+        return self.dynamics.step(state.latent, state.step, state.context, action, state.belief, state.cell)
 
     def believe(
         self,

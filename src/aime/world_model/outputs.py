@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -26,31 +27,61 @@ class DreamState(NamedTuple):
     """c_t where the frame was seen, the implied context where it was imagined."""
 
 
-class SequenceOutput(NamedTuple):
-    """All that one pass over `[B,T]` frames computes; nothing at t depends on a later frame."""
+class LatentClips(NamedTuple):
+    """Clips as the belief reads them, without their frames."""
 
-    reconstructions: Float[Tensor, "B T 3 H W"]
-    """Mean of p(x_t | z_t, A_t); in [0, 1] in eval mode, unclipped in training mode."""
+    latents: Float[Tensor, "B T latent"]
+    """z_t: samples of the posterior in training."""
+    contexts: Float[Tensor, "B T context"]
+    actions: Float[Tensor, "B T A"]
+    """As the belief reads them: missing ones are the learned null action."""
+    valid: Bool[Tensor, "B T"]
+    """False on padding."""
+
+    def join(self, others: LatentClips) -> LatentClips:
+        """These clips and others of the same length, in one batch."""
+        return LatentClips(*(torch.cat(pair) for pair in zip(self, others, strict=True)))
+
+
+class Track(NamedTuple):
+    """What the belief makes of latents, contexts and actions: all of a pass that runs on vectors."""
+
     latents: Float[Tensor, "B T latent"]
     """z_t: a sample of the posterior in training mode, its mean in eval mode."""
     steps: Float[Tensor, "B T latent"]
     """z_t - z_{t-1}, 0 at the first frame."""
-    posterior: DiagonalGaussian
-    """q(z_t | x_t, c_t)."""
     prior: DirichletProcessMixture
     """p(z_t | h_{t-1}, z_{t-1}, z_{t-2}, expected context)."""
     beliefs: Float[Tensor, "B T belief"]
     """h_{t-1}, the belief that enters step t."""
     cells: Float[Tensor, "B T belief"]
     """The LSTM cell state that belongs to `beliefs`."""
-    contexts: Float[Tensor, "B T context"]
-    """c_t, from frames 1..t."""
     expected_contexts: Float[Tensor, "B T context"]
     """The context that h_{t-1} expects."""
     implied_contexts: Float[Tensor, "B T context"]
     """The context that (h_{t-1}, z_t) implies; it stands for c_t in imagination."""
     belief_contexts: Float[Tensor, "B T context"]
     """What the belief read: c_t, or the implied context on the spans that training drops."""
+    actions: Float[Tensor, "B T A"]
+    """The actions as the belief read them: missing ones are the learned null action."""
+
+    def state_at(self, times: int | Int[Tensor, " S"]) -> DreamState:
+        """The state to imagine from after one frame, `[B,·]`, or after each of several, `[B,S,·]`."""
+        fields = (self.beliefs, self.cells, self.latents, self.steps, self.belief_contexts)
+        return DreamState(*(field[:, times] for field in fields))
+
+
+class SequenceOutput(NamedTuple):
+    """All that one pass over `[B,T]` frames computes; nothing at t depends on a later frame."""
+
+    reconstructions: Float[Tensor, "B T 3 H W"]
+    """Mean of p(x_t | z_t, A_t); in [0, 1] in eval mode, unclipped in training mode."""
+    posterior: DiagonalGaussian
+    """q(z_t | x_t, c_t)."""
+    track: Track
+    """Latents, beliefs and priors."""
+    contexts: Float[Tensor, "B T context"]
+    """c_t, from frames 1..t."""
     tokens: Int[Tensor, "B T h w"]
     """VQ indices in 0..codes-1."""
     commitment: Float[Tensor, "B T"]
@@ -59,13 +90,25 @@ class SequenceOutput(NamedTuple):
     codes: Float[Tensor, "B T code h w"]
     attention: Float[Tensor, "B T h w"]
     """A_t on the attention grid, sums to 1 over space."""
-    actions: Float[Tensor, "B T A"]
-    """The actions as the belief read them: missing ones are the learned null action."""
 
-    def state_at(self, times: int | Int[Tensor, " S"]) -> DreamState:
-        """The state to imagine from after one frame, `[B,·]`, or after each of several, `[B,S,·]`."""
-        fields = (self.beliefs, self.cells, self.latents, self.steps, self.belief_contexts)
-        return DreamState(*(field[:, times] for field in fields))
+    @property
+    def latents(self) -> Float[Tensor, "B T latent"]:
+        """z_t: a sample of the posterior in training mode, its mean in eval mode."""
+        return self.track.latents
+
+    @property
+    def prior(self) -> DirichletProcessMixture:
+        """p(z_t | h_{t-1}, z_{t-1}, z_{t-2}, expected context)."""
+        return self.track.prior
+
+    @property
+    def beliefs(self) -> Float[Tensor, "B T belief"]:
+        """h_{t-1}, the belief that enters step t."""
+        return self.track.beliefs
+
+    def clips(self, valid: Bool[Tensor, "B T"]) -> LatentClips:
+        """The latents, contexts and actions of this pass, without gradient but for the null action's."""
+        return LatentClips(self.latents.detach(), self.contexts.detach(), self.track.actions, valid)
 
 
 class Dream(NamedTuple):

@@ -1,0 +1,96 @@
+"""The latent replay: it gives back what it was given, forgets the oldest, and draws latents from their posteriors."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.models import SIZE, small_config
+
+from aime.errors import AimeError
+from aime.training.replay import LatentReplay, ReplayConfig
+from aime.world_model.model import AIME
+from aime.world_model.outputs import SequenceOutput
+
+B, T = 2, 4
+
+
+@pytest.fixture(scope="module")
+def output() -> SequenceOutput:
+    torch.manual_seed(0)
+    model = AIME(small_config()).eval()
+    with torch.no_grad():
+        return model.forward_sequence(torch.rand(B, T, 3, SIZE, SIZE), torch.rand(B, T, 2))
+
+
+def replay_of(clips: int = 3, capacity: int = 4) -> LatentReplay:
+    config = small_config()
+    return LatentReplay(ReplayConfig(clips, capacity), T, config.latent, config.context, config.action_width)
+
+
+def marked(output: SequenceOutput, mark: float) -> SequenceOutput:
+    """The output with every context equal to `mark`, to know its clips by."""
+    return output._replace(contexts=torch.full_like(output.contexts, mark))
+
+
+def test_draws_nothing_before_it_remembers_and_nothing_when_off(output: SequenceOutput) -> None:
+    replay, off = replay_of(), replay_of(clips=0)
+    valid = torch.ones(B, T, dtype=torch.bool)
+    assert replay.draw() is None
+    off.remember(output, valid)
+    assert off.draw() is None
+
+
+def test_draws_the_clips_it_was_given(output: SequenceOutput) -> None:
+    torch.manual_seed(0)
+    replay, valid = replay_of(clips=64), torch.ones(B, T, dtype=torch.bool)
+    valid[1, 2:] = False
+    replay.remember(output, valid)
+    drawn = replay.draw()
+    assert drawn is not None
+    first = (drawn.contexts == output.contexts[0]).all((1, 2))
+    assert 0 < first.sum() < 64, "every remembered clip is drawn"
+    for row, mine in enumerate((first, ~first)):
+        assert (drawn.contexts[mine] == output.contexts[row]).all()
+        assert (drawn.actions[mine] == output.track.actions[row]).all()
+        assert (drawn.valid[mine] == valid[row]).all()
+
+
+def test_latents_are_fresh_samples_of_the_posterior(output: SequenceOutput) -> None:
+    torch.manual_seed(0)
+    replay = replay_of(clips=4000, capacity=2)
+    replay.remember(output, torch.ones(B, T, dtype=torch.bool))
+    drawn = replay.draw()
+    assert drawn is not None
+    first = drawn.latents[(drawn.contexts == output.contexts[0]).all((1, 2))]
+    error = first.std(0) / output.posterior.std[0] - 1
+    assert error.abs().max() < 0.15
+    assert ((first.mean(0) - output.posterior.mean[0]) / output.posterior.std[0]).abs().max() < 0.15
+
+
+def test_the_oldest_are_forgotten_first(output: SequenceOutput) -> None:
+    replay, valid = replay_of(clips=64, capacity=5), torch.ones(B, T, dtype=torch.bool)
+    for mark in range(4):
+        replay.remember(marked(output, mark), valid)
+    drawn = replay.draw()
+    assert drawn is not None
+    # eight clips came and five places remain: 1, 2, 2, 3, 3
+    assert set(drawn.contexts.flatten().tolist()) == {1.0, 2.0, 3.0}
+
+
+def test_its_state_is_all_it_remembers(output: SequenceOutput) -> None:
+    replay, other = replay_of(), replay_of()
+    replay.remember(output, torch.ones(B, T, dtype=torch.bool))
+    other.load_state_dict(replay.state_dict())
+    torch.manual_seed(1)
+    first = replay.draw()
+    torch.manual_seed(1)
+    second = other.draw()
+    assert first is not None
+    assert second is not None
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize(("clips", "capacity", "field"), [(-1, 4, "clips"), (3, 0, "capacity")])
+def test_impossible_sizes_are_refused(clips: int, capacity: int, field: str) -> None:
+    with pytest.raises(AimeError, match=rf"replay\.{field} is .*expected"):
+        ReplayConfig(clips, capacity)
