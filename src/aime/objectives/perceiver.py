@@ -17,8 +17,8 @@ from aime.world_model.model import AIME
 from aime.world_model.outputs import SequenceOutput
 
 REDRAWN_SHARE = 0.5
-"""Clips of a batch that are drawn from their tokens: the tokenizer's decoder is the dearest part of a step, and the
-frames of a clip are much alike."""
+"""Clips of a batch, drawn at random, whose frames and tokens are read back: the tokenizer's decoder is the dearest part
+of a step, and the frames of a clip are much alike."""
 
 
 class PerceiverTerms(NamedTuple):
@@ -29,7 +29,7 @@ class PerceiverTerms(NamedTuple):
     tokenizer_reconstruction: Float[Tensor, ""]
     """-log p(x | codes) in nats, of a share of the clips."""
     token_reconstruction: Float[Tensor, ""]
-    """Cross-entropy of the token indices under the Perceiver's output queries, summed over cells, in nats."""
+    """Cross-entropy of the same clips' token indices under the Perceiver's output queries, in nats."""
 
 
 def perceiver_loss(
@@ -47,19 +47,19 @@ def perceiver_loss(
     shown = torch.randperm(len(frames), device=frames.device)[: math.ceil(REDRAWN_SHARE * len(frames))]
     squared_error = (model.redraw(output.codes[shown]) - frames[shown]).square().mean(dim=(2, 3, 4))
     variance = masked_mean(squared_error, valid[shown]).detach().clamp_min(1e-6)
-    logits = model.perceiver.token_logits(output.perceiver_latents.flatten(0, 1))
+    logits = model.perceiver.token_logits(output.perceiver_latents[shown].flatten(0, 1))
     cross_entropy = F.cross_entropy(
         rearrange(logits.float(), "n s k -> n k s"),
-        rearrange(output.tokens, "b t h w -> (b t) (h w)"),
+        rearrange(output.tokens[shown], "b t h w -> (b t) (h w)"),
         reduction="none",
     )
-    per_frame = rearrange(cross_entropy.sum(-1), "(b t) -> b t", b=frames.shape[0])
+    per_frame = rearrange(cross_entropy.sum(-1), "(b t) -> b t", b=len(shown))
     values = output.codes[0, 0].numel()
     terms = PerceiverTerms(
         vq_commitment=masked_mean(0.5 * values * output.commitment, valid),
         tokenizer_reconstruction=masked_mean(
             gaussian_nats(squared_error, variance, frames[0, 0].numel()), valid[shown]
         ),
-        token_reconstruction=masked_mean(per_frame, valid),
+        token_reconstruction=masked_mean(per_frame, valid[shown]),
     )
     return weigh("perceiver", terms, weights.perceiver)

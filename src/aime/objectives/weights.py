@@ -73,7 +73,7 @@ class OvershootConfig:
     """Frames imagined from each start."""
     starts: int = 4
     """Starts in each clip, spread evenly with a random offset."""
-    frames: int = 32
+    frames: int = 16
     """Imagined frames of the batch that are decoded and compared."""
 
     def __post_init__(self) -> None:
