@@ -8,6 +8,7 @@ import time
 import types
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -371,6 +372,17 @@ def test_a_probe_that_hangs_is_a_problem() -> None:
 
 
 @pytest.mark.usefixtures("rendering")
+@pytest.mark.usefixtures("rendering")
+@pytest.mark.skipif(find_spec("triton") is None, reason="this torch comes without triton")
+def test_a_process_that_has_rendered_can_load_the_gpu_compiler() -> None:
+    program = (
+        "import torch; from aime.data.collect.environment import ControlSuite;"
+        "ControlSuite('cartpole', 'swingup', action_repeat=2, image_size=64, camera=0).reset(0); import triton"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_names_are_split_where_the_task_begins() -> None:
     assert split_name("dmc:ball_in_cup_catch") == ("ball_in_cup", "catch")
     assert split_name("dmc:cartpole_swingup_sparse") == ("cartpole", "swingup_sparse")

@@ -78,7 +78,8 @@ def to_yaml(value: object) -> str:
     Raises:
         TypeError: if there is a value that has no plain form.
     """
-    return yaml.safe_dump(to_plain(value), sort_keys=False, allow_unicode=True)
+    # escaped: PyYAML writes Unicode's other line breaks as they are and reads them back as spaces
+    return yaml.safe_dump(to_plain(value), sort_keys=False, allow_unicode=False)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -6,6 +6,8 @@ does not.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import subprocess
 import sys
@@ -118,6 +120,7 @@ def rendering_problem(timeout: float = 60.0) -> str | None:
 def _suite() -> Any:
     """dm_control's suite, which chooses a GL library while it is imported."""
     os.environ.setdefault("MUJOCO_GL", "egl")
+    _load_triton_first()
     try:
         if int(version("mujoco").split(".")[0]) >= 4:
             raise AimeError(f"mujoco {version('mujoco')} breaks dm_control, expected <4; run `pip install 'mujoco<4'`")
@@ -129,6 +132,17 @@ def _suite() -> Any:
     except Exception as error:  # a missing GL library shows as an AttributeError, a missing display as an ImportError
         raise _no_rendering(error) from error
     return suite
+
+
+def _load_triton_first() -> None:
+    """Load torch's GPU compiler before the GL library, where a program may come to need both.
+
+    Mesa's software renderer and triton each bring an LLVM. Loaded after the other one's, triton's ends the process with
+    a segmentation fault, at the first custom operator of torch; loaded before it, both work (Mesa 22, triton 3.7).
+    """
+    if "torch" in sys.modules:
+        with contextlib.suppress(ImportError):
+            importlib.import_module("triton")
 
 
 def _no_rendering(error: BaseException) -> AimeError:
