@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aime.attention.schema import AttentionConfig
 from aime.perception.perceiver import PerceiverConfig
 from aime.perception.tokenizer import TokenizerConfig
 from aime.representation.decoder import DecoderConfig
@@ -25,5 +26,6 @@ def small_config(window: int = 3) -> ModelConfig:
         perceiver=PerceiverConfig(latents=4, width=8, heads=2, window=window),
         encoder=EncoderConfig(channels=8, multipliers=(1, 1, 2)),
         prior=PriorConfig(components=4, hidden=16),
+        attention=AttentionConfig(slots=3, width=8, hidden=16),
         decoder=DecoderConfig(channels=8, multipliers=(1, 1, 2)),
     )

@@ -109,7 +109,7 @@ def test_the_predictive_task_teaches_no_perception(model: AIME, frames: Tensor, 
     taught = {
         name.split(".")[0] for name, each in zip(weights, gradients, strict=True) if each is not None and each.any()
     }
-    assert taught == {"dynamics", "prior", "expect_context", "imply_context", "initial_latent"}, (
+    assert taught == {"attention", "dynamics", "prior", "expect_context", "imply_context", "initial_latent"}, (
         "latents and contexts are its targets: with a gradient they would be pulled to what is easily guessed"
     )
 

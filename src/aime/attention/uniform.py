@@ -1,20 +1,54 @@
-"""The attention map that attends everywhere alike."""
+"""Attention switched off: every map attends everywhere alike."""
 
 from __future__ import annotations
 
 import torch
+from einops import repeat
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
+
+from aime.attention.bottom_up import BottomUp
+from aime.attention.schema import AttentionPillar
+from aime.attention.top_down import TopDown
 
 
-class UniformAttention(nn.Module):
-    """A_t = 1/n on each of n cells, whatever is seen or believed: attention switched off."""
+class UniformAttention(AttentionPillar):
+    """1/n on each of n cells, whatever is seen or believed; one slot holds every cell, and nothing moves.
+
+    No loss of the schema has anything to say about it.
+    """
+
+    even: Tensor
 
     def __init__(self, grid: int) -> None:
         super().__init__()
-        self.grid = grid
+        self.register_buffer("even", torch.full((grid, grid), 1 / grid**2), persistent=False)
 
-    def forward(self, batch: int, like: Tensor) -> Float[Tensor, "B h w"]:
-        """`batch` maps `[B,grid,grid]` that sum to 1, in the type and on the device of `like`."""
-        cells = self.grid * self.grid
-        return torch.full((batch, self.grid, self.grid), 1 / cells, dtype=like.dtype, device=like.device)
+    def look(self, pyramid: tuple[Tensor, ...]) -> BottomUp:
+        """A uniform map and one slot without content for each of N frames."""
+        frames = pyramid[0].shape[0]
+        return BottomUp(
+            map=self.initial_map(frames),
+            slots=self.even.new_zeros(frames, 1, 1),
+            slot_maps=torch.ones_like(self.even).expand(frames, 1, -1, -1),
+            slot_error=self.even.new_zeros(frames),
+        )
+
+    def initial_map(self, batch: int) -> Float[Tensor, "B h w"]:
+        """The uniform map."""
+        return repeat(self.even, "h w -> b h w", b=batch)
+
+    def expect(
+        self,
+        belief: Float[Tensor, "N belief"],
+        latent: Float[Tensor, "N latent"],
+        last_map: Float[Tensor, "N h w"],
+    ) -> TopDown:
+        """The uniform map, unmoved."""
+        return TopDown(self.initial_map(belief.shape[0]), self.even.new_zeros(belief.shape[0], 2))
+
+    def fuse(
+        self, bottom_up: Float[Tensor, "N h w"], prior: Float[Tensor, "N h w"], belief: Float[Tensor, "N belief"]
+    ) -> Float[Tensor, "N h w"]:
+        """The uniform map."""
+        return bottom_up

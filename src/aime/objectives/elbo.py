@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from aime.attention.maps import map_kl
+from aime.attention.schema import Attention
 from aime.objectives.ledger import TaskLoss, gaussian_nats, masked_mean, weigh
-from aime.objectives.weights import LossWeights
+from aime.objectives.weights import KLBalance, LossWeights
 from aime.representation.divergences import balanced_kl, hierarchical_kl, weights_entropy
 from aime.world_model.model import AIME
 from aime.world_model.outputs import SequenceOutput
@@ -20,6 +23,8 @@ class ElboTerms(NamedTuple):
     reconstruction: Float[Tensor, ""]
     kl_z: Float[Tensor, ""]
     kl_hierarchical: Float[Tensor, ""]
+    kl_attention: Float[Tensor, ""]
+    """KL(A_t ‖ P_t), balanced like KL_z, plus KL(sg U_t ‖ P_t)."""
     entropy: Float[Tensor, ""]
 
 
@@ -30,14 +35,18 @@ def elbo_loss(
     valid: Bool[Tensor, "B T"],
     weights: LossWeights,
 ) -> TaskLoss:
-    """-log p(x|z,A) + KL_z + KL_hierarchical - ω·entropy, on frames in [0, 1]; padding (`valid` False) is left out.
+    """-log p(x|z,A) + KL_z + KL_hierarchical + KL_attention - ω·entropy, on frames in [0, 1], without padding.
 
     The likelihood's variance is this batch's own mean squared error (optimal σ-VAE: Rybkin et al. 2021, arXiv
-    2006.13202, equation 5), so that nats of reconstruction and of KL keep their true proportion.
+    2006.13202, equation 5), so that nats of reconstruction and of KL keep their true proportion. Pixels count by their
+    precision, which is higher where the model attends.
     """
-    squared_error = (output.reconstructions - frames).square().mean(dim=(2, 3, 4))
-    variance = model.decoder.calibrate(masked_mean(squared_error, valid))
-    reconstruction = gaussian_nats(squared_error, variance, frames[0, 0].numel())
+    squared_error = (output.reconstructions - frames).square().mean(dim=2)
+    model.decoder.calibrate(masked_mean(squared_error.mean(dim=(2, 3)), valid))
+    precision = pixel_precision(output.attention.fused, frames.shape[-1], model.config.attention.precision)
+    weighted = (precision * squared_error).mean(dim=(2, 3))
+    variance = masked_mean(weighted, valid).detach().clamp_min(1e-6)
+    reconstruction = gaussian_nats(weighted, variance, frames[0, 0].numel())
     kl_z = balanced_kl(
         output.posterior,
         output.prior.mixture,
@@ -52,6 +61,30 @@ def elbo_loss(
         reconstruction=masked_mean(reconstruction, valid),
         kl_z=kl_z,
         kl_hierarchical=masked_mean(kl_sticks, valid),
+        kl_attention=masked_mean(attention_kl(output.attention, weights.kl_balance), valid),
         entropy=-weights_entropy(output.prior.mixture.log_weights),
     )
     return weigh("elbo", terms, weights.elbo)
+
+
+def attention_kl(attention: Attention, balance: KLBalance) -> Float[Tensor, "B T"]:
+    """KL(A_t ‖ P_t) with the gradients to prior and posterior weighed apart, and KL(sg U_t ‖ P_t), in nats.
+
+    The first keeps A_t near what could be expected. The second makes P_t foretell the bottom-up map, of which A_t may
+    hold little.
+    """
+    learn = map_kl(attention.fused.detach(), attention.prior)
+    keep = map_kl(attention.fused, attention.prior.detach())
+    total = balance.prior + balance.posterior
+    balanced = (balance.prior * learn + balance.posterior * keep) / total
+    return balanced + map_kl(attention.bottom_up.detach(), attention.prior)
+
+
+def pixel_precision(maps: Float[Tensor, "B T h w"], size: int, share: float) -> Float[Tensor, "B T size size"]:
+    """1 - ρ + ρ·A over the pixels of a frame, A with mean 1, without gradient, ρ = `share`.
+
+    With one, the model would lower its loss by looking away from what it cannot draw.
+    """
+    relative = maps.detach() * maps.shape[-2] * maps.shape[-1]
+    fine = F.interpolate(relative, (size, size), mode="nearest")
+    return 1 - share + share * fine

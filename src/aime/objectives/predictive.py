@@ -1,4 +1,4 @@
-"""The predictive task: expected contexts, and overshooting, which trains imagination on its own predictions."""
+"""The predictive task: attention and contexts expected, and overshooting, which trains imagination on its own paths."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from aime.attention.maps import centre_of_mass
+from aime.attention.schema import Attention
 from aime.objectives.ledger import TaskLoss, gaussian_nats, masked_mean, weigh
 from aime.objectives.weights import LossWeights, OvershootConfig
 from aime.primitives.distributions import GaussianMixture
@@ -18,7 +20,17 @@ from aime.world_model.outputs import Dream, DreamState, LatentClips, SequenceOut
 
 
 class PredictiveTerms(NamedTuple):
-    """Scalars, per frame of the batch's and the replayed clips; no latent or context has a gradient in them."""
+    """Scalars, per frame: of the batch where they are about attention, else of its clips and the replayed ones.
+
+    In the latter no latent or context of a clip has a gradient.
+    """
+
+    attention_dynamics: Float[Tensor, ""]
+    """Half the squared distance, in cells, of the predicted from the actual motion of the map's centre of mass."""
+    slot_overlap: Float[Tensor, ""]
+    """Sum over pairs of slots and over cells of the product of their maps: 0 where each cell has one slot."""
+    slot_reconstruction: Float[Tensor, ""]
+    """Half the squared distance of a frame's features from what the slots make of them."""
 
     expected_context: Float[Tensor, ""]
     """Half the squared distance of the context that h_{t-1} expects from c_t."""
@@ -38,6 +50,8 @@ class Overshot(NamedTuple):
     dream: Dream
     targets: Float[Tensor, "N K latent"]
     """The posterior's latents, without gradient."""
+    starts: Int[Tensor, " S"]
+    """Index of the frame that each path of a clip starts from; N = B·S, clip by clip."""
     times: Int[Tensor, "N K"]
     """Index of the frame that each step should show, into the B·T frames of the clips."""
     valid: Bool[Tensor, "N K"]
@@ -62,13 +76,15 @@ def predictive_loss(
     overshot = imagine_ahead(model, track, clips.valid, overshoot)
     dream = overshot.dream
     mixture = GaussianMixture(dream.log_weights, dream.means, dream.stds)
-    share = valid.shape[0] / clips.valid.shape[0]
     terms = PredictiveTerms(
+        attention_dynamics=attention_dynamics(output.attention, valid),
+        slot_overlap=masked_mean(slot_overlap(output.attention.slot_maps), valid),
+        slot_reconstruction=masked_mean(output.attention.slot_error, valid),
         expected_context=masked_mean(_half_square(track.expected_contexts - clips.contexts), clips.valid),
         implied_context=masked_mean(_half_square(track.implied_contexts - clips.contexts), clips.valid),
         one_step_latent=masked_mean(-track.prior.mixture.log_prob(clips.latents), clips.valid),
         overshoot_latent=masked_mean(-mixture.log_prob(overshot.targets), overshot.valid),
-        overshoot_frames=_frame_nats(model, overshot, frames.flatten(0, 1), share, overshoot.frames),
+        overshoot_frames=_frame_nats(model, overshot, frames, output.attention.bottom_up, overshoot.frames),
     )
     return weigh("predictive", terms, weights.predictive)
 
@@ -98,6 +114,7 @@ def imagine_ahead(model: AIME, track: Track, valid: Bool[Tensor, "B T"], oversho
     return Overshot(
         dream,
         targets,
+        starts,
         rearrange(clips * length + ahead, "b s k -> (b s) k"),
         rearrange(real, "b s k -> (b s) k"),
     )
@@ -110,18 +127,41 @@ def _starts(possible: int, wanted: int, device: torch.device) -> Tensor:
 
 
 def _frame_nats(
-    model: AIME, overshot: Overshot, frames: Float[Tensor, "BT 3 H W"], share: float, count: int
+    model: AIME,
+    overshot: Overshot,
+    frames: Float[Tensor, "B T 3 H W"],
+    maps: Float[Tensor, "B T h w"],
+    count: int,
 ) -> Float[Tensor, ""]:
-    """Of `count` imagined frames from the first `share` of the paths, those whose true frames are in the batch."""
-    latents = overshot.dream.latents.flatten(0, 1)
-    picked = torch.randperm(round(share * latents.shape[0]), device=latents.device)[:count]
-    attention = model.attention(picked.shape[0], latents)
-    decoded = frozen_decode(model, latents[picked], attention)
-    truth = frames[overshot.times.flatten()[picked]]
+    """Of `count` frames imagined from the batch's own clips, whose true frames are known; they come first.
+
+    The maps they are decoded with are imagined as well, from the bottom-up map of the frame that the path starts at.
+    """
+    own = frames.shape[0] * overshot.starts.shape[0]
+    steps = overshot.dream.latents.shape[1]
+    rolled = model.attention.roll(
+        overshot.dream.beliefs[:own], overshot.dream.latents[:own], maps[:, overshot.starts].detach().flatten(0, 1)
+    )
+    picked = torch.randperm(own * steps, device=frames.device)[:count]
+    decoded = frozen_decode(model, overshot.dream.latents[:own].flatten(0, 1)[picked], rolled.flatten(0, 1)[picked])
+    truth = frames.flatten(0, 1)[overshot.times.flatten()[picked]]
     squared_error = (decoded - truth).square().mean(dim=(1, 2, 3))
     real = overshot.valid.flatten()[picked]
     variance = masked_mean(squared_error, real).detach().clamp_min(1e-6)
     return masked_mean(gaussian_nats(squared_error, variance, truth[0].numel()), real)
+
+
+def attention_dynamics(attention: Attention, valid: Bool[Tensor, "B T"]) -> Float[Tensor, ""]:
+    """Half the squared error, in cells, of the predicted motion; the target, U_t's own motion, has no gradient."""
+    moved = centre_of_mass(attention.bottom_up.detach()) - centre_of_mass(attention.last)
+    squared = 0.5 * (attention.motion - moved).square().sum(-1)
+    return masked_mean(squared[:, 1:], valid[:, 1:])
+
+
+def slot_overlap(maps: Float[Tensor, "B T S h w"]) -> Float[Tensor, "B T"]:
+    """Σ_{s<r} Σ_cells m_s m_r of maps that sum to 1 over the slots: in [0, cells·(S-1)/(2S)], so low is diverse."""
+    squares = maps.square().sum(dim=(2, 3, 4))
+    return 0.5 * (maps.sum(2).square().sum(dim=(2, 3)) - squares)
 
 
 def frozen_decode(

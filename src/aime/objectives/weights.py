@@ -14,6 +14,7 @@ class ElboWeights:
     reconstruction: float = 1.0
     kl_z: float = 1.0
     kl_hierarchical: float = 0.1
+    kl_attention: float = 1.0
     entropy: float = 0.1
     """Of the entropy of the batch's mean mixture weights, which is maximised: the term is its negative."""
 
@@ -31,6 +32,9 @@ class PerceiverWeights:
 class PredictiveWeights:
     """Weights of the terms of the predictive task."""
 
+    attention_dynamics: float = 1.0
+    slot_overlap: float = 0.1
+    slot_reconstruction: float = 0.1
     expected_context: float = 1.0
     implied_context: float = 1.0
     one_step_latent: float = 1.0

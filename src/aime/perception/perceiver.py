@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -49,6 +50,7 @@ class CausalPerceiver(nn.Module):
         self.latents = nn.Parameter(torch.randn(1, config.latents, width) * 0.5)
         self.rows = nn.Parameter(torch.randn(grid, 1, code_width) * 0.5)
         self.columns = nn.Parameter(torch.randn(1, grid, code_width) * 0.5)
+        self.attention_gain = nn.Parameter(torch.full((heads,), 0.1))
         self.read = Attention(width, code_width, heads, dropout)
         self.read_mlp = FeedForward(width)
         self.self_attentions = nn.ModuleList(Attention(width, width, heads, dropout) for _ in range(config.layers))
@@ -62,10 +64,11 @@ class CausalPerceiver(nn.Module):
         self.token_read = Attention(width, width, heads, dropout)
         self.token_head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, codes))
 
-    def forward(self, codes: Float[Tensor, "B T code h w"]) -> Percept:
-        """Contexts of all frames at once from code vectors `[B,T,code,h,w]`."""
+    def forward(self, codes: Float[Tensor, "B T code h w"], attention: Float[Tensor, "B T y x"]) -> Percept:
+        """Contexts of all frames at once from code vectors and attention maps, finer than the codes and of sum 1."""
         batch = codes.shape[0]
-        latents = rearrange(self._read_frames(codes.flatten(0, 1)), "(b t) n d -> b t n d", b=batch)
+        read = self._read_frames(codes.flatten(0, 1), attention.flatten(0, 1))
+        latents = rearrange(read, "(b t) n d -> b t n d", b=batch)
         latents = latents + self.over_time(latents)
         latents = latents + self.time_mlp(latents)
         return Percept(rearrange(self._context(latents.flatten(0, 1)), "(b t) c -> b t c", b=batch), latents)
@@ -75,10 +78,10 @@ class CausalPerceiver(nn.Module):
         return self.over_time.empty_cache(batch, self.config.latents, self.latents)
 
     def step(
-        self, codes: Float[Tensor, "B code h w"], cache: TimeCache
+        self, codes: Float[Tensor, "B code h w"], attention: Float[Tensor, "B y x"], cache: TimeCache
     ) -> tuple[Float[Tensor, "B context"], TimeCache]:
         """The context of one more frame; the same numbers as `forward` gives (dropout off)."""
-        latents = self._read_frames(codes)
+        latents = self._read_frames(codes, attention)
         update, cache = self.over_time.step(latents, cache)
         latents = latents + update
         latents = latents + self.time_mlp(latents)
@@ -88,14 +91,23 @@ class CausalPerceiver(nn.Module):
         """Logits over the codebook for each cell of a frame, read from its latents by positional output queries."""
         return self.token_head(self.token_queries + self.token_read(self.token_queries, latents))
 
-    def _read_frames(self, codes: Float[Tensor, "N code h w"]) -> Float[Tensor, "N n width"]:
+    def _read_frames(
+        self, codes: Float[Tensor, "N code h w"], attention: Float[Tensor, "N y x"]
+    ) -> Float[Tensor, "N n width"]:
         placed = rearrange(codes, "n d h w -> n h w d") + (self.rows + self.columns)
-        latents = self.latents + self.read(self.latents, rearrange(placed, "n h w d -> n (h w) d"))
+        latents = self.latents + self.read(
+            self.latents, rearrange(placed, "n h w d -> n (h w) d"), self._bias(attention, codes.shape[-1])
+        )
         latents = latents + self.read_mlp(latents)
-        for attention, mlp in zip(self.self_attentions, self.self_mlps, strict=True):
-            latents = latents + attention(latents, latents)
+        for among, mlp in zip(self.self_attentions, self.self_mlps, strict=True):
+            latents = latents + among(latents, latents)
             latents = latents + mlp(latents)
         return latents
+
+    def _bias(self, attention: Float[Tensor, "N y x"], grid: int) -> Float[Tensor, "N heads 1 hw"]:
+        """Each head's share of log(n·A) on the n cells of the codes: what is attended to is read more."""
+        relative = F.avg_pool2d(attention, attention.shape[-1] // grid) * attention.shape[-1] ** 2
+        return rearrange(relative.clamp_min(1e-3).log(), "n h w -> n 1 1 (h w)") * self.attention_gain[:, None, None]
 
     def _context(self, latents: Float[Tensor, "N n width"]) -> Float[Tensor, "N context"]:
         return self.context_head((self.context_query + self.context_read(self.context_query, latents))[:, 0])

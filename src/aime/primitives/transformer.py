@@ -29,18 +29,30 @@ def attend(
     key: Float[Tensor, "*N M dim"],
     value: Float[Tensor, "*N M dim"],
     seen: Bool[Tensor, "*N Q M"] | None = None,
+    bias: Float[Tensor, "*N Q M"] | None = None,
 ) -> Float[Tensor, "*N Q dim"]:
-    """softmax(q kᵀ / √dim) v over the memory that is `seen` (Vaswani et al. 2017, arXiv 1706.03762, equation 1).
+    """softmax(q kᵀ / √dim + bias) v over the memory that is `seen` (Vaswani et al. 2017, arXiv 1706.03762, equation 1).
 
     On a GPU this is torch's fused kernel. On a CPU the plain products are 5 to 13 times faster in bf16 at these sizes
     (tens of queries of 16 numbers), forward and backward.
     """
     if query.is_cuda:
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=_mask(seen, bias, query.dtype))
     scores = (query @ key.transpose(-1, -2)) * query.shape[-1] ** -0.5
+    if bias is not None:
+        scores = scores + bias.to(scores.dtype)
     if seen is not None:
         scores = scores.masked_fill(~seen, float("-inf"))
     return scores.softmax(dim=-1) @ value
+
+
+def _mask(
+    seen: Bool[Tensor, "*N Q M"] | None, bias: Float[Tensor, "*N Q M"] | None, dtype: torch.dtype
+) -> Tensor | None:
+    """One mask of both, which is what the fused kernel takes."""
+    if bias is None or seen is None:
+        return seen if bias is None else bias.to(dtype)
+    return bias.to(dtype).masked_fill(~seen, float("-inf"))
 
 
 class FeedForward(nn.Sequential):
@@ -72,15 +84,21 @@ class Attention(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, queries: Float[Tensor, "N Q width"], memory: Float[Tensor, "N M memory"]
+        self,
+        queries: Float[Tensor, "N Q width"],
+        memory: Float[Tensor, "N M memory"],
+        bias: Float[Tensor, "N heads Q M"] | None = None,
     ) -> Float[Tensor, "N Q width"]:
-        """Attend from `[N,Q,width]` to `[N,M,memory]`; queries of one row `[1,Q,width]` serve all N."""
+        """Attend from `[N,Q,width]` to `[N,M,memory]`; queries of one row `[1,Q,width]` serve all N.
+
+        `bias` is added to the scores; its axes of size 1 serve all rows, heads or queries.
+        """
         query = rearrange(self.query(self.norm_query(queries)), "n q (h d) -> n h q d", h=self.heads)
         key, value = rearrange(
             self.key_value(self.norm_memory(memory)), "n m (two h d) -> two n h m d", two=2, h=self.heads
         )
         query = query.expand(key.shape[0], -1, -1, -1)
-        attended = attend(query, key, value)
+        attended = attend(query, key, value, bias=bias)
         return self.dropout(self.output(rearrange(attended, "n h q d -> n q (h d)")))
 
 

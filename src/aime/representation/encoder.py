@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -26,15 +25,6 @@ class EncoderConfig:
     cells: tuple[int, int, int] = (1, 1, 1)
     min_std: float = 0.02
     """Smallest standard deviation of the posterior, in units of the latent."""
-
-
-class Encoded(NamedTuple):
-    """Posterior of the latent, and the feature pyramid it came from."""
-
-    posterior: DiagonalGaussian
-    """q(z_t | x_t, c_t), mean and std `[N,latent]`."""
-    pyramid: tuple[Tensor, ...]
-    """Features at 1/2, 1/4 and 1/8 of the frame, before the context enters."""
 
 
 class Encoder(nn.Module):
@@ -62,20 +52,29 @@ class Encoder(nn.Module):
         cells = (image_size // 8) ** 2
         self.head = nn.Linear(16 * cells, 2 * latent)
 
-    def forward(self, frames: Float[Tensor, "N 3 H W"], contexts: Float[Tensor, "N context"]) -> Encoded:
-        """Encode centred frames in [-1, 1], each by itself."""
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of the pyramid's levels."""
+        return tuple(self.config.channels * multiplier for multiplier in self.config.multipliers)
+
+    def pyramid(self, frames: Float[Tensor, "N 3 H W"]) -> tuple[Tensor, ...]:
+        """Features at 1/2, 1/4 and 1/8 of centred frames in [-1, 1], each frame by itself, before any context."""
         alone = TimeAxis()
         features = self.stem(channels_last(F.pixel_unshuffle(frames, 2)))
-        pyramid = []
+        levels = []
         for depth, cells in enumerate(self.levels):
             if depth:
                 features = self.downs[depth - 1](features)
             for cell in cells:  # type: ignore[attr-defined]
                 features = cell(features, alone)
-            pyramid.append(features)
-        features = self.final(self.context(features, contexts), alone)
+            levels.append(features)
+        return tuple(levels)
+
+    def forward(self, pyramid: tuple[Tensor, ...], contexts: Float[Tensor, "N context"]) -> DiagonalGaussian:
+        """q(z_t | x_t, c_t), mean and std `[N,latent]`, from the frames' pyramid and their contexts."""
+        features = self.final(self.context(pyramid[-1], contexts), TimeAxis())
         flat = self.squeeze(F.silu(self.norm(features))).flatten(1)
         mean, spread = self.head(flat).to(torch.promote_types(torch.float32, contexts.dtype)).chunk(2, dim=-1)
         # starts near 0.1: a posterior that starts wide tells the decoder nothing, and the KL then closes it for good
         std = F.softplus(spread - 2.5) + self.config.min_std
-        return Encoded(DiagonalGaussian(mean, std), tuple(pyramid))
+        return DiagonalGaussian(mean, std)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from aime.attention.schema import AttentionConfig
 from aime.errors import AimeError
 from aime.perception.perceiver import PerceiverConfig
 from aime.perception.tokenizer import TokenizerConfig
@@ -35,6 +36,7 @@ class ModelConfig:
     perceiver: PerceiverConfig = field(default_factory=PerceiverConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     prior: PriorConfig = field(default_factory=PriorConfig)
+    attention: AttentionConfig = field(default_factory=AttentionConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
 
     def __post_init__(self) -> None:

@@ -94,15 +94,16 @@ def predict_future(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         dream = rollout(model, start, future, likeliest if samples is None else sampled)
-    attention = model.attention(dream.latents.shape[0] * dream.latents.shape[1], dream.latents)
-    frames = decode_in_chunks(model, dream.latents.flatten(0, 1), attention)
+    last_map = repeat(output.attention.bottom_up[:, -1], "b h w -> (b s) h w", s=count)
+    attention = model.attention.roll(dream.beliefs, dream.latents, last_map)
+    frames = decode_in_chunks(model, dream.latents.flatten(0, 1), attention.flatten(0, 1))
     shape = (actions.shape[0], *([] if samples is None else [samples]), future.shape[1])
     return FuturePrediction(
         frames=frames.unflatten(0, shape),
         latents=dream.latents.reshape(*shape, -1),
         mixture_weights=dream.log_weights.exp().reshape(*shape, -1),
         components=dream.components.reshape(shape),
-        attention=attention.unflatten(0, shape),
+        attention=attention.reshape(*shape, *attention.shape[-2:]),
     )
 
 
@@ -121,7 +122,7 @@ def surprise(model: AIME, frames: Tensor, actions: Tensor | None, samples: int, 
     truth = frames.to(model.null_action.device).float().div(255 if frames.dtype == torch.uint8 else 1).flatten(0, 1)
     variance = model.decoder.variance
     scale = 0.5 * truth[0].numel() * torch.log(2 * math.pi * variance)
-    maps = output.attention.flatten(0, 1)
+    maps = output.attention.fused.flatten(0, 1)
     terms = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -10,10 +11,12 @@ from einops import rearrange, repeat
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
+from aime.attention.bottom_up import BottomUp
+from aime.attention.schema import Attention, AttentionPillar, AttentionSchema
 from aime.attention.uniform import UniformAttention
 from aime.dynamics.belief import LSTMBelief
-from aime.perception.perceiver import CausalPerceiver
-from aime.perception.tokenizer import Tokenizer
+from aime.perception.perceiver import CausalPerceiver, Percept
+from aime.perception.tokenizer import Tokenizer, Tokens
 from aime.primitives.readout import BeliefReadout
 from aime.representation.decoder import Decoder
 from aime.representation.encoder import Encoder
@@ -33,11 +36,23 @@ from aime.world_model.outputs import (
 Frames = UInt8[Tensor, "B T 3 H W"] | Float[Tensor, "B T 3 H W"]
 
 
+class Sight(NamedTuple):
+    """What B videos of T frames show, before any latent or belief."""
+
+    tokens: Tokens
+    pyramid: tuple[Tensor, ...]
+    """The encoder's features of the B·T frames at 1/2, 1/4 and 1/8 of the frame."""
+    seen: BottomUp
+    """Slots and bottom-up maps of the B·T frames."""
+    percept: Percept
+
+
 class AIME(nn.Module):
     """A probabilistic world model of video and action.
 
         prior       p(z_t | h_{t-1}, z_{t-1}, z_{t-2}, expected context)
         posterior   q(z_t | x_t, c_t)
+        attention   U_t from x_t, P_t from (h_{t-1}, z_t, U_{t-1}), A_t from both
         belief      h_t = LSTM(h_{t-1}, [z_t, z_t - z_{t-1}, c_t, a_t])
         decoder     p(x_t | z_t, A_t)
 
@@ -68,7 +83,7 @@ class AIME(nn.Module):
         self.dynamics = LSTMBelief(config.latent, config.context, config.action_width, config.belief)
         self.expect_context = ContextHead(config, reads_latent=False)
         self.imply_context = ContextHead(config, reads_latent=True)
-        self.attention = UniformAttention(config.attention_grid)
+        self.attention = _attention(config, self.encoder.channels)
         self.decoder = Decoder(config.decoder, config.image_size, config.latent)
         self.initial_latent = nn.Parameter(torch.zeros(config.latent))
         self.null_action = nn.Parameter(torch.zeros(config.action_width))
@@ -108,27 +123,43 @@ class AIME(nn.Module):
             AimeError: if frames or actions do not have the model's shape.
         """
         centred = self.centre(frames)
-        batch, length = centred.shape[:2]
+        batch = centred.shape[0]
         actions = doors.admit_actions(actions, action_valid, centred.shape[:2], self.null_action)
-        tokens, _ = self.tokenizer(centred)
-        percept = self.perceiver(tokens.codes)
-        encoded = self.encoder(centred.flatten(0, 1), percept.contexts.flatten(0, 1))
-        posterior = encoded.posterior.unflatten(batch)
+        sight = self.perceive(centred)
+        posterior = self.encoder(sight.pyramid, sight.percept.contexts.flatten(0, 1)).unflatten(batch)
         latents = posterior.rsample() if self.training else posterior.mean
-        track = self.follow(latents, percept.contexts, actions)
-        attention = self.attention(batch * length, latents)
-        reconstructions = self.decode(latents.flatten(0, 1), attention)
+        track = self.follow(latents, sight.percept.contexts, actions)
+        attention = self.attention(sight.seen, track.beliefs, latents)
+        reconstructions = self.decode(latents.flatten(0, 1), self._shown(attention).flatten(0, 1))
         return SequenceOutput(
             reconstructions=rearrange(reconstructions, "(b t) c h w -> b t c h w", b=batch),
             posterior=posterior,
             track=track,
-            contexts=percept.contexts.to(latents.dtype),
-            tokens=tokens.indices,
-            commitment=tokens.commitment,
-            perceiver_latents=percept.latents,
-            codes=tokens.codes,
-            attention=rearrange(attention, "(b t) h w -> b t h w", b=batch),
+            contexts=sight.percept.contexts.to(latents.dtype),
+            tokens=sight.tokens.indices,
+            commitment=sight.tokens.commitment,
+            perceiver_latents=sight.percept.latents,
+            codes=sight.tokens.codes,
+            attention=attention,
         )
+
+    def perceive(self, centred: Float[Tensor, "B T 3 H W"]) -> Sight:
+        """What centred frames show, before any latent or belief: tokens, features, what stands out, and contexts."""
+        tokens, _ = self.tokenizer(centred)
+        pyramid = self.encoder.pyramid(centred.flatten(0, 1))
+        # attention reads what the encoder has learned to see and does not change it: its losses would pull features to
+        # what slots easily hold
+        seen = self.attention.look(tuple(level.detach() for level in pyramid))
+        percept = self.perceiver(tokens.codes, seen.map.unflatten(0, centred.shape[:2]))
+        return Sight(tokens, pyramid, seen, percept)
+
+    def _shown(self, attention: Attention) -> Float[Tensor, "B T h w"]:
+        """The maps to decode with: A_t, in training mode P_t for a share of the clips, as in imagination."""
+        share = self.config.attention.expected_share
+        if not self.training or share == 0:
+            return attention.fused
+        expected = torch.rand(attention.fused.shape[0], 1, 1, 1, device=attention.fused.device) < share
+        return torch.where(expected, attention.prior, attention.fused)
 
     def follow(
         self,
@@ -194,9 +225,9 @@ class AIME(nn.Module):
         Raises:
             AimeError: if the frames do not have the model's shape.
         """
-        centred = self.centre(frames)
-        contexts = self.perceiver(self.tokenizer(centred)[0].codes).contexts
-        return self.encoder(centred.flatten(0, 1), contexts.flatten(0, 1)).posterior.unflatten(centred.shape[0]).mean
+        sight = self.perceive(self.centre(frames))
+        contexts = sight.percept.contexts
+        return self.encoder(sight.pyramid, contexts.flatten(0, 1)).unflatten(contexts.shape[0]).mean
 
     @torch.no_grad()
     def extract_context(self, frames: Frames) -> Float[Tensor, "B T context"]:
@@ -205,7 +236,7 @@ class AIME(nn.Module):
         Raises:
             AimeError: if the frames do not have the model's shape.
         """
-        return self.perceiver(self.tokenizer(self.centre(frames))[0].codes).contexts
+        return self.perceive(self.centre(frames)).percept.contexts
 
     @torch.no_grad()
     def predict_future(
@@ -344,6 +375,13 @@ class AIME(nn.Module):
 def _innermost(image: Float[Tensor, "3 H W"]) -> Float[Tensor, "3 H W"]:
     # the memory layout of the frames it is added to
     return image.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+
+
+def _attention(config: ModelConfig, channels: tuple[int, ...]) -> AttentionPillar:
+    grid = config.attention_grid
+    if config.attention.kind == "uniform":
+        return UniformAttention(grid)
+    return AttentionSchema(config.attention, channels, config.belief, config.latent, grid)
 
 
 class ContextHead(nn.Module):

@@ -8,6 +8,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from aime.attention.bottom_up import BottomUp
+from aime.attention.schema import Attention
+from aime.attention.top_down import TopDown
 from aime.primitives.distributions import DiagonalGaussian
 from aime.primitives.transformer import TimeCache
 from aime.representation.prior import DirichletProcessMixture
@@ -88,8 +91,8 @@ class SequenceOutput(NamedTuple):
     """Mean squared distance of the tokenizer's vectors from their codes, per dimension."""
     perceiver_latents: Float[Tensor, "B T N width"]
     codes: Float[Tensor, "B T code h w"]
-    attention: Float[Tensor, "B T h w"]
-    """A_t on the attention grid, sums to 1 over space."""
+    attention: Attention
+    """All maps on the attention grid: A_t, U_t, P_t, the slots'."""
 
     @property
     def latents(self) -> Float[Tensor, "B T latent"]:
@@ -127,7 +130,8 @@ class BeliefState(NamedTuple):
     """Everything carried between the frames of B videos that are watched step by step."""
 
     dream: DreamState
-    attention: Float[Tensor, "B h w"]
+    last_map: Float[Tensor, "B h w"]
+    """U_t where the frame was seen, P_t where it was imagined."""
     fresh: Bool[Tensor, " B"]
     """True where no frame has been seen yet, so that the belief is still h_0."""
     tokenizer_past: tuple[Tensor, ...]
@@ -145,6 +149,11 @@ class Observation(NamedTuple):
     context: Float[Tensor, "B context"]
     tokens: Int[Tensor, "B h w"]
     attention: Float[Tensor, "B h w"]
+    """A_t, sums to 1 over space."""
+    seen: BottomUp
+    """U_t and the slots."""
+    expected: TopDown
+    """P_t and the motion towards it."""
 
 
 class Imagined(NamedTuple):
@@ -153,6 +162,8 @@ class Imagined(NamedTuple):
     latent: Float[Tensor, "B latent"]
     component: Int[Tensor, " B"]
     prior: DirichletProcessMixture
+    expected: TopDown
+    """P_t, which stands for A_t where no frame is seen, and the motion towards it."""
 
 
 class FuturePrediction(NamedTuple):
@@ -164,3 +175,4 @@ class FuturePrediction(NamedTuple):
     mixture_weights: Float[Tensor, "B *S F K"]
     components: Int[Tensor, "B *S F"]
     attention: Float[Tensor, "B *S F h w"]
+    """P_t, each from the one before: the maps that the frames were decoded with."""

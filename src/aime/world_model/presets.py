@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from aime.attention.schema import AttentionConfig
 from aime.perception.perceiver import PerceiverConfig
 from aime.perception.tokenizer import TokenizerConfig
 from aime.representation.decoder import DecoderConfig
@@ -13,7 +14,7 @@ from aime.world_model.config import ModelConfig
 
 
 def tiny(action_width: int, image_size: int = 64) -> ModelConfig:
-    """24 channels, 256 codes x 64, 32 Perceiver latents x 64, context 64, belief 256, 15 components."""
+    """24 channels, 256 codes x 64, 32 Perceiver latents x 64, context 64, belief 256, 15 components, 4 slots."""
     return ModelConfig(
         action_width=action_width,
         image_size=image_size,
@@ -24,12 +25,13 @@ def tiny(action_width: int, image_size: int = 64) -> ModelConfig:
         perceiver=PerceiverConfig(latents=32, width=64),
         encoder=EncoderConfig(channels=24),
         prior=PriorConfig(),
+        attention=AttentionConfig(kind="uniform", slots=4, width=32, hidden=64),
         decoder=DecoderConfig(channels=24),
     )
 
 
 def base(action_width: int, image_size: int = 64) -> ModelConfig:
-    """64 channels, 1024 codes x 256, 128 Perceiver latents x 256, context 256, belief 512, 15 components."""
+    """64 channels, 1024 codes x 256, 128 Perceiver latents x 256, context 256, belief 512, 15 components, 5 slots."""
     cells = (2, 2, 2)
     return ModelConfig(
         action_width=action_width,
@@ -38,6 +40,7 @@ def base(action_width: int, image_size: int = 64) -> ModelConfig:
         perceiver=PerceiverConfig(layers=2),
         encoder=EncoderConfig(cells=cells),
         decoder=DecoderConfig(cells=cells),
+        attention=AttentionConfig(kind="uniform"),
     )
 
 

@@ -31,7 +31,7 @@ def initial_state(model: AIME, batch: int) -> BeliefState:
     )
     return BeliefState(
         dream=dream,
-        attention=model.attention(batch, like.detach()),
+        last_map=model.attention.initial_map(batch).detach(),
         fresh=torch.ones(batch, dtype=torch.bool, device=like.device),
         tokenizer_past=_empty_past(model.tokenizer, batch, model.config.image_size, like.detach()),
         perceiver_cache=model.perceiver.empty_cache(batch),
@@ -56,20 +56,26 @@ def observe(
     action = _one_action(model, previous_action, frame.shape[0])
     fresh = state.fresh if reset is None else state.fresh | reset.to(state.fresh.device)
     belief, cell = _advance_unless(fresh, model, state, action)
+    row, before = fresh[:, None], state.dream
     tokens, past = model.tokenizer(centred, _forget_past(state.tokenizer_past, fresh))
     cache = state.perceiver_cache
     cache = cache._replace(filled=cache.filled & ~fresh[:, None])
-    context, cache = model.perceiver.step(tokens.codes[:, 0], cache)
-    posterior = model.encoder(centred[:, 0], context).posterior
-    attention = model.attention(centred.shape[0], belief)
-    row, before = fresh[:, None], state.dream
+    pyramid = model.encoder.pyramid(centred[:, 0])
+    seen = model.attention.look(pyramid)
+    context, cache = model.perceiver.step(tokens.codes[:, 0], seen.map, cache)
+    posterior = model.encoder(pyramid, context)
+    last_map = torch.where(row[..., None], model.attention.initial_map(fresh.shape[0]), state.last_map)
+    expected = model.attention.expect(belief, posterior.mean, last_map)
+    attention = model.attention.fuse(seen.map, expected.map, belief)
     prior = model.believe(
         belief, torch.where(row, model.initial_latent, before.latent), before.step.masked_fill(row, 0)
     )
     step = (posterior.mean - before.latent).masked_fill(row, 0)
     dream = DreamState(belief, cell, posterior.mean, step, context.to(belief.dtype))
-    next_state = BeliefState(dream, attention, torch.zeros_like(fresh), past, cache)
-    return next_state, Observation(posterior.mean, posterior, prior, dream.context, tokens.indices[:, 0], attention)
+    next_state = BeliefState(dream, seen.map, torch.zeros_like(fresh), past, cache)
+    return next_state, Observation(
+        posterior.mean, posterior, prior, dream.context, tokens.indices[:, 0], attention, seen, expected
+    )
 
 
 def imagine(model: AIME, state: BeliefState, action: Tensor, sample: bool) -> tuple[BeliefState, Imagined]:
@@ -81,8 +87,9 @@ def imagine(model: AIME, state: BeliefState, action: Tensor, sample: bool) -> tu
     choose = imagination.sampled if sample else imagination.likeliest
     choice = choose(prior.mixture, 0)
     dream = model.arrive(belief, cell, choice.latent, state.dream.latent)
-    attention = model.attention(belief.shape[0], belief)
-    return state._replace(dream=dream, attention=attention), Imagined(choice.latent, choice.component, prior)
+    expected = model.attention.expect(belief, choice.latent, state.last_map)
+    imagined = Imagined(choice.latent, choice.component, prior, expected)
+    return state._replace(dream=dream, last_map=expected.map), imagined
 
 
 def _one_action(model: AIME, action: Tensor, batch: int) -> Float[Tensor, "B A"]:

@@ -1,0 +1,177 @@
+"""The attention schema: what stands out and what is expected, joined to the map that modulates the decoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from aime.attention.bottom_up import BottomUp, BottomUpAttention
+from aime.attention.maps import over_space
+from aime.attention.top_down import TopDown, TopDownAttention
+from aime.errors import AimeError
+
+GATE_MARGIN = 0.1
+"""The gate stays within [0.1, 0.9], or it would learn to pick the prior map and the bottom-up one would die."""
+
+
+@dataclass(frozen=True)
+class AttentionConfig:
+    """Sizes and kind of the attention schema.
+
+    Raises:
+        AimeError: if a size is below 1, or a share not in [0, 1].
+    """
+
+    kind: Literal["schema", "uniform"] = "schema"
+    """`uniform` switches attention off: every map is 1/n on each of its n cells."""
+    slots: int = 5
+    width: int = 64
+    """Of a slot, and of the feature pyramid that the slots read."""
+    rounds: int = 3
+    """Rounds of slot attention."""
+    hidden: int = 128
+    """Hidden width of the top-down network."""
+    fusion: Literal["gated", "max"] = "gated"
+    precision: float = 0.3
+    """ρ: pixels weigh 1 - ρ + ρ·A, A with mean 1, in the reconstruction likelihood."""
+    expected_share: float = 0.25
+    """Share of the training clips that are decoded with the prior map, as in imagination, where there is no other."""
+
+    def __post_init__(self) -> None:
+        for name in ("slots", "width", "rounds", "hidden"):
+            if getattr(self, name) < 1:
+                raise AimeError(f"attention.{name} is {getattr(self, name)}; expected 1 or more: give a positive size")
+        for name in ("precision", "expected_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise AimeError(f"attention.{name} is {getattr(self, name)}; expected a share in [0, 1]")
+
+
+class Attention(NamedTuple):
+    """All maps of B videos of T frames; every map but the slots' sums to 1 over space."""
+
+    fused: Float[Tensor, "B T h w"]
+    """A_t, from the bottom-up and the prior map."""
+    bottom_up: Float[Tensor, "B T h w"]
+    """U_t, from x_t alone."""
+    prior: Float[Tensor, "B T h w"]
+    """P_t, from (h_{t-1}, z_t, U_{t-1}): it has not seen x_t."""
+    motion: Float[Tensor, "B T 2"]
+    """(dx, dy) in cells that P_t expects the centre of mass to have moved since U_{t-1}."""
+    last: Float[Tensor, "B T h w"]
+    """U_{t-1}, without gradient; a learned map before the first frame."""
+    slots: Float[Tensor, "B T S width"]
+    slot_maps: Float[Tensor, "B T S h w"]
+    """The share of each cell that each slot takes; sums to 1 over the slots."""
+    slot_error: Float[Tensor, "B T"]
+    """Half the squared distance of the features from what the slots make of them, summed over cells and channels."""
+
+
+class AttentionPillar(nn.Module):
+    """What every kind of attention offers: a bottom-up map, a prior map, and one made of both."""
+
+    def look(self, pyramid: tuple[Tensor, ...]) -> BottomUp:
+        """Slots and U_t of N frames, from the encoder's features at 1/2, 1/4 and 1/8 of the frame."""
+        raise NotImplementedError
+
+    def initial_map(self, batch: int) -> Float[Tensor, "B h w"]:
+        """U_0, the map before the first frame."""
+        raise NotImplementedError
+
+    def expect(
+        self,
+        belief: Float[Tensor, "N belief"],
+        latent: Float[Tensor, "N latent"],
+        last_map: Float[Tensor, "N h w"],
+    ) -> TopDown:
+        """P_t and the motion towards it; sees no frame."""
+        raise NotImplementedError
+
+    def fuse(
+        self, bottom_up: Float[Tensor, "N h w"], prior: Float[Tensor, "N h w"], belief: Float[Tensor, "N belief"]
+    ) -> Float[Tensor, "N h w"]:
+        """A_t from U_t, P_t and h_{t-1}."""
+        raise NotImplementedError
+
+    def forward(
+        self, seen: BottomUp, beliefs: Float[Tensor, "B T belief"], latents: Float[Tensor, "B T latent"]
+    ) -> Attention:
+        """All maps of `[B,T]` frames at once, from what `look` saw in them."""
+        batch, length = beliefs.shape[:2]
+        bottom_up = rearrange(seen.map, "(b t) h w -> b t h w", b=batch)
+        last = torch.cat([self.initial_map(batch)[:, None], bottom_up[:, :-1].detach()], dim=1)
+        flat = beliefs.flatten(0, 1)
+        expected = self.expect(flat, latents.flatten(0, 1), last.flatten(0, 1))
+        fused = self.fuse(seen.map, expected.map, flat)
+        return Attention(
+            fused=fused.unflatten(0, (batch, length)),
+            bottom_up=bottom_up,
+            prior=expected.map.unflatten(0, (batch, length)),
+            motion=expected.motion.unflatten(0, (batch, length)),
+            last=last,
+            slots=seen.slots.unflatten(0, (batch, length)),
+            slot_maps=seen.slot_maps.unflatten(0, (batch, length)),
+            slot_error=seen.slot_error.unflatten(0, (batch, length)),
+        )
+
+    def roll(
+        self,
+        beliefs: Float[Tensor, "N F belief"],
+        latents: Float[Tensor, "N F latent"],
+        last_map: Float[Tensor, "N h w"],
+    ) -> Float[Tensor, "N F h w"]:
+        """The prior maps of an imagined path, each from the one before: what stands for A_t where no frame is seen."""
+        maps = []
+        for belief, latent in zip(beliefs.unbind(1), latents.unbind(1), strict=True):
+            last_map = self.expect(belief, latent, last_map).map
+            maps.append(last_map)
+        return torch.stack(maps, dim=1)
+
+
+class AttentionSchema(AttentionPillar):
+    """U_t from the frame, P_t from belief, latent and U_{t-1}, and A_t from both.
+
+    Reference: Graziano & Webb 2015, the attention schema theory (Frontiers in Psychology 6:500), whose model of one's
+    own attention the top-down map is.
+    """
+
+    def __init__(self, config: AttentionConfig, channels: tuple[int, ...], belief: int, latent: int, grid: int) -> None:
+        super().__init__()
+        self.config = config
+        self.grid = grid
+        self.bottom_up = BottomUpAttention(channels, config.slots, config.width, config.rounds, grid)
+        self.top_down = TopDownAttention(belief, latent, config.hidden, grid)
+        self.gate = nn.Sequential(nn.LayerNorm(belief), nn.Linear(belief, 1))
+        self.initial_logits = nn.Parameter(torch.zeros(grid, grid))
+
+    def look(self, pyramid: tuple[Tensor, ...]) -> BottomUp:
+        """Slots and U_t of N frames, from the encoder's features at 1/2, 1/4 and 1/8 of the frame."""
+        return self.bottom_up(pyramid)
+
+    def initial_map(self, batch: int) -> Float[Tensor, "B h w"]:
+        """U_0, which is learned."""
+        flat = self.initial_logits.flatten().softmax(0).unflatten(0, self.initial_logits.shape)
+        return repeat(flat, "h w -> b h w", b=batch)
+
+    def expect(
+        self,
+        belief: Float[Tensor, "N belief"],
+        latent: Float[Tensor, "N latent"],
+        last_map: Float[Tensor, "N h w"],
+    ) -> TopDown:
+        """P_t and the motion towards it; sees no frame."""
+        return self.top_down(belief, latent, last_map)
+
+    def fuse(
+        self, bottom_up: Float[Tensor, "N h w"], prior: Float[Tensor, "N h w"], belief: Float[Tensor, "N belief"]
+    ) -> Float[Tensor, "N h w"]:
+        """A_t: g U + (1 - g) P with a gate g(h_{t-1}) in [0.1, 0.9], or the larger of both, normalised."""
+        if self.config.fusion == "max":
+            return over_space(torch.maximum(bottom_up, prior))
+        with torch.autocast(belief.device.type, enabled=False):
+            gate = GATE_MARGIN + (1 - 2 * GATE_MARGIN) * torch.sigmoid(self.gate(belief))[..., None]
+        return gate * bottom_up + (1 - gate) * prior
