@@ -39,7 +39,7 @@ class RGB:
         named_parameters: those to train, all on one device; frozen ones are left out.
         config: the constants.
 
-    Reference: docs/mathematics.md, "Gradient balancing".
+    Reference: docs/mathematics.md, "RGB".
 
     >>> weight = torch.nn.Parameter(torch.tensor([1.0, 0.0]))
     >>> balancer = RGB([("weight", weight)])
