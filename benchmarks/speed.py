@@ -57,7 +57,8 @@ def training_step(preset: str, batch: int, length: int, hardware: Hardware) -> C
     config = TrainConfig(
         "noise", Path("unused"), PRESETS[preset](1, 64), preset, steps=10**6, batch=batch, length=length
     )
-    trainer = Trainer(config, AIME(config.model), hardware, Sum())
+    model = AIME(config.model)
+    trainer = Trainer(config, model, hardware, Sum(model.named_parameters()))
     clips, progress = [synthetic_clips(batch, length, 1)], Progress()
     return lambda: trainer.step(clips, progress)
 

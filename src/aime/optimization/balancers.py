@@ -1,26 +1,101 @@
-"""Several losses to one gradient: the balancers."""
+"""Several losses to one gradient: what every balancer offers, and the plain sum."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple, Protocol
 
-from torch import Tensor
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from aime.optimization.ranks import average_over_ranks
+
+NamedParameters = Iterable[tuple[str, nn.Parameter]]
+
+
+class Balance(NamedTuple):
+    """How the tasks stood to each other in one step; detached tensors on the device, so that nothing waits for it."""
+
+    tasks: tuple[str, ...]
+    """The names that the other fields are ordered by."""
+    norms: Float[Tensor, "tasks"]
+    """‖g_i‖ over all parameters that the task reaches; not finite where the task's gradient is not."""
+    angles: Float[Tensor, "tasks"]
+    """Rotation in radians, in [0, π/2)."""
+    cosines: Float[Tensor, "tasks tasks"]
+    """Between task gradients over the parameters they share, in [-1, 1]; 0 where either is inactive."""
+    active: Bool[Tensor, "tasks"]
+    """Which tasks were balanced; the gradients of the others were added as they were."""
+
+    def named(self) -> Iterator[tuple[str, Tensor]]:
+        """The scalars as ("balance/figure_task", value), for the log."""
+        for row, task in enumerate(self.tasks):
+            yield f"balance/norm_{task}", self.norms[row]
+            yield f"balance/angle_{task}", self.angles[row]
+        for (i, first), (j, second) in itertools.combinations(enumerate(self.tasks), 2):
+            yield f"balance/cosine_{first}_{second}", self.cosines[i, j]
 
 
 class Balancer(Protocol):
-    """Turns the losses of several tasks into one gradient, added to `.grad` of every parameter they reach."""
+    """Turns the losses of several tasks into one gradient, added to `.grad` of every parameter that they reach.
 
-    def backward(self, losses: Sequence[Tensor]) -> None:
-        """Differentiate scalar losses `[tasks]`."""
+    One step is one or more calls of `differentiate`, one for each batch whose gradients are accumulated, and then one
+    `resolve`, which sees the sum of each task's gradients over these calls: accumulating two half batches is the same
+    as one whole batch. `backward` does both for one batch. Under `torch.distributed` task gradients are averaged over
+    the ranks before anything else is done with them; on every rank each task must reach the same parameters.
+    """
+
+    def differentiate(self, losses: Mapping[str, Float[Tensor, ""]], ramps: Mapping[str, float] | None = None) -> None:
+        """Differentiate one batch's losses and free their graphs.
+
+        Args:
+            losses: a scalar for every task, the same tasks at every call of a step.
+            ramps: the factor in [0, 1] that a task's loss has been scaled by while the task is phased in; 1 if absent.
+        """
+
+    def resolve(self) -> Balance | None:
+        """Add the one gradient to `.grad`; what there is to tell about it, if anything."""
+
+    def backward(
+        self, losses: Mapping[str, Float[Tensor, ""]], ramps: Mapping[str, float] | None = None
+    ) -> Balance | None:
+        """`differentiate` one batch and `resolve`."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What the next step depends on, by name."""
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a `state_dict`.
+
+        Raises:
+            AimeError: if a tensor is missing or of another shape.
+        """
 
 
 class Sum:
     """The plain sum of the losses, differentiated once."""
 
-    def backward(self, losses: Sequence[Tensor]) -> None:
-        """Add the gradient of the sum to `.grad`."""
-        total = losses[0]
-        for loss in losses[1:]:
-            total = total + loss
-        total.backward()
+    def __init__(self, named_parameters: NamedParameters) -> None:
+        self.parameters = [parameter for _, parameter in named_parameters if parameter.requires_grad]
+
+    def differentiate(self, losses: Mapping[str, Float[Tensor, ""]], ramps: Mapping[str, float] | None = None) -> None:
+        """Add the gradient of the sum to `.grad`; ramps change nothing."""
+        torch.stack(list(losses.values())).sum().backward(inputs=self.parameters)
+
+    def resolve(self) -> None:
+        """Average `.grad` over the ranks."""
+        average_over_ranks([each.grad for each in self.parameters if each.grad is not None])
+
+    def backward(self, losses: Mapping[str, Float[Tensor, ""]], ramps: Mapping[str, float] | None = None) -> None:
+        """`differentiate` one batch and `resolve`."""
+        self.differentiate(losses, ramps)
+        self.resolve()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Nothing: a sum remembers nothing."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take any state, since none is needed: a run may go on with another balancer."""

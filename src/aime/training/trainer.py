@@ -75,6 +75,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         for clips in batches:
             losses, output = self._differentiate(clips.to(self.hardware.device))
+        self.balancer.resolve()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip)
         self.optimizer.step()
         self.average.update(self.model)
@@ -96,7 +97,7 @@ class Trainer:
         self.replay.remember(output, clips.valid)
         # nats per frame to nats per pixel value: keeps gradients near 1 at any frame size
         scale = 1 / (frames[0, 0].numel() * self.config.accumulate)
-        self.balancer.backward([task.total * scale for task in losses])
+        self.balancer.differentiate({task.task: task.total * scale for task in losses})
         return losses, output
 
 
@@ -113,7 +114,8 @@ def train(config: TrainConfig) -> TrainResult:
     torch.manual_seed(config.seed)
     with Logbook(config.out, Budget(config.steps, config.minutes), resume=config.resume) as logbook:
         logbook.state("reading the data's mean frame")
-        trainer = Trainer(config, _starting_model(config, dataset), hardware, Sum())
+        model = _starting_model(config, dataset)
+        trainer = Trainer(config, model, hardware, Sum(model.named_parameters()))
         progress = Progress()
         if config.resume:
             progress = restore(config.out, trainer.model, trainer.average, trainer.optimizer, trainer.replay)

@@ -1,0 +1,32 @@
+"""A balancer by its name."""
+
+from __future__ import annotations
+
+from aime.errors import AimeError
+from aime.optimization.aggregators import TorchJD, torchjd_aggregator
+from aime.optimization.balancers import Balancer, NamedParameters, Sum
+from aime.optimization.rgb import RGB, RGBConfig
+
+
+def make_balancer(name: str, named_parameters: NamedParameters, config: RGBConfig | None = None) -> Balancer:
+    """The balancer that a configuration names.
+
+    Args:
+        name: "rgb", "sum" or "torchjd:NAME" with the name of an aggregator, as in "torchjd:UPGrad".
+        named_parameters: those to train, as `module.named_parameters()` gives them.
+        config: the constants of RGB; the others have none.
+
+    Raises:
+        AimeError: if there is no such balancer, or it needs a package that is not installed.
+
+    >>> import torch
+    >>> type(make_balancer("sum", torch.nn.Linear(2, 2).named_parameters())).__name__
+    'Sum'
+    """
+    if name == "rgb":
+        return RGB(named_parameters, config)
+    if name == "sum":
+        return Sum(named_parameters)
+    if name.startswith("torchjd:"):
+        return TorchJD(named_parameters, torchjd_aggregator(name.removeprefix("torchjd:")))
+    raise AimeError(f"balancer is {name!r}; expected 'rgb', 'sum' or 'torchjd:NAME' as in 'torchjd:UPGrad'")

@@ -1,0 +1,125 @@
+"""The gradients of several tasks as rows of one matrix."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from aime.optimization.balancers import NamedParameters
+from aime.optimization.ranks import average_over_ranks
+
+_COLUMNS = 2**18
+"""Columns whose inner products are taken at once: float64 copies of all of them would double the memory."""
+
+
+class Run(NamedTuple):
+    """Neighbouring columns of parameters that the same tasks reach."""
+
+    start: int
+    stop: int
+    tasks: tuple[int, ...]
+    """Rows, ascending."""
+
+
+class Layout:
+    """The trainable parameters laid end to end in one vector `[P]`, each in the order of its own memory."""
+
+    def __init__(self, named_parameters: NamedParameters) -> None:
+        trainable = {name: parameter for name, parameter in named_parameters if parameter.requires_grad}
+        self.names, self.parameters = list(trainable), list(trainable.values())
+        self.bounds = list(itertools.accumulate((each.numel() for each in self.parameters), initial=0))
+
+    def zeros(self, *rows: int) -> Float[Tensor, "*rows P"]:
+        """Zeros `[*rows,P]` on the parameters' device, in the widest of their types and no less than float32."""
+        dtype = torch.float32
+        for each in self.parameters:
+            dtype = torch.promote_types(dtype, each.dtype)
+        return torch.zeros(*rows, self.bounds[-1], dtype=dtype, device=self.parameters[0].device)
+
+    def views(self, flat: Float[Tensor, "P"]) -> list[Tensor]:
+        """The vector's pieces in the parameters' shapes and strides, which fused optimizers take for granted."""
+        offset = flat.storage_offset()
+        return [
+            flat.as_strided(each.shape, each.stride(), offset + start)
+            for each, start in zip(self.parameters, self.bounds, strict=False)
+        ]
+
+    def add_to_grad(self, flat: Float[Tensor, "P"], reached: list[bool]) -> None:
+        """Add the vector to `.grad` of the parameters that are reached; where there is none yet, lend it."""
+        for parameter, gradient, is_reached in zip(self.parameters, self.views(flat), reached, strict=True):
+            if not is_reached:
+                continue
+            if parameter.grad is None:
+                parameter.grad = gradient.to(parameter.dtype)
+            else:
+                parameter.grad.add_(gradient)
+
+
+class TaskGradients:
+    """The gradients of a step's tasks, summed over its batches: one row each of a matrix `[tasks,P]`."""
+
+    def __init__(self, layout: Layout, tasks: tuple[str, ...]) -> None:
+        self.layout, self.tasks = layout, tasks
+        self.rows: Float[Tensor, "tasks P"] = layout.zeros(len(tasks))
+        self._reached = [[False] * len(layout.parameters) for _ in tasks]
+
+    def add(self, losses: Mapping[str, Float[Tensor, ""]], skipped: set[str]) -> None:
+        """Differentiate scalar losses of the tasks and add to their rows; frees their graphs.
+
+        Tasks that are skipped, or whose loss depends on nothing that is trained, reach no parameter.
+        """
+        assert tuple(losses) == self.tasks, f"tasks {tuple(losses)} after {self.tasks} in one step"
+        wanted = [row for row, task in enumerate(losses) if task not in skipped and losses[task].requires_grad]
+        for row in wanted:
+            found = torch.autograd.grad(
+                losses[self.tasks[row]], self.layout.parameters, retain_graph=row != wanted[-1], allow_unused=True
+            )
+            pairs = [
+                (view, gradient)
+                for view, gradient in zip(self.layout.views(self.rows[row]), found, strict=True)
+                if gradient is not None
+            ]
+            if pairs:
+                views, gradients = zip(*pairs, strict=True)
+                torch._foreach_add_(views, gradients)
+            self._reached[row] = [
+                before or gradient is not None for before, gradient in zip(self._reached[row], found, strict=True)
+            ]
+
+    def average_over_ranks(self) -> None:
+        """Replace every task's gradient by its mean over the ranks."""
+        average_over_ranks([self.rows])
+
+    def reached(self) -> list[bool]:
+        """Whether any task reaches each parameter."""
+        return [any(column) for column in zip(*self._reached, strict=True)]
+
+    def runs(self) -> list[Run]:
+        """The columns that any task reaches, cut where the tasks that do change."""
+        bounds = self.layout.bounds
+        runs = []
+        rows = range(len(self.tasks))
+        reaching = [tuple(itertools.compress(rows, column)) for column in zip(*self._reached, strict=True)]
+        for tasks, group in itertools.groupby(range(len(reaching)), key=reaching.__getitem__):
+            columns = list(group)
+            if tasks:
+                runs.append(Run(bounds[columns[0]], bounds[columns[-1] + 1], tasks))
+        return runs
+
+    def gram(self, run: Run, direction: Float[Tensor, "P"]) -> Float[Tensor, "n+1 n+1"]:
+        """Inner products of the rows, and of a direction after them, over the run's columns, in float64."""
+        total = self.rows.new_zeros(len(self.tasks) + 1, len(self.tasks) + 1, dtype=torch.float64)
+        for start, stop in _pieces(run):
+            piece = torch.cat([self.rows[:, start:stop], direction[None, start:stop]]).double()
+            total.addmm_(piece, piece.T)
+        return total
+
+
+def _pieces(run: Run) -> Iterator[tuple[int, int]]:
+    for start in range(run.start, run.stop, _COLUMNS):
+        yield start, min(start + _COLUMNS, run.stop)

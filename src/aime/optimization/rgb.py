@@ -1,0 +1,212 @@
+"""RGB: rotation-based gradient balancing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from aime.errors import AimeError
+from aime.optimization.balancers import Balance, NamedParameters
+from aime.optimization.gradients import Layout, Run, TaskGradients
+from aime.optimization.rotation import RGBConfig, Rotation, rotate
+
+__all__ = ["RGB", "RGBConfig"]
+
+
+class RGB:
+    """Turns each task's gradient towards a running consensus of all, by an angle that trades conflict for closeness.
+
+        ḡ_i = g_i / ‖g_i‖          d ← 0.9 d + 0.1 mean ḡ_i          w_i: the unit part of d orthogonal to ḡ_i
+        r_i = cos α_i ḡ_i + sin α_i w_i,  α_i ∈ [0, π/2)             g = Σ ‖g_i‖ r_i
+
+    The angles take a few descent steps, from where they were, on
+    1/(n(n−1)) Σ_{i<j} (1 − r_i·r_j) + λ/(4n) Σ ‖r_i − ḡ_i‖². Norms are kept: a task that turns still counts as much.
+
+    What is rotated are the gradients over the parameters that two or more active tasks reach; elsewhere, and with a
+    single active task everywhere, the gradient is the plain sum. A task is active if its loss has been phased in
+    (ramp above 0), its gradient is finite, and that gradient's norm over the parameters it shares with other active
+    tasks is above `norm_floor`. An inactive task's gradient is added as it is. A gradient that is not finite thus
+    arrives in `.grad`, and leaves consensus and angles as they were: whoever then skips the step has lost nothing.
+
+    A step costs one backward pass per task and one row of P numbers for each; the rest is two passes over these rows
+    and algebra on matrices of n+1. No step waits for the device.
+
+    Args:
+        named_parameters: those to train, all on one device; frozen ones are left out.
+        config: the constants.
+
+    Reference: docs/mathematics.md, "RGB".
+
+    >>> weight = torch.nn.Parameter(torch.tensor([1.0, 0.0]))
+    >>> balancer = RGB([("weight", weight)])
+    >>> balance = balancer.backward({"first": weight[0] ** 2, "second": weight.sum()})
+    >>> bool(balance.angles.gt(0).all())
+    True
+    """
+
+    def __init__(self, named_parameters: NamedParameters, config: RGBConfig | None = None) -> None:
+        self.config = config or RGBConfig()
+        self._layout = Layout(named_parameters)
+        self._consensus: Float[Tensor, "P"] = self._layout.zeros()
+        self._angles: dict[str, Float[Tensor, ""]] = {}
+        self._held: TaskGradients | None = None
+        self._ramps: tuple[float, ...] = ()
+
+    def differentiate(self, losses: Mapping[str, Float[Tensor, ""]], ramps: Mapping[str, float] | None = None) -> None:
+        """Differentiate one batch's losses and hold their gradients until `resolve`.
+
+        Args:
+            losses: a scalar for every task, the same tasks at every call of a step.
+            ramps: the factor in [0, 1] that a task's loss has been scaled by while the task is phased in, 1 if absent.
+                It scales the task's vote in d, which normalising would otherwise make a full one. At 0 the loss is not
+                differentiated.
+        """
+        self._ramps = tuple((ramps or {}).get(task, 1.0) for task in losses)
+        if self._held is None:
+            self._held = TaskGradients(self._layout, tuple(losses))
+        self._held.add(losses, {task for task, ramp in zip(losses, self._ramps, strict=True) if ramp == 0})
+
+    def backward(self, losses: Mapping[str, Float[Tensor, ""]], ramps: Mapping[str, float] | None = None) -> Balance:
+        """`differentiate` one batch and `resolve`."""
+        self.differentiate(losses, ramps)
+        return self.resolve()
+
+    @torch.no_grad()
+    def resolve(self) -> Balance:
+        """Balance the gradients held, add the result to `.grad`, and forget them."""
+        assert self._held is not None, "resolve follows differentiate"
+        held, self._held = self._held, None
+        held.average_over_ranks()
+        device = held.rows.device
+        self._consensus = self._consensus.to(device)
+        with torch.autocast(device.type, enabled=False):
+            return self._resolve(held)
+
+    def _resolve(self, held: TaskGradients) -> Balance:
+        runs = held.runs()
+        products = _products(held, runs, self._consensus)
+        votes = _numbers(self._ramps, products.grams)
+        zero = products.grams.new_zeros(())
+        before = torch.stack([self._angles.get(task, zero).to(zero.device) for task in held.tasks])
+
+        norms = products.grams.diagonal(dim1=-2, dim2=-1).sum(0)[:-1].sqrt()
+        finite = norms.isfinite()
+        active, shared = _active(products, finite & (votes > 0), self.config.norm_floor)
+        among = torch.nn.functional.pad(active, (0, 1), value=True)
+        counted = shared[:, None, None] & among[:, None] & among
+        rotation = rotate(torch.where(counted, products.grams, 0).sum(0), active, votes, before, self.config)
+
+        sound = finite.all()
+        self._write(held, runs, products.groups, rotation, active, shared, sound)
+        carried = torch.where(active & sound, rotation.angles, before)
+        self._angles.update(zip(held.tasks, carried, strict=True))
+        return Balance(held.tasks, norms, rotation.angles, rotation.cosines, active)
+
+    def _write(
+        self,
+        held: TaskGradients,
+        runs: list[Run],
+        groups: dict[tuple[int, ...], int],
+        rotation: Rotation,
+        active: Bool[Tensor, "n"],
+        shared: Bool[Tensor, "groups"],
+        sound: Bool[Tensor, ""],
+    ) -> None:
+        """The one pass that combines: the gradient to `.grad`, the consensus in place."""
+        plain = torch.nn.functional.pad(torch.ones_like(rotation.angles), (0, 1))
+        inactive = torch.nn.functional.pad((~active).to(plain.dtype), (0, 1))
+        weights = torch.where(shared[:, None], rotation.gradient + inactive, plain).to(held.rows.dtype)
+        consensus = rotation.consensus.to(held.rows.dtype)
+        moved = shared & sound
+        gradient = self._layout.zeros()
+        for start, stop, tasks in runs:
+            group, rows, d = groups[tasks], held.rows[:, start:stop], self._consensus[start:stop]
+            torch.mv(rows.T, weights[group, :-1], out=gradient[start:stop])
+            if len(tasks) > 1:
+                gradient[start:stop] += weights[group, -1] * d
+                # where rather than a product: a gradient that is not finite would come through a weight of zero
+                d.copy_(torch.where(moved[group], torch.mv(rows.T, consensus[:-1]) + consensus[-1] * d, d))
+        self._layout.add_to_grad(gradient, held.reached())
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The consensus as "consensus.PARAMETER" in each parameter's shape, and "angle.TASK" of the tasks seen."""
+        pieces = zip(self._layout.names, self._layout.views(self._consensus), strict=True)
+        return {
+            **{f"consensus.{name}": piece.clone() for name, piece in pieces},
+            **{f"angle.{task}": angle.clone() for task, angle in self._angles.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a `state_dict`, of this balancer or of one of the same parameters.
+
+        Raises:
+            AimeError: if the consensus of a parameter is missing or has another shape; nothing is changed then.
+        """
+        pieces = dict(zip(self._layout.names, self._layout.views(self._consensus), strict=True))
+        for name, piece in pieces.items():
+            found = state.get(f"consensus.{name}")
+            if found is None or found.shape != piece.shape:
+                what = "missing" if found is None else f"found shape {list(found.shape)}"
+                raise AimeError(
+                    f"consensus.{name}: {what}, expected shape {list(piece.shape)}; resume with the model that the "
+                    "balancer's state was saved with"
+                )
+        for name, piece in pieces.items():
+            piece.copy_(state[f"consensus.{name}"])
+        angles = {name.removeprefix("angle."): angle for name, angle in state.items() if name.startswith("angle.")}
+        self._angles = {task: angle.to(piece.device, torch.float64, copy=True) for task, angle in angles.items()}
+
+
+class _Products(NamedTuple):
+    """Inner products, apart for each set of tasks that reach the same parameters."""
+
+    grams: Float[Tensor, "groups n+1 n+1"]
+    members: Bool[Tensor, "groups n"]
+    groups: dict[tuple[int, ...], int]
+    """The place of each set."""
+
+
+def _products(held: TaskGradients, runs: list[Run], consensus: Float[Tensor, "P"]) -> _Products:
+    """One pass over the gradients."""
+    grams: dict[tuple[int, ...], Tensor] = {}
+    for run in runs:
+        gram = held.gram(run, consensus)
+        grams[run.tasks] = grams[run.tasks] + gram if run.tasks in grams else gram
+    size = len(held.tasks)
+    stacked = torch.stack([*grams.values()]) if grams else held.rows.new_zeros(0, size + 1, size + 1).double()
+    members = [[float(task in tasks) for task in range(size)] for tasks in grams]
+    return _Products(
+        stacked,
+        torch.stack([_numbers(row, stacked) for row in members]).bool() if members else stacked[:, 1:, 0].bool(),
+        {tasks: place for place, tasks in enumerate(grams)},
+    )
+
+
+def _active(
+    products: _Products, candidates: Bool[Tensor, "n"], floor: float
+) -> tuple[Bool[Tensor, "n"], Bool[Tensor, "groups"]]:
+    """The largest set of tasks whose norms over the parameters that two or more of the set reach are above the floor.
+
+    Returns that set and the groups of parameters so shared. A task that drops out may leave another with nothing to
+    share, so it takes as many rounds as there are tasks.
+    """
+    squares = products.grams.diagonal(dim1=-2, dim2=-1)[:, :-1]
+    active, shared = candidates, _shared(products, candidates)
+    for _ in range(len(candidates)):
+        norms = torch.where(shared[:, None], squares, 0).sum(0).sqrt()
+        active = active & (norms > floor)
+        shared = _shared(products, active)
+    return active, shared
+
+
+def _shared(products: _Products, active: Bool[Tensor, "n"]) -> Bool[Tensor, "groups"]:
+    return (products.members & active).sum(-1) >= 2
+
+
+def _numbers(values: tuple[float, ...] | list[float], like: Float[Tensor, "..."]) -> Float[Tensor, "n"]:
+    """A few numbers on a device; filled there, as a copy from the host would wait for all that the device has to do."""
+    return torch.stack([torch.full((), value, dtype=like.dtype, device=like.device) for value in values])
