@@ -19,7 +19,6 @@ from pathlib import Path
 import torch
 from speed import seconds, synthetic_clips
 
-from aime.optimization import make_balancer
 from aime.training.checkpoint import Progress
 from aime.training.config import TrainConfig
 from aime.training.hardware import choose_hardware, keep_freed_memory
@@ -38,7 +37,7 @@ def measure(name: str, options: argparse.Namespace, line: Connection) -> None:
     config = TrainConfig(
         "noise", Path("unused"), model.config, options.preset, steps=10**6, batch=shape[0], length=shape[1]
     )
-    trainer = Trainer(config, model, hardware, make_balancer(name, model.named_parameters()))
+    trainer = Trainer(replace(config, balancer=name), model, hardware)
     clips, progress = [synthetic_clips(*shape, 1)], Progress()
     while line.recv():
         line.send(seconds(lambda: trainer.step(clips, progress), hardware))

@@ -18,7 +18,6 @@ from pathlib import Path
 import torch
 
 from aime.data import Clips
-from aime.optimization.balancers import Sum
 from aime.training.checkpoint import Progress
 from aime.training.config import TrainConfig
 from aime.training.hardware import Hardware, choose_hardware, keep_freed_memory
@@ -58,7 +57,7 @@ def training_step(preset: str, batch: int, length: int, hardware: Hardware) -> C
         "noise", Path("unused"), PRESETS[preset](1, 64), preset, steps=10**6, batch=batch, length=length
     )
     model = AIME(config.model)
-    trainer = Trainer(config, model, hardware, Sum(model.named_parameters()))
+    trainer = Trainer(config, model, hardware)
     clips, progress = [synthetic_clips(batch, length, 1)], Progress()
     return lambda: trainer.step(clips, progress)
 

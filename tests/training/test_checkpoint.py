@@ -16,10 +16,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from aime.errors import AimeError
+from aime.optimization import make_balancer
 from aime.training.average import WeightAverage
-from aime.training.checkpoint import Progress, restore, save
+from aime.training.checkpoint import Progress, Trained, restore, save
 
-FILES = ("model.safetensors", "ema.safetensors", "optimizer.safetensors", "replay.safetensors", "state.json")
+FILES = (
+    "model.safetensors",
+    "ema.safetensors",
+    "optimizer.safetensors",
+    "replay.safetensors",
+    "balancer.safetensors",
+    "state.json",
+)
 
 
 class Net(nn.Module):
@@ -60,7 +68,13 @@ class Run:
     """A training in miniature."""
 
     def __init__(
-        self, seed: int = 0, width: int = 4, fused: bool = True, rate: float = 1e-2, remembered: int = 6
+        self,
+        seed: int = 0,
+        width: int = 4,
+        fused: bool = True,
+        rate: float = 1e-2,
+        remembered: int = 6,
+        balancer: str = "rgb",
     ) -> None:
         torch.manual_seed(seed)
         self.model = Net(width)
@@ -69,13 +83,15 @@ class Run:
         groups = [{"params": [p for p in self.model.parameters() if p.ndim == n]} for n in (1, 2, 4)]
         self.optimizer = torch.optim.AdamW(groups, lr=rate, fused=fused)
         self.replay = Memory(remembered)
+        self.balancer = make_balancer(balancer, self.model.named_parameters())
         self.progress = Progress()
 
     def train(self, steps: int) -> Run:
         for _ in range(steps):
             self.optimizer.zero_grad(set_to_none=True)
             batch = torch.randn(2, 3, 6, 6)
-            (self.model(batch) - self.model(self.replay.last)).square().mean().backward()
+            first, second = self.model(batch), self.model(self.replay.last)
+            self.balancer.backward({"apart": (first - second).square().mean(), "small": first.square().mean()})
             self.replay.last, self.replay.seen = batch, self.replay.seen + 2
             self.optimizer.step()
             self.average.update(self.model)
@@ -84,16 +100,20 @@ class Run:
         return self
 
     def save(self, run: Path) -> Run:
-        save(run, self.model, self.average, self.optimizer, self.replay, self.progress)
+        save(run, self.trained(), self.progress)
         return self
 
     def restore(self, run: Path) -> Run:
-        self.progress = restore(run, self.model, self.average, self.optimizer, self.replay)
+        self.progress = restore(run, self.trained())
         return self
+
+    def trained(self) -> Trained:
+        return Trained(self.model, self.average, self.optimizer, self.replay, self.balancer)
 
     def everything(self) -> dict[str, Tensor]:
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"replay.{name}": value for name, value in self.replay.state_dict().items()}
+        tensors |= {f"balancer.{name}": value for name, value in self.balancer.state_dict().items()}
         tensors |= {f"ema.{name}": value for name, value in self.average.model.state_dict().items()}
         for name, parameter in self.model.named_parameters():
             tensors |= {f"{name}.{key}": value for key, value in self.optimizer.state.get(parameter, {}).items()}
@@ -188,7 +208,7 @@ def _killing(function: Callable[..., Any], at: int, before: bool) -> Callable[..
 
 
 @pytest.mark.parametrize("before", [True, False])
-@pytest.mark.parametrize("moment", range(1, 8))  # five files, then old out of the way, then new into its place
+@pytest.mark.parametrize("moment", range(1, 9))  # six files, then old out of the way, then new into its place
 @pytest.mark.parametrize("cleaning", [True, False])  # a kill leaves no time for clean-up either
 def test_a_kill_around_any_rename_leaves_a_complete_checkpoint(
     tmp_path: Path, moment: int, before: bool, cleaning: bool
@@ -203,7 +223,7 @@ def test_a_kill_around_any_rename_leaves_a_complete_checkpoint(
             patch.setattr(shutil, "rmtree", lambda *arguments, **options: None)
         run.save(tmp_path)
     survivor = Run(seed=9).restore(tmp_path)
-    swapped = moment == 7 and not before
+    swapped = moment == 8 and not before
     assert survivor.progress.step == (2 if swapped else 1)
     assert_same(new if swapped else old, survivor.everything())
     survivor.train(2).save(tmp_path)

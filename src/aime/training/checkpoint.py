@@ -4,6 +4,7 @@
     RUN/checkpoint/ema.safetensors        averaged weights and buffers
     RUN/checkpoint/optimizer.safetensors  the optimizer's tensors, named PARAMETER.KEY (encoder.weight.exp_avg)
     RUN/checkpoint/replay.safetensors     the latents remembered
+    RUN/checkpoint/balancer.safetensors   what the balancer carries from step to step
     RUN/checkpoint/state.json             progress and random-number states
 
 Nothing in them can execute code. The optimizer's settings (learning rate, betas, ...) are not among them: they belong
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from aime.errors import AimeError
+from aime.optimization import Balancer
 from aime.primitives.files import sync_directory, unwritable, write_atomically
 from aime.primitives.plain import from_plain, to_plain
 from aime.training.average import WeightAverage
@@ -35,7 +37,19 @@ FORMAT = 1
 """Raised when a checkpoint of the version before can no longer be read."""
 
 _MODEL, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
-_REPLAY = "replay.safetensors"
+_REPLAY, _BALANCER = "replay.safetensors", "balancer.safetensors"
+
+
+class Trained(NamedTuple):
+    """All that training updates; `restore` fills it in place."""
+
+    model: nn.Module
+    average: WeightAverage
+    """Of `model`."""
+    optimizer: Optimizer
+    """Of the model's parameters; it keeps its own settings."""
+    replay: nn.Module
+    balancer: Balancer
 
 
 class Progress(NamedTuple):
@@ -64,14 +78,7 @@ class _State:
     cuda_random_states: tuple[str, ...]
 
 
-def save(
-    run: Path,
-    model: nn.Module,
-    average: WeightAverage,
-    optimizer: Optimizer,
-    replay: nn.Module,
-    progress: Progress,
-) -> None:
+def save(run: Path, trained: Trained, progress: Progress) -> None:
     """Write RUN/checkpoint, replacing the one before only when the new one is complete on the disk.
 
     Whoever kills the writer, at whatever moment, leaves either the old or the new checkpoint for `restore`.
@@ -83,11 +90,12 @@ def save(
         shutil.rmtree(leftover, ignore_errors=True)
     temporary = run / f"checkpoint.tmp-{os.getpid()}"
     try:
-        save_weights(model.state_dict(), temporary / _MODEL)
-        save_weights(average.model.state_dict(), temporary / AVERAGED_WEIGHTS)
-        save_weights(_optimizer_tensors(model, optimizer), temporary / _OPTIMIZER)
-        save_weights(replay.state_dict(), temporary / _REPLAY)
-        state = json.dumps(to_plain(_state(average, progress)), indent=1)
+        save_weights(trained.model.state_dict(), temporary / _MODEL)
+        save_weights(trained.average.model.state_dict(), temporary / AVERAGED_WEIGHTS)
+        save_weights(_optimizer_tensors(trained.model, trained.optimizer), temporary / _OPTIMIZER)
+        save_weights(trained.replay.state_dict(), temporary / _REPLAY)
+        save_weights(trained.balancer.state_dict(), temporary / _BALANCER)
+        state = json.dumps(to_plain(_state(trained.average, progress)), indent=1)
         write_atomically(temporary / _STATE, state.encode())
         _swap(temporary, run)
     except OSError as error:
@@ -96,17 +104,15 @@ def save(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def restore(run: Path, model: nn.Module, average: WeightAverage, optimizer: Optimizer, replay: nn.Module) -> Progress:
-    """Bring model, averages, optimizer, replay and random numbers to where the run's last checkpoint left them.
+def restore(run: Path, trained: Trained) -> Progress:
+    """Bring what is trained, and the random numbers, to where the run's last checkpoint left them.
 
     With the same config and data, the steps that follow give the same bits as if the run had not stopped.
 
     Args:
         run: the run directory.
-        model: built from the run's config; filled in place.
-        average: built from `model`; filled in place.
-        optimizer: built from `model`, no step taken yet; it keeps its own settings.
-        replay: filled in place; left empty where the config now asks for another shape than the run's.
+        trained: built from the run's config, no step taken yet. The replay is left empty where the config now asks for
+            another shape than the run's; the balancer starts afresh where the run's balancer carried nothing.
 
     Raises:
         AimeError: if there is no checkpoint, or a file is missing, damaged, or does not fit the model.
@@ -117,12 +123,16 @@ def restore(run: Path, model: nn.Module, average: WeightAverage, optimizer: Opti
     averaged = read_tensors(directory / AVERAGED_WEIGHTS)
     moments = read_tensors(directory / _OPTIMIZER)
     remembered = read_tensors(directory / _REPLAY)
-    fill(model, weights, directory / _MODEL)
-    fill(average.model, averaged, directory / AVERAGED_WEIGHTS)
-    _fill_optimizer(model, optimizer, moments, directory / _OPTIMIZER)
-    if all(value.shape == remembered[name].shape for name, value in replay.state_dict().items() if name in remembered):
-        fill(replay, remembered, directory / _REPLAY)
-    average.updates = state.average_updates
+    carried = read_tensors(directory / _BALANCER)
+    replay = trained.replay.state_dict()
+    fill(trained.model, weights, directory / _MODEL)
+    fill(trained.average.model, averaged, directory / AVERAGED_WEIGHTS)
+    _fill_optimizer(trained.model, trained.optimizer, moments, directory / _OPTIMIZER)
+    if all(value.shape == remembered[name].shape for name, value in replay.items() if name in remembered):
+        fill(trained.replay, remembered, directory / _REPLAY)
+    if carried:
+        trained.balancer.load_state_dict(carried)
+    trained.average.updates = state.average_updates
     _set_random_states(state, directory / _STATE)
     return Progress(state.step, state.frames, state.seconds)
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from aime.errors import AimeError
 from aime.objectives.weights import LossWeights, OvershootConfig
+from aime.optimization import RGBConfig
 from aime.training.replay import ReplayConfig
 from aime.world_model.config import ModelConfig
 
@@ -70,6 +71,10 @@ class TrainConfig:
     weights: LossWeights = field(default_factory=LossWeights)
     overshoot: OvershootConfig = field(default_factory=OvershootConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
+    balancer: str = "sum"
+    """How the tasks' gradients become one: sum, rgb, or torchjd:NAME with an aggregator of torchjd's."""
+    rgb: RGBConfig = field(default_factory=RGBConfig)
+    """Constants of the balancer rgb."""
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from aime.data import Clips, ClipSampler, Dataset, open_dataset, prefetch
 from aime.objectives.tasks import TaskLosses, task_losses
-from aime.optimization.balancers import Balancer, Sum
+from aime.optimization import Balance, make_balancer
 from aime.primitives.quantize import codebook_perplexity
 from aime.representation.divergences import effective_components
 from aime.training import run_directory
 from aime.training.average import WeightAverage
-from aime.training.checkpoint import Progress, restore, save
+from aime.training.checkpoint import Progress, Trained, restore, save
 from aime.training.config import TrainConfig
 from aime.training.hardware import Hardware, choose_hardware, keep_freed_memory
 from aime.training.logbook import Logbook
@@ -49,21 +49,29 @@ class StepResult(NamedTuple):
 
     losses: TaskLosses
     gradient_norm: Tensor
+    balance: Balance | None
+    """Norms, angles and cosines of the tasks' gradients, where the balancer knows them."""
     output: SequenceOutput
 
 
 class Trainer:
     """Everything that a run updates, and the step that updates it."""
 
-    def __init__(self, config: TrainConfig, model: AIME, hardware: Hardware, balancer: Balancer) -> None:
-        self.config, self.hardware, self.balancer = config, hardware, balancer
+    def __init__(self, config: TrainConfig, model: AIME, hardware: Hardware) -> None:
+        self.config, self.hardware = config, hardware
         self.model = model.to(hardware.device).train()
+        self.balancer = make_balancer(config.balancer, self.model.named_parameters(), config.rgb)
         self.average = WeightAverage(self.model, config.optimizer.ema_decay)
         self.optimizer = _adamw(self.model, config)
         sizes = config.model.latent, config.model.context, config.model.action_width
         self.replay = LatentReplay(config.replay, config.length, *sizes).to(hardware.device)
         self.forward = torch.compile(self.model.forward_sequence) if config.compile else self.model.forward_sequence
         self.budget = Budget(config.steps, config.minutes)
+
+    @property
+    def trained(self) -> Trained:
+        """What a checkpoint holds."""
+        return Trained(self.model, self.average, self.optimizer, self.replay, self.balancer)
 
     def step(self, batches: list[Clips], progress: Progress) -> StepResult:
         """One optimizer step on the mean of `accumulate` batches' losses."""
@@ -75,11 +83,11 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         for clips in batches:
             losses, output = self._differentiate(clips.to(self.hardware.device))
-        self.balancer.resolve()
+        balance = self.balancer.resolve()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip)
         self.optimizer.step()
         self.average.update(self.model)
-        return StepResult(losses, norm, output)
+        return StepResult(losses, norm, balance, output)
 
     def _differentiate(self, clips: Clips) -> tuple[TaskLosses, SequenceOutput]:
         with self.hardware.autocast():
@@ -114,11 +122,10 @@ def train(config: TrainConfig) -> TrainResult:
     torch.manual_seed(config.seed)
     with Logbook(config.out, Budget(config.steps, config.minutes), resume=config.resume) as logbook:
         logbook.state("reading the data's mean frame")
-        model = _starting_model(config, dataset)
-        trainer = Trainer(config, model, hardware, Sum(model.named_parameters()))
+        trainer = Trainer(config, _starting_model(config, dataset), hardware)
         progress = Progress()
         if config.resume:
-            progress = restore(config.out, trainer.model, trainer.average, trainer.optimizer, trainer.replay)
+            progress = restore(config.out, trainer.trained)
             logbook.resumed(progress)
         return _run(trainer, dataset, progress, logbook)
 
@@ -139,8 +146,8 @@ def _run(trainer: Trainer, dataset: Dataset, progress: Progress, logbook: Logboo
                 logbook.log(progress, _figures(result, trainer))
             logbook.tick(progress)
             if progress.step % config.checkpoint_every == 0:
-                save(config.out, trainer.model, trainer.average, trainer.optimizer, trainer.replay, progress)
-    save(config.out, trainer.model, trainer.average, trainer.optimizer, trainer.replay, progress)
+                save(config.out, trainer.trained, progress)
+    save(config.out, trainer.trained, progress)
     return TrainResult(config.out, progress.step, progress.seconds, bool(interrupted))
 
 
@@ -151,6 +158,7 @@ def _figures(result: StepResult, trainer: Trainer) -> dict[str, float]:
     figures = {
         "loss": torch.stack([task.total.detach() for task in result.losses]).sum(),
         **dict(named),
+        **dict(result.balance.named() if result.balance else ()),
         "gradient_norm": result.gradient_norm,
         "reconstruction_psnr": -10 * torch.log10(trainer.model.decoder.variance),
         "effective_components": effective_components(weights),
