@@ -44,6 +44,19 @@ class PredictiveWeights:
 
 
 @dataclass(frozen=True)
+class AdversarialWeights:
+    """Weights of the terms of the adversarial task.
+
+    With these each term pulls at a pixel 0.03 to 0.04 times as hard as the reconstruction does (`AdversarialTerms`):
+    enough to lean towards sharp among pictures that are equally likely, not to leave the likely ones.
+    """
+
+    image_generator: float = 1.0
+    temporal_generator: float = 1.0
+    feature_matching: float = 0.1
+
+
+@dataclass(frozen=True)
 class KLBalance:
     """How KL_z divides its gradient (Hafner et al. 2023, DreamerV3, arXiv 2301.04104, equation 5)."""
 

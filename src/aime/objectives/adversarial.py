@@ -1,0 +1,247 @@
+"""The adversarial task: reconstructions that two discriminators take for data, and what the discriminators learn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from aime.errors import AimeError
+from aime.objectives.ledger import TaskLoss, masked_mean, weigh
+from aime.objectives.weights import AdversarialWeights
+from aime.representation.discriminators import DiscriminatorConfig, Discriminators, Judged, Judgement
+
+
+@dataclass(frozen=True)
+class AdversaryConfig:
+    """The discriminators, when they learn, and when the model begins to listen to them.
+
+    Raises:
+        AimeError: if a number is out of its range, or `frames` is below the discriminators' window.
+    """
+
+    enabled: bool = True
+    n_critic: int = 2
+    """Steps of the model for each step of the discriminators."""
+    warmup: int = 1000
+    """Steps before the model listens. The discriminators learn from the start: what one that knows nothing says is
+    noise, and reconstructions break when it sets in at once."""
+    ramp: int = 1000
+    """Steps from not at all to the full weight."""
+    frames: int = 32
+    """Frames of a batch that are judged in a step, in random windows of consecutive frames."""
+    learning_rate: float = 4e-4
+    """Of the discriminators' own Adam."""
+    betas: tuple[float, float] = (0.5, 0.9)
+    discriminators: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+
+    def __post_init__(self) -> None:
+        for name, least in (("n_critic", 1), ("warmup", 0), ("ramp", 0), ("frames", self.discriminators.window)):
+            value = getattr(self, name)
+            if value < least:
+                raise AimeError(f"adversary.{name} is {value}; expected {least} or more: give a larger number")
+        if self.learning_rate <= 0:
+            raise AimeError(f"adversary.learning_rate is {self.learning_rate}; expected a positive number")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise AimeError(f"adversary.betas are {self.betas}; expected two numbers from 0 to below 1")
+
+
+def adversarial_ramp(step: int, config: AdversaryConfig) -> float:
+    """The factor of the model's adversarial loss, in [0, 1]: 0 for `warmup` steps, then linear to 1 in `ramp` steps.
+
+    A pure function of the step, 0 or later; 0 throughout if the adversary is not enabled.
+    """
+    if not config.enabled or step < config.warmup:
+        return 0.0
+    return min(1.0, (step - config.warmup) / config.ramp) if config.ramp else 1.0
+
+
+class AdversarialTerms(NamedTuple):
+    """Scalars, per frame or window, each summed over a whole picture as the reconstruction is.
+
+    How they compare with the reconstruction, in the norm of the gradient to the frames: a discriminator that told
+    blurred frames of 34 dB from cartpole's own in 9 patches of 10 pulled 0.03 times as hard through each of the first
+    two terms as the likelihood did, and 0.4 times as hard through the third. One that knows nothing pulls a hundredth
+    of that through the first two, in a random direction. The proportion does not change with the size of frames.
+    """
+
+    image_generator: Float[Tensor, ""]
+    """-log D(x̂) in nats, summed over the patches of a frame."""
+    temporal_generator: Float[Tensor, ""]
+    """-log D(x̂) in nats, summed over the patches of a window."""
+    feature_matching: Float[Tensor, ""]
+    """Mean absolute difference of the discriminators' features of x and x̂, averaged over their levels, times the
+    3·H·W values of a frame: it does not depend on the number of channels."""
+
+
+class DiscriminatorTerms(NamedTuple):
+    """Scalars, per patch. The total is the sum of the first two; the others are for the log."""
+
+    image: Float[Tensor, ""]
+    """-log D(x) - log(1 - D(x̂)) of single frames, in nats; 2 log 2 = 1.39 where it cannot tell."""
+    temporal: Float[Tensor, ""]
+    """The same of windows of frames."""
+    image_real: Float[Tensor, ""]
+    """Mean D(x) of single frames, a probability."""
+    image_fake: Float[Tensor, ""]
+    """Mean D(x̂); it learns too fast for the model where it is near 0 and `image_real` near 1."""
+    temporal_real: Float[Tensor, ""]
+    temporal_fake: Float[Tensor, ""]
+
+
+class Windows(NamedTuple):
+    """N stretches of k consecutive frames, out of data and reconstructions at the same places."""
+
+    real: Float[Tensor, "N k 3 H W"]
+    fake: Float[Tensor, "N k 3 H W"]
+    valid: Bool[Tensor, "N k"]
+    """False on padding."""
+
+    @property
+    def whole(self) -> Bool[Tensor, "N 1"]:
+        """Whether none of a window's frames is padding."""
+        return self.valid.all(dim=1, keepdim=True)
+
+
+def adversarial_loss(
+    discriminators: Discriminators,
+    reconstructions: Float[Tensor, "B T 3 H W"],
+    frames: Float[Tensor, "B T 3 H W"],
+    valid: Bool[Tensor, "B T"],
+    weights: AdversarialWeights,
+    config: AdversaryConfig,
+) -> TaskLoss:
+    """The model's side: -E log D(x̂), which pulls where D is sure of itself, and features like those of the data.
+
+    Only the reconstructions have a gradient. The discriminators' weights and the state of their spectral norms stay as
+    they are. The ramp is left to the caller, who may balance the task's gradient against others'.
+
+    Args:
+        discriminators: in training or eval mode, which makes no difference here.
+        reconstructions: x̂, not clipped.
+        frames: x in [0, 1].
+        valid: False on padding, which is not judged.
+        weights: of the terms.
+        config: how many frames are judged; which ones is drawn from torch's random generator.
+
+    Raises:
+        AimeError: if T is below the temporal discriminator's window.
+
+    References: Goodfellow et al. 2014, arXiv 1406.2661, section 3 (the non-saturating loss); Wang et al. 2018
+    (pix2pixHD), arXiv 1711.11585, equation 4 (feature matching; here averaged over levels, not summed).
+    """
+    windows = draw_windows(frames, reconstructions, valid, config)
+    with torch.no_grad():
+        real = frozen_judgement(discriminators, windows.real)
+    fake = frozen_judgement(discriminators, windows.fake)
+    distances = [
+        *_feature_distances(real.image, fake.image, windows.valid),
+        *_feature_distances(real.temporal, fake.temporal, windows.whole),
+    ]
+    terms = AdversarialTerms(
+        image_generator=_nats_of_reality(fake.image, windows.valid),
+        temporal_generator=_nats_of_reality(fake.temporal, windows.whole),
+        feature_matching=frames[0, 0].numel() * torch.stack(distances).mean(),
+    )
+    return weigh("adversarial", terms, weights)
+
+
+def discriminator_loss(
+    discriminators: Discriminators,
+    reconstructions: Float[Tensor, "B T 3 H W"],
+    frames: Float[Tensor, "B T 3 H W"],
+    valid: Bool[Tensor, "B T"],
+    config: AdversaryConfig,
+) -> TaskLoss:
+    """The discriminators' side: L_D = -E log D(x) - E log(1 - D(x̂)), with no gradient to the reconstructions.
+
+    Real and fake windows pass together, so that a loss moves the power iteration of the spectral norms by one step.
+
+    Args:
+        discriminators: in training mode.
+        reconstructions: x̂, not clipped.
+        frames: x in [0, 1].
+        valid: False on padding, which is not judged.
+        config: how many frames are judged; which ones is drawn from torch's random generator.
+
+    Raises:
+        AimeError: if T is below the temporal discriminator's window.
+
+    Reference: Goodfellow et al. 2014, arXiv 1406.2661, equation 1.
+    """
+    windows = draw_windows(frames, reconstructions.detach(), valid, config)
+    judged = discriminators(torch.cat([windows.real, windows.fake]))
+    image_real, image_fake = judged.image.logits.float().chunk(2)
+    temporal_real, temporal_fake = judged.temporal.logits.float().chunk(2)
+    every, whole = windows.valid, windows.whole
+    terms = DiscriminatorTerms(
+        image=_mean(F.softplus(-image_real), every) + _mean(F.softplus(image_fake), every),
+        temporal=_mean(F.softplus(-temporal_real), whole) + _mean(F.softplus(temporal_fake), whole),
+        image_real=_mean(image_real.detach().sigmoid(), every),
+        image_fake=_mean(image_fake.detach().sigmoid(), every),
+        temporal_real=_mean(temporal_real.detach().sigmoid(), whole),
+        temporal_fake=_mean(temporal_fake.detach().sigmoid(), whole),
+    )
+    return TaskLoss("discriminator", terms, terms.image + terms.temporal)
+
+
+def draw_windows(
+    frames: Float[Tensor, "B T 3 H W"],
+    reconstructions: Float[Tensor, "B T 3 H W"],
+    valid: Bool[Tensor, "B T"],
+    config: AdversaryConfig,
+) -> Windows:
+    """As many different windows of the clips as hold `config.frames` frames, or all if there are fewer.
+
+    All starts are equally likely, those on padding too: to leave them out would mean to wait for the device.
+
+    Raises:
+        AimeError: if T is below the window.
+    """
+    batch, length = valid.shape
+    window = config.discriminators.window
+    possible = length - window + 1
+    if possible < 1:
+        raise AimeError(
+            f"clips are {length} frames long; expected {window} or more, the window of the temporal discriminator: "
+            "take longer clips or a smaller adversary.discriminators.window"
+        )
+    drawn = torch.randperm(batch * possible, device=frames.device)[: config.frames // window]
+    clips = (drawn // possible)[:, None]
+    times = (drawn % possible)[:, None] + torch.arange(window, device=frames.device)
+    return Windows(frames[clips, times], reconstructions[clips, times], valid[clips, times])
+
+
+def frozen_judgement(discriminators: Discriminators, frames: Float[Tensor, "B T 3 H W"]) -> Judged:
+    """Judge with a gradient to the frames and none to the discriminators, whose state does not change.
+
+    In eval mode, since each call in training mode would move the spectral norms' power iteration, and two pictures
+    that are compared would meet two different discriminators.
+    """
+    weights = {name: weight.detach() for name, weight in discriminators.named_parameters()}
+    training = discriminators.training
+    discriminators.eval()
+    try:
+        return torch.func.functional_call(discriminators, weights, (frames,))
+    finally:
+        discriminators.train(training)
+
+
+def _mean(values: Float[Tensor, "N ..."], valid: Bool[Tensor, "M k"]) -> Float[Tensor, ""]:
+    """Mean over N = M·k pictures that are not padding, and over all that belongs to one picture."""
+    return masked_mean(rearrange(values.flatten(1).mean(dim=1), "(m k) -> m k", k=valid.shape[1]), valid)
+
+
+def _nats_of_reality(fake: Judgement, valid: Bool[Tensor, "M k"]) -> Float[Tensor, ""]:
+    """-log D(x̂), summed over patches: softplus, which stays exact where D(x̂) rounds to 0."""
+    return fake.logits[0].numel() * _mean(F.softplus(-fake.logits.float()), valid)
+
+
+def _feature_distances(real: Judgement, fake: Judgement, valid: Bool[Tensor, "M k"]) -> list[Float[Tensor, ""]]:
+    pairs = zip(real.features, fake.features, strict=True)
+    return [_mean((theirs.float() - ours.float()).abs(), valid) for theirs, ours in pairs]
