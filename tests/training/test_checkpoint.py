@@ -108,7 +108,7 @@ class Run:
         return self
 
     def trained(self) -> Trained:
-        return Trained(self.model, self.average, self.optimizer, self.replay, self.balancer)
+        return Trained(self.model, self.average, self.optimizer, self.replay, self.balancer, adversary=None)
 
     def everything(self) -> dict[str, Tensor]:
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}

@@ -17,7 +17,10 @@ from tests.models import SIZE, small_config
 
 from aime.data import write_shard
 from aime.errors import AimeError
+from aime.objectives.adversarial import AdversaryConfig
 from aime.objectives.weights import OvershootConfig
+from aime.representation.discriminators import DiscriminatorConfig
+from aime.training.augmentation import ZoomConfig
 from aime.training.config import OptimizerConfig, TrainConfig
 from aime.training.trainer import train
 from aime.world_model.model import AIME
@@ -102,6 +105,48 @@ def test_a_resumed_run_ends_at_the_bits_of_one_that_never_stopped(config: TrainC
     assert [line["step"] for line in log(halves.out)] == [1, 2, 3, 4]
 
 
+@pytest.fixture
+def complete(config: TrainConfig) -> TrainConfig:
+    """Every task and phase of a step: an adversary heard from the second step on, RGB, zoom."""
+    discriminators = DiscriminatorConfig(channels=4, levels=2)
+    adversary = AdversaryConfig(
+        enabled=True, n_critic=2, warmup=1, ramp=2, frames=4, learning_rate=1e-2, discriminators=discriminators
+    )
+    return replace(config, adversary=adversary, balancer="rgb", zoom=ZoomConfig(share=0.5))
+
+
+def test_a_complete_run_resumes_to_the_same_bits(complete: TrainConfig, tmp_path: Path) -> None:
+    whole, halves = replace(complete, out=tmp_path / "whole"), replace(complete, out=tmp_path / "halves")
+    train(whole)
+    stop_after(halves, step=2)
+    train(replace(halves, resume=True))
+    for file in ("model", "adversary", "critic", "balancer"):
+        ends = [load_file(run.out / "checkpoint" / f"{file}.safetensors") for run in (whole, halves)]
+        assert same(*ends), file
+
+
+def test_the_adversary_learns_on_its_steps_and_is_heard_after_the_warm_up(complete: TrainConfig) -> None:
+    train(replace(complete, adversary=replace(complete.adversary, warmup=2)))
+    learned = ["discriminator/image" in line for line in log(complete.out)]
+    heard = ["adversarial/image_generator" in line for line in log(complete.out)]
+    assert learned == [False, True, False, True]
+    assert heard == [False, False, False, True]  # at the warm-up's end itself the ramp is still 0
+
+
+def test_the_adversary_s_loss_changes_the_model_and_its_own_step_does_not(
+    complete: TrainConfig, tmp_path: Path
+) -> None:
+    def end(name: str, **change: object) -> dict[str, torch.Tensor]:
+        adversary = replace(complete.adversary, **change)  # type: ignore[arg-type]
+        run = replace(complete, out=tmp_path / name, steps=3, balancer="sum", adversary=adversary)
+        train(run)
+        return weights(run.out)
+
+    unheard = end("unheard", warmup=9)
+    assert same(unheard, end("unheard, learning faster", warmup=9, learning_rate=1e-1))
+    assert not same(unheard, end("heard", warmup=0, ramp=0))
+
+
 def stop_after(config: TrainConfig, step: int) -> None:
     """Train, and send this process SIGTERM as soon as the log shows the step."""
     from aime.training.logbook import Logbook
@@ -170,7 +215,16 @@ def test_resuming_what_is_no_run_is_refused(config: TrainConfig) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"minutes": 1.0}, {"steps": None}, {"steps": 0}, {"batch": 0}, {"length": 1}, {"accumulate": 0}]
+    "change",
+    [
+        {"minutes": 1.0},
+        {"steps": None},
+        {"steps": 0},
+        {"batch": 0},
+        {"length": 1},
+        {"accumulate": 0},
+        {"balancer": "rgd"},
+    ],
 )
 def test_impossible_settings_are_refused(config: TrainConfig, change: dict[str, object]) -> None:
     with pytest.raises(AimeError, match=next(iter(change))):

@@ -75,6 +75,7 @@ class LossWeights:
     elbo: ElboWeights = field(default_factory=ElboWeights)
     perceiver: PerceiverWeights = field(default_factory=PerceiverWeights)
     predictive: PredictiveWeights = field(default_factory=PredictiveWeights)
+    adversarial: AdversarialWeights = field(default_factory=AdversarialWeights)
     kl_balance: KLBalance = field(default_factory=KLBalance)
 
 

@@ -23,10 +23,21 @@ def make_balancer(name: str, named_parameters: NamedParameters, config: RGBConfi
     >>> type(make_balancer("sum", torch.nn.Linear(2, 2).named_parameters())).__name__
     'Sum'
     """
+    require_balancer(name)
     if name == "rgb":
         return RGB(named_parameters, config)
     if name == "sum":
         return Sum(named_parameters)
+    return TorchJD(named_parameters, torchjd_aggregator(name.removeprefix("torchjd:")))
+
+
+def require_balancer(name: str) -> None:
+    """Check a balancer's name before there are parameters to balance.
+
+    Raises:
+        AimeError: if there is no such balancer, or it needs a package that is not installed.
+    """
     if name.startswith("torchjd:"):
-        return TorchJD(named_parameters, torchjd_aggregator(name.removeprefix("torchjd:")))
-    raise AimeError(f"balancer is {name!r}; expected 'rgb', 'sum' or 'torchjd:NAME' as in 'torchjd:UPGrad'")
+        torchjd_aggregator(name.removeprefix("torchjd:"))
+    elif name not in ("rgb", "sum"):
+        raise AimeError(f"balancer is {name!r}; expected 'rgb', 'sum' or 'torchjd:NAME' as in 'torchjd:UPGrad'")

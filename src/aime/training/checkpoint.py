@@ -5,6 +5,8 @@
     RUN/checkpoint/optimizer.safetensors  the optimizer's tensors, named PARAMETER.KEY (encoder.weight.exp_avg)
     RUN/checkpoint/replay.safetensors     the latents remembered
     RUN/checkpoint/balancer.safetensors   what the balancer carries from step to step
+    RUN/checkpoint/adversary.safetensors  the discriminators, and
+    RUN/checkpoint/critic.safetensors     their optimizer's tensors, where there are discriminators
     RUN/checkpoint/state.json             progress and random-number states
 
 Nothing in them can execute code. The optimizer's settings (learning rate, betas, ...) are not among them: they belong
@@ -30,6 +32,7 @@ from aime.errors import AimeError
 from aime.optimization import Balancer
 from aime.primitives.files import sync_directory, unwritable, write_atomically
 from aime.primitives.plain import from_plain, to_plain
+from aime.training.adversary import Adversary
 from aime.training.average import WeightAverage
 from aime.world_model.saved import AVERAGED_WEIGHTS, checkpoint_directory, fill, read_tensors, save_weights
 
@@ -38,6 +41,7 @@ FORMAT = 1
 
 _MODEL, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 _REPLAY, _BALANCER = "replay.safetensors", "balancer.safetensors"
+_ADVERSARY, _CRITIC = "adversary.safetensors", "critic.safetensors"
 
 
 class Trained(NamedTuple):
@@ -50,6 +54,8 @@ class Trained(NamedTuple):
     """Of the model's parameters; it keeps its own settings."""
     replay: nn.Module
     balancer: Balancer
+    adversary: Adversary | None
+    """None where the run has no adversarial task."""
 
 
 class Progress(NamedTuple):
@@ -95,6 +101,9 @@ def save(run: Path, trained: Trained, progress: Progress) -> None:
         save_weights(_optimizer_tensors(trained.model, trained.optimizer), temporary / _OPTIMIZER)
         save_weights(trained.replay.state_dict(), temporary / _REPLAY)
         save_weights(trained.balancer.state_dict(), temporary / _BALANCER)
+        if trained.adversary is not None:
+            save_weights(trained.adversary.state_dict(), temporary / _ADVERSARY)
+            save_weights(_optimizer_tensors(trained.adversary, trained.adversary.optimizer), temporary / _CRITIC)
         state = json.dumps(to_plain(_state(trained.average, progress)), indent=1)
         write_atomically(temporary / _STATE, state.encode())
         _swap(temporary, run)
@@ -112,7 +121,7 @@ def restore(run: Path, trained: Trained) -> Progress:
     Args:
         run: the run directory.
         trained: built from the run's config, no step taken yet. The replay is left empty where the config now asks for
-            another shape than the run's; the balancer starts afresh where the run's balancer carried nothing.
+            another shape than the run's; balancer and adversary start afresh where the run had none to carry on.
 
     Raises:
         AimeError: if there is no checkpoint, or a file is missing, damaged, or does not fit the model.
@@ -130,6 +139,10 @@ def restore(run: Path, trained: Trained) -> Progress:
     _fill_optimizer(trained.model, trained.optimizer, moments, directory / _OPTIMIZER)
     if all(value.shape == remembered[name].shape for name, value in replay.items() if name in remembered):
         fill(trained.replay, remembered, directory / _REPLAY)
+    if trained.adversary is not None and (directory / _ADVERSARY).exists():
+        fill(trained.adversary, read_tensors(directory / _ADVERSARY), directory / _ADVERSARY)
+        moments = read_tensors(directory / _CRITIC)
+        _fill_optimizer(trained.adversary, trained.adversary.optimizer, moments, directory / _CRITIC)
     if carried:
         trained.balancer.load_state_dict(carried)
     trained.average.updates = state.average_updates

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from aime.errors import AimeError
+from aime.objectives.adversarial import AdversaryConfig
 from aime.objectives.weights import LossWeights, OvershootConfig
-from aime.optimization import RGBConfig
+from aime.optimization import RGBConfig, require_balancer
+from aime.training.augmentation import ZoomConfig
 from aime.training.replay import ReplayConfig
 from aime.world_model.config import ModelConfig
 
@@ -71,6 +73,8 @@ class TrainConfig:
     weights: LossWeights = field(default_factory=LossWeights)
     overshoot: OvershootConfig = field(default_factory=OvershootConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
+    adversary: AdversaryConfig = field(default_factory=AdversaryConfig)
+    zoom: ZoomConfig = field(default_factory=ZoomConfig)
     balancer: str = "sum"
     """How the tasks' gradients become one: sum, rgb, or torchjd:NAME with an aggregator of torchjd's."""
     rgb: RGBConfig = field(default_factory=RGBConfig)
@@ -87,5 +91,9 @@ class TrainConfig:
                 raise AimeError(f"{name} is {getattr(self, name)}; expected 1 or more: give a positive number")
         if self.length < 2:
             raise AimeError(f"length is {self.length}; expected 2 or more frames: a clip of one frame has no dynamics")
+        require_balancer(self.balancer)
+        window = self.adversary.discriminators.window
+        if self.adversary.enabled and self.length < window:
+            raise AimeError(f"length is {self.length}; expected {window} or more frames, which the adversary judges")
         if (self.steps if self.steps is not None else self.minutes or 0) <= 0:
             raise AimeError(f"steps is {self.steps} and minutes is {self.minutes}; expected a positive number")

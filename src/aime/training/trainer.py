@@ -16,11 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from aime.data import Clips, ClipSampler, Dataset, open_dataset, prefetch
-from aime.objectives.tasks import TaskLosses, task_losses
+from aime.objectives.ledger import TaskLoss
+from aime.objectives.tasks import task_losses
 from aime.optimization import Balance, make_balancer
 from aime.primitives.quantize import codebook_perplexity
 from aime.representation.divergences import effective_components
 from aime.training import run_directory
+from aime.training.adversary import Adversary
+from aime.training.augmentation import zoom
 from aime.training.average import WeightAverage
 from aime.training.checkpoint import Progress, Trained, restore, save
 from aime.training.config import TrainConfig
@@ -47,7 +50,10 @@ class TrainResult:
 class StepResult(NamedTuple):
     """What one step leaves behind for the log; tensors, so that nothing waits for the device."""
 
-    losses: TaskLosses
+    losses: tuple[TaskLoss, ...]
+    """Of the model's tasks; the adversarial one once the model listens to it."""
+    critic: TaskLoss | None
+    """The discriminators' own loss, where they took a step."""
     gradient_norm: Tensor
     balance: Balance | None
     """Norms, angles and cosines of the tasks' gradients, where the balancer knows them."""
@@ -66,12 +72,15 @@ class Trainer:
         sizes = config.model.latent, config.model.context, config.model.action_width
         self.replay = LatentReplay(config.replay, config.length, *sizes).to(hardware.device)
         self.forward = torch.compile(self.model.forward_sequence) if config.compile else self.model.forward_sequence
+        self.adversary: Adversary | None = None
+        if config.adversary.enabled:
+            self.adversary = Adversary(config.adversary, config.weights.adversarial).to(hardware.device)
         self.budget = Budget(config.steps, config.minutes)
 
     @property
     def trained(self) -> Trained:
         """What a checkpoint holds."""
-        return Trained(self.model, self.average, self.optimizer, self.replay, self.balancer)
+        return Trained(self.model, self.average, self.optimizer, self.replay, self.balancer, self.adversary)
 
     def step(self, batches: list[Clips], progress: Progress) -> StepResult:
         """One optimizer step on the mean of `accumulate` batches' losses."""
@@ -82,18 +91,30 @@ class Trainer:
             group["lr"] = self.config.optimizer.learning_rate * factor
         self.optimizer.zero_grad(set_to_none=True)
         for clips in batches:
-            losses, output = self._differentiate(clips.to(self.hardware.device))
+            clips = self._prepare(clips)
+            losses, output = self._differentiate(clips, progress.step)
         balance = self.balancer.resolve()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip)
         self.optimizer.step()
         self.average.update(self.model)
-        return StepResult(losses, norm, balance, output)
+        critic = None
+        if self.adversary is not None:
+            with self.hardware.autocast():
+                frames = clips.frames.float() / 255
+                critic = self.adversary.learn(progress.step, output.reconstructions, frames, clips.valid)
+        return StepResult(losses, critic, norm, balance, output)
 
-    def _differentiate(self, clips: Clips) -> tuple[TaskLosses, SequenceOutput]:
+    def _prepare(self, clips: Clips) -> Clips:
+        """On the device, zoomed."""
+        clips = clips.to(self.hardware.device)
+        return clips._replace(frames=zoom(clips.frames, self.config.zoom))
+
+    def _differentiate(self, clips: Clips, step: int) -> tuple[tuple[TaskLoss, ...], SequenceOutput]:
+        ramp = 0.0 if self.adversary is None else self.adversary.ramp(step)
         with self.hardware.autocast():
             frames = clips.frames.float() / 255
             output = self.forward(frames, clips.actions, clips.action_valid)
-            losses = task_losses(
+            losses: tuple[TaskLoss, ...] = task_losses(
                 self.model,
                 output,
                 frames,
@@ -102,10 +123,14 @@ class Trainer:
                 self.config.overshoot,
                 self.replay.draw(),
             )
+            if self.adversary is not None and ramp > 0:
+                losses = (*losses, self.adversary.judge(output.reconstructions, frames, clips.valid))
         self.replay.remember(output, clips.valid)
         # nats per frame to nats per pixel value: keeps gradients near 1 at any frame size
         scale = 1 / (frames[0, 0].numel() * self.config.accumulate)
-        self.balancer.differentiate({task.task: task.total * scale for task in losses})
+        ramps = {"adversarial": ramp}
+        totals = {task.task: task.total * (scale * ramps.get(task.task, 1.0)) for task in losses}
+        self.balancer.differentiate(totals, ramps)
         return losses, output
 
 
@@ -153,7 +178,8 @@ def _run(trainer: Trainer, dataset: Dataset, progress: Progress, logbook: Logboo
 
 def _figures(result: StepResult, trainer: Trainer) -> dict[str, float]:
     """The step's scalars by name; reads them from the device, so only when logged."""
-    named = [pair for task in result.losses for pair in task.named()]
+    tasks = result.losses if result.critic is None else (*result.losses, result.critic)
+    named = [pair for task in tasks for pair in task.named()]
     weights = result.output.prior.mixture.log_weights.exp()
     figures = {
         "loss": torch.stack([task.total.detach() for task in result.losses]).sum(),

@@ -1,0 +1,54 @@
+"""The second phase of a step: the discriminators, their optimizer, and when each side listens to the other."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from aime.objectives.adversarial import AdversaryConfig, adversarial_loss, adversarial_ramp, discriminator_loss
+from aime.objectives.ledger import TaskLoss
+from aime.objectives.weights import AdversarialWeights
+from aime.representation.discriminators import Discriminators
+
+
+class Adversary(nn.Module):
+    """Discriminators that learn from the first step on, and whom the model hears after the warm-up."""
+
+    def __init__(self, config: AdversaryConfig, weights: AdversarialWeights) -> None:
+        super().__init__()
+        self.config, self.weights = config, weights
+        self.discriminators = Discriminators(config.discriminators)
+        self.optimizer = torch.optim.Adam(self.parameters(), lr=config.learning_rate, betas=config.betas)
+
+    def ramp(self, step: int) -> float:
+        """The factor of the model's adversarial loss after `step` steps, in [0, 1]."""
+        return adversarial_ramp(step, self.config)
+
+    def judge(
+        self,
+        reconstructions: Float[Tensor, "B T 3 H W"],
+        frames: Float[Tensor, "B T 3 H W"],
+        valid: Bool[Tensor, "B T"],
+    ) -> TaskLoss:
+        """The model's loss, not ramped; the discriminators get no gradient."""
+        return adversarial_loss(self.discriminators, reconstructions, frames, valid, self.weights, self.config)
+
+    def learn(
+        self,
+        step: int,
+        reconstructions: Float[Tensor, "B T 3 H W"],
+        frames: Float[Tensor, "B T 3 H W"],
+        valid: Bool[Tensor, "B T"],
+    ) -> TaskLoss | None:
+        """The discriminators' step, in every `n_critic`-th of the model's; None in the others.
+
+        The reconstructions get no gradient. `step` counts the steps before this one.
+        """
+        if (step + 1) % self.config.n_critic:
+            return None
+        loss = discriminator_loss(self.discriminators, reconstructions, frames, valid, self.config)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.total.backward()
+        self.optimizer.step()
+        return loss
