@@ -251,25 +251,25 @@ def test_the_game_moves_a_generator_to_the_data() -> None:
     assert abs(np.mean(path[-50:]) - 0.8) < 0.15
 
 
-configs = st.builds(AdversaryConfig, enabled=st.booleans(), warmup=st.integers(0, 5000), ramp=st.integers(0, 5000))
+shares = st.floats(0, 1)
+configs = st.builds(AdversaryConfig, enabled=st.booleans(), warmup=shares, ramp=shares)
 
 
-@given(config=configs, step=st.integers(0, 20000))
-def test_the_ramp_is_off_then_rises_then_stays(config: AdversaryConfig, step: int) -> None:
-    factor, later = adversarial_ramp(step, config), adversarial_ramp(step + 1, config)
+@given(config=configs, share=shares, further=shares)
+def test_the_ramp_is_off_then_rises_then_stays(config: AdversaryConfig, share: float, further: float) -> None:
+    factor, later = adversarial_ramp(share, config), adversarial_ramp(min(1.0, share + further), config)
     assert 0 <= factor <= later <= 1
-    if not config.enabled or step < config.warmup:
+    if not config.enabled or share < config.warmup:
         assert factor == 0
-    elif step >= config.warmup + config.ramp:
+    elif share - config.warmup >= config.ramp:
         assert factor == 1
     else:
-        assert factor == (step - config.warmup) / config.ramp
-        assert math.isclose(later - factor, 1 / config.ramp, rel_tol=1e-6)
+        assert math.isclose(factor * config.ramp, share - config.warmup, rel_tol=1e-6, abs_tol=1e-300)
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("n_critic", 0), ("warmup", -1), ("ramp", -1), ("frames", 3), ("learning_rate", 0.0), ("betas", (0.5, 1.0))],
+    [("n_critic", 0), ("warmup", 1.5), ("ramp", -0.5), ("frames", 3), ("learning_rate", 0.0), ("betas", (0.5, 1.0))],
 )
 def test_configs_out_of_range_are_refused(field: str, value: object) -> None:
     with pytest.raises(AimeError, match=rf"adversary\.{field}"):

@@ -110,7 +110,7 @@ def complete(config: TrainConfig) -> TrainConfig:
     """Every task and phase of a step: an adversary heard from the second step on, RGB, zoom."""
     discriminators = DiscriminatorConfig(channels=4, levels=2)
     adversary = AdversaryConfig(
-        enabled=True, n_critic=2, warmup=1, ramp=2, frames=4, learning_rate=1e-2, discriminators=discriminators
+        enabled=True, n_critic=2, warmup=0.25, ramp=0.5, frames=4, learning_rate=1e-2, discriminators=discriminators
     )
     return replace(config, adversary=adversary, balancer="rgb", zoom=ZoomConfig(share=0.5))
 
@@ -126,7 +126,7 @@ def test_a_complete_run_resumes_to_the_same_bits(complete: TrainConfig, tmp_path
 
 
 def test_the_adversary_learns_on_its_steps_and_is_heard_after_the_warm_up(complete: TrainConfig) -> None:
-    train(replace(complete, adversary=replace(complete.adversary, warmup=2)))
+    train(replace(complete, adversary=replace(complete.adversary, warmup=0.5)))
     learned = ["discriminator/image" in line for line in log(complete.out)]
     heard = ["adversarial/image_generator" in line for line in log(complete.out)]
     assert learned == [False, True, False, True]
@@ -142,9 +142,9 @@ def test_the_adversary_s_loss_changes_the_model_and_its_own_step_does_not(
         train(run)
         return weights(run.out)
 
-    unheard = end("unheard", warmup=9)
-    assert same(unheard, end("unheard, learning faster", warmup=9, learning_rate=1e-1))
-    assert not same(unheard, end("heard", warmup=0, ramp=0))
+    unheard = end("unheard", warmup=1.0)
+    assert same(unheard, end("unheard, learning faster", warmup=1.0, learning_rate=1e-1))
+    assert not same(unheard, end("heard", warmup=0.0, ramp=0.0))
 
 
 def stop_after(config: TrainConfig, step: int) -> None:

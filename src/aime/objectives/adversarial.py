@@ -29,11 +29,11 @@ class AdversaryConfig:
     """Off until it is measured: `--adversary.enabled` switches it on."""
     n_critic: int = 2
     """Steps of the model for each step of the discriminators."""
-    warmup: int = 1000
-    """Steps before the model listens. The discriminators learn from the start: what one that knows nothing says is
-    noise, and reconstructions break when it sets in at once."""
-    ramp: int = 1000
-    """Steps from not at all to the full weight."""
+    warmup: float = 0.5
+    """Share of the run, in [0, 1], before the model listens. The discriminators learn from the start: what one that
+    knows nothing says is noise, and reconstructions break when it sets in at once."""
+    ramp: float = 0.25
+    """Share of the run from not at all to the full weight."""
     frames: int = 32
     """Frames of a batch that are judged in a step, in random windows of consecutive frames."""
     learning_rate: float = 4e-4
@@ -42,24 +42,27 @@ class AdversaryConfig:
     discriminators: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
 
     def __post_init__(self) -> None:
-        for name, least in (("n_critic", 1), ("warmup", 0), ("ramp", 0), ("frames", self.discriminators.window)):
+        for name, least in (("n_critic", 1), ("frames", self.discriminators.window)):
             value = getattr(self, name)
             if value < least:
                 raise AimeError(f"adversary.{name} is {value}; expected {least} or more: give a larger number")
+        for name in ("warmup", "ramp"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise AimeError(f"adversary.{name} is {getattr(self, name)}; expected a share of the run in [0, 1]")
         if self.learning_rate <= 0:
             raise AimeError(f"adversary.learning_rate is {self.learning_rate}; expected a positive number")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise AimeError(f"adversary.betas are {self.betas}; expected two numbers from 0 to below 1")
 
 
-def adversarial_ramp(step: int, config: AdversaryConfig) -> float:
-    """The factor of the model's adversarial loss, in [0, 1]: 0 for `warmup` steps, then linear to 1 in `ramp` steps.
+def adversarial_ramp(share: float, config: AdversaryConfig) -> float:
+    """The factor of the model's adversarial loss, in [0, 1]: 0 during the warm-up, then linear to 1 within the ramp.
 
-    A pure function of the step, 0 or later; 0 throughout if the adversary is not enabled.
+    A pure function of the share of the run that is done, in [0, 1]; 0 throughout if the adversary is not enabled.
     """
-    if not config.enabled or step < config.warmup:
+    if not config.enabled or share < config.warmup:
         return 0.0
-    return min(1.0, (step - config.warmup) / config.ramp) if config.ramp else 1.0
+    return min(1.0, (share - config.warmup) / config.ramp) if config.ramp else 1.0
 
 
 class AdversarialTerms(NamedTuple):

@@ -21,9 +21,9 @@ class Adversary(nn.Module):
         self.discriminators = Discriminators(config.discriminators)
         self.optimizer = torch.optim.Adam(self.parameters(), lr=config.learning_rate, betas=config.betas)
 
-    def ramp(self, step: int) -> float:
-        """The factor of the model's adversarial loss after `step` steps, in [0, 1]."""
-        return adversarial_ramp(step, self.config)
+    def ramp(self, share: float) -> float:
+        """The factor of the model's adversarial loss, in [0, 1], where `share` of the run is done."""
+        return adversarial_ramp(share, self.config)
 
     def judge(
         self,

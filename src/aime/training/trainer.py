@@ -84,15 +84,14 @@ class Trainer:
 
     def step(self, batches: list[Clips], progress: Progress) -> StepResult:
         """One optimizer step on the mean of `accumulate` batches' losses."""
-        factor = learning_rate_factor(
-            progress.step, self.budget.share(progress.step, progress.seconds), self.config.optimizer.warmup
-        )
+        share = self.budget.share(progress.step, progress.seconds)
+        factor = learning_rate_factor(progress.step, share, self.config.optimizer.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.optimizer.learning_rate * factor
         self.optimizer.zero_grad(set_to_none=True)
         for clips in batches:
             clips = self._prepare(clips)
-            losses, output = self._differentiate(clips, progress.step)
+            losses, output = self._differentiate(clips, share)
         balance = self.balancer.resolve()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip)
         self.optimizer.step()
@@ -109,8 +108,8 @@ class Trainer:
         clips = clips.to(self.hardware.device)
         return clips._replace(frames=zoom(clips.frames, self.config.zoom))
 
-    def _differentiate(self, clips: Clips, step: int) -> tuple[tuple[TaskLoss, ...], SequenceOutput]:
-        ramp = 0.0 if self.adversary is None else self.adversary.ramp(step)
+    def _differentiate(self, clips: Clips, share: float) -> tuple[tuple[TaskLoss, ...], SequenceOutput]:
+        ramp = 0.0 if self.adversary is None else self.adversary.ramp(share)
         with self.hardware.autocast():
             frames = clips.frames.float() / 255
             output = self.forward(frames, clips.actions, clips.action_valid)
