@@ -107,6 +107,37 @@ def consensus(balancer: RGB) -> Tensor:
     return torch.cat([state[f"consensus.layer.{number}"].reshape(-1) for number in range(len(SHAPES))])
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_by_module_each_module_has_a_balancer_of_its_own(data: st.DataObject) -> None:
+    tasks = data.draw(st.integers(1, 4))
+    config = RGBConfig(scope="module")
+    named = {f"{'ab'[number % 2]}.{number}": each for number, each in enumerate(parameters().values())}
+    apart = {f"{'ab'[number % 2]}.{number}": each for number, each in enumerate(parameters().values())}
+    whole = RGB(named.items(), config)
+    single = {module: RGB([(name, each) for name, each in apart.items() if name[0] == module]) for module in ("a", "b")}
+    for step in range(3):
+        reach: Reach = data.draw(
+            st.lists(st.lists(st.booleans(), min_size=5, max_size=5), min_size=tasks, max_size=tasks)
+        )
+        gradients = random(tasks, step)
+        for each in (named, apart):
+            clear(each)
+        whole.backward(losses(named, gradients, reach))
+        for module, balancer in single.items():
+            others = [
+                [is_reached and name[0] == module for is_reached, name in zip(row, apart, strict=True)] for row in reach
+            ]
+            balancer.backward(losses(apart, gradients, others))
+        torch.testing.assert_close(flat_grad(named), flat_grad(apart), rtol=1e-9, atol=1e-12)
+    fresh = RGB(named.items(), config)
+    fresh.load_state_dict(whole.state_dict())
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(fresh.state_dict()[name], value, rtol=0, atol=0)
+    with pytest.raises(AimeError, match=r"rgb\.scope"):
+        RGB(named.items()).load_state_dict(whole.state_dict())
+
+
 def test_single_precision_keeps_the_direction() -> None:
     named, reference = parameters(torch.float32), Reference(3)
     balancer = RGB(named.items())

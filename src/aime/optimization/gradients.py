@@ -18,20 +18,28 @@ _COLUMNS = 2**18
 
 
 class Run(NamedTuple):
-    """Neighbouring columns of parameters that the same tasks reach."""
+    """Neighbouring columns of parameters of one block that the same tasks reach."""
 
     start: int
     stop: int
     tasks: tuple[int, ...]
     """Rows, ascending."""
+    block: int
+    """The index of the block, in the order in which blocks come."""
 
 
 class Layout:
-    """The trainable parameters laid end to end in one vector `[P]`, each in the order of its own memory."""
+    """The trainable parameters laid end to end in one vector `[P]`, each in the order of its own memory.
 
-    def __init__(self, named_parameters: NamedParameters) -> None:
+    They belong to one block, or, if taken `by_module`, to one for each first part of their names.
+    """
+
+    def __init__(self, named_parameters: NamedParameters, by_module: bool = False) -> None:
         trainable = {name: parameter for name, parameter in named_parameters if parameter.requires_grad}
         self.names, self.parameters = list(trainable), list(trainable.values())
+        modules = [name.partition(".")[0] if by_module else "" for name in self.names]
+        places = {module: place for place, module in enumerate(dict.fromkeys(modules))}
+        self.blocks = [places[module] for module in modules]
         self.bounds = list(itertools.accumulate((each.numel() for each in self.parameters), initial=0))
 
     def zeros(self, *rows: int) -> Float[Tensor, "*rows P"]:
@@ -100,15 +108,16 @@ class TaskGradients:
         return [any(column) for column in zip(*self._reached, strict=True)]
 
     def runs(self) -> list[Run]:
-        """The columns that any task reaches, cut where the tasks that do change."""
+        """The columns that any task reaches, cut where the tasks that do or the block change."""
         bounds = self.layout.bounds
         runs = []
         rows = range(len(self.tasks))
         reaching = [tuple(itertools.compress(rows, column)) for column in zip(*self._reached, strict=True)]
-        for tasks, group in itertools.groupby(range(len(reaching)), key=reaching.__getitem__):
+        kinds = list(zip(reaching, self.layout.blocks, strict=True))
+        for (tasks, block), group in itertools.groupby(range(len(kinds)), key=kinds.__getitem__):
             columns = list(group)
             if tasks:
-                runs.append(Run(bounds[columns[0]], bounds[columns[-1] + 1], tasks))
+                runs.append(Run(bounds[columns[0]], bounds[columns[-1] + 1], tasks, block))
         return runs
 
     def gram(self, run: Run, direction: Float[Tensor, "P"]) -> Float[Tensor, "n+1 n+1"]:

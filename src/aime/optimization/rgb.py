@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from aime.errors import AimeError
@@ -27,10 +27,12 @@ class RGB:
     1/(n(n−1)) Σ_{i<j} (1 − r_i·r_j) + λ/(4n) Σ ‖r_i − ḡ_i‖². Norms are kept: a task that turns still counts as much.
 
     What is rotated are the gradients over the parameters that two or more active tasks reach; elsewhere, and with a
-    single active task everywhere, the gradient is the plain sum. A task is active if its loss has been phased in
-    (ramp above 0), its gradient is finite, and that gradient's norm over the parameters it shares with other active
-    tasks is above `norm_floor`. An inactive task's gradient is added as it is. A gradient that is not finite thus
-    arrives in `.grad`, and leaves consensus and angles as they were: whoever then skips the step has lost nothing.
+    single active task everywhere, the gradient is the plain sum. With `config.scope` "module" all of this is done in
+    each top-level module by itself, so that a task whose gradient is large in one does not push the others. A task is
+    active if its loss has been phased in (ramp above 0), its gradient is finite, and that gradient's norm over the
+    parameters it shares with other active tasks is above `norm_floor`. An inactive task's gradient is added as it is.
+    A gradient that is not finite thus arrives in `.grad`, and leaves consensus and angles as they were: whoever then
+    skips the step has lost nothing.
 
     A step costs one backward pass per task and one row of P numbers for each; the rest is two passes over these rows
     and algebra on matrices of n+1. No step waits for the device.
@@ -50,9 +52,10 @@ class RGB:
 
     def __init__(self, named_parameters: NamedParameters, config: RGBConfig | None = None) -> None:
         self.config = config or RGBConfig()
-        self._layout = Layout(named_parameters)
+        self._layout = Layout(named_parameters, self.config.scope == "module")
+        self._blocks = max(self._layout.blocks, default=0) + 1
         self._consensus: Float[Tensor, "P"] = self._layout.zeros()
-        self._angles: dict[str, Float[Tensor, ""]] = {}
+        self._angles: dict[str, Float[Tensor, "blocks"]] = {}
         self._held: TaskGradients | None = None
         self._ramps: tuple[float, ...] = ()
 
@@ -89,62 +92,72 @@ class RGB:
     def _resolve(self, held: TaskGradients) -> Balance:
         runs = held.runs()
         products = _products(held, runs, self._consensus)
-        votes = _numbers(self._ramps, products.grams)
-        zero = products.grams.new_zeros(())
-        before = torch.stack([self._angles.get(task, zero).to(zero.device) for task in held.tasks])
+        grams = products.grams
+        votes = _numbers(self._ramps, grams)
+        still = grams.new_zeros(self._blocks)
+        before = torch.stack([self._angles.get(task, still).to(grams.device) for task in held.tasks], dim=-1)
 
-        norms = products.grams.diagonal(dim1=-2, dim2=-1).sum(0)[:-1].sqrt()
+        norms = grams.diagonal(dim1=-2, dim2=-1).sum(0)[:-1].sqrt()
         finite = norms.isfinite()
-        active, shared = _active(products, finite & (votes > 0), self.config.norm_floor)
-        among = torch.nn.functional.pad(active, (0, 1), value=True)
-        counted = shared[:, None, None] & among[:, None] & among
-        rotation = rotate(torch.where(counted, products.grams, 0).sum(0), active, votes, before, self.config)
+        active, shared = _active(products, finite & (votes > 0), self._blocks, self.config.norm_floor)
+        among = torch.nn.functional.pad(active, (0, 1), value=True)[products.blocks]
+        counted = torch.where(shared[:, None, None] & among[:, None] & among[:, :, None], grams, 0)
+        in_blocks = grams.new_zeros(self._blocks, *grams.shape[1:]).index_add_(0, products.blocks, counted)
+        rotation = rotate(in_blocks, active, votes, before, self.config)
 
         sound = finite.all()
-        self._write(held, runs, products.groups, rotation, active, shared, sound)
+        self._write(held, runs, products, rotation, active, shared, sound)
         carried = torch.where(active & sound, rotation.angles, before)
-        self._angles.update(zip(held.tasks, carried, strict=True))
-        return Balance(held.tasks, norms, rotation.angles, rotation.cosines, active)
+        self._angles.update(zip(held.tasks, carried.unbind(-1), strict=True))
+        turned = torch.where(active, rotation.angles, 0).sum(0) / active.sum(0).clamp_min(1)
+        return Balance(held.tasks, norms, turned, _cosines(in_blocks.sum(0)), active.any(0))
 
     def _write(
         self,
         held: TaskGradients,
         runs: list[Run],
-        groups: dict[tuple[int, ...], int],
+        products: _Products,
         rotation: Rotation,
-        active: Bool[Tensor, "n"],
+        active: Bool[Tensor, "blocks n"],
         shared: Bool[Tensor, "groups"],
         sound: Bool[Tensor, ""],
     ) -> None:
         """The one pass that combines: the gradient to `.grad`, the consensus in place."""
         plain = torch.nn.functional.pad(torch.ones_like(rotation.angles), (0, 1))
         inactive = torch.nn.functional.pad((~active).to(plain.dtype), (0, 1))
-        weights = torch.where(shared[:, None], rotation.gradient + inactive, plain).to(held.rows.dtype)
+        rotated = (rotation.gradient + inactive)[products.blocks]
+        weights = torch.where(shared[:, None], rotated, plain[products.blocks]).to(held.rows.dtype)
         consensus = rotation.consensus.to(held.rows.dtype)
         moved = shared & sound
         gradient = self._layout.zeros()
-        for start, stop, tasks in runs:
-            group, rows, d = groups[tasks], held.rows[:, start:stop], self._consensus[start:stop]
-            torch.mv(rows.T, weights[group, :-1], out=gradient[start:stop])
-            if len(tasks) > 1:
-                gradient[start:stop] += weights[group, -1] * d
+        for run in runs:
+            group, columns = products.groups[run.tasks, run.block], slice(run.start, run.stop)
+            rows, d = held.rows[:, columns], self._consensus[columns]
+            torch.mv(rows.T, weights[group, :-1], out=gradient[columns])
+            if len(run.tasks) > 1:
+                gradient[columns] += weights[group, -1] * d
+                new = torch.mv(rows.T, consensus[run.block, :-1]) + consensus[run.block, -1] * d
                 # where rather than a product: a gradient that is not finite would come through a weight of zero
-                d.copy_(torch.where(moved[group], torch.mv(rows.T, consensus[:-1]) + consensus[-1] * d, d))
+                d.copy_(torch.where(moved[group], new, d))
         self._layout.add_to_grad(gradient, held.reached())
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The consensus as "consensus.PARAMETER" in each parameter's shape, and "angle.TASK" of the tasks seen."""
+        """The consensus as "consensus.PARAMETER" in each parameter's shape, and "angle.TASK" of the tasks seen.
+
+        An angle is one number, or `[modules]` where each top-level module has its own.
+        """
         pieces = zip(self._layout.names, self._layout.views(self._consensus), strict=True)
         return {
             **{f"consensus.{name}": piece.clone() for name, piece in pieces},
-            **{f"angle.{task}": angle.clone() for task, angle in self._angles.items()},
+            **{f"angle.{task}": angle.clone().squeeze(0) for task, angle in self._angles.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a `state_dict`, of this balancer or of one of the same parameters.
 
         Raises:
-            AimeError: if the consensus of a parameter is missing or has another shape; nothing is changed then.
+            AimeError: if the consensus of a parameter is missing or it or an angle has another shape; nothing is
+                changed then.
         """
         pieces = dict(zip(self._layout.names, self._layout.views(self._consensus), strict=True))
         for name, piece in pieces.items():
@@ -155,56 +168,77 @@ class RGB:
                     f"consensus.{name}: {what}, expected shape {list(piece.shape)}; resume with the model that the "
                     "balancer's state was saved with"
                 )
+        angles = {
+            name.removeprefix("angle."): torch.atleast_1d(angle)
+            for name, angle in state.items()
+            if name.startswith("angle.")
+        }
+        for task, angle in angles.items():
+            if len(angle) != self._blocks:
+                raise AimeError(
+                    f"angle.{task}: found {len(angle)}, expected {self._blocks}; resume with the rgb.scope that the "
+                    "balancer's state was saved with"
+                )
         for name, piece in pieces.items():
             piece.copy_(state[f"consensus.{name}"])
-        angles = {name.removeprefix("angle."): angle for name, angle in state.items() if name.startswith("angle.")}
         self._angles = {task: angle.to(piece.device, torch.float64, copy=True) for task, angle in angles.items()}
 
 
 class _Products(NamedTuple):
-    """Inner products, apart for each set of tasks that reach the same parameters."""
+    """Inner products, apart for each set of tasks that reach the same parameters of the same block."""
 
     grams: Float[Tensor, "groups n+1 n+1"]
     members: Bool[Tensor, "groups n"]
-    groups: dict[tuple[int, ...], int]
-    """The place of each set."""
+    blocks: Int[Tensor, "groups"]
+    groups: dict[tuple[tuple[int, ...], int], int]
+    """The place of each set and block."""
 
 
 def _products(held: TaskGradients, runs: list[Run], consensus: Float[Tensor, "P"]) -> _Products:
     """One pass over the gradients."""
-    grams: dict[tuple[int, ...], Tensor] = {}
+    grams: dict[tuple[tuple[int, ...], int], Tensor] = {}
     for run in runs:
-        gram = held.gram(run, consensus)
-        grams[run.tasks] = grams[run.tasks] + gram if run.tasks in grams else gram
+        gram, kind = held.gram(run, consensus), (run.tasks, run.block)
+        grams[kind] = grams[kind] + gram if kind in grams else gram
     size = len(held.tasks)
     stacked = torch.stack([*grams.values()]) if grams else held.rows.new_zeros(0, size + 1, size + 1).double()
-    members = [[float(task in tasks) for task in range(size)] for tasks in grams]
+    members = [[float(task in tasks) for task in range(size)] for tasks, _ in grams]
     return _Products(
         stacked,
         torch.stack([_numbers(row, stacked) for row in members]).bool() if members else stacked[:, 1:, 0].bool(),
-        {tasks: place for place, tasks in enumerate(grams)},
+        _numbers([float(block) for _, block in grams], stacked).long() if grams else stacked[:, 0, 0].long(),
+        {kind: place for place, kind in enumerate(grams)},
     )
 
 
 def _active(
-    products: _Products, candidates: Bool[Tensor, "n"], floor: float
-) -> tuple[Bool[Tensor, "n"], Bool[Tensor, "groups"]]:
-    """The largest set of tasks whose norms over the parameters that two or more of the set reach are above the floor.
+    products: _Products, candidates: Bool[Tensor, "n"], blocks: int, floor: float
+) -> tuple[Bool[Tensor, "blocks n"], Bool[Tensor, "groups"]]:
+    """In each block, the largest set of tasks whose norms over what two or more of the set reach are above the floor.
 
-    Returns that set and the groups of parameters so shared. A task that drops out may leave another with nothing to
+    Returns these sets and the groups of parameters so shared. A task that drops out may leave another with nothing to
     share, so it takes as many rounds as there are tasks.
     """
     squares = products.grams.diagonal(dim1=-2, dim2=-1)[:, :-1]
-    active, shared = candidates, _shared(products, candidates)
+    active = candidates.expand(blocks, -1)
+    shared = _shared(products, active)
     for _ in range(len(candidates)):
-        norms = torch.where(shared[:, None], squares, 0).sum(0).sqrt()
+        counted = torch.where(shared[:, None], squares, 0)
+        norms = squares.new_zeros(blocks, len(candidates)).index_add_(0, products.blocks, counted).sqrt()
         active = active & (norms > floor)
         shared = _shared(products, active)
     return active, shared
 
 
-def _shared(products: _Products, active: Bool[Tensor, "n"]) -> Bool[Tensor, "groups"]:
-    return (products.members & active).sum(-1) >= 2
+def _shared(products: _Products, active: Bool[Tensor, "blocks n"]) -> Bool[Tensor, "groups"]:
+    return (products.members & active[products.blocks]).sum(-1) >= 2
+
+
+def _cosines(gram: Float[Tensor, "n+1 n+1"]) -> Float[Tensor, "n n"]:
+    """Of the task gradients; 0 where one of them is zero."""
+    norms = gram.diagonal()[:-1].clamp_min(0).sqrt()
+    inverse = torch.where(norms > 0, 1 / norms, 0)
+    return inverse[:, None] * gram[:-1, :-1] * inverse
 
 
 def _numbers(values: tuple[float, ...] | list[float], like: Float[Tensor, "..."]) -> Float[Tensor, "n"]:

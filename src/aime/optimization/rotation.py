@@ -1,14 +1,15 @@
 """The algebra of a rotation: everything lies in the span of n gradients and the consensus, so a Gram matrix is enough.
 
 Vectors are rows of coefficients over the basis (g_1, ..., g_n, d), `[n+1]`, and u·v is u G vᵀ with the Gram matrix G of
-the basis. Nothing here is larger than `[n+1,n+1]`, branches on a value or waits for a device.
+the basis. Several rotations are done at once, along the leading axes. Nothing here is larger than `[n+1,n+1]` for each,
+branches on a value or waits for a device.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -33,6 +34,8 @@ class RGBConfig:
         AimeError: if a number is out of its range.
     """
 
+    scope: Literal["model", "module"] = "model"
+    """What turns as one vector: all parameters that tasks share, or those of each top-level module by themselves."""
     decay: float = 0.9
     """Share of the consensus that a step keeps, in [0, 1)."""
     proximity: float = 1.0
@@ -62,19 +65,19 @@ class RGBConfig:
 class Rotation(NamedTuple):
     """What a rotation comes to."""
 
-    gradient: Float[Tensor, "n+1"]
+    gradient: Float[Tensor, "*N n+1"]
     """Σ ‖g_i‖ r_i over the active tasks, in the basis."""
-    consensus: Float[Tensor, "n+1"]
+    consensus: Float[Tensor, "*N n+1"]
     """The new d, in the basis."""
-    angles: Float[Tensor, "n"]
-    cosines: Float[Tensor, "n n"]
+    angles: Float[Tensor, "*N n"]
+    cosines: Float[Tensor, "*N n n"]
 
 
 def rotate(
-    gram: Float[Tensor, "n+1 n+1"],
-    active: Bool[Tensor, "n"],
+    gram: Float[Tensor, "*N n+1 n+1"],
+    active: Bool[Tensor, "*N n"],
     votes: Float[Tensor, "n"],
-    angles: Float[Tensor, "n"],
+    angles: Float[Tensor, "*N n"],
     config: RGBConfig,
 ) -> Rotation:
     """Move the consensus, choose the angles and rotate.
@@ -89,37 +92,39 @@ def rotate(
         angles: α_i of the step before, in [0, π/2), where the descent starts.
         config: the constants.
     """
-    norms = gram.diagonal()[:-1].clamp_min(0).sqrt()
-    units = torch.nn.functional.pad(torch.where(active, 1 / norms, 0).diag(), (0, 1))
+    norms = gram.diagonal(dim1=-2, dim2=-1)[..., :-1].clamp_min(0).sqrt()
+    units = torch.nn.functional.pad(torch.where(active, 1 / norms, 0).diag_embed(), (0, 1))
     votes = torch.where(active, votes, 0)
-    votes = votes / votes.sum().clamp_min(torch.finfo(votes.dtype).tiny)
-    own = torch.zeros_like(gram[-1])
-    own[-1] = config.decay
-    consensus = own + (1 - config.decay) * votes @ units
+    votes = votes / votes.sum(-1, keepdim=True).clamp_min(torch.finfo(votes.dtype).tiny)
+    own = torch.zeros_like(gram[..., -1])
+    own[..., -1] = config.decay
+    consensus = own + (1 - config.decay) * _combined(votes, units)
 
-    along = units @ gram @ consensus
-    squared = consensus @ gram @ consensus
+    projected = (gram @ consensus[..., None])[..., 0]
+    along = (units @ projected[..., None])[..., 0]
+    squared = (consensus * projected).sum(-1, keepdim=True)
     length = squared.clamp_min(0).sqrt()
     across = (squared - along**2).clamp_min(0).sqrt()
     turning = active & (length > _NO_CONSENSUS) & (along <= config.aligned * length) & (across > _NO_HELPER * length)
-    helpers = torch.where(turning[:, None], (consensus - along[:, None] * units) / across[:, None], 0)
+    helpers = (consensus[..., None, :] - along[..., None] * units) / across[..., None]
+    helpers = torch.where(turning[..., None], helpers, 0)
 
     angles = torch.where(turning, angles, 0)
     for _ in range(config.angle_steps):
         slopes = angle_slopes(angles, units, helpers, gram, active, config.proximity)
         angles = torch.where(turning, (angles - config.angle_rate * slopes).clamp(0, _LARGEST_ANGLE), 0)
     rotated, _ = _turned(angles, units, helpers)
-    return Rotation(norms @ rotated, consensus, angles, units @ gram @ units.T)
+    return Rotation(_combined(norms, rotated), consensus, angles, units @ gram @ units.mT)
 
 
 def angle_slopes(
-    angles: Float[Tensor, "n"],
-    units: Float[Tensor, "n n+1"],
-    helpers: Float[Tensor, "n n+1"],
-    gram: Float[Tensor, "n+1 n+1"],
-    active: Bool[Tensor, "n"],
+    angles: Float[Tensor, "*N n"],
+    units: Float[Tensor, "*N n n+1"],
+    helpers: Float[Tensor, "*N n n+1"],
+    gram: Float[Tensor, "*N n+1 n+1"],
+    active: Bool[Tensor, "*N n"],
     proximity: float,
-) -> Float[Tensor, "n"]:
+) -> Float[Tensor, "*N n"]:
     """The derivatives by each α_i of what the angles minimise, conflict and distance from the own gradient.
 
         1/(n(n−1)) Σ_{i<j} (1 − r_i·r_j) + λ/(4n) Σ ‖r_i − ḡ_i‖²
@@ -127,16 +132,20 @@ def angle_slopes(
     Here ‖r_i − ḡ_i‖² is 2 − 2 cos α_i, as ḡ_i and w_i are orthonormal. n counts the active tasks; the rows of `units`
     and `helpers` are zero for the others.
     """
-    count = active.sum(dtype=angles.dtype).clamp_min(2)
+    count = active.sum(-1, keepdim=True, dtype=angles.dtype).clamp_min(2)
     rotated, turned_further = _turned(angles, units, helpers)
-    others = rotated.sum(0) - rotated
+    others = rotated.sum(-2, keepdim=True) - rotated
     conflict = -((turned_further @ gram) * others).sum(-1) / (count * (count - 1))
     return conflict + proximity / (2 * count) * angles.sin()
 
 
 def _turned(
-    angles: Float[Tensor, "n"], units: Float[Tensor, "n n+1"], helpers: Float[Tensor, "n n+1"]
-) -> tuple[Float[Tensor, "n n+1"], Float[Tensor, "n n+1"]]:
+    angles: Float[Tensor, "*N n"], units: Float[Tensor, "*N n n+1"], helpers: Float[Tensor, "*N n n+1"]
+) -> tuple[Float[Tensor, "*N n n+1"], Float[Tensor, "*N n n+1"]]:
     """The vectors r_i, and their derivatives by α_i."""
-    cosine, sine = angles.cos()[:, None], angles.sin()[:, None]
+    cosine, sine = angles.cos()[..., None], angles.sin()[..., None]
     return cosine * units + sine * helpers, cosine * helpers - sine * units
+
+
+def _combined(weights: Float[Tensor, "*N n"], rows: Float[Tensor, "*N n n+1"]) -> Float[Tensor, "*N n+1"]:
+    return (weights[..., None, :] @ rows)[..., 0, :]
