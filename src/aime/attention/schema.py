@@ -55,7 +55,7 @@ class Attention(NamedTuple):
     """All maps of B videos of T frames; every map but the slots' sums to 1 over space."""
 
     fused: Float[Tensor, "B T h w"]
-    """A_t, from the bottom-up and the prior map."""
+    """A_t, from the bottom-up and the prior map; its gradient goes to the former and the gate."""
     bottom_up: Float[Tensor, "B T h w"]
     """U_t, from x_t alone."""
     prior: Float[Tensor, "B T h w"]
@@ -106,7 +106,8 @@ class AttentionPillar(nn.Module):
         last = torch.cat([self.initial_map(batch)[:, None], bottom_up[:, :-1].detach()], dim=1)
         flat = beliefs.flatten(0, 1)
         expected = self.expect(flat, latents.flatten(0, 1), last.flatten(0, 1))
-        fused = self.fuse(seen.map, expected.map, flat)
+        # P_t learns to foretell. What A_t is used for would teach belief and latent, through P_t, to help draw the frame
+        fused = self.fuse(seen.map, expected.map.detach(), flat.detach())
         return Attention(
             fused=fused.unflatten(0, (batch, length)),
             bottom_up=bottom_up,

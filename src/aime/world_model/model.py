@@ -150,7 +150,7 @@ class AIME(nn.Module):
         # attention reads what the encoder has learned to see and does not change it: its losses would pull features to
         # what slots easily hold
         seen = self.attention.look(tuple(level.detach() for level in pyramid))
-        percept = self.perceiver(tokens.codes, seen.map.unflatten(0, centred.shape[:2]))
+        percept = self.perceiver(tokens.codes, seen.map.detach().unflatten(0, centred.shape[:2]))
         return Sight(tokens, pyramid, seen, percept)
 
     def _shown(self, attention: Attention) -> Float[Tensor, "B T h w"]:
@@ -159,7 +159,7 @@ class AIME(nn.Module):
         if not self.training or share == 0:
             return attention.fused
         expected = torch.rand(attention.fused.shape[0], 1, 1, 1, device=attention.fused.device) < share
-        return torch.where(expected, attention.prior, attention.fused)
+        return torch.where(expected, attention.prior.detach(), attention.fused)
 
     def follow(
         self,
