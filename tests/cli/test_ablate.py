@@ -16,8 +16,9 @@ from aime.training.ablation.results import HORIZONS, Ablation, Row
 from aime.training.ablation.variants import VARIANTS
 
 SMALL = (
-    "--steps 2 --batch 1 --length 4 --held-out 0.5 --overshoot.steps 2 --overshoot.starts 1 --device cpu --precision fp32 "
-    "--adversary.frames 4 --adversary.discriminators.channels 4 --context 2 --horizon 5 --samples 2 --clips 1"
+    "--steps 2 --batch 1 --length 4 --held-out 0.5 --overshoot.steps 2 --overshoot.starts 1 --device cpu "
+    "--precision fp32 --adversary.frames 4 --adversary.discriminators.channels 4 "
+    "--context 2 --horizon 5 --samples 2 --clips 1"
 )
 
 

@@ -119,7 +119,7 @@ switches = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("data")
+    directory = tmp_path_factory.mktemp("switches")
     write_shard(directory / "000.h5", [synthetic_episode(14, seed, size=SIZE) for seed in range(4)])
     return directory
 
