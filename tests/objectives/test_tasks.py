@@ -10,7 +10,7 @@ import torch
 from tests.models import SIZE, small_config
 from torch import Tensor
 
-from aime.objectives.ledger import gaussian_nats, masked_mean, weigh
+from aime.objectives.ledger import gaussian_nats, masked_mean, unless_off, weigh
 from aime.objectives.perceiver import PerceiverTerms
 from aime.objectives.predictive import imagine_ahead, predictive_loss
 from aime.objectives.tasks import TaskLosses, task_losses
@@ -159,3 +159,19 @@ def test_clips_shorter_than_the_overshooting_still_train(model: AIME, frames: Te
         model, output, frames[:, :2], torch.ones(B, 2, dtype=torch.bool), LossWeights(), OvershootConfig(steps=15)
     )
     assert torch.isfinite(losses.predictive.total)
+
+
+def test_what_weighs_nothing_is_neither_computed_nor_logged() -> None:
+    def never() -> Tensor:
+        raise AssertionError
+
+    assert unless_off(0.0, never) is None
+    assert unless_off(0.1, lambda: torch.tensor(2.0)) == 2
+    loss = weigh("perceiver", PerceiverTerms(torch.tensor(2.0), None, None), PerceiverWeights(vq_commitment=0.5))
+    assert (loss.off, float(loss.total), [name for name, _ in loss.named()]) == (
+        False,
+        1.0,
+        ["perceiver/vq_commitment"],
+    )
+    nothing = weigh("perceiver", PerceiverTerms(None, None, None), PerceiverWeights())
+    assert (nothing.off, float(nothing.total), list(nothing.named())) == (True, 0.0, [])

@@ -8,6 +8,7 @@ from tests.models import SIZE, small_config
 from torch import Tensor, nn
 
 from aime.errors import AimeError
+from aime.perception.perceiver import CausalPerceiver
 from aime.world_model.config import ModelConfig
 from aime.world_model.model import AIME
 from aime.world_model.outputs import BeliefState, DreamState, Observation, SequenceOutput
@@ -128,6 +129,7 @@ def test_the_prior_has_not_seen_its_own_frame_nor_its_action(model: AIME, frames
 def test_every_parameter_is_reached_by_the_outputs_that_the_losses_read(
     model: AIME, frames: Tensor, actions: Tensor
 ) -> None:
+    assert isinstance(model.perceiver, CausalPerceiver)
     model.train()
     for parameter in model.parameters():
         parameter.requires_grad_(True)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from aime.world_model.config import ModelConfig
 
 
+DATA = "a directory of shards, one shard, or bundled:cartpole"
+
+
 def main(arguments: list[str]) -> int:
     """Train as the command line says; 130 when interrupted, after saving.
 
@@ -50,38 +53,41 @@ def configure(arguments: Sequence[str]) -> TrainConfig:
         return parse(TrainConfig, "train", flags, _example(preset or "tiny"))
     refuse_unknown_flags(TrainConfig, "train", flags)
     if preset is not None:
-        _find_preset(preset)
+        find_preset(preset)
         flags = ["--preset", preset, *flags] if named else flags
     default = _saved(flags) if has_flag(flags, "--resume") else _fresh(preset, flags)
     return parse(TrainConfig, "train", flags, default)
 
 
 def _fresh(preset: str | None, flags: Sequence[str]) -> TrainConfig:
+    if preset is None:
+        raise AimeError("no preset is given; expected one after `aime train`, such as: aime train tiny")
+    data = required(flags, "--data", DATA)
+    return sized_to_data(preset, data, Path(required(flags, "--out", "the run directory to write")), flags)
+
+
+def sized_to_data(preset: str, data: str, out: Path, flags: Sequence[str]) -> TrainConfig:
+    """A preset's run with the frames and actions of the data, and the kind of budget that the flags give.
+
+    Raises:
+        AimeError: if there is no such preset, the data cannot be read, or the flags give no budget.
+    """
     from aime.data import open_dataset
     from aime.training.config import TrainConfig
 
-    if preset is None:
-        raise AimeError("no preset is given; expected one after `aime train`, such as: aime train tiny")
-    data = _required(flags, "--data", "a directory of shards, one shard, or bundled:cartpole")
-    out = _required(flags, "--out", "the run directory to write")
     if not (has_flag(flags, "--steps") or has_flag(flags, "--minutes")):
         raise AimeError("neither --steps nor --minutes is given; expected one of them: say how long to train")
     dataset = open_dataset(data)
-    model = _find_preset(preset)(dataset.action_width, dataset.image_size)
-    return _with_budget(TrainConfig(data, Path(out), model, preset, minutes=1.0), flags)
+    model = find_preset(preset)(dataset.action_width, dataset.image_size)
+    return _with_budget(TrainConfig(data, out, model, preset, minutes=1.0), flags)
 
 
 def _saved(flags: Sequence[str]) -> TrainConfig:
     """The config that the run in `--out` was started with, so that its flags need not be given again."""
-    from aime.primitives.plain import from_plain, to_plain
-    from aime.training.config import TrainConfig
-    from aime.world_model.saved import CONFIG, read_run
+    from aime.training.run_directory import read_config
 
-    out = _required(flags, "--out", "the run directory to go on with")
-    run = read_run(Path(out))
-    plain = {**run.train, "model": to_plain(run.model), "preset": run.preset}
-    plain |= {"out": out, "resume": True, "init_from": None}
-    return _with_budget(from_plain(TrainConfig, plain, str(run.path / CONFIG)), flags)
+    out = Path(required(flags, "--out", "the run directory to go on with"))
+    return _with_budget(dataclasses.replace(read_config(out), out=out, resume=True, init_from=None), flags)
 
 
 def _with_budget(config: TrainConfig, flags: Sequence[str]) -> TrainConfig:
@@ -96,10 +102,15 @@ def _with_budget(config: TrainConfig, flags: Sequence[str]) -> TrainConfig:
 def _example(preset: str) -> TrainConfig:
     from aime.training.config import TrainConfig
 
-    return TrainConfig("DIR", Path("RUN"), _find_preset(preset)(1, 64), preset, minutes=5.0)
+    return TrainConfig("DIR", Path("RUN"), find_preset(preset)(1, 64), preset, minutes=5.0)
 
 
-def _find_preset(preset: str) -> Callable[[int, int], ModelConfig]:
+def find_preset(preset: str) -> Callable[[int, int], ModelConfig]:
+    """The sizes of a preset, for an action width and an image size.
+
+    Raises:
+        AimeError: if there is none of that name.
+    """
     from aime.world_model.presets import PRESETS
 
     if preset not in PRESETS:
@@ -109,7 +120,12 @@ def _find_preset(preset: str) -> Callable[[int, int], ModelConfig]:
     return PRESETS[preset]
 
 
-def _required(flags: Sequence[str], flag: str, expected: str) -> str:
+def required(flags: Sequence[str], flag: str, expected: str) -> str:
+    """A flag's value, which the parser sees too late: the defaults of the others depend on it.
+
+    Raises:
+        AimeError: if the flag or its value is missing.
+    """
     value = value_of(flags, flag)
     if value is None:
         raise AimeError(f"{flag} is missing; expected {expected}")

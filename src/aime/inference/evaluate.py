@@ -22,6 +22,7 @@ from aime.inference.evaluation import (
     ReconstructionScores,
 )
 from aime.inference.loading import Device, load_run, open_unseen
+from aime.primitives.distributions import DiagonalGaussian
 from aime.primitives.files import write_atomically
 from aime.world_model.config import ModelConfig
 from aime.world_model.outputs import FuturePrediction, SequenceOutput
@@ -91,6 +92,9 @@ class ClipScores(NamedTuple):
     mean_image: Float[Tensor, "B T"]
     ssim_reconstruction: Float[Tensor, "B T"]
     surprise: Float[Tensor, "B T"]
+    prior_nll: Float[Tensor, "B F"]
+    """-log p(z_t | past) of a sample of the posterior, in nats; the next is log q(z_t | x_t, c_t) of the same."""
+    posterior_log: Float[Tensor, "B F"]
     weights: Float[Tensor, "B K"]
     """Mixture weights of the prior, averaged over frames."""
     codes: Float[Tensor, "B codes"]
@@ -190,6 +194,7 @@ def _score_batch(model: Predictor, clips: Clips, context: int, samples: int, see
     covered = metrics.coverage(futures, truth)
     unknown = torch.full_like(truth[:, :, 0, 0, 0], torch.nan)
     output = model.forward_sequence(frames, clips.actions, clips.action_valid)
+    sampled = _sample(output.posterior, seed)
     codes = torch.stack([torch.bincount(each.flatten(), minlength=_codes(model)) for each in output.tokens])
     return ClipScores(
         mse=metrics.frame_mse(mean, truth),
@@ -207,9 +212,17 @@ def _score_batch(model: Predictor, clips: Clips, context: int, samples: int, see
         mean_image=metrics.frame_mse(model.mean_image, frames),
         ssim_reconstruction=_frame_ssim(output.reconstructions, frames),
         surprise=model.surprise(frames, clips.actions),
+        prior_nll=-output.prior.mixture.log_prob(sampled)[:, context:],
+        posterior_log=output.posterior.log_prob(sampled)[:, context:],
         weights=output.prior.mixture.log_weights.exp().mean(dim=1),
         codes=codes.float(),
     )
+
+
+def _sample(posterior: DiagonalGaussian, seed: int) -> Float[Tensor, "B T latent"]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return posterior.rsample()
 
 
 def _codes(model: Predictor) -> int:
@@ -249,6 +262,8 @@ def summarise(scores: ClipScores, samples: int, *, run: str, data: str, split: s
         baselines=Baselines(_frame_scores(scores.persistence), _frame_scores(scores.climatology)),
         surprise=float(scores.surprise.mean()),
         surprise_by_frame=scores.surprise.mean(dim=0).tolist(),
+        prior_nll=float(scores.prior_nll.mean()),
+        kl_z=float((scores.prior_nll + scores.posterior_log).mean()),
         effective_components=metrics.perplexity(mixture),
         codebook_perplexity=metrics.perplexity(scores.codes.sum(dim=0)),
     )

@@ -29,6 +29,9 @@ DEFINITIONS: dict[str, str] = {
     "persistence": "the baseline that repeats the last frame of the context",
     "climatology": "the baseline that always shows the training set's mean image",
     "surprise": "-log p(frame | past) in nats per frame, an importance-weighted upper bound",
+    "prior_nll": "-log p(z | past) in nats per frame after the context, z a sample of the posterior, all frames before "
+    "it seen: it depends on the scale of the latents, which every training makes for itself",
+    "kl_z": "the same plus log q(z), which is KL(q ‖ p): it does not change with the scale of the latents",
     "effective_components": "exp(entropy) of the prior's mixture weights, averaged over frames and clips first",
     "codebook_perplexity": "exp(entropy) of the shares of the codes among all tokens",
 }
@@ -100,6 +103,8 @@ class Evaluation:
     surprise: float
     surprise_by_frame: list[float]
     """Of frames 1..context + horizon."""
+    prior_nll: float
+    kl_z: float
     effective_components: float
     codebook_perplexity: float
 

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from aime.errors import AimeError
-from aime.objectives.ledger import TaskLoss, masked_mean, weigh
+from aime.objectives.ledger import TaskLoss, masked_mean, unless_off, weigh
 from aime.objectives.weights import AdversarialWeights
 from aime.representation.discriminators import DiscriminatorConfig, Discriminators, Judged, Judgement
 
@@ -66,7 +66,7 @@ def adversarial_ramp(share: float, config: AdversaryConfig) -> float:
 
 
 class AdversarialTerms(NamedTuple):
-    """Scalars, per frame or window, each summed over a whole picture as the reconstruction is.
+    """Scalars, per frame or window, each summed over a whole picture as the reconstruction is; None at a weight of 0.
 
     How they compare with the reconstruction, in the norm of the gradient to the frames: a discriminator that told
     blurred frames of 34 dB from cartpole's own in 9 patches of 10 pulled 0.03 times as hard through each of the first
@@ -74,11 +74,11 @@ class AdversarialTerms(NamedTuple):
     of that through the first two, in a random direction. The proportion does not change with the size of frames.
     """
 
-    image_generator: Float[Tensor, ""]
+    image_generator: Float[Tensor, ""] | None
     """-log D(x̂) in nats, summed over the patches of a frame."""
-    temporal_generator: Float[Tensor, ""]
+    temporal_generator: Float[Tensor, ""] | None
     """-log D(x̂) in nats, summed over the patches of a window."""
-    feature_matching: Float[Tensor, ""]
+    feature_matching: Float[Tensor, ""] | None
     """Mean absolute difference of the discriminators' features of x and x̂, averaged over their levels, times the
     3·H·W values of a frame: it does not depend on the number of channels."""
 
@@ -143,14 +143,20 @@ def adversarial_loss(
     with torch.no_grad():
         real = frozen_judgement(discriminators, windows.real)
     fake = frozen_judgement(discriminators, windows.fake)
-    distances = [
-        *_feature_distances(real.image, fake.image, windows.valid),
-        *_feature_distances(real.temporal, fake.temporal, windows.whole),
-    ]
+
+    def distance() -> Float[Tensor, ""]:
+        distances = [
+            *_feature_distances(real.image, fake.image, windows.valid),
+            *_feature_distances(real.temporal, fake.temporal, windows.whole),
+        ]
+        return frames[0, 0].numel() * torch.stack(distances).mean()
+
     terms = AdversarialTerms(
-        image_generator=_nats_of_reality(fake.image, windows.valid),
-        temporal_generator=_nats_of_reality(fake.temporal, windows.whole),
-        feature_matching=frames[0, 0].numel() * torch.stack(distances).mean(),
+        image_generator=unless_off(weights.image_generator, lambda: _nats_of_reality(fake.image, windows.valid)),
+        temporal_generator=unless_off(
+            weights.temporal_generator, lambda: _nats_of_reality(fake.temporal, windows.whole)
+        ),
+        feature_matching=unless_off(weights.feature_matching, distance),
     )
     return weigh("adversarial", terms, weights)
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from aime.attention.maps import map_kl
 from aime.attention.schema import Attention
-from aime.objectives.ledger import TaskLoss, gaussian_nats, masked_mean, weigh
+from aime.attention.uniform import UniformAttention
+from aime.objectives.ledger import TaskLoss, gaussian_nats, masked_mean, unless_off, weigh
 from aime.objectives.weights import KLBalance, LossWeights
 from aime.representation.divergences import balanced_kl, hierarchical_kl, weights_entropy
 from aime.world_model.model import AIME
@@ -18,14 +19,16 @@ from aime.world_model.outputs import SequenceOutput
 
 
 class ElboTerms(NamedTuple):
-    """Scalars in nats per frame."""
+    """Scalars in nats per frame; None where switched off, by a weight of 0 or with the part that a term is about."""
 
-    reconstruction: Float[Tensor, ""]
-    kl_z: Float[Tensor, ""]
-    kl_hierarchical: Float[Tensor, ""]
-    kl_attention: Float[Tensor, ""]
-    """KL(A_t ‖ P_t), balanced like KL_z, plus KL(sg U_t ‖ P_t)."""
-    entropy: Float[Tensor, ""]
+    reconstruction: Float[Tensor, ""] | None
+    kl_z: Float[Tensor, ""] | None
+    kl_hierarchical: Float[Tensor, ""] | None
+    """None where the prior has one component: there are no sticks."""
+    kl_attention: Float[Tensor, ""] | None
+    """KL(A_t ‖ P_t), balanced like KL_z, plus KL(sg U_t ‖ P_t); None where attention is uniform."""
+    entropy: Float[Tensor, ""] | None
+    """None where the prior has one component."""
 
 
 def elbo_loss(
@@ -41,30 +44,41 @@ def elbo_loss(
     2006.13202, equation 5), so that nats of reconstruction and of KL keep their true proportion. Pixels count by their
     precision, which is higher where the model attends.
     """
+    wanted, balance = weights.elbo, weights.kl_balance
+    attends = not isinstance(model.attention, UniformAttention)
+    several = output.prior.mixture.log_weights.shape[-1] > 1
     squared_error = (output.reconstructions - frames).square().mean(dim=2)
     model.decoder.calibrate(masked_mean(squared_error.mean(dim=(2, 3)), valid))
     precision = pixel_precision(output.attention.fused, frames.shape[-1], model.config.attention.precision)
     weighted = (precision * squared_error).mean(dim=(2, 3))
     variance = masked_mean(weighted, valid).detach().clamp_min(1e-6)
-    reconstruction = gaussian_nats(weighted, variance, frames[0, 0].numel())
-    kl_z = balanced_kl(
-        output.posterior,
-        output.prior.mixture,
-        output.latents,
-        valid,
-        prior_weight=weights.kl_balance.prior,
-        posterior_weight=weights.kl_balance.posterior,
-        free_nats=weights.kl_balance.free_nats,
-    )
-    kl_sticks = hierarchical_kl(output.prior.sticks, output.prior.concentration)
     terms = ElboTerms(
-        reconstruction=masked_mean(reconstruction, valid),
-        kl_z=kl_z,
-        kl_hierarchical=masked_mean(kl_sticks, valid),
-        kl_attention=masked_mean(attention_kl(output.attention, weights.kl_balance), valid),
-        entropy=-weights_entropy(output.prior.mixture.log_weights),
+        reconstruction=unless_off(
+            wanted.reconstruction,
+            lambda: masked_mean(gaussian_nats(weighted, variance, frames[0, 0].numel()), valid),
+        ),
+        kl_z=unless_off(
+            wanted.kl_z,
+            lambda: balanced_kl(
+                output.posterior,
+                output.prior.mixture,
+                output.latents,
+                valid,
+                prior_weight=balance.prior,
+                posterior_weight=balance.posterior,
+                free_nats=balance.free_nats,
+            ),
+        ),
+        kl_hierarchical=unless_off(
+            several * wanted.kl_hierarchical,
+            lambda: masked_mean(hierarchical_kl(output.prior.sticks, output.prior.concentration), valid),
+        ),
+        kl_attention=unless_off(
+            attends * wanted.kl_attention, lambda: masked_mean(attention_kl(output.attention, balance), valid)
+        ),
+        entropy=unless_off(several * wanted.entropy, lambda: -weights_entropy(output.prior.mixture.log_weights)),
     )
-    return weigh("elbo", terms, weights.elbo)
+    return weigh("elbo", terms, wanted)
 
 
 def attention_kl(attention: Attention, balance: KLBalance) -> Float[Tensor, "B T"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from typing import Any, NamedTuple
 
@@ -16,13 +16,24 @@ class TaskLoss(NamedTuple):
 
     task: str
     terms: NamedTuple
-    """Scalars, in nats per frame."""
+    """Scalars, in nats per frame; None where a term is switched off."""
     total: Float[Tensor, ""]
+
+    @property
+    def off(self) -> bool:
+        """Whether every term is switched off, so that there is nothing to learn or to log."""
+        return all(value is None for value in self.terms)
 
     def named(self) -> Iterator[tuple[str, Tensor]]:
         """The scalars as ("task/term", value), for the log."""
         for name, value in self.terms._asdict().items():
-            yield f"{self.task}/{name}", value.detach()
+            if value is not None:
+                yield f"{self.task}/{name}", value.detach()
+
+
+def unless_off(weight: float, term: Callable[[], Float[Tensor, ""]]) -> Float[Tensor, ""] | None:
+    """A term, or None where its weight is 0: what is switched off costs nothing and is not logged."""
+    return term() if weight else None
 
 
 def weigh(task: str, terms: NamedTuple, weights: Any) -> TaskLoss:
@@ -30,7 +41,7 @@ def weigh(task: str, terms: NamedTuple, weights: Any) -> TaskLoss:
 
     Args:
         task: the task's name.
-        terms: a NamedTuple of scalar tensors.
+        terms: a NamedTuple of scalar tensors; None is left out of the sum, which is 0 where nothing is left.
         weights: a dataclass with one float field for each term.
 
     Raises:
@@ -39,8 +50,8 @@ def weigh(task: str, terms: NamedTuple, weights: Any) -> TaskLoss:
     named = {field.name: getattr(weights, field.name) for field in fields(weights)}
     values = terms._asdict()
     assert set(named) == set(values), f"{task}: terms {sorted(values)} but weights {sorted(named)}"
-    total = torch.stack([named[name] * value for name, value in values.items()]).sum()
-    return TaskLoss(task, terms, total)
+    weighed = [named[name] * value for name, value in values.items() if value is not None]
+    return TaskLoss(task, terms, torch.stack(weighed).sum() if weighed else torch.zeros(()))
 
 
 def masked_mean(values: Float[Tensor, "B T"], valid: Bool[Tensor, "B T"]) -> Float[Tensor, ""]:

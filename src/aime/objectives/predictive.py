@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from aime.attention.maps import centre_of_mass
 from aime.attention.schema import Attention
-from aime.objectives.ledger import TaskLoss, gaussian_nats, masked_mean, weigh
+from aime.attention.uniform import UniformAttention
+from aime.objectives.ledger import TaskLoss, gaussian_nats, masked_mean, unless_off, weigh
 from aime.objectives.weights import LossWeights, OvershootConfig
 from aime.primitives.distributions import GaussianMixture
 from aime.world_model.imagination import Choice, rollout
@@ -22,25 +24,26 @@ from aime.world_model.outputs import Dream, DreamState, LatentClips, SequenceOut
 class PredictiveTerms(NamedTuple):
     """Scalars, per frame: of the batch where they are about attention, else of its clips and the replayed ones.
 
-    In the latter no latent or context of a clip has a gradient.
+    In the latter no latent or context of a clip has a gradient. None where switched off, by a weight of 0 or with the
+    part that a term is about: uniform attention has no maps to foretell, and without a Perceiver there is no context.
     """
 
-    attention_dynamics: Float[Tensor, ""]
+    attention_dynamics: Float[Tensor, ""] | None
     """Half the squared distance, in cells, of the predicted from the actual motion of the map's centre of mass."""
-    slot_overlap: Float[Tensor, ""]
+    slot_overlap: Float[Tensor, ""] | None
     """Sum over pairs of slots and over cells of the product of their maps: 0 where each cell has one slot."""
-    slot_reconstruction: Float[Tensor, ""]
+    slot_reconstruction: Float[Tensor, ""] | None
     """Half the squared distance of a frame's features from what the slots make of them."""
 
-    expected_context: Float[Tensor, ""]
+    expected_context: Float[Tensor, ""] | None
     """Half the squared distance of the context that h_{t-1} expects from c_t."""
-    implied_context: Float[Tensor, ""]
+    implied_context: Float[Tensor, ""] | None
     """Half the squared distance of the context that (h_{t-1}, z_t) implies from c_t."""
-    one_step_latent: Float[Tensor, ""]
+    one_step_latent: Float[Tensor, ""] | None
     """-log p(z) under the prior one step ahead, in nats."""
-    overshoot_latent: Float[Tensor, ""]
+    overshoot_latent: Float[Tensor, ""] | None
     """-log p(z) under priors imagined up to `steps` frames ahead, in nats."""
-    overshoot_frames: Float[Tensor, ""]
+    overshoot_frames: Float[Tensor, ""] | None
     """-log p(x) of frames decoded from imagined latents, in nats."""
 
 
@@ -71,22 +74,64 @@ def predictive_loss(
     It teaches the belief and the prior, from latents without gradient: those of the batch and those of `replayed`
     clips, many more than one step can perceive. A batch's own clips are few and their frames much alike.
     """
+    wanted, attention = weights.predictive, output.attention
+    attends = not isinstance(model.attention, UniformAttention)
+    has_context = model.config.context_width > 0
     clips = output.clips(valid) if replayed is None else output.clips(valid).join(replayed)
-    track = model.follow(clips.latents, clips.contexts, clips.actions)
-    overshot = imagine_ahead(model, track, clips.valid, overshoot)
-    dream = overshot.dream
-    mixture = GaussianMixture(dream.log_weights, dream.means, dream.stds)
+    paths = _Paths(model, clips, overshoot)
     terms = PredictiveTerms(
-        attention_dynamics=attention_dynamics(output.attention, valid),
-        slot_overlap=masked_mean(slot_overlap(output.attention.slot_maps), valid),
-        slot_reconstruction=masked_mean(output.attention.slot_error, valid),
-        expected_context=masked_mean(_half_square(track.expected_contexts - clips.contexts), clips.valid),
-        implied_context=masked_mean(_half_square(track.implied_contexts - clips.contexts), clips.valid),
-        one_step_latent=masked_mean(-track.prior.mixture.log_prob(clips.latents), clips.valid),
-        overshoot_latent=masked_mean(-mixture.log_prob(overshot.targets), overshot.valid),
-        overshoot_frames=_frame_nats(model, overshot, frames, output.attention.bottom_up, overshoot.frames),
+        attention_dynamics=unless_off(
+            attends * wanted.attention_dynamics, lambda: attention_dynamics(attention, valid)
+        ),
+        slot_overlap=unless_off(
+            attends * wanted.slot_overlap, lambda: masked_mean(slot_overlap(attention.slot_maps), valid)
+        ),
+        slot_reconstruction=unless_off(
+            attends * wanted.slot_reconstruction, lambda: masked_mean(attention.slot_error, valid)
+        ),
+        expected_context=unless_off(
+            has_context * wanted.expected_context, lambda: paths.distance(paths.track.expected_contexts)
+        ),
+        implied_context=unless_off(
+            has_context * wanted.implied_context, lambda: paths.distance(paths.track.implied_contexts)
+        ),
+        one_step_latent=unless_off(wanted.one_step_latent, lambda: paths.one_step_nats),
+        overshoot_latent=unless_off(wanted.overshoot_latent, lambda: paths.latent_nats),
+        overshoot_frames=unless_off(
+            wanted.overshoot_frames,
+            lambda: _frame_nats(model, paths.overshot, frames, attention.bottom_up, overshoot.frames),
+        ),
     )
-    return weigh("predictive", terms, weights.predictive)
+    return weigh("predictive", terms, wanted)
+
+
+class _Paths:
+    """What the belief makes of clips, and imagines along them; each computed when a term first asks for it."""
+
+    def __init__(self, model: AIME, clips: LatentClips, overshoot: OvershootConfig) -> None:
+        self.model, self.clips, self.overshoot = model, clips, overshoot
+
+    @cached_property
+    def track(self) -> Track:
+        return self.model.follow(self.clips.latents, self.clips.contexts, self.clips.actions)
+
+    @cached_property
+    def overshot(self) -> Overshot:
+        return imagine_ahead(self.model, self.track, self.clips.valid, self.overshoot)
+
+    def distance(self, guessed: Float[Tensor, "B T context"]) -> Float[Tensor, ""]:
+        """Half the squared distance of guessed contexts from the clips' own."""
+        return masked_mean(0.5 * (guessed - self.clips.contexts).square().sum(-1), self.clips.valid)
+
+    @property
+    def one_step_nats(self) -> Float[Tensor, ""]:
+        return masked_mean(-self.track.prior.mixture.log_prob(self.clips.latents), self.clips.valid)
+
+    @property
+    def latent_nats(self) -> Float[Tensor, ""]:
+        dream, targets = self.overshot.dream, self.overshot.targets
+        mixture = GaussianMixture(dream.log_weights, dream.means, dream.stds)
+        return masked_mean(-mixture.log_prob(targets), self.overshot.valid)
 
 
 def imagine_ahead(model: AIME, track: Track, valid: Bool[Tensor, "B T"], overshoot: OvershootConfig) -> Overshot:
@@ -175,7 +220,3 @@ def frozen_decode(
     """
     weights = {name: weight.detach() for name, weight in model.decoder.named_parameters()}
     return model.restore(torch.func.functional_call(model.decoder, weights, (latents, attention)))
-
-
-def _half_square(difference: Float[Tensor, "B T D"]) -> Float[Tensor, "B T"]:
-    return 0.5 * difference.square().sum(-1)

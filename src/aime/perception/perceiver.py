@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +16,10 @@ from aime.primitives.transformer import Attention, CausalTimeAttention, FeedForw
 
 @dataclass(frozen=True)
 class PerceiverConfig:
-    """Sizes of the causal Perceiver IO."""
+    """Kind and sizes of what makes tokens a context."""
 
+    kind: Literal["causal", "none"] = "causal"
+    """`none` switches the context off: c_t has width 0, and nothing reads the tokens."""
     latents: int = 128
     width: int = 256
     heads: int = 4
@@ -73,9 +75,9 @@ class CausalPerceiver(nn.Module):
         latents = latents + self.time_mlp(latents)
         return Percept(rearrange(self._context(latents.flatten(0, 1)), "(b t) c -> b t c", b=batch), latents)
 
-    def empty_cache(self, batch: int) -> TimeCache:
-        """The cache before the first frame."""
-        return self.over_time.empty_cache(batch, self.config.latents, self.latents)
+    def empty_cache(self, batch: int, like: Float[Tensor, "..."]) -> TimeCache:
+        """The cache before the first frame, in the type and on the device of `like`."""
+        return self.over_time.empty_cache(batch, self.config.latents, like)
 
     def step(
         self, codes: Float[Tensor, "B code h w"], attention: Float[Tensor, "B y x"], cache: TimeCache

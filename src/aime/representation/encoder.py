@@ -30,6 +30,7 @@ class EncoderConfig:
 class Encoder(nn.Module):
     """q(z_t | x_t, c_t): residual cells over three scales, the context entering by FiLM at the coarsest.
 
+    A context of width 0 does not enter: q(z_t | x_t).
     Reference: Vahdat & Kautz 2020 (NVAE), arXiv 2007.03898, with the hierarchy in the features: one latent.
     """
 
@@ -45,7 +46,7 @@ class Encoder(nn.Module):
         self.downs = nn.ModuleList(
             nn.Conv2d(above, below, 3, stride=2, padding=1) for above, below in itertools.pairwise(widths)
         )
-        self.context = FiLM(context, widths[-1])
+        self.context = FiLM(context, widths[-1]) if context else None
         self.final = ResidualCell(widths[-1])
         self.norm = FrameNorm(widths[-1])
         self.squeeze = nn.Conv2d(widths[-1], 16, 1)
@@ -72,7 +73,8 @@ class Encoder(nn.Module):
 
     def forward(self, pyramid: tuple[Tensor, ...], contexts: Float[Tensor, "N context"]) -> DiagonalGaussian:
         """q(z_t | x_t, c_t), mean and std `[N,latent]`, from the frames' pyramid and their contexts."""
-        features = self.final(self.context(pyramid[-1], contexts), TimeAxis())
+        coarsest = pyramid[-1] if self.context is None else self.context(pyramid[-1], contexts)
+        features = self.final(coarsest, TimeAxis())
         flat = self.squeeze(F.silu(self.norm(features))).flatten(1)
         mean, spread = self.head(flat).to(torch.promote_types(torch.float32, contexts.dtype)).chunk(2, dim=-1)
         # starts near 0.1: a posterior that starts wide tells the decoder nothing, and the KL then closes it for good

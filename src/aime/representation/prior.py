@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -26,12 +26,14 @@ LOG_LIMIT = math.log(PARAMETER_LIMIT)
 
 @dataclass(frozen=True)
 class PriorConfig:
-    """Sizes of the mixture prior.
+    """Kind and sizes of the prior.
 
     Raises:
         AimeError: if a size is below 1, or not 0 < min_std < start_std < max_std.
     """
 
+    kind: Literal["mixture", "single_gaussian"] = "mixture"
+    """`single_gaussian` switches the mixture off: one component, whatever `components` says."""
     components: int = 15
     """K, where the Dirichlet process is truncated."""
     hidden: int = 256

@@ -113,6 +113,16 @@ def save(run: Path, trained: Trained, progress: Progress) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def read_progress(run: Path) -> Progress:
+    """How far a run's last checkpoint is; reads no weights.
+
+    Raises:
+        AimeError: if there is no checkpoint, or its state is damaged.
+    """
+    state = _read_state(checkpoint_directory(run) / _STATE)
+    return Progress(state.step, state.frames, state.seconds)
+
+
 def restore(run: Path, trained: Trained) -> Progress:
     """Bring what is trained, and the random numbers, to where the run's last checkpoint left them.
 

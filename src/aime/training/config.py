@@ -91,6 +91,11 @@ class TrainConfig:
                 raise AimeError(f"{name} is {getattr(self, name)}; expected 1 or more: give a positive number")
         if self.length < 2:
             raise AimeError(f"length is {self.length}; expected 2 or more frames: a clip of one frame has no dynamics")
+        tasks = (self.weights.elbo, self.weights.perceiver, self.weights.predictive)
+        if not any(weight for task in tasks for weight in vars(task).values()):
+            raise AimeError(
+                "weights of elbo, perceiver and predictive are all 0; expected one task or more to learn from"
+            )
         require_balancer(self.balancer)
         window = self.adversary.discriminators.window
         if self.adversary.enabled and self.length < window:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from aime.data import Dataset
 from aime.errors import AimeError
 from aime.primitives.files import write_atomically
-from aime.primitives.plain import to_plain, to_yaml
+from aime.primitives.plain import from_plain, to_plain, to_yaml
 from aime.training.config import TrainConfig
 from aime.world_model.config import ModelConfig
 from aime.world_model.saved import CONFIG, checkpoint_directory, read_run
@@ -34,6 +36,17 @@ def prepare(config: TrainConfig, dataset: Dataset) -> None:
     assert isinstance(plain, dict)
     model, preset = plain.pop("model"), plain.pop("preset")
     write_atomically(config.out / CONFIG, to_yaml({"preset": preset, "model": model, "train": plain}).encode())
+
+
+def read_config(run: Path) -> TrainConfig:
+    """The config that a run was started with, or gone on with last.
+
+    Raises:
+        AimeError: if `run` is no run, or its config does not fit this version of aime.
+    """
+    found = read_run(run)
+    plain = {**found.train, "model": to_plain(found.model), "preset": found.preset}
+    return from_plain(TrainConfig, plain, str(run / CONFIG))
 
 
 def _check_data(config: TrainConfig, dataset: Dataset) -> None:

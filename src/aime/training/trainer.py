@@ -51,7 +51,7 @@ class StepResult(NamedTuple):
     """What one step leaves behind for the log; tensors, so that nothing waits for the device."""
 
     losses: tuple[TaskLoss, ...]
-    """Of the model's tasks; the adversarial one once the model listens to it."""
+    """Of the model's tasks that are not off; the adversarial one once the model listens to it."""
     critic: TaskLoss | None
     """The discriminators' own loss, where they took a step."""
     gradient_norm: Tensor
@@ -69,7 +69,7 @@ class Trainer:
         self.balancer = make_balancer(config.balancer, self.model.named_parameters(), config.rgb)
         self.average = WeightAverage(self.model, config.optimizer.ema_decay)
         self.optimizer = _adamw(self.model, config)
-        sizes = config.model.latent, config.model.context, config.model.action_width
+        sizes = config.model.latent, config.model.context_width, config.model.action_width
         self.replay = LatentReplay(config.replay, config.length, *sizes).to(hardware.device)
         self.forward = torch.compile(self.model.forward_sequence) if config.compile else self.model.forward_sequence
         self.adversary: Adversary | None = None
@@ -124,6 +124,7 @@ class Trainer:
             )
             if self.adversary is not None and ramp > 0:
                 losses = (*losses, self.adversary.judge(output.reconstructions, frames, clips.valid))
+            losses = tuple(task for task in losses if not task.off)
         self.replay.remember(output, clips.valid)
         # nats per frame to nats per pixel value: keeps gradients near 1 at any frame size
         scale = 1 / (frames[0, 0].numel() * self.config.accumulate)

@@ -27,6 +27,7 @@ class ModelConfig:
     """Height and width of a frame in pixels."""
     latent: int = 36
     context: int = 256
+    """Width of the context; without one (`perceiver.kind`) it counts for nothing."""
     belief: int = 512
     expected_hidden: int = 256
     """Hidden width of the two small networks that expect a context."""
@@ -49,6 +50,11 @@ class ModelConfig:
                 raise AimeError(f"{name} is {getattr(self, name)}; expected 1 or more: give a positive size")
         if not 0 <= self.context_dropout <= 1:
             raise AimeError(f"context_dropout is {self.context_dropout}; expected a share in [0, 1]")
+
+    @property
+    def context_width(self) -> int:
+        """Numbers in the context that the model has: `context`, or 0 where the Perceiver is switched off."""
+        return 0 if self.perceiver.kind == "none" else self.context
 
     @property
     def attention_grid(self) -> int:

@@ -12,15 +12,13 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
 from aime.attention.bottom_up import BottomUp
-from aime.attention.schema import Attention, AttentionPillar, AttentionSchema
-from aime.attention.uniform import UniformAttention
+from aime.attention.schema import Attention
 from aime.dynamics.belief import LSTMBelief
-from aime.perception.perceiver import CausalPerceiver, Percept
+from aime.perception.perceiver import Percept
 from aime.perception.tokenizer import Tokenizer, Tokens
-from aime.primitives.readout import BeliefReadout
 from aime.representation.decoder import Decoder
 from aime.representation.encoder import Encoder
-from aime.representation.prior import DirichletProcessMixture, DirichletProcessPrior
+from aime.representation.prior import DirichletProcessMixture
 from aime.world_model import doors, imagination, stepping
 from aime.world_model.config import ModelConfig
 from aime.world_model.outputs import (
@@ -32,6 +30,7 @@ from aime.world_model.outputs import (
     SequenceOutput,
     Track,
 )
+from aime.world_model.parts import make_attention, make_context_head, make_perceiver, make_prior
 
 Frames = UInt8[Tensor, "B T 3 H W"] | Float[Tensor, "B T 3 H W"]
 
@@ -73,17 +72,14 @@ class AIME(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        grid = config.image_size // 8
         self.tokenizer = Tokenizer(config.tokenizer)
-        self.perceiver = CausalPerceiver(
-            config.perceiver, config.tokenizer.codes, config.tokenizer.code_width, grid, config.context
-        )
-        self.encoder = Encoder(config.encoder, config.image_size, config.context, config.latent)
-        self.prior = DirichletProcessPrior(config.prior, config.belief, config.context, config.latent)
-        self.dynamics = LSTMBelief(config.latent, config.context, config.action_width, config.belief)
-        self.expect_context = ContextHead(config, reads_latent=False)
-        self.imply_context = ContextHead(config, reads_latent=True)
-        self.attention = _attention(config, self.encoder.channels)
+        self.perceiver = make_perceiver(config)
+        self.encoder = Encoder(config.encoder, config.image_size, config.context_width, config.latent)
+        self.prior = make_prior(config)
+        self.dynamics = LSTMBelief(config.latent, config.context_width, config.action_width, config.belief)
+        self.expect_context = make_context_head(config, reads_latent=False)
+        self.imply_context = make_context_head(config, reads_latent=True)
+        self.attention = make_attention(config, self.encoder.channels)
         self.decoder = Decoder(config.decoder, config.image_size, config.latent)
         self.initial_latent = nn.Parameter(torch.zeros(config.latent))
         self.null_action = nn.Parameter(torch.zeros(config.action_width))
@@ -175,7 +171,7 @@ class AIME(nn.Module):
         steps = F.pad(latents[:, 1:] - latents[:, :-1], (0, 0, 1, 0))
         beliefs = self.dynamics(latents, steps, contexts, actions)
         implied = self._imply(beliefs.before, latents)
-        if self.training and self.config.context_dropout > 0:
+        if self.training and self.config.context_dropout > 0 and self.config.context_width:
             batch, length = latents.shape[:2]
             dropped = imagination.random_spans(batch, length, self.config.context_dropout, latents.device)
             contexts = torch.where(dropped[..., None], implied, contexts)
@@ -375,25 +371,3 @@ class AIME(nn.Module):
 def _innermost(image: Float[Tensor, "3 H W"]) -> Float[Tensor, "3 H W"]:
     # the memory layout of the frames it is added to
     return image.permute(1, 2, 0).contiguous().permute(2, 0, 1)
-
-
-def _attention(config: ModelConfig, channels: tuple[int, ...]) -> AttentionPillar:
-    grid = config.attention_grid
-    if config.attention.kind == "uniform":
-        return UniformAttention(grid)
-    return AttentionSchema(config.attention, channels, config.belief, config.latent, grid)
-
-
-class ContextHead(nn.Module):
-    """A context guessed from a belief, and from a latent beside it."""
-
-    def __init__(self, config: ModelConfig, reads_latent: bool) -> None:
-        super().__init__()
-        self.readout = BeliefReadout(config.belief, config.latent if reads_latent else 0, config.expected_hidden)
-        self.project = nn.Linear(config.expected_hidden, config.context)
-
-    def forward(
-        self, beliefs: Float[Tensor, "... belief"], *latents: Float[Tensor, "... latent"]
-    ) -> Float[Tensor, "... context"]:
-        """The context `[...,context]`."""
-        return self.project(self.readout(beliefs, *latents))

@@ -27,14 +27,14 @@ def initial_state(model: AIME, batch: int) -> BeliefState:
         cell.detach(),
         repeat(model.initial_latent.detach(), "d -> b d", b=batch),
         like.new_zeros(batch, model.config.latent),
-        like.new_zeros(batch, model.config.context),
+        like.new_zeros(batch, model.config.context_width),
     )
     return BeliefState(
         dream=dream,
         last_map=model.attention.initial_map(batch).detach(),
         fresh=torch.ones(batch, dtype=torch.bool, device=like.device),
         tokenizer_past=_empty_past(model.tokenizer, batch, model.config.image_size, like.detach()),
-        perceiver_cache=model.perceiver.empty_cache(batch),
+        perceiver_cache=model.perceiver.empty_cache(batch, like.detach()),
     )
 
 

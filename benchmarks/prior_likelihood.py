@@ -1,0 +1,171 @@
+"""Mixture or single Gaussian: both priors trained anew on the same frozen beliefs and posteriors, and held out.
+
+    python benchmarks/prior_likelihood.py runs/demo
+
+Priors of two trainings cannot be compared by likelihood, since each training makes latents of its own. Here a run's
+model is frozen, and fresh priors with the same hidden layer learn, for the same steps by the same optimizer from the
+same minibatches, p(z_t | h_{t-1}, z_{t-1}, z_{t-2}, expected context) of its frames. The mixture is trained twice: with
+the weights that a training gives to sticks and entropy, and by likelihood alone, as the Gaussian is.
+
+Figures are -log p(z) in nats per frame, z sampled from the posterior, on frames after the context of held-out
+episodes; the standard error is over clips.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from aime.data import Clips, load_clips, open_dataset
+from aime.inference.loading import Device, load_run, open_unseen
+from aime.objectives.weights import ElboWeights
+from aime.primitives.distributions import DiagonalGaussian
+from aime.representation.divergences import hierarchical_kl, weights_entropy
+from aime.representation.prior import DirichletProcessMixture
+from aime.training.schedule import learning_rate_factor
+from aime.world_model.model import AIME
+from aime.world_model.parts import make_prior
+
+
+class Frames(NamedTuple):
+    """What a frozen model makes of N clips of T frames: all that a prior reads, and what it is to foretell."""
+
+    beliefs: Float[Tensor, "N T belief"]
+    last_latents: Float[Tensor, "N T latent"]
+    last_steps: Float[Tensor, "N T latent"]
+    expected_contexts: Float[Tensor, "N T context"]
+    means: Float[Tensor, "N T latent"]
+    """Of the posterior, like the next."""
+    stds: Float[Tensor, "N T latent"]
+
+    def flat(self) -> Frames:
+        """Clips and frames on one axis."""
+        return Frames(*(field.flatten(0, 1) for field in self))
+
+    def believed(self, prior: nn.Module) -> DirichletProcessMixture:
+        """The prior of every frame."""
+        return prior(self.beliefs, self.last_latents, self.last_steps, self.expected_contexts)
+
+    def sample(self) -> Float[Tensor, "*N latent"]:
+        """One latent of every frame's posterior."""
+        return DiagonalGaussian(self.means, self.stds).rsample()
+
+
+@torch.no_grad()
+def frozen(model: AIME, clips: Clips, at_once: int = 4) -> Frames:
+    """Watch clips with a model in eval mode."""
+    parts = []
+    for start in range(0, clips.frames.shape[0], at_once):
+        frames, actions = clips.frames[start : start + at_once], clips.actions[start : start + at_once]
+        output = model.forward_sequence(frames.to(model.device), actions.to(model.device))
+        track, posterior = output.track, output.posterior
+        first = model.initial_latent.expand(len(frames), 1, -1)
+        parts.append(
+            Frames(
+                beliefs=track.beliefs,
+                last_latents=torch.cat([first, track.latents[:, :-1]], dim=1),
+                last_steps=torch.cat([torch.zeros_like(first), track.steps[:, :-1]], dim=1),
+                expected_contexts=track.expected_contexts,
+                means=posterior.mean,
+                stds=posterior.std,
+            )
+        )
+    return Frames(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
+
+
+def train_prior(prior: nn.Module, frames: Frames, weights: ElboWeights, options: argparse.Namespace) -> None:
+    """-log p(z), and what the weights give to sticks and entropy, on minibatches of single frames."""
+    torch.manual_seed(options.seed + 1)
+    optimizer = torch.optim.AdamW(prior.parameters(), lr=options.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
+    prior.train()
+    for step in range(options.steps):
+        optimizer.param_groups[0]["lr"] = options.learning_rate * learning_rate_factor(step, step / options.steps, 30)
+        # of its own generator: a mixture draws sticks, and all priors shall see the same frames
+        generator = torch.Generator().manual_seed(options.seed * options.steps + step)
+        drawn = torch.randint(frames.means.shape[0], (options.batch,), generator=generator).to(frames.means.device)
+        noise = torch.randn(options.batch, frames.means.shape[1], generator=generator).to(frames.means.device)
+        batch = Frames(*(field[drawn] for field in frames))
+        believed = batch.believed(prior)
+        loss = -believed.mixture.log_prob(batch.means + batch.stds * noise).mean()
+        if believed.mixture.log_weights.shape[-1] > 1:
+            if weights.kl_hierarchical:
+                sticks = hierarchical_kl(believed.sticks, believed.concentration)
+                loss = loss + weights.kl_hierarchical * sticks.mean()
+            if weights.entropy:
+                loss = loss - weights.entropy * weights_entropy(believed.mixture.log_weights)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(prior.parameters(), 100.0)
+        optimizer.step()
+    prior.eval()
+
+
+@torch.no_grad()
+def held_out_nats(prior: nn.Module, frames: Frames, context: int, samples: int = 8) -> tuple[float, float]:
+    """Mean over frames after the context of -log p(z), and the standard error of that mean over clips."""
+    torch.manual_seed(0)
+    mixture = frames.believed(prior.eval()).mixture
+    nats = torch.stack([-mixture.log_prob(frames.sample()) for _ in range(samples)]).mean(0)[:, context:].mean(1)
+    return float(nats.mean()), float(nats.std() / math.sqrt(len(nats)))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--batch", type=int, default=512, help="frames in a minibatch")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--train-clips", type=int, default=192, help="clips of training episodes")
+    parser.add_argument("--clips", type=int, default=64, help="clips of held-out episodes")
+    parser.add_argument("--length", type=int, default=50, help="frames in a clip")
+    parser.add_argument("--context", type=int, default=5, help="first frames of a held-out clip that do not count")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    options = parser.parse_args(arguments)
+    device: Device = options.device
+    info, model = load_run(options.run, device)
+    model.requires_grad_(False)
+    unseen = open_unseen(info, None, options.context, options.length - options.context)
+    seen = open_dataset(info.data, "train", float(info.train["held_out"]))
+    train = frozen(model, load_clips(seen, options.length, options.train_clips)).flat()
+    held_out = frozen(model, load_clips(unseen.dataset, options.length, options.clips))
+    usual, alone = ElboWeights(), ElboWeights(kl_hierarchical=0.0, entropy=0.0)
+    figures: dict[str, object] = {
+        "run": str(options.run),
+        "steps": options.steps,
+        "training_frames": len(train.means),
+        "held_out_clips": len(held_out.means),
+    }
+    figures["as_trained_nats"] = _rounded(held_out_nats(model.prior, held_out, options.context))
+    for name, kind, weights in (
+        ("mixture", "mixture", usual),
+        ("mixture_by_likelihood", "mixture", alone),
+        ("single_gaussian", "single_gaussian", alone),
+    ):
+        torch.manual_seed(options.seed)
+        config = replace(model.config, prior=replace(model.config.prior, kind=kind))
+        prior = make_prior(config).to(model.device)
+        train_prior(prior, train, weights, options)
+        figures[f"{name}_nats"] = _rounded(held_out_nats(prior, held_out, options.context))
+        figures[f"{name}_parameters"] = sum(weight.numel() for weight in prior.parameters())
+    for name, value in figures.items():
+        print(f"{name:32} {value}")
+    print(json.dumps(figures))
+
+
+def _rounded(nats: tuple[float, float]) -> list[float]:
+    return [round(value, 3) for value in nats]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""The context switched off: tokens are made and nothing reads them."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from aime.perception.perceiver import Percept
+from aime.primitives.transformer import TimeCache
+
+
+class NoContext(nn.Module):
+    """A context of width 0 in the Perceiver's place: no parameter, and no computation.
+
+    All that reads a context then reads nothing there; the losses about it have nothing to say.
+    """
+
+    def forward(self, codes: Float[Tensor, "B T code h w"], attention: Float[Tensor, "B T y x"]) -> Percept:
+        """Contexts `[B,T,0]` and latents `[B,T,0,0]`."""
+        batch, length = codes.shape[:2]
+        return Percept(codes.new_zeros(batch, length, 0), codes.new_zeros(batch, length, 0, 0))
+
+    def empty_cache(self, batch: int, like: Float[Tensor, "..."]) -> TimeCache:
+        """A cache of 0 frames of 0 latents, in the type and on the device of `like`."""
+        nothing = like.new_zeros(batch, 0, 0, 0, 0)
+        return TimeCache(nothing, nothing, nothing.new_zeros(batch, 0).bool())
+
+    def step(
+        self, codes: Float[Tensor, "B code h w"], attention: Float[Tensor, "B y x"], cache: TimeCache
+    ) -> tuple[Float[Tensor, "B 0"], TimeCache]:
+        """A context `[B,0]`; the cache stays as it is."""
+        return codes.new_zeros(codes.shape[0], 0), cache

@@ -1,0 +1,111 @@
+"""`aime ablate`: variants trained apart, compared in a table, and not trained again."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aime.cli.ablate import configure
+from aime.cli.main import main
+from aime.data import Episode, write_shard
+from aime.training.ablation.results import HORIZONS, Ablation, Row
+from aime.training.ablation.variants import VARIANTS
+
+SMALL = (
+    "--steps 2 --batch 1 --length 4 --held-out 0.5 --overshoot.steps 2 --overshoot.starts 1 --device cpu "
+    "--precision fp32 --adversary.frames 4 --adversary.discriminators.channels 4 "
+    "--context 2 --horizon 5 --samples 2 --clips 1"
+)
+
+
+@pytest.fixture
+def data(tmp_path: Path, make_episode: Callable[..., Episode]) -> str:
+    write_shard(tmp_path / "data" / "0.h5", [make_episode(12, seed, size=32) for seed in range(2)])
+    return str(tmp_path / "data")
+
+
+def test_variants_are_trained_compared_and_not_trained_again(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "ablation"
+    line = ["ablate", "--data", data, "--out", str(out), "--variants", "complete,no-context", *SMALL.split()]
+    assert main(line) == 0
+    printed = capsys.readouterr()
+    assert "no-context (2 of 2): training" in printed.err
+    assert (out / "ablation.md").read_text(encoding="utf-8") in printed.out
+    content = json.loads((out / "ablation.json").read_text(encoding="utf-8"))
+    assert [row["variant"] for row in content["rows"]] == ["complete", "no-context"]
+    for row in content["rows"]:
+        assert row["steps"] == 2
+        assert row["skill"].keys() == row["skill_likeliest"].keys() == {"1", "5"}
+        assert row["peak_memory_mb"] > 100
+        assert all(math.isfinite(row[name]) for name in ("reconstruction_psnr", "prior_nll", "kl_z"))
+    weights = (out / "complete" / "checkpoint" / "ema.safetensors").read_bytes()
+    assert main(line) == 0
+    assert "training" not in capsys.readouterr().err
+    assert (out / "complete" / "checkpoint" / "ema.safetensors").read_bytes() == weights
+    assert main([*line, "--seed", "1"]) == 2
+    message = capsys.readouterr().err
+    assert "seed is 0 there; expected 1" in message
+    assert message.count("\n") == 1
+
+
+def test_the_complete_model_has_every_part_whatever_the_defaults(data: str, tmp_path: Path) -> None:
+    config = configure(["--data", data, "--minutes", "2", "--adversary.warmup", "7"])
+    assert (config.preset, config.minutes, config.steps, config.out) == ("tiny", 2.0, None, Path("runs/ablation"))
+    assert config.model.attention.kind == "schema"
+    assert (config.model.perceiver.kind, config.model.prior.kind) == ("causal", "mixture")
+    assert (config.adversary.enabled, config.adversary.warmup, config.balancer) == (True, 7, "rgb")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("--minutes 1", "--data is missing"),
+        ("--data {data}", "neither --steps nor --minutes"),
+        (
+            "--data {data} --steps 1 --variants complete,no-contex",
+            f"'no-contex'; expected some of {', '.join(VARIANTS)}",
+        ),
+        ("--data {data} --steps 1 --variants ,", "no variant is named"),
+        ("--data {data} --steps 1 --variant sum", "did you mean --variants?"),
+        ("--data {data} --steps 1 --samples 0", "samples is 0"),
+        ("--data {data} --steps 1 --horizon 0", "horizon is 0"),
+        ("--data {data}/none --steps 1", "{data}/none"),
+        ("tinny --data {data} --steps 1", "no preset 'tinny'"),
+    ],
+)
+def test_a_mistake_is_one_line_and_trains_nothing(
+    arguments: str, expected: str, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["ablate", *arguments.format(data=data).split(), "--out", str(out)]) == 2
+    message = capsys.readouterr().err
+    assert expected.format(data=data) in message
+    assert message.count("\n") == 1
+    assert not out.exists()
+
+
+def row(variant: str, skill: float) -> Row:
+    by_horizon = dict.fromkeys(HORIZONS, skill)
+    memory = math.nan if variant == "sum" else 1024.4
+    return Row(variant, VARIANTS[variant].without, 10, 1.0, memory, by_horizon, by_horizon, 30.0, -5.0, 20.0, 3.0, 40.0)
+
+
+def test_the_table_shows_the_difference_to_the_complete_model() -> None:
+    rows = (row("complete", 0.5), row("sum", 0.25))
+    text = Ablation("bundled:cartpole", "held-out", 8, 5, 16, 0, rows).to_markdown()
+    scores, differences = text.split("Difference to the complete model")
+    assert "| sum | 0.25 |" in scores
+    assert "| 1024 |" in scores
+    assert "| sum | RGB: gradients are summed | −0.25 |" in differences
+    assert differences.count("| complete |") == 0
+    assert "| – |" in differences, "what is not known has no difference"
+    alone = Ablation("bundled:cartpole", "held-out", 8, 5, 16, 0, rows[1:]).to_markdown()
+    assert "Difference" not in alone
+    content = json.loads(Ablation("d", "all", 8, 5, 16, 0, rows).to_json())
+    assert content["rows"][1]["peak_memory_mb"] is None
