@@ -19,6 +19,7 @@ from aime.errors import AimeError
 from aime.optimization import make_balancer
 from aime.training.average import WeightAverage
 from aime.training.checkpoint import Progress, Trained, restore, save
+from aime.training.guard import Guard
 
 FILES = (
     "model.safetensors",
@@ -26,6 +27,7 @@ FILES = (
     "optimizer.safetensors",
     "replay.safetensors",
     "balancer.safetensors",
+    "guard.safetensors",
     "state.json",
 )
 
@@ -108,7 +110,7 @@ class Run:
         return self
 
     def trained(self) -> Trained:
-        return Trained(self.model, self.average, self.optimizer, self.replay, self.balancer, adversary=None)
+        return Trained(self.model, self.average, self.optimizer, self.replay, self.balancer, Guard(), adversary=None)
 
     def everything(self) -> dict[str, Tensor]:
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
@@ -208,7 +210,7 @@ def _killing(function: Callable[..., Any], at: int, before: bool) -> Callable[..
 
 
 @pytest.mark.parametrize("before", [True, False])
-@pytest.mark.parametrize("moment", range(1, 9))  # six files, then old out of the way, then new into its place
+@pytest.mark.parametrize("moment", range(1, 10))  # seven files, then old out of the way, then new into its place
 @pytest.mark.parametrize("cleaning", [True, False])  # a kill leaves no time for clean-up either
 def test_a_kill_around_any_rename_leaves_a_complete_checkpoint(
     tmp_path: Path, moment: int, before: bool, cleaning: bool
@@ -223,7 +225,7 @@ def test_a_kill_around_any_rename_leaves_a_complete_checkpoint(
             patch.setattr(shutil, "rmtree", lambda *arguments, **options: None)
         run.save(tmp_path)
     survivor = Run(seed=9).restore(tmp_path)
-    swapped = moment == 8 and not before
+    swapped = moment == 9 and not before
     assert survivor.progress.step == (2 if swapped else 1)
     assert_same(new if swapped else old, survivor.everything())
     survivor.train(2).save(tmp_path)

@@ -88,7 +88,7 @@ def test_resuming_neither_restarts_nor_doubles_the_log(tmp_path: Path) -> None:
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"step": 8, "los')  # a kill cuts a line short
     with Logbook(tmp_path, STEPS, resume=True, console=_plain()[0]) as logbook:
-        logbook.resumed(_progress(4))
+        logbook.resumed(_progress(4), {})
         assert [line["step"] for line in _read(tmp_path)] == [1, 2, 3, 4]
         for step in range(5, 10):  # at half the pace
             logbook.log(Progress(step, 256 * step, 2.0 + 1.0 * (step - 4)), {"loss": 10.0 * step})
@@ -104,7 +104,7 @@ def test_tensorboard_forgets_what_came_after_the_checkpoint(tmp_path: Path) -> N
         for step in range(1, 8):
             logbook.log(_progress(step), {"loss": float(step)})
     with Logbook(tmp_path, STEPS, resume=True, console=_plain()[0]) as logbook:
-        logbook.resumed(_progress(4))
+        logbook.resumed(_progress(4), {})
         logbook.log(_progress(9), {"loss": 9.0})
     assert _scalars(tmp_path, "loss") == {1: 1.0, 2: 2.0, 3: 3.0, 4: 4.0, 9: 9.0}
 

@@ -106,7 +106,7 @@ class AttentionPillar(nn.Module):
         last = torch.cat([self.initial_map(batch)[:, None], bottom_up[:, :-1].detach()], dim=1)
         flat = beliefs.flatten(0, 1)
         expected = self.expect(flat, latents.flatten(0, 1), last.flatten(0, 1))
-        # P_t learns to foretell. What A_t is used for would teach belief and latent, through P_t, to help draw the frame
+        # P_t learns to foretell; what A_t is used for would teach belief and latent, through P_t, to help draw
         fused = self.fuse(seen.map, expected.map.detach(), flat.detach())
         return Attention(
             fused=fused.unflatten(0, (batch, length)),

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 
@@ -25,7 +25,8 @@ class VectorQuantizer(nn.Module):
     """Nearest-code quantiser: codes are moving averages of the vectors assigned to them.
 
     Codes that hardly any vector uses are dead; they are revived at vectors drawn from the batch. A new codebook is all
-    dead, so the first training batch initialises it with data.
+    dead, so the first training batch initialises it with data. A batch with a vector that is not
+    finite changes nothing.
 
     References: van den Oord et al. 2017, arXiv 1711.00937, equations 1-3 and appendix A.1 (EMA);
     Dhariwal et al. 2020 (Jukebox), arXiv 2005.00341, section 3.1 (revival).
@@ -45,14 +46,15 @@ class VectorQuantizer(nn.Module):
     def forward(self, vectors: Float[Tensor, "N code H W"]) -> Quantized:
         """Quantise `[N,code,H,W]`; in training mode the codebook follows the batch first-hand, without gradients."""
         flat = rearrange(vectors, "n d h w -> (n h w) d").to(self.codebook.dtype)
+        sound = flat.detach().isfinite().all()
         if self.training:
-            self._revive(flat.detach())
+            self._revive(flat.detach(), sound)
         indices = self._nearest(flat.detach())
         codes = F.embedding(indices, self.codebook)
         frames = vectors.shape[0]
         commitment = rearrange((flat - codes).square().mean(-1), "(n s) -> n s", n=frames).mean(-1)
         if self.training:
-            self._follow(flat.detach(), indices)
+            self._follow(flat.detach(), indices, sound)
         straight_through = flat + (codes - flat).detach()
         grid = {"n": frames, "h": vectors.shape[2]}
         return Quantized(
@@ -70,20 +72,20 @@ class VectorQuantizer(nn.Module):
         return (self.codebook.square().sum(-1) - 2 * flat @ self.codebook.T).argmin(-1)
 
     @torch.no_grad()
-    def _revive(self, flat: Float[Tensor, "M code"]) -> None:
+    def _revive(self, flat: Float[Tensor, "M code"], sound: Bool[Tensor, ""]) -> None:
         expected = flat.shape[0] / self.codebook.shape[0]
-        dead = self.usage < self.dead_share * expected
+        dead = (self.usage < self.dead_share * expected) & sound
         chosen = flat[torch.randint(flat.shape[0], (self.codebook.shape[0],), device=flat.device)]
         self.codebook.copy_(torch.where(dead[:, None], chosen, self.codebook))
         self.sums.copy_(torch.where(dead[:, None], chosen * expected, self.sums))
         self.usage.masked_fill_(dead, expected)
 
     @torch.no_grad()
-    def _follow(self, flat: Float[Tensor, "M code"], indices: Int[Tensor, " M"]) -> None:
+    def _follow(self, flat: Float[Tensor, "M code"], indices: Int[Tensor, " M"], sound: Bool[Tensor, ""]) -> None:
         counts = torch.zeros_like(self.usage).index_add_(0, indices, torch.ones_like(flat[:, 0]))
         sums = torch.zeros_like(self.sums).index_add_(0, indices, flat)
-        self.usage.lerp_(counts, 1 - self.decay)
-        self.sums.lerp_(sums, 1 - self.decay)
+        self.usage.lerp_(torch.where(sound, counts, self.usage), 1 - self.decay)
+        self.sums.lerp_(torch.where(sound, sums, self.sums), 1 - self.decay)
         self.codebook.copy_(self.sums / self.usage.clamp_min(1e-5)[:, None])
 
 

@@ -97,5 +97,6 @@ class Decoder(nn.Module):
         if not self.training:
             return self.variance
         error = squared_error.detach().clamp_min(1e-6)
-        self.variance.lerp_(error.to(self.variance.dtype), 1 - self.config.error_decay)
+        error = error.to(self.variance.dtype)
+        self.variance.lerp_(torch.where(error.isfinite(), error, self.variance), 1 - self.config.error_decay)
         return error

@@ -10,6 +10,7 @@ from aime.objectives.adversarial import AdversaryConfig, adversarial_loss, adver
 from aime.objectives.ledger import TaskLoss
 from aime.objectives.weights import AdversarialWeights
 from aime.representation.discriminators import Discriminators
+from aime.training.guard import Guard
 
 
 class Adversary(nn.Module):
@@ -19,7 +20,8 @@ class Adversary(nn.Module):
         super().__init__()
         self.config, self.weights = config, weights
         self.discriminators = Discriminators(config.discriminators)
-        self.optimizer = torch.optim.Adam(self.parameters(), lr=config.learning_rate, betas=config.betas)
+        self.optimizer = torch.optim.Adam(self.parameters(), lr=config.learning_rate, betas=config.betas, fused=True)
+        self.guard = Guard()
 
     def ramp(self, share: float) -> float:
         """The factor of the model's adversarial loss, in [0, 1], where `share` of the run is done."""
@@ -43,12 +45,15 @@ class Adversary(nn.Module):
     ) -> TaskLoss | None:
         """The discriminators' step, in every `n_critic`-th of the model's; None in the others.
 
-        The reconstructions get no gradient. `step` counts the steps before this one.
+        It is skipped if its loss or gradient is not finite. The reconstructions get no gradient. `step` counts the
+        steps before this one.
         """
         if (step + 1) % self.config.n_critic:
             return None
         loss = discriminator_loss(self.discriminators, reconstructions, frames, valid, self.config)
         self.optimizer.zero_grad(set_to_none=True)
         loss.total.backward()
+        gradients = [each.grad for each in self.parameters() if each.grad is not None]
+        self.guard.judge(self.optimizer, [loss], nn.utils.get_total_norm(gradients))
         self.optimizer.step()
         return loss

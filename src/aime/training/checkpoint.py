@@ -5,6 +5,7 @@
     RUN/checkpoint/optimizer.safetensors  the optimizer's tensors, named PARAMETER.KEY (encoder.weight.exp_avg)
     RUN/checkpoint/replay.safetensors     the latents remembered
     RUN/checkpoint/balancer.safetensors   what the balancer carries from step to step
+    RUN/checkpoint/guard.safetensors      how many steps were skipped, and why
     RUN/checkpoint/adversary.safetensors  the discriminators, and
     RUN/checkpoint/critic.safetensors     their optimizer's tensors, where there are discriminators
     RUN/checkpoint/state.json             progress and random-number states
@@ -40,7 +41,7 @@ FORMAT = 1
 """Raised when a checkpoint of the version before can no longer be read."""
 
 _MODEL, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
-_REPLAY, _BALANCER = "replay.safetensors", "balancer.safetensors"
+_REPLAY, _BALANCER, _GUARD = "replay.safetensors", "balancer.safetensors", "guard.safetensors"
 _ADVERSARY, _CRITIC = "adversary.safetensors", "critic.safetensors"
 
 
@@ -54,6 +55,7 @@ class Trained(NamedTuple):
     """Of the model's parameters; it keeps its own settings."""
     replay: nn.Module
     balancer: Balancer
+    guard: nn.Module
     adversary: Adversary | None
     """None where the run has no adversarial task."""
 
@@ -101,6 +103,7 @@ def save(run: Path, trained: Trained, progress: Progress) -> None:
         save_weights(_optimizer_tensors(trained.model, trained.optimizer), temporary / _OPTIMIZER)
         save_weights(trained.replay.state_dict(), temporary / _REPLAY)
         save_weights(trained.balancer.state_dict(), temporary / _BALANCER)
+        save_weights(trained.guard.state_dict(), temporary / _GUARD)
         if trained.adversary is not None:
             save_weights(trained.adversary.state_dict(), temporary / _ADVERSARY)
             save_weights(_optimizer_tensors(trained.adversary, trained.adversary.optimizer), temporary / _CRITIC)
@@ -131,7 +134,7 @@ def restore(run: Path, trained: Trained) -> Progress:
     Args:
         run: the run directory.
         trained: built from the run's config, no step taken yet. The replay is left empty where the config now asks for
-            another shape than the run's; balancer and adversary start afresh where the run had none to carry on.
+            another shape than the run's; balancer, guard and adversary start afresh where the run had none to carry on.
 
     Raises:
         AimeError: if there is no checkpoint, or a file is missing, damaged, or does not fit the model.
@@ -149,6 +152,8 @@ def restore(run: Path, trained: Trained) -> Progress:
     _fill_optimizer(trained.model, trained.optimizer, moments, directory / _OPTIMIZER)
     if all(value.shape == remembered[name].shape for name, value in replay.items() if name in remembered):
         fill(trained.replay, remembered, directory / _REPLAY)
+    if (directory / _GUARD).exists():
+        fill(trained.guard, read_tensors(directory / _GUARD), directory / _GUARD)
     if trained.adversary is not None and (directory / _ADVERSARY).exists():
         fill(trained.adversary, read_tensors(directory / _ADVERSARY), directory / _ADVERSARY)
         moments = read_tensors(directory / _CRITIC)

@@ -55,6 +55,7 @@ class Logbook:
         self._display = make_display(self._status, self._console)
         self._logged = Progress()
         self._writer: SummaryWriter | None = None
+        self._skipped: dict[str, int] = {}
 
     @property
     def path(self) -> Path:
@@ -89,13 +90,18 @@ class Logbook:
         self._status.activity = activity
         self._display.activity_changed()
 
-    def resumed(self, progress: Progress) -> None:
+    def resumed(self, progress: Progress, skipped: Mapping[str, int]) -> None:
         """Go on from a checkpoint: what was logged after it is dropped, for those steps will be taken again.
+
+        Args:
+            progress: of the checkpoint.
+            skipped: how many steps each cause had skipped until then.
 
         Raises:
             AimeError: if the log cannot be rewritten.
         """
         self._status.progress = self._status.started = self._logged = progress
+        self._skipped = dict(skipped)
         self._drop_after(progress.step)
 
     def tick(self, progress: Progress) -> None:
@@ -127,6 +133,20 @@ class Logbook:
                     self._tensorboard().add_scalar(name, value, progress.step)
         except OSError as error:
             raise unwritable(self.path, error) from error
+
+    def skipped(self, progress: Progress, by_cause: Mapping[str, int]) -> None:
+        """Say on screen which steps were skipped since it was last told.
+
+        Args:
+            progress: after the last of them.
+            by_cause: how many steps each cause had skipped in the whole run.
+        """
+        for cause, count in by_cause.items():
+            if (new := count - self._skipped.get(cause, 0)) > 0:
+                steps = "a step" if new == 1 else f"{new} steps"
+                line = f"step {progress.step}: skipped {steps}, {cause} was not finite ({count} times in this run)"
+                self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._skipped = dict(by_cause)
 
     def filmstrip(self, step: int, name: str, image: UInt8[np.ndarray, "H W 3"]) -> None:
         """Put a picture of a step's frames, 0 to 255, into TensorBoard under a name of its own."""

@@ -75,12 +75,13 @@ class LatentReplay(nn.Module):
 
     @torch.no_grad()
     def remember(self, output: SequenceOutput, valid: Bool[Tensor, "B T"]) -> None:
-        """Take in a batch, in the place of the oldest clips."""
+        """Take in a batch, in the place of the oldest clips; one with a latent that is not finite as padding."""
         places = torch.arange(self.seen, self.seen + valid.shape[0], device=valid.device) % self.config.capacity
         clips = output.clips(valid)
-        self.means[places] = output.posterior.mean.detach()
-        self.stds[places] = output.posterior.std.detach()
-        self.contexts[places] = clips.contexts
+        told = (output.posterior.mean, output.posterior.std, clips.contexts)
+        sound = torch.stack([each.detach().isfinite().all(-1).all(-1) for each in told]).all(0)[:, None]
+        for memory, values in zip((self.means, self.stds, self.contexts), told, strict=True):
+            memory[places] = torch.where(sound[..., None], values.detach(), 1.0).to(memory.dtype)
         self.actions[places] = clips.actions.detach()
-        self.valid[places] = valid
+        self.valid[places] = valid & sound
         self.seen += valid.shape[0]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from aime.data import Clips, ClipSampler, Dataset, open_dataset, prefetch
+from aime.errors import AimeError
 from aime.objectives.ledger import TaskLoss
 from aime.objectives.tasks import task_losses
 from aime.optimization import Balance, make_balancer
@@ -25,8 +26,9 @@ from aime.training import run_directory
 from aime.training.adversary import Adversary
 from aime.training.augmentation import zoom
 from aime.training.average import WeightAverage
-from aime.training.checkpoint import Progress, Trained, restore, save
+from aime.training.checkpoint import Progress, Trained, read_progress, restore, save
 from aime.training.config import TrainConfig
+from aime.training.guard import MOST_IN_A_ROW, Guard
 from aime.training.hardware import Hardware, choose_hardware, keep_freed_memory
 from aime.training.logbook import Logbook
 from aime.training.replay import LatentReplay
@@ -75,12 +77,13 @@ class Trainer:
         self.adversary: Adversary | None = None
         if config.adversary.enabled:
             self.adversary = Adversary(config.adversary, config.weights.adversarial).to(hardware.device)
+        self.guard = Guard().to(hardware.device)
         self.budget = Budget(config.steps, config.minutes)
 
     @property
     def trained(self) -> Trained:
         """What a checkpoint holds."""
-        return Trained(self.model, self.average, self.optimizer, self.replay, self.balancer, self.adversary)
+        return Trained(self.model, self.average, self.optimizer, self.replay, self.balancer, self.guard, self.adversary)
 
     def step(self, batches: list[Clips], progress: Progress) -> StepResult:
         """One optimizer step on the mean of `accumulate` batches' losses."""
@@ -94,6 +97,7 @@ class Trainer:
             losses, output = self._differentiate(clips, share)
         balance = self.balancer.resolve()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip)
+        self.guard.judge(self.optimizer, losses, norm, balance)
         self.optimizer.step()
         self.average.update(self.model)
         critic = None
@@ -151,7 +155,7 @@ def train(config: TrainConfig) -> TrainResult:
         progress = Progress()
         if config.resume:
             progress = restore(config.out, trainer.trained)
-            logbook.resumed(progress)
+            logbook.resumed(progress, trainer.guard.by_cause)
         return _run(trainer, dataset, progress, logbook)
 
 
@@ -170,10 +174,21 @@ def _run(trainer: Trainer, dataset: Dataset, progress: Progress, logbook: Logboo
             if progress.step % config.log_every == 0 or progress.step == 1:
                 logbook.log(progress, _figures(result, trainer))
             logbook.tick(progress)
-            if progress.step % config.checkpoint_every == 0:
+            if not on_gpu or progress.step % MOST_IN_A_ROW == 0:
+                logbook.skipped(progress, trainer.guard.by_cause)
+                trainer.guard.require_progress(_last_good(config.out))
+            # weights whose steps are being skipped may be what is wrong
+            if progress.step % config.checkpoint_every == 0 and not trainer.guard.in_a_row:
                 save(config.out, trainer.trained, progress)
     save(config.out, trainer.trained, progress)
     return TrainResult(config.out, progress.step, progress.seconds, bool(interrupted))
+
+
+def _last_good(run: Path) -> str:
+    try:
+        return f"{run}, step {read_progress(run).step}, with --resume"
+    except AimeError:
+        return "the start: no checkpoint was written yet"
 
 
 def _figures(result: StepResult, trainer: Trainer) -> dict[str, float]:
@@ -186,12 +201,16 @@ def _figures(result: StepResult, trainer: Trainer) -> dict[str, float]:
         **dict(named),
         **dict(result.balance.named() if result.balance else ()),
         "gradient_norm": result.gradient_norm,
+        "skipped_steps": trainer.guard.counts.sum(),
         "reconstruction_psnr": -10 * torch.log10(trainer.model.decoder.variance),
         "effective_components": effective_components(weights),
         "codebook_perplexity": codebook_perplexity(result.output.tokens, trainer.model.config.tokenizer.codes),
         "learning_rate": torch.tensor(trainer.optimizer.param_groups[0]["lr"]),
     }
-    return {name: float(value.detach()) for name, value in figures.items()}
+    skipped = {f"skipped_steps/{cause}": float(count) for cause, count in trainer.guard.by_cause.items()}
+    if trainer.adversary is not None:
+        figures["skipped_critic_steps"] = trainer.adversary.guard.counts.sum()
+    return {name: float(value.detach()) for name, value in figures.items()} | skipped
 
 
 def _starting_model(config: TrainConfig, dataset: Dataset) -> AIME:
