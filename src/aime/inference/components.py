@@ -62,8 +62,11 @@ class Components:
 
     @property
     def ranks(self) -> Int[np.ndarray, " K"]:
-        """The place of each component, 0 for the one that explains most and is most expected."""
-        return (-self.shares - self.weights).argsort(kind="stable").argsort(kind="stable")
+        """The place of each component: those shown first, then the others by what they explain and are expected to."""
+        order = -self.shares - self.weights
+        for place, group in enumerate(self.groups):
+            order[group.component] = place - len(self.groups) - 2
+        return order.argsort(kind="stable").argsort(kind="stable")
 
 
 @torch.inference_mode()

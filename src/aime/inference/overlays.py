@@ -19,14 +19,16 @@ PALETTE: tuple[Colour, ...] = (
     (204, 121, 167),
     (240, 228, 66),
     (213, 94, 0),
-    (0, 114, 178),
 )
-"""Colours that people with any kind of colour blindness tell apart: Okabe & Ito 2008, "Color Universal Design"."""
+"""Colours that people with any kind of colour blindness tell apart: Okabe & Ito 2008, "Color Universal Design".
+
+Their dark blue is left out, which cannot be read on a dark ground.
+"""
 
 EXPECTED, ACTUAL = DREAMT, SEEN
 """Of arrows: where the model expected the map to go, and where it went."""
 
-LEAST_FULL_SCALE = 4.0
+LEAST_FULL_SCALE = 3.0
 """A weight is never drawn brightest below so many times the even one, or an even map would look like a peak."""
 
 ARROW_SCALE = 4.0

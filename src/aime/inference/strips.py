@@ -45,13 +45,14 @@ def dreamt_attention(dreams: Dreams, gaze: Gaze, clip: int) -> Float[np.ndarray,
 
 def dreamt_strip(dreams: Dreams, gaze: Gaze, clip: int, label: str = "attention") -> Strip:
     """Attention over the most likely dream."""
-    full = full_scale(gaze.fused[clip], dreams.maps[clip])
+    # a dream's maps may grow far sharper than any that is seen, which would all look dark on a common scale
+    full = full_scale(gaze.fused[clip])
     return Strip(label, overlay(dreams.likeliest[clip], dreamt_attention(dreams, gaze, clip), full))
 
 
 def look_strips(dreams: Dreams, gaze: Gaze, clip: int) -> list[Strip]:
     """Where the model looks while it watches, where while it dreams, and what its slots hold."""
-    truth, full = dreams.truth[clip], full_scale(gaze.fused[clip], dreams.maps[clip])
+    truth, full = dreams.truth[clip], full_scale(gaze.fused[clip])
     return [
         Strip("watching", overlay(truth, gaze.fused[clip], full), dreamt=False),
         dreamt_strip(dreams, gaze, clip, "dreaming"),
@@ -120,7 +121,7 @@ def _at(path: ComponentPath, clip: int) -> ComponentPath:
 
 def _path_notes(path: ComponentPath, colour: ComponentColour) -> list[Note]:
     return [
-        Note(f"{component} · {_percent(weight)}", colour(component), weight)
+        Note(f"#{component}: {_percent(weight)}", colour(component), weight)
         for component, weight in zip(path.components.tolist(), path.weights.tolist(), strict=True)
     ]
 
