@@ -85,6 +85,15 @@ def test_predict_writes_a_film(place: Path, capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out.strip().endswith("dream.gif")
 
 
+def test_predict_says_once_where_there_is_no_attention(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    uniform = "kind: uniform" in (place / "run" / "config.yaml").read_text(encoding="utf-8")
+    line = f"predict {place}/run --out {place}/dream.gif --context 3 --horizon 2 --samples 1 --clips 1 --attention"
+    assert main([*line.split(), "one"]) == 0
+    assert capsys.readouterr().out.count("attention is uniform") == int(uniform)
+    assert main([*line.split(), "none"]) == 0
+    assert "uniform" not in capsys.readouterr().out
+
+
 def test_report_writes_a_page_and_prints_where(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(f"report {place}/run --context 3 --horizon 5".split()) == 0
     page = place / "run" / "report.html"

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from tests.conftest import synthetic_episode
@@ -25,17 +25,25 @@ class Run(NamedTuple):
     data: Path
 
 
+AttentionKind = Literal["schema", "uniform"]
+
 MakeRun = Callable[..., Run]
 
 
-def write_run(place: Path, size: int = SIZE, action_width: int = 2, length: int = 20) -> Run:
-    """A run with random weights and a log of 30 steps, and four episodes, of which two are held out."""
+def write_run(
+    place: Path, size: int = SIZE, action_width: int = 2, length: int = 20, kind: AttentionKind = "schema"
+) -> Run:
+    """A run with random weights and a log of 30 steps, and four episodes, of which two are held out.
+
+    A run with attention has logged the figures of the balancer RGB.
+    """
     run = Run(place / "run", place / "data")
     for number in range(2):
         episodes = [synthetic_episode(length, 2 * number + each, size, action_width) for each in range(2)]
         write_shard(run.data / f"{number}.h5", episodes)
     torch.manual_seed(0)
     config = dataclasses.replace(small_config(), image_size=size, action_width=action_width)
+    config = dataclasses.replace(config, attention=dataclasses.replace(config.attention, kind=kind))
     model = AIME(config)
     torch.nn.init.normal_(model.decoder.head.weight, std=0.05)
     model.mean_image.copy_(torch.from_numpy(open_dataset(run.data).mean_image()))
@@ -46,5 +54,8 @@ def write_run(place: Path, size: int = SIZE, action_width: int = 2, length: int 
         {"step": step, "seconds": step / 2, "frames": 64 * step, "loss": 9 / step, "elbo/kl_z": step, "speed": 1.0}
         for step in range(1, 31)
     ]
+    if kind == "schema":
+        balance = {"norm_elbo": 2.0, "norm_a": 1.0, "angle_elbo": 0.5, "angle_a": 0.1, "cosine_elbo_a": -0.2}
+        log = [line | {f"balance/{name}": value for name, value in balance.items()} for line in log]
     (run.path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
     return run

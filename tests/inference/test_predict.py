@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -15,7 +15,9 @@ from tests.inference.worlds import Oracle, drifting_clips
 from aime.errors import AimeError
 from aime.inference import predict_run
 from aime.inference.dreams import dream, to_pixels
-from aime.inference.predict import film_strips
+from aime.inference.loading import load_run
+from aime.inference.predict import Shown, film_strips
+from aime.inference.watching import watch
 
 
 def test_dreams_begin_with_what_was_seen_and_go_on_with_what_was_dreamt() -> None:
@@ -43,6 +45,26 @@ def test_a_row_of_the_film_has_truth_dream_difference_and_samples() -> None:
     assert [strip.label for strip in grid[1]] == ["truth", "dream", "difference", "sample 1", "sample 2", "sample 3"]
     assert [strip.dreamt for strip in grid[1]] == [False] + 5 * [True]
     assert (grid[1][4].frames == dreams.samples[1, 1]).all()
+
+
+def test_attention_has_a_tile_over_the_dream_or_all_maps_or_none(make_run: MakeRun) -> None:
+    _, model = load_run(make_run().path, "cpu")
+    clips = drifting_clips(1, 5)
+    dreams, gaze = dream(model, clips, context=2, samples=1), watch(model, clips).gaze
+    labels = {shown: [strip.label for strip in film_strips(dreams, gaze, shown)[0]] for shown in get_args(Shown)}
+    assert labels["one"] == ["truth", "dream", "difference", "attention", "sample 1"]
+    assert labels["none"] == ["truth", "dream", "difference", "sample 1"]
+    maps = ["watching", "dreaming", "slots", "expected", "bottom-up", "fused", "motion"]
+    assert labels["all"] == ["truth", "dream", *maps]
+    assert [strip.label for strip in film_strips(dreams, None, "one")[0]] == labels["none"]
+
+
+def test_all_attention_makes_a_film_and_is_refused_where_it_is_uniform(make_run: MakeRun, tmp_path: Path) -> None:
+    out = tmp_path / "maps.webp"
+    predict_run(make_run().path, None, out, 2, 3, samples=1, clips=1, attention="all")
+    assert Image.open(out).width > 9 * 128
+    with pytest.raises(AimeError, match=r"^attention is all; expected one or none.*uniform"):
+        predict_run(make_run(kind="uniform").path, None, out, 2, 3, attention="all")
 
 
 def test_pixels_are_rounded_and_clipped() -> None:

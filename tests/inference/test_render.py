@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import given
@@ -17,13 +18,16 @@ from aime.inference.render import (
     GAP,
     LINE,
     SEEN,
+    Note,
     Strip,
     encode_png,
     enlarge,
     film,
     filmstrip,
+    gallery,
     heat,
     scale_for,
+    stack,
 )
 
 CONTEXT, LENGTH, SIZE, SCALE = 2, 5, 16, 3
@@ -70,6 +74,38 @@ def test_filmstrip_shows_the_frames_asked_for() -> None:
             assert (image[y + BAR : y + BAR + TILE, x : x + TILE] == base + column).all()
             expected = SEEN if column < CONTEXT else ahead
             assert (image[y : y + BAR, x : x + TILE] == expected).all()
+
+
+def test_a_note_is_a_bar_as_long_as_its_share_under_its_frame() -> None:
+    notes = [None, None, Note("a", (9, 200, 9), 0.5), None, Note("b", (200, 9, 9), 1.0)]
+    rows = [replace(strip("dream", 150), notes=notes), strip("plain", 100)]
+    image = np.asarray(filmstrip(rows, [1, 2, 4], CONTEXT, SCALE))
+    for colour, length, place in (((9, 200, 9), TILE // 2, 1), ((200, 9, 9), TILE, 2)):
+        down, across = np.nonzero((image == colour).all(axis=-1))
+        bar = down == down.min()
+        assert bar.sum() == length
+        assert across[bar].min() == image.shape[1] - (3 - place) * (TILE + GAP)
+        above = image[down.min() - BAR - 1, across[bar].min()]
+        assert (above == 150 + [1, 2, 4][place]).all()
+    # a finer row is drawn as large as the first
+    fine = [strip("coarse", 100), replace(strip("fine", 0), frames=np.full((LENGTH, TILE, TILE, 3), 77, np.uint8))]
+    image = np.asarray(filmstrip(fine, [0], CONTEXT, SCALE))
+    assert (image == 77).all(axis=-1).sum() == TILE**2
+
+
+def test_a_gallery_shows_each_row_s_own_frames() -> None:
+    rows = [strip("many", 100), replace(strip("few", 200), frames=strip("few", 200).frames[:2])]
+    image = np.asarray(gallery(rows, SCALE))
+    for value, count in ((100, 1), (104, 1), (201, 1), (202, 0)):
+        assert (image == value).all(axis=-1).sum() == count * TILE**2
+
+
+def test_a_stack_has_every_picture_below_the_one_before() -> None:
+    images = [Image.new("RGB", size, (shade,) * 3) for size, shade in (((5, 3), 200), ((9, 4), 100))]
+    stacked = np.asarray(stack(images))
+    assert stacked.shape == (3 + GAP + 4, 9, 3)
+    assert (stacked[:3, :5] == 200).all()
+    assert (stacked[3 + GAP :] == 100).all()
 
 
 def test_film_shows_every_frame_of_every_clip() -> None:

@@ -77,8 +77,14 @@ class Oracle:
             if self.knowledge == "uncertain":
                 generator = torch.Generator().manual_seed(seed)
                 frames = frames + NOISE * torch.randn(frames.shape, generator=generator)
-        nothing = torch.zeros(1)
-        return FuturePrediction(frames, nothing, nothing, nothing, nothing)
+        steps = frames.shape[:-3]
+        return FuturePrediction(
+            frames=frames,
+            latents=torch.zeros(*steps, 1),
+            mixture_weights=torch.full((*steps, COMPONENTS), 1 / COMPONENTS),
+            components=torch.zeros(steps, dtype=torch.int64),
+            attention=torch.full((*steps, SIZE // 4, SIZE // 4), (4 / SIZE) ** 2),
+        )
 
     def surprise(self, frames: Tensor, actions: Tensor | None = None, samples: int = 8, seed: int = 0) -> Tensor:
         return torch.arange(frames.shape[1], dtype=torch.float32).expand(frames.shape[:2])

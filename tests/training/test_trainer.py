@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -9,9 +10,12 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 from tests.conftest import synthetic_episode
 from tests.models import SIZE, small_config
 
@@ -103,6 +107,32 @@ def test_a_resumed_run_ends_at_the_bits_of_one_that_never_stopped(config: TrainC
     assert result.step == 4
     assert same(weights(whole.out), weights(halves.out))
     assert [line["step"] for line in log(halves.out)] == [1, 2, 3, 4]
+
+
+def test_pictures_change_not_a_bit_of_training(complete: TrainConfig, tmp_path: Path) -> None:
+    """The sampled picture draws random numbers, which training must not miss."""
+    with_pictures = replace(complete, out=tmp_path / "with", checkpoint_every=1)
+    without = replace(with_pictures, out=tmp_path / "without", pictures=False)
+    for run in (with_pictures, without):
+        train(run)
+    assert [path.name for path in sorted((with_pictures.out / "pictures").iterdir())] == [
+        f"step-00000{step}.png" for step in (1, 2, 3, 4)
+    ]
+    assert not (without.out / "pictures").exists()
+    assert same(weights(with_pictures.out), weights(without.out))
+    states = [json.loads((run.out / "checkpoint" / "state.json").read_text()) for run in (with_pictures, without)]
+    assert states[0]["cpu_random_state"] == states[1]["cpu_random_state"]
+
+
+def test_the_last_step_has_a_picture_too_in_tensorboard_as_in_the_file(config: TrainConfig) -> None:
+    train(replace(config, steps=3))
+    names = [path.name for path in sorted((config.out / "pictures").iterdir())]
+    assert names == ["step-000002.png", "step-000003.png"]
+    events = EventAccumulator(str(config.out / "tensorboard")).Reload().Images("progress")
+    assert [event.step for event in events] == [2, 3]
+    with Image.open(config.out / "pictures" / names[-1]) as file:
+        logged = np.asarray(Image.open(io.BytesIO(events[-1].encoded_image_string)))
+        assert (np.asarray(file) == logged).all()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from aime.cli.arguments import parse
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """Draw a film with a row a clip: truth, the single most likely dream, their difference, and sampled futures."""
+    """Draw a film with a row a clip: truth, the single most likely dream, their difference, attention, and samples."""
 
     run: tyro.conf.Positional[Path]
     """The run directory that `aime train` wrote."""
@@ -31,6 +31,9 @@ class PredictOptions:
     """Rows, from different episodes."""
     seed: int = 0
     """Of the sampled futures."""
+    attention: Literal["one", "all", "none"] = "one"
+    """Tiles of attention, where the model's is not uniform: one over the dream, or all maps, slots and motions in the
+    place of difference and samples."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
@@ -38,6 +41,8 @@ def main(arguments: list[str]) -> int:
     """Run `aime predict` and return the exit status."""
     options = parse(PredictOptions, "predict", arguments)
     from aime.inference.predict import predict_run
+    from aime.inference.watching import NO_ATTENTION, attends
+    from aime.world_model.saved import read_run
 
     film = predict_run(
         options.run,
@@ -49,6 +54,9 @@ def main(arguments: list[str]) -> int:
         clips=options.clips,
         device=options.device,
         seed=options.seed,
+        attention=options.attention,
     )
+    if options.attention == "one" and not attends(read_run(options.run).model):
+        print(NO_ATTENTION)
     print(f"film: {film}")
     return 0

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from aime.data import Clips
 from aime.inference.evaluate import Predictor
+from aime.world_model.outputs import FuturePrediction
+
+
+class ComponentPath(NamedTuple):
+    """Which component of the prior's mixture each dreamt latent came from."""
+
+    components: Int[np.ndarray, "*N F"]
+    """In 0..K-1."""
+    weights: Float[np.ndarray, "*N F"]
+    """The component's weight π_k at that step, in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +33,18 @@ class Dreams:
         truth: `[B,T,H,W,3]`.
         likeliest: `[B,T,H,W,3]`, the single most likely future.
         samples: `[B,S,T,H,W,3]`, sampled futures.
+        maps: `[B,F,h,w]`, the prior map P_t of each frame of the most likely future, from the one before; sums to 1.
+        path: the mixture components of the most likely future, `[B,F]`.
+        sample_paths: those of the sampled futures, `[B,S,F]`.
     """
 
     context: int
     truth: UInt8[np.ndarray, "B T H W 3"]
     likeliest: UInt8[np.ndarray, "B T H W 3"]
     samples: UInt8[np.ndarray, "B S T H W 3"]
+    maps: Float[np.ndarray, "B F h w"]
+    path: ComponentPath
+    sample_paths: ComponentPath
 
     @property
     def clips(self) -> int:
@@ -53,16 +70,29 @@ def dream(model: Predictor, clips: Clips, context: int, samples: int, seed: int 
     """
     clips = clips.to(model.device)
     seen = clips.frames[:, :context]
-    likeliest = model.predict_future(seen, clips.actions).frames
-    sampled = model.predict_future(seen, clips.actions, samples, seed).frames
+    likeliest = model.predict_future(seen, clips.actions)
+    sampled = model.predict_future(seen, clips.actions, samples, seed)
     past = to_pixels(seen)
     repeated = np.broadcast_to(past[:, None], (past.shape[0], samples, *past.shape[1:]))
     return Dreams(
         context=context,
         truth=to_pixels(clips.frames),
-        likeliest=np.concatenate([past, to_pixels(likeliest)], axis=1),
-        samples=np.concatenate([repeated, to_pixels(sampled)], axis=2),
+        likeliest=np.concatenate([past, to_pixels(likeliest.frames)], axis=1),
+        samples=np.concatenate([repeated, to_pixels(sampled.frames)], axis=2),
+        maps=to_numpy(likeliest.attention),
+        path=_path(likeliest),
+        sample_paths=_path(sampled),
     )
+
+
+def _path(future: FuturePrediction) -> ComponentPath:
+    weights = future.mixture_weights.gather(-1, future.components[..., None])[..., 0]
+    return ComponentPath(future.components.cpu().numpy(), to_numpy(weights))
+
+
+def to_numpy(values: Float[Tensor, "*N"]) -> Float[np.ndarray, "*N"]:
+    """The same numbers in fp32 on the CPU."""
+    return values.float().cpu().numpy()
 
 
 def to_pixels(frames: UInt8[Tensor, "*N 3 H W"] | Float[Tensor, "*N 3 H W"]) -> UInt8[np.ndarray, "*N H W 3"]:

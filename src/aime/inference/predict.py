@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from aime.errors import AimeError
 from aime.inference.animation import check_film_path, encode_film
 from aime.inference.dreams import Dreams, dream
 from aime.inference.loading import Device, lively_clips, load_run, open_unseen
-from aime.inference.render import Strip, film, heat, scale_for
+from aime.inference.render import Strip, film, scale_for
+from aime.inference.strips import dream_strips, dreamt_strip, look_strips, map_strips
+from aime.inference.watching import NO_ATTENTION, Gaze, attends, watch
 from aime.primitives.files import write_atomically
+
+Shown = Literal["one", "all", "none"]
+"""How many tiles of attention a film has."""
 
 TILE = 128
 """Screen pixels that a frame is enlarged to, about."""
@@ -25,11 +31,13 @@ def predict_run(
     clips: int = 3,
     device: Device = "auto",
     seed: int = 0,
+    attention: Shown = "one",
 ) -> Path:
-    """Write a film, a row a clip: truth | dream | difference | sample 1 | sample 2 | ...
+    """Write a film, a row a clip: truth | dream | difference | attention | sample 1 | sample 2 | ...
 
     The dream is the single most likely future, the samples are others that the model holds possible, and the difference
-    is that of dream and truth. Frames that the model saw are marked.
+    is that of dream and truth. Attention lies over the dream: the fused map where frames were seen, then the prior
+    map, each from the one before; a model with uniform attention has none. Frames that the model saw are marked.
 
     Args:
         run: the run directory.
@@ -42,13 +50,16 @@ def predict_run(
         clips: at most so many clips, from different episodes.
         device: where to compute.
         seed: of the samples.
+        attention: "one" tile of it, "none", or "all" in the place of difference and samples: attention while watching
+            all frames and while dreaming, slots, the expected, the bottom-up and the fused map, and their motion.
 
     Returns:
         The path of the film.
 
     Raises:
         AimeError: if `run` is no run, if `data` is missing, damaged, too short or does not fit the model, if a number
-            is below 1, if `out` has another ending, needs PyAV and there is none, or cannot be written.
+            is below 1, if all attention is asked of a model whose attention is uniform, if `out` has another ending,
+            needs PyAV and there is none, or cannot be written.
     """
     out = Path(out)
     check_film_path(out)
@@ -56,23 +67,34 @@ def predict_run(
         if value < 1:
             raise AimeError(f"{name} is {value}; expected 1 or more: leave --{name} out for the usual number")
     info, model = load_run(run, device)
+    if attention == "all" and not attends(info.model):
+        raise AimeError(f"attention is all; expected one or none for {info.path}: {NO_ATTENTION}")
     unseen = open_unseen(info, data, context, horizon)
     chosen = lively_clips(unseen.dataset, context + horizon, clips)
     dreams = dream(model, chosen, context, samples, seed)
+    gaze = watch(model, chosen).gaze if attention != "none" else None
     scale = scale_for(unseen.dataset.image_size, TILE)
-    write_atomically(out, encode_film(film(film_strips(dreams), context, scale), out.suffix))
+    write_atomically(out, encode_film(film(film_strips(dreams, gaze, attention), context, scale), out.suffix))
     return out
 
 
-def film_strips(dreams: Dreams) -> list[list[Strip]]:
-    """The tiles of each clip's row of a film: truth, dream, difference, samples."""
-    difference = heat(dreams.difference)
-    return [
-        [
-            Strip("truth", dreams.truth[clip], dreamt=False),
-            Strip("dream", dreams.likeliest[clip]),
-            Strip("difference", difference[clip]),
-            *(Strip(f"sample {number}", sample) for number, sample in enumerate(dreams.samples[clip], start=1)),
-        ]
-        for clip in range(dreams.clips)
-    ]
+def film_strips(dreams: Dreams, gaze: Gaze | None = None, attention: Shown = "one") -> list[list[Strip]]:
+    """The tiles of each clip's row of a film.
+
+    Args:
+        dreams: of B clips.
+        gaze: where the model attends in them; None where attention is uniform.
+        attention: see `predict_run`; without `gaze` it is as "none".
+    """
+    return [_row(dreams, gaze, attention, clip) for clip in range(dreams.clips)]
+
+
+def _row(dreams: Dreams, gaze: Gaze | None, attention: Shown, clip: int) -> list[Strip]:
+    truth = Strip("truth", dreams.truth[clip], dreamt=False)
+    dreamt, difference, *samples = dream_strips(dreams, clip, dreams.samples.shape[1])
+    if gaze is None or attention == "none":
+        return [truth, dreamt, difference, *samples]
+    if attention == "one":
+        return [truth, dreamt, difference, dreamt_strip(dreams, gaze, clip), *samples]
+    scale = scale_for(dreams.truth.shape[2], TILE)
+    return [truth, dreamt, *look_strips(dreams, gaze, clip), *map_strips(dreams, gaze, clip, scale)]

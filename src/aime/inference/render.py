@@ -6,11 +6,15 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
+
+Colour = tuple[int, int, int]
+"""Red, green and blue, 0 to 255."""
 
 BACKGROUND = (18, 20, 24)
 INK = (226, 229, 235)
@@ -31,19 +35,30 @@ DIFFERENCE_FULL_SCALE = 128
 """The difference of pixel values that is drawn brightest."""
 
 
+class Note(NamedTuple):
+    """What stands under a frame of a filmstrip: a bar, and some letters in its colour."""
+
+    text: str
+    colour: Colour
+    share: float
+    """Length of the bar, in [0, 1] of the frame's width."""
+
+
 @dataclass(frozen=True)
 class Strip:
     """The frames of one row of a filmstrip, or of one tile of a film.
 
     Attributes:
-        label: a word or three.
+        label: a word or three; a filmstrip breaks it where there is a line break.
         frames: `[T,H,W,3]`.
         dreamt: whether the model made what lies beyond the context; else it is the truth.
+        notes: of each frame what stands under it in a filmstrip, or nothing under any.
     """
 
     label: str
     frames: UInt8[np.ndarray, "T H W 3"]
     dreamt: bool = True
+    notes: Sequence[Note | None] | None = None
 
 
 def enlarge(frame: UInt8[np.ndarray, "H W 3"], scale: int) -> UInt8[np.ndarray, "H_scaled W_scaled 3"]:
@@ -68,26 +83,52 @@ def filmstrip(rows: Sequence[Strip], columns: Sequence[int], context: int, scale
     """Rows of frames over time, with their numbers above, and a bar over each: seen or dreamt.
 
     Args:
-        rows: strips of equal length and size.
+        rows: strips of equal length; the first has the size that `scale` enlarges, and others, finer or coarser by a
+            whole factor, are drawn as large.
         columns: the frames to show, 0-based.
         context: frames that the model saw; the number of a column counts from the last of them.
         scale: screen pixels per pixel.
     """
     tile = rows[0].frames.shape[1] * scale
-    size = max(TEXT, tile // 6)
-    left, top = max(_width(row.label, size) for row in rows) + 3 * GAP, size * LINE // TEXT
-    step = tile + GAP + BAR
-    image = Image.new("RGB", (left + len(columns) * (tile + GAP), top + len(rows) * step), BACKGROUND)
+    size = _letters(tile)
+    top = size * LINE // TEXT
+    image, left, tops = _sheet(rows, len(columns), tile, top)
     draw = ImageDraw.Draw(image)
     for place, column in enumerate(columns):
         x, ahead = left + place * (tile + GAP), column - context + 1
         number = f"+{ahead}" if ahead > 0 else str(ahead)
         _text(draw, (x + tile // 2, top // 2), number, FAINT, "mm", size)
-        for line, row in enumerate(rows):
-            _tile(image, draw, (x, top + line * step), row, column, ahead > 0, scale)
-    for line, row in enumerate(rows):
-        _text(draw, (left - 2 * GAP, top + line * step + BAR + tile // 2), row.label, INK, "rm", size)
+        for y, row in zip(tops, rows, strict=True):
+            _tile(image, draw, (x, y), row, column, ahead > 0, tile)
+            _note(draw, (x, y + BAR + tile), row, column, tile)
     return image
+
+
+def gallery(rows: Sequence[Strip], scale: int) -> Image.Image:
+    """Rows of frames that do not follow on each other, each with its label; rows may be shorter than the first.
+
+    Args:
+        rows: of frames of equal size; under a frame stands its note.
+        scale: screen pixels per pixel.
+    """
+    tile = rows[0].frames.shape[1] * scale
+    image, left, tops = _sheet(rows, max(len(row.frames) for row in rows), tile, 0)
+    draw = ImageDraw.Draw(image)
+    for y, row in zip(tops, rows, strict=True):
+        for place, frame in enumerate(row.frames):
+            x = left + place * (tile + GAP)
+            image.paste(Image.fromarray(enlarge(frame, scale)), (x, y + BAR))
+            _note(draw, (x, y + BAR + tile), row, place, tile)
+    return image
+
+
+def stack(images: Sequence[Image.Image]) -> Image.Image:
+    """Pictures one below the other, each as wide as it is."""
+    width, height = max(each.width for each in images), sum(each.height for each in images)
+    stacked = Image.new("RGB", (width, height + GAP * (len(images) - 1)), BACKGROUND)
+    for number, each in enumerate(images):
+        stacked.paste(each, (0, sum(above.height + GAP for above in images[:number])))
+    return stacked
 
 
 def film(grid: Sequence[Sequence[Strip]], context: int, scale: int) -> list[Image.Image]:
@@ -113,7 +154,7 @@ def _film_frame(grid: Sequence[Sequence[Strip]], number: int, context: int, scal
     for line, strips in enumerate(grid):
         for column, strip in enumerate(strips):
             place = GAP + column * (tile + GAP), LINE + line * step
-            _tile(image, draw, place, strip, number, number >= context, scale)
+            _tile(image, draw, place, strip, number, number >= context, tile)
     _time_bar(draw, (GAP, LINE + len(grid) * step + GAP, width - GAP), number, context, length)
     return image
 
@@ -125,6 +166,39 @@ def encode_png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+def _sheet(rows: Sequence[Strip], columns: int, tile: int, top: int) -> tuple[Image.Image, int, list[int]]:
+    """An empty picture with the rows' labels, where its frames begin from the left, and where each row does."""
+    size = _letters(tile)
+    lines = [line for row in rows for line in row.label.splitlines()]
+    left = max(_width(line, size) for line in lines) + 3 * GAP
+    heights = [tile + GAP + BAR + (0 if row.notes is None else _note_height(tile)) for row in rows]
+    tops = [top + sum(heights[:number]) for number in range(len(rows))]
+    image = Image.new("RGB", (left + columns * (tile + GAP), top + sum(heights)), BACKGROUND)
+    draw = ImageDraw.Draw(image)
+    for y, row in zip(tops, rows, strict=True):
+        _text(draw, (left - 2 * GAP, y + BAR + tile // 2), row.label, INK, "rm", size)
+    return image, left, tops
+
+
+def _letters(tile: int) -> int:
+    return max(TEXT, tile // 6)
+
+
+def _note_height(tile: int) -> int:
+    return 2 * BAR + _letters(tile) * LINE // TEXT
+
+
+def _note(draw: ImageDraw.ImageDraw, place: tuple[int, int], strip: Strip, number: int, tile: int) -> None:
+    """What stands under a frame, if anything."""
+    note = None if strip.notes is None else strip.notes[number]
+    if note is None:
+        return
+    x, y = place
+    draw.rectangle((x, y + BAR, x + max(1, round(note.share * tile)) - 1, y + 2 * BAR - 1), note.colour)
+    middle = y + 2 * BAR + _letters(tile) * LINE // TEXT // 2
+    _text(draw, (x + tile // 2, middle), note.text, note.colour, "mm", _letters(tile) * 4 // 5)
+
+
 def _tile(
     image: Image.Image,
     draw: ImageDraw.ImageDraw,
@@ -132,10 +206,10 @@ def _tile(
     strip: Strip,
     number: int,
     ahead: bool,
-    scale: int,
+    tile: int,
 ) -> None:
     """One frame, with the bar that says whether it was seen, dreamt or neither."""
-    frame = enlarge(strip.frames[number], scale)
+    frame = enlarge(strip.frames[number], tile // strip.frames.shape[1])
     x, y = place
     mark = (DREAMT if strip.dreamt else FAINT) if ahead else SEEN
     draw.rectangle((x, y, x + frame.shape[1] - 1, y + BAR - 1), mark)
@@ -172,4 +246,4 @@ def _text(
     anchor: str,
     size: int = TEXT,
 ) -> None:
-    draw.text(place, text, fill=colour, font=_font(size), anchor=anchor)
+    draw.text(place, text, fill=colour, font=_font(size), anchor=anchor, align="right")

@@ -69,6 +69,8 @@ class TrainConfig:
     """Share of the episodes kept out of training (of a directory or file; bundled sets have their own)."""
     log_every: int = 10
     checkpoint_every: int = 1000
+    pictures: bool = True
+    """Draw reconstruction, predictions and attention at every checkpoint, into RUN/pictures and TensorBoard."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     weights: LossWeights = field(default_factory=LossWeights)
     overshoot: OvershootConfig = field(default_factory=OvershootConfig)

@@ -31,6 +31,7 @@ from aime.training.config import TrainConfig
 from aime.training.guard import MOST_IN_A_ROW, Guard
 from aime.training.hardware import Hardware, choose_hardware, keep_freed_memory
 from aime.training.logbook import Logbook
+from aime.training.pictures import log_picture
 from aime.training.replay import LatentReplay
 from aime.training.schedule import Budget, learning_rate_factor
 from aime.world_model.model import AIME
@@ -79,6 +80,13 @@ class Trainer:
             self.adversary = Adversary(config.adversary, config.weights.adversarial).to(hardware.device)
         self.guard = Guard().to(hardware.device)
         self.budget = Budget(config.steps, config.minutes)
+
+    @property
+    def averaged(self) -> AIME:
+        """The model with averaged weights, in eval mode."""
+        model = self.average.model
+        assert isinstance(model, AIME)
+        return model
 
     @property
     def trained(self) -> Trained:
@@ -180,7 +188,10 @@ def _run(trainer: Trainer, dataset: Dataset, progress: Progress, logbook: Logboo
             # weights whose steps are being skipped may be what is wrong
             if progress.step % config.checkpoint_every == 0 and not trainer.guard.in_a_row:
                 save(config.out, trainer.trained, progress)
+                log_picture(config, dataset, trainer.averaged, progress.step, logbook)
     save(config.out, trainer.trained, progress)
+    if progress.step % config.checkpoint_every != 0:
+        log_picture(config, dataset, trainer.averaged, progress.step, logbook)
     return TrainResult(config.out, progress.step, progress.seconds, bool(interrupted))
 
 

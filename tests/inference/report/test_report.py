@@ -17,6 +17,8 @@ from aime.errors import AimeError
 from aime.inference import evaluate_run, write_report
 from aime.inference.evaluation import DEFINITIONS
 from aime.inference.report import material
+from aime.inference.report.figures import NO_BALANCE
+from aime.inference.watching import NO_ATTENTION
 
 
 class Structure(HTMLParser):
@@ -81,8 +83,8 @@ def test_names_are_unique_and_links_lead_somewhere(structure: Structure) -> None
 def test_pictures_are_whole(html: str) -> None:
     found = re.findall(r'<img src="data:image/(webp|png);base64,([A-Za-z0-9+/=]+)" alt="([^"]+)"', html)
     images = [(kind, Image.open(io.BytesIO(base64.b64decode(content)))) for kind, content, _ in found]
-    # one film, and a strip for each of the two held-out episodes
-    assert [kind for kind, _ in images] == ["webp", "png", "png"]
+    # of each of the two held-out episodes a strip, two of its attention, and one of its components; all groups
+    assert [kind for kind, _ in images] == ["webp"] + 9 * ["png"]
     assert sum(1 for _ in ImageSequence.Iterator(images[0][1])) == 10
     for _, image in images:
         image.load()
@@ -99,9 +101,12 @@ def test_charts_follow_the_theme_and_say_what_they_are(html: str, structure: Str
         "surprise over time",
         "use of the codebook",
         "loss, elbo/kl_z",
+        "gradient norms of the tasks",
+        "cosines between the tasks' gradients",
+        "rotation of the tasks' gradients",
         "speed",
     ]
-    assert html.count("<figcaption>") == len(labels) + 3
+    assert html.count("<figcaption>") == len(labels) + 10
     assert not re.search(r"#0[12]0[12]0\d", html)
     used = set(re.findall(r"var\(--([\w-]+)\)", html))
     assert {"ink", "line", "faint", "series-1"} <= used <= set(re.findall(r"--([\w-]+):", html))
@@ -124,6 +129,23 @@ def test_settings_and_definitions_are_there(run: Run, html: str) -> None:
     for name in DEFINITIONS:
         assert f"<dt>{name}</dt>" in html
     assert "<dt>torch</dt>" in html
+
+
+def test_attention_and_components_are_shown(html: str) -> None:
+    pictures = re.findall(r'<img [^>]*alt="([^"]+)"', html)
+    assert {"attention in clip 1", "attention maps of clip 2", "components in the dream of clip 1"} <= set(pictures)
+    assert "frames grouped by component" in pictures
+    assert NO_ATTENTION not in html
+    assert re.search(r"here \d\.\d of 4 are in even use", html)
+    assert "elbo and a" in html, "the cosine's line is named by its pair"
+
+
+def test_a_uniform_run_says_why_there_is_no_attention(make_run: MakeRun) -> None:
+    text = write_report(make_run(kind="uniform").path, context=2, horizon=3).read_text(encoding="utf-8")
+    assert text.count(NO_ATTENTION) == 1
+    assert text.count(NO_BALANCE) == 1
+    assert "attention in clip" not in text
+    assert "frames grouped by component" in text
 
 
 def test_an_evaluation_of_these_weights_is_not_made_again(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:

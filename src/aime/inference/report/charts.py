@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import matplotlib
 import matplotlib.ticker
@@ -14,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from aime.inference.evaluation import Evaluation, FrameScores
-from aime.inference.report.training_log import Record, series
+from aime.inference.report.training_log import Record, names, series
 
 # colours that stand for the page's variables until the SVG is written
 INK, LINE, FAINT = "#010101", "#010102", "#010103"
@@ -48,6 +50,25 @@ _STYLE = {
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
+}
+
+BALANCE = "balance/"
+"""What the names of all figures of a balancer begin with."""
+
+BalanceKind = Literal["norm", "cosine", "angle"]
+
+
+class _BalanceFigure(NamedTuple):
+    title: str
+    unit: str
+    factor: float
+    """From the logged unit to the one shown."""
+
+
+_BALANCE: dict[BalanceKind, _BalanceFigure] = {
+    "norm": _BalanceFigure("gradient norms of the tasks", "gradient norm", 1.0),
+    "cosine": _BalanceFigure("cosines between the tasks' gradients", "cosine", 1.0),
+    "angle": _BalanceFigure("rotation of the tasks' gradients", "degrees", 180 / math.pi),
 }
 
 PANEL = (3.15, 2.2)
@@ -183,15 +204,57 @@ def curves_chart(records: list[Record], shown: Sequence[str], columns: int = 4) 
         return _svg(figure, ", ".join(shown))
 
 
+def balance_chart(records: list[Record], kind: BalanceKind) -> str:
+    """One logged figure of the balancer against the step, a line for each task or pair of tasks.
+
+    Args:
+        records: of the training log.
+        kind: which figure.
+    """
+    shown = _BALANCE[kind]
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _single("step", shown.unit)
+        for number, name in enumerate(balance_names(records, kind)):
+            steps, values = (np.array(each) for each in series(records, name))
+            label = name.removeprefix(balance_prefix(kind)).replace("_", " and ")
+            style = "-" if number < len(SERIES) else "--"
+            axes.plot(steps, shown.factor * running_mean(values), style, color=SERIES[number % 5], label=label)
+        if kind == "norm":
+            axes.set_yscale("log")
+        if kind == "cosine":
+            axes.axhline(0, color=FAINT, linewidth=1)
+            axes.set_ylim(-1, 1)
+        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5, integer=True))
+        _legend(axes)
+        return _svg(figure, shown.title)
+
+
+def balance_names(records: list[Record], kind: BalanceKind) -> list[str]:
+    """The logged figures of a kind, in the order in which they first appear."""
+    return [name for name in names(records) if name.startswith(balance_prefix(kind))]
+
+
+def balance_prefix(kind: BalanceKind) -> str:
+    """What the names of a kind's figures begin with, as `Balance.named` gives them."""
+    return f"{BALANCE}{kind}_"
+
+
+def running_mean(values: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
+    """The mean of a twentieth of the values around each; values that are not finite do not count."""
+    window = np.ones(max(1, len(values) // 20))
+    finite = np.isfinite(values)
+    counts = np.convolve(finite.astype(float), window, "same")
+    with np.errstate(invalid="ignore"):
+        return np.convolve(np.where(finite, values, 0.0), window, "same") / counts
+
+
 def _curve(axes: Axes, steps: Float[np.ndarray, " N"], values: Float[np.ndarray, " N"]) -> None:
     finite = np.isfinite(values)
     steps, values = steps[finite], values[finite]
     axes.plot(steps, values, color=MODEL, linewidth=0.8, alpha=0.35)
     if not values.size:
         return
-    width = max(1, len(values) // 20)
-    mean = np.convolve(values, np.ones(width), "same") / np.convolve(np.ones(len(values)), np.ones(width), "same")
-    axes.plot(steps, mean, color=MODEL, linewidth=1.6)
+    axes.plot(steps, running_mean(values), color=MODEL, linewidth=1.6)
     # the first steps are far off and would flatten the rest
     low, high = np.percentile(values, [1, 98] if len(values) >= 20 else [0, 100])
     margin = 0.08 * (high - low) or 0.05 * abs(high) or 0.05

@@ -6,27 +6,23 @@ import math
 from collections.abc import Callable, Sequence
 from html import escape
 
-import numpy as np
-
 from aime.inference.animation import encode_webp
 from aime.inference.evaluation import DEFINITIONS, Evaluation
 from aime.inference.predict import film_strips
-from aime.inference.render import Strip, encode_png, film, filmstrip, heat, scale_for
+from aime.inference.render import Strip, film, scale_for
 from aime.inference.report import charts, page
+from aime.inference.report.figures import KEY, attention, components, gradients, strip_figure
 from aime.inference.report.material import Material
 from aime.inference.report.page import Cell, Section
 from aime.inference.report.training_log import names as logged_names
+from aime.inference.strips import dream_strips
 
 STRIPS = 3
 """Clips that are also shown as filmstrips."""
 
-FILM_TILE, STRIP_TILE = 128, 96
-"""Screen pixels that a frame is enlarged to, about."""
+FILM_TILE = 128
+"""Screen pixels that a frame of the film is enlarged to, about."""
 
-_KEY = ", ".join(
-    f'<span class="whole"><span class="key {kind}"></span>{words}</span>'
-    for kind, words in (("seen", "seen by the model"), ("dreamt", "dreamt"), ("unseen", "true but unseen"))
-)
 _LOSSES = (
     "Losses against the step: their weighted sum first, then every term by its task; faint is each value, strong a "
     "running mean."
@@ -46,6 +42,8 @@ def lay_out(material: Material) -> str:
     sections = [
         Section("dreams", "Dreams", _dreams(material)),
         Section("strips", "Filmstrips", _strips(material)),
+        Section("attention", "Attention", attention(material)),
+        Section("components", "Components of the mixture", components(material)),
         Section("skill", "Prediction", _prediction(evaluation)),
         Section("inside", "Inside the model", _inside(material)),
         Section("training", "Training", _training(material)),
@@ -105,28 +103,25 @@ def _table(evaluation: Evaluation) -> str:
 def _dreams(material: Material) -> str:
     dreams = material.dreams
     scale = scale_for(dreams.truth.shape[2], FILM_TILE)
-    content = encode_webp(film(film_strips(dreams), dreams.context, scale))
+    gaze = material.watched.gaze
+    content = encode_webp(film(film_strips(dreams, gaze), dreams.context, scale))
     caption = (
         "Each row is a clip, chosen for its movement: what happened, the single most likely future that the model "
-        f"dreams after {_frames(dreams.context)}, where the two differ (black is no difference), and sampled "
-        f"futures: {_KEY}."
+        f"dreams after {_frames(dreams.context)}, where the two differ (black is no difference), "
+        f"{'' if gaze is None else 'where it attends, '}and sampled futures: {KEY}."
     )
     return page.figure(page.picture(content, "webp", "truth, dream, difference and samples, side by side"), caption)
 
 
 def _strips(material: Material) -> str:
-    dreams, length = material.dreams, material.dreams.truth.shape[1]
-    ahead = np.unique(np.geomspace(1, length - dreams.context, 11).round().astype(int))
-    columns = [*sorted({0, dreams.context - 1}), *(dreams.context - 1 + ahead).tolist()]
-    scale = scale_for(dreams.truth.shape[2], STRIP_TILE)
     figures = []
-    for clip in range(min(STRIPS, dreams.clips)):
-        image = filmstrip(_strip_rows(material, clip), columns, dreams.context, scale)
+    for clip in range(min(STRIPS, material.dreams.clips)):
         caption = (
             f"Clip {clip + 1}; the numbers count frames after the last one seen, and the reconstruction sees every "
-            f"frame: {_KEY}."
+            f"frame: {KEY}."
         )
-        figures.append(page.figure(page.picture(encode_png(image), "png", f"filmstrip of clip {clip + 1}"), caption))
+        rows = _strip_rows(material, clip)
+        figures.append(strip_figure(material.dreams, rows, f"filmstrip of clip {clip + 1}", caption))
     return "".join(figures)
 
 
@@ -134,10 +129,8 @@ def _strip_rows(material: Material, clip: int) -> list[Strip]:
     dreams = material.dreams
     return [
         Strip("truth", dreams.truth[clip], dreamt=False),
-        Strip("reconstruction", material.inside.reconstructions[clip], dreamt=False),
-        Strip("dream", dreams.likeliest[clip]),
-        Strip("difference", heat(dreams.difference[clip])),
-        *(Strip(f"sample {number}", sample) for number, sample in enumerate(dreams.samples[clip][:2], start=1)),
+        Strip("reconstruction", material.watched.reconstructions[clip], dreamt=False),
+        *dream_strips(dreams, clip, samples=2),
     ]
 
 
@@ -167,18 +160,18 @@ def _prediction(evaluation: Evaluation) -> str:
 
 
 def _inside(material: Material) -> str:
-    inside, evaluation = material.inside, material.evaluation
+    watched, evaluation = material.watched, material.evaluation
     return page.figure(
-        charts.mixture_chart(inside.weights),
+        charts.mixture_chart(watched.weights),
         "Weights of the prior's mixture, given all frames before: a bright row is a component that expects the next "
         "frame, and several bright rows at once are several futures held possible.",
     ) + page.side_by_side(
         page.figure(
-            charts.surprise_chart(evaluation.surprise_by_frame, inside.surprise, evaluation.context),
+            charts.surprise_chart(evaluation.surprise_by_frame, material.surprise, evaluation.context),
             "Surprise is -log p(frame | past): peaks are frames that the model did not expect.",
         ),
         page.figure(
-            charts.codebook_chart(inside.codes),
+            charts.codebook_chart(watched.codes),
             "How often the tokenizer uses each code on the clips above; a long empty tail would be dead codes.",
         ),
     )
@@ -187,10 +180,11 @@ def _inside(material: Material) -> str:
 def _training(material: Material) -> str:
     logged = [name for name in logged_names(material.log) if name not in _NOT_CURVES]
     if len(material.log) < 2 or not logged:
-        return '<p class="note">The run has logged no curve yet.</p>'
+        return page.note("The run has logged no curve yet.")
+    logged = [name for name in logged if not name.startswith(charts.BALANCE)]
     losses = [name for name in logged if name == "loss" or "/" in name]
     rest = [name for name in logged if name not in losses]
-    return _curves(material, losses, _LOSSES) + _curves(material, rest, _HEALTH)
+    return _curves(material, losses, _LOSSES) + gradients(material) + _curves(material, rest, _HEALTH)
 
 
 def _curves(material: Material, names: Sequence[str], caption: str) -> str:

@@ -11,36 +11,28 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float
 
-from aime.data import Clips
+from aime.data import load_clips
 from aime.errors import AimeError
-from aime.inference.dreams import Dreams, dream, to_pixels
-from aime.inference.evaluate import Predictor, Progress, evaluate_run, weights_digest
+from aime.inference.components import Components, find_components
+from aime.inference.dreams import Dreams, dream, to_numpy
+from aime.inference.evaluate import Progress, evaluate_run, weights_digest
 from aime.inference.evaluation import Evaluation
 from aime.inference.loading import Device, lively_clips, load_run, open_unseen, same_source
 from aime.inference.report.training_log import Record, read_log
+from aime.inference.watching import Watched, watch
 from aime.world_model.saved import CONFIG, RunInfo
 
 CLIPS = 4
 SAMPLES = 4
 """Clips, and sampled futures of each, that a report shows."""
 
+GROUPED = 12
+"""Clips whose frames are grouped by the components of the mixture, at most."""
+
 EVALUATION = "evaluation.json"
 """An evaluation in the run directory that is of these weights and this data is not made again."""
-
-
-@dataclass(frozen=True)
-class Inside:
-    """What goes on inside the model while it watches B clips of T frames."""
-
-    reconstructions: UInt8[np.ndarray, "B T H W 3"]
-    weights: Float[np.ndarray, "B T K"]
-    """Mixture weights of the prior."""
-    surprise: Float[np.ndarray, "B T"]
-    """In nats."""
-    codes: Int[np.ndarray, " codes"]
-    """How often each code was used."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +43,11 @@ class Material:
     parameters: int
     evaluation: Evaluation
     dreams: Dreams
-    inside: Inside
+    watched: Watched
+    """The clips of the dreams, all of whose frames are seen."""
+    surprise: Float[np.ndarray, "B T"]
+    """Of their frames, in nats."""
+    components: Components
     log: list[Record]
     config: str
     environment: Mapping[str, str]
@@ -68,7 +64,7 @@ def gather(
     info, model = load_run(run, device)
     unseen = open_unseen(info, data, context, horizon)
     log = read_log(run)
-    clips = lively_clips(unseen.dataset, context + horizon, CLIPS)
+    clips = lively_clips(unseen.dataset, context + horizon, CLIPS).to(model.device)
     evaluation = _earlier_evaluation(run, unseen.dataset.name, context, horizon)
     if evaluation is None:
         evaluation = evaluate_run(run, unseen.dataset.name, context, horizon, device=device, progress=progress)
@@ -77,23 +73,12 @@ def gather(
         parameters=sum(weight.numel() for weight in model.parameters()),
         evaluation=evaluation,
         dreams=dream(model, clips, context, SAMPLES),
-        inside=look_inside(model, clips),
+        watched=watch(model, clips),
+        surprise=to_numpy(model.surprise(clips.frames, clips.actions)),
+        components=find_components(model, load_clips(unseen.dataset, context + horizon, GROUPED)),
         log=log,
         config=(run / CONFIG).read_text(encoding="utf-8"),
         environment=environment(model.device),
-    )
-
-
-@torch.inference_mode()
-def look_inside(model: Predictor, clips: Clips) -> Inside:
-    """Watch some clips and keep what the model makes of them."""
-    clips = clips.to(model.device)
-    output = model.forward_sequence(clips.frames, clips.actions, clips.action_valid)
-    return Inside(
-        reconstructions=to_pixels(output.reconstructions),
-        weights=output.prior.mixture.log_weights.exp().float().cpu().numpy(),
-        surprise=model.surprise(clips.frames, clips.actions).cpu().numpy(),
-        codes=torch.bincount(output.tokens.flatten(), minlength=model.config.tokenizer.codes).cpu().numpy(),
     )
 
 

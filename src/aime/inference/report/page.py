@@ -51,6 +51,11 @@ def figure(content: str, caption: str) -> str:
     return f"<figure>{content}<figcaption>{caption}</figcaption></figure>"
 
 
+def note(text: str) -> str:
+    """A sentence in the place of what cannot be shown; `text` is HTML."""
+    return f'<p class="note">{text}</p>'
+
+
 def side_by_side(*figures: str) -> str:
     """Figures in one row where the screen is wide enough."""
     return f'<div class="pair">{"".join(figures)}</div>'

@@ -1,0 +1,44 @@
+"""How far a training is, in one picture that takes about a second."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from aime.data import Dataset
+from aime.inference.dreams import dream
+from aime.inference.evaluate import Predictor
+from aime.inference.loading import lively_clips
+from aime.inference.render import filmstrip, scale_for, stack
+from aime.inference.strips import columns, progress_strips
+from aime.inference.watching import watch
+
+CONTEXT = 5
+"""Frames that the open-loop prediction sees, or half of the clip where that is fewer."""
+
+LENGTH = 30
+"""Frames of a clip: more are slow to draw, and the report shows them."""
+
+CLIPS, AHEAD, TILE = 2, 8, 96
+"""Clips, predicted frames of each, and screen pixels that a frame is enlarged to, about."""
+
+
+def draw_progress(model: Predictor, dataset: Dataset) -> Image.Image:
+    """Filmstrips of truth, reconstruction, open-loop prediction, a sample and attention, the same clips at each call.
+
+    Args:
+        model: in eval mode.
+        dataset: to take `CLIPS` lively clips from, of `LENGTH` frames or of its longest episode.
+
+    Raises:
+        AimeError: if a file is damaged.
+    """
+    # an episode of a single frame is padded by its own repetition
+    length = max(2, min(LENGTH, int(dataset.lengths.max())))
+    longest = np.flatnonzero(dataset.lengths >= min(length, int(dataset.lengths.max())))
+    clips = lively_clips(dataset.select(longest), length, CLIPS)
+    context = min(CONTEXT, length // 2)
+    dreams, watched = dream(model, clips, context, samples=1), watch(model, clips)
+    scale, shown = scale_for(dataset.image_size, TILE), columns(context, length, AHEAD)
+    strips = [progress_strips(dreams, watched, clip) for clip in range(dreams.clips)]
+    return stack([filmstrip(rows, shown, context, scale) for rows in strips])

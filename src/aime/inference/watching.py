@@ -1,0 +1,95 @@
+"""What a model makes of clips that it watches to the end: reconstructions, components, codes and attention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+
+from aime.attention.maps import centre_of_mass
+from aime.attention.schema import Attention
+from aime.data import Clips
+from aime.inference.dreams import to_numpy, to_pixels
+from aime.inference.evaluate import Predictor
+from aime.world_model.config import ModelConfig
+
+NO_ATTENTION = (
+    "This model's attention is uniform: it weighs every part of a frame alike, so there is nothing to draw over it. "
+    "A run trained with --model.attention.kind schema has attention maps."
+)
+
+
+@dataclass(frozen=True)
+class Gaze:
+    """Where a model attends in B clips of T frames, all of which it sees; maps sum to 1 over space.
+
+    Positions and motions are (x, y) in cells of the attention grid, x to the right and y down, positions counted from
+    the middle of the left upper cell.
+    """
+
+    fused: Float[np.ndarray, "B T h w"]
+    """A_t."""
+    bottom_up: Float[np.ndarray, "B T h w"]
+    """U_t, what stands out in the frame."""
+    prior: Float[np.ndarray, "B T h w"]
+    """P_t, what was expected before the frame was seen."""
+    slot_maps: Float[np.ndarray, "B T S h w"]
+    """The share of each cell that each slot takes; sums to 1 over the slots."""
+    start: Float[np.ndarray, "B T 2"]
+    """Centre of mass of U_{t-1}; of a learned map at the first frame."""
+    expected: Float[np.ndarray, "B T 2"]
+    """The motion that P_t expects."""
+    actual: Float[np.ndarray, "B T 2"]
+    """The motion of the centre of mass from U_{t-1} to U_t."""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What goes on inside a model while it watches B clips of T frames."""
+
+    reconstructions: UInt8[np.ndarray, "B T H W 3"]
+    weights: Float[np.ndarray, "B T K"]
+    """Mixture weights of the prior."""
+    codes: Int[np.ndarray, " codes"]
+    """How often each code was used."""
+    gaze: Gaze | None
+    """None where attention is uniform."""
+
+
+def attends(config: ModelConfig) -> bool:
+    """Whether there is attention to draw: not where it is uniform."""
+    return config.attention.kind != "uniform"
+
+
+@torch.inference_mode()
+def watch(model: Predictor, clips: Clips) -> Watched:
+    """Watch some clips to their end and keep what the model makes of them.
+
+    Args:
+        model: in eval mode.
+        clips: without padding.
+    """
+    clips = clips.to(model.device)
+    output = model.forward_sequence(clips.frames, clips.actions, clips.action_valid)
+    return Watched(
+        reconstructions=to_pixels(output.reconstructions),
+        weights=to_numpy(output.prior.mixture.log_weights.exp()),
+        codes=torch.bincount(output.tokens.flatten(), minlength=model.config.tokenizer.codes).cpu().numpy(),
+        gaze=gaze_of(output.attention) if attends(model.config) else None,
+    )
+
+
+def gaze_of(attention: Attention) -> Gaze:
+    """The maps of a pass as arrays, and how their centre of mass moves."""
+    start = centre_of_mass(attention.last)
+    return Gaze(
+        fused=to_numpy(attention.fused),
+        bottom_up=to_numpy(attention.bottom_up),
+        prior=to_numpy(attention.prior),
+        slot_maps=to_numpy(attention.slot_maps),
+        start=to_numpy(start),
+        expected=to_numpy(attention.motion),
+        actual=to_numpy(centre_of_mass(attention.bottom_up) - start),
+    )

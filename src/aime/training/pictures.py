@@ -1,0 +1,52 @@
+"""How far a run is, in pictures: drawn at every checkpoint from clips that it never trains on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from aime.data import Dataset, open_dataset
+from aime.primitives.files import write_atomically
+from aime.training.config import TrainConfig
+from aime.training.logbook import Logbook
+
+if TYPE_CHECKING:
+    from aime.world_model.model import AIME
+
+PICTURES = "pictures"
+"""The directory, in that of the run, for the files."""
+
+
+def log_picture(config: TrainConfig, dataset: Dataset, model: AIME, step: int, logbook: Logbook) -> None:
+    """Write RUN/pictures/step-NNNNNN.png and the same picture to TensorBoard, unless the config asks for none.
+
+    Training goes on with the random numbers that it would have had without a picture.
+
+    Args:
+        config: of the run.
+        dataset: what it trains on. The clips are held-out ones, or training ones where none are held out.
+        model: with averaged weights, in eval mode.
+        step: steps taken.
+        logbook: of the run, open.
+
+    Raises:
+        AimeError: if the data is damaged, or the picture cannot be written.
+    """
+    if not config.pictures:
+        return
+    # its libraries take seconds to load, for which the first step need not wait
+    from aime.inference.progress import draw_progress
+    from aime.inference.render import encode_png
+
+    # a prediction seeds the generators of every device, and gives back that of the CPU only
+    with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
+        picture = draw_progress(model, _unseen(config, dataset))
+    write_atomically(config.out / PICTURES / f"step-{step:06d}.png", encode_png(picture))
+    logbook.filmstrip(step, "progress", np.asarray(picture))
+
+
+def _unseen(config: TrainConfig, dataset: Dataset) -> Dataset:
+    held_out = open_dataset(config.data).episodes > dataset.episodes
+    return open_dataset(config.data, "held-out", config.held_out) if held_out else dataset
