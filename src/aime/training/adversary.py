@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from aime.objectives.adversarial import AdversaryConfig, adversarial_loss, adversarial_ramp, discriminator_loss
 from aime.objectives.ledger import TaskLoss
 from aime.objectives.weights import AdversarialWeights
+from aime.primitives.ranks import average_over_ranks
 from aime.representation.discriminators import Discriminators
 from aime.training.guard import Guard
 
@@ -54,6 +55,7 @@ class Adversary(nn.Module):
         self.optimizer.zero_grad(set_to_none=True)
         loss.total.backward()
         gradients = [each.grad for each in self.parameters() if each.grad is not None]
+        average_over_ranks(gradients)
         self.guard.judge(self.optimizer, [loss], nn.utils.get_total_norm(gradients))
         self.optimizer.step()
         return loss
