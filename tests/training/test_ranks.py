@@ -1,4 +1,4 @@
-"""Training in two processes: a step is that of one process with both batches, and the command runs, ends and resumes."""
+"""Training in two processes: a step is that of one process with both batches; the command runs, ends and goes on."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def batch(step: int, halves: tuple[int, ...]) -> Clips:
     nothing = torch.zeros(BATCH, LENGTH)
     clips = Clips(frames, actions, nothing, nothing.bool(), valid, valid, valid, None)
     rows = slice(halves[0] * BATCH // 2, (halves[-1] + 1) * BATCH // 2)
-    return Clips(*(None if field is None else field[rows] for field in clips))
+    return clips._replace(**{name: field[rows] for name, field in clips._asdict().items() if field is not None})
 
 
 def figures(halves: tuple[int, ...], balancer: str) -> list[dict[str, Tensor]]:
