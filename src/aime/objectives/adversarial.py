@@ -34,6 +34,9 @@ class AdversaryConfig:
     knows nothing says is noise, and reconstructions break when it sets in at once."""
     ramp: float = 0.25
     """Share of the run from not at all to the full weight."""
+    vote: float = 0.03
+    """The adversarial task's weight in [0, 1] in RGB's consensus, once the ramp is over. With a full one the
+    likelihood's own gradient would be turned to what discriminators like."""
     frames: int = 32
     """Frames of a batch that are judged in a step, in random windows of consecutive frames."""
     learning_rate: float = 4e-4
@@ -46,9 +49,9 @@ class AdversaryConfig:
             value = getattr(self, name)
             if value < least:
                 raise AimeError(f"adversary.{name} is {value}; expected {least} or more: give a larger number")
-        for name in ("warmup", "ramp"):
+        for name in ("warmup", "ramp", "vote"):
             if not 0 <= getattr(self, name) <= 1:
-                raise AimeError(f"adversary.{name} is {getattr(self, name)}; expected a share of the run in [0, 1]")
+                raise AimeError(f"adversary.{name} is {getattr(self, name)}; expected a share in [0, 1]")
         if self.learning_rate <= 0:
             raise AimeError(f"adversary.learning_rate is {self.learning_rate}; expected a positive number")
         if not all(0 <= beta < 1 for beta in self.betas):

@@ -142,7 +142,7 @@ class Trainer:
         scale = 1 / (frames[0, 0].numel() * self.config.accumulate)
         ramps = {"adversarial": ramp}
         totals = {task.task: task.total * (scale * ramps.get(task.task, 1.0)) for task in losses}
-        self.balancer.differentiate(totals, ramps)
+        self.balancer.differentiate(totals, {"adversarial": ramp * self.config.adversary.vote})
         return losses, output
 
 
