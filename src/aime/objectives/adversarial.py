@@ -25,8 +25,8 @@ class AdversaryConfig:
         AimeError: if a number is out of its range, or `frames` is below the discriminators' window.
     """
 
-    enabled: bool = False
-    """Off until it is measured: `--adversary.enabled` switches it on."""
+    enabled: bool = True
+    """Whether there is an adversarial task."""
     n_critic: int = 2
     """Steps of the model for each step of the discriminators."""
     warmup: float = 0.5

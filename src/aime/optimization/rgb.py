@@ -20,11 +20,12 @@ __all__ = ["RGB", "RGBConfig"]
 class RGB:
     """Turns each task's gradient towards a running consensus of all, by an angle that trades conflict for closeness.
 
-        ḡ_i = g_i / ‖g_i‖          d ← 0.9 d + 0.1 mean ḡ_i          w_i: the unit part of d orthogonal to ḡ_i
+        ḡ_i = g_i / ‖g_i‖      d ← 0.9 d + 0.1 Σ v_i ḡ_i / Σ v_i      w_i: the unit part of d orthogonal to ḡ_i
         r_i = cos α_i ḡ_i + sin α_i w_i,  α_i ∈ [0, π/2)             g = Σ ‖g_i‖ r_i
 
     The angles take a few descent steps, from where they were, on
-    1/(n(n−1)) Σ_{i<j} (1 − r_i·r_j) + λ/(4n) Σ ‖r_i − ḡ_i‖². Norms are kept: a task that turns still counts as much.
+    1/(n(n−1)) Σ_{i<j} v_i v_j (1 − r_i·r_j) + λ/(4n) Σ v_i ‖r_i − ḡ_i‖². Norms are kept: a task that turns still
+    counts as much. The votes v_i are 1, and n their number, but for tasks that are given less.
 
     What is rotated are the gradients over the parameters that two or more active tasks reach; elsewhere, and with a
     single active task everywhere, the gradient is the plain sum. With `config.scope` "module" all of this is done in
@@ -64,7 +65,7 @@ class RGB:
 
         Args:
             losses: a scalar for every task, the same tasks at every call of a step.
-            votes: weights in [0, 1] of the tasks in d, 1 if absent. Normalising would give a full one to a task that is
+            votes: weights v_i in [0, 1] of the tasks, 1 if absent. Normalising would give a full one to a task that is
                 being phased in, or that is meant to lean only a little. At 0 the loss is not differentiated.
         """
         self._votes = tuple((votes or {}).get(task, 1.0) for task in losses)
