@@ -104,10 +104,11 @@ class AttentionPillar(nn.Module):
         batch, length = beliefs.shape[:2]
         bottom_up = rearrange(seen.map, "(b t) h w -> b t h w", b=batch)
         last = torch.cat([self.initial_map(batch)[:, None], bottom_up[:, :-1].detach()], dim=1)
-        flat = beliefs.flatten(0, 1)
-        expected = self.expect(flat, latents.flatten(0, 1), last.flatten(0, 1))
-        # P_t learns to foretell; what A_t is used for would teach belief and latent, through P_t, to help draw
-        fused = self.fuse(seen.map, expected.map.detach(), flat.detach())
+        # the schema is a model of attention on top of the belief: it reads belief and latent, and does not shape them
+        flat = beliefs.detach().flatten(0, 1)
+        expected = self.expect(flat, latents.detach().flatten(0, 1), last.flatten(0, 1))
+        # P_t learns to foretell, not to help draw
+        fused = self.fuse(seen.map, expected.map.detach(), flat)
         return Attention(
             fused=fused.unflatten(0, (batch, length)),
             bottom_up=bottom_up,

@@ -135,7 +135,7 @@ class Trainer:
                 self.replay.draw(),
             )
             if self.adversary is not None and ramp > 0:
-                losses = (*losses, self.adversary.judge(output.reconstructions, frames, clips.valid))
+                losses = (*losses, self.adversary.judge(self.model, output, frames, clips.valid))
             losses = tuple(task for task in losses if not task.off)
         self.replay.remember(output, clips.valid)
         # nats per frame to nats per pixel value: keeps gradients near 1 at any frame size

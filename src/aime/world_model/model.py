@@ -126,7 +126,8 @@ class AIME(nn.Module):
         latents = posterior.rsample() if self.training else posterior.mean
         track = self.follow(latents, sight.percept.contexts, actions)
         attention = self.attention(sight.seen, track.beliefs, latents)
-        reconstructions = self.decode(latents.flatten(0, 1), self._shown(attention).flatten(0, 1))
+        shown = self._shown(attention)
+        reconstructions = self.decode(latents.flatten(0, 1), shown.flatten(0, 1))
         return SequenceOutput(
             reconstructions=rearrange(reconstructions, "(b t) c h w -> b t c h w", b=batch),
             posterior=posterior,
@@ -137,6 +138,7 @@ class AIME(nn.Module):
             perceiver_latents=sight.percept.latents,
             codes=sight.tokens.codes,
             attention=attention,
+            shown=shown,
         )
 
     def perceive(self, centred: Float[Tensor, "B T 3 H W"]) -> Sight:
