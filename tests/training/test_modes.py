@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ from aime.world_model.model import AIME
 from aime.world_model.outputs import SequenceOutput
 
 B, T = 2, 6
-TASKS = {"elbo": ElboTerms, "perceiver": PerceiverTerms, "predictive": PredictiveTerms}
+TASKS: dict[str, Any] = {"elbo": ElboTerms, "perceiver": PerceiverTerms, "predictive": PredictiveTerms}
 
 
 @pytest.fixture
