@@ -159,7 +159,7 @@ def test_evaluation_is_deterministic_and_takes_means(model: AIME, frames: Tensor
     first, second = (model.forward_sequence(frames, actions) for _ in range(2))
     assert torch.equal(first.latents, first.posterior.mean)
     assert torch.equal(first.reconstructions, second.reconstructions)
-    assert torch.equal(first.shown, first.attention.fused)
+    assert torch.equal(first.attention.shown, first.attention.fused)
     assert first.reconstructions.min() >= 0 and first.reconstructions.max() <= 1
     assert torch.equal(*(model.predict_future(frames[:, :3], actions).frames for _ in range(2)))
 

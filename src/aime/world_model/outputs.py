@@ -93,8 +93,6 @@ class SequenceOutput(NamedTuple):
     codes: Float[Tensor, "B T code h w"]
     attention: Attention
     """All maps on the attention grid: A_t, U_t, P_t, the slots'."""
-    shown: Float[Tensor, "B T h w"]
-    """The maps that the reconstructions were drawn with: A_t, in training mode P_t in some clips."""
 
     @property
     def latents(self) -> Float[Tensor, "B T latent"]:
