@@ -140,13 +140,12 @@ class AttentionPillar(nn.Module):
 
     def _draw_ages(self, batch: int, device: torch.device) -> tuple[Bool[Tensor, " B"], Int[Tensor, " B"]]:
         """The clips to treat as imagined, and how many frames old the last map is: 1 in all others."""
+        youngest = torch.ones(batch, dtype=torch.long, device=device)
         if not self.training or not self.expected_share:
-            return torch.zeros(batch, dtype=torch.bool, device=device), torch.ones(
-                batch, dtype=torch.long, device=device
-            )
+            return youngest > 1, youngest
         imagined = torch.rand(batch, device=device) < self.expected_share
         age = torch.randint(1, OLDEST + 1, (batch,), device=device)
-        return imagined, torch.where(imagined, age, 1)
+        return imagined, torch.where(imagined, age, youngest)
 
     def roll(
         self,
