@@ -13,6 +13,7 @@ import json
 import multiprocessing
 import resource
 import statistics
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -20,8 +21,8 @@ import torch
 from speed import seconds, synthetic_clips
 
 from aime.training.checkpoint import Progress
-from aime.training.config import TrainConfig
 from aime.training.hardware import choose_hardware, keep_freed_memory
+from aime.training.presets import preset_run
 from aime.training.trainer import Trainer
 from aime.world_model.model import AIME
 from aime.world_model.presets import PRESETS
@@ -32,13 +33,12 @@ def measure(name: str, options: argparse.Namespace, line: Connection) -> None:
     torch.manual_seed(0)
     keep_freed_memory()
     hardware = choose_hardware(options.device, options.precision)
-    model = AIME(PRESETS[options.preset](1, 64))
     shape = options.batch, options.length
-    config = TrainConfig(
-        "noise", Path("unused"), model.config, options.preset, steps=10**6, batch=shape[0], length=shape[1]
-    )
-    trainer = Trainer(replace(config, balancer=name), model, hardware)
-    clips, progress = [synthetic_clips(*shape, 1)], Progress()
+    config = preset_run(options.preset, "noise", Path("unused"), 1, 64)
+    config = replace(config, balancer=name, batch=shape[0], length=shape[1])
+    trainer = Trainer(config, AIME(config.model), hardware)
+    # near the end of a run, where every task is heard
+    clips, progress = [synthetic_clips(*shape, 1)], Progress(seconds=54.0)
     while line.recv():
         line.send(seconds(lambda: trainer.step(clips, progress), hardware))
     on_gpu = hardware.device.type == "cuda"

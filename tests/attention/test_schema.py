@@ -26,7 +26,7 @@ def schema(config: AttentionConfig = CONFIG) -> AttentionSchema:
     with torch.no_grad():
         for weight in module.parameters():
             weight.add_(0.3 * torch.randn_like(weight))
-    return module
+    return module.eval()
 
 
 def pyramid(frames: int = N) -> tuple[Tensor, ...]:
@@ -77,6 +77,29 @@ def test_a_change_of_a_frame_reaches_its_own_bottom_up_map_and_the_next_prior_ma
         "prior": [False, False, True, False],
         "fused": [False, True, True, False],
     }
+
+
+def test_training_shows_what_is_expected_from_an_old_map_in_a_share_of_the_clips() -> None:
+    clips, length = 200, 20
+    module = schema(replace(CONFIG, expected_share=0.3)).train()
+    seen = module.look(pyramid(clips * length))
+    attention = module(seen, vectors(clips, length, BELIEF), vectors(clips, length, LATENT, seed=3))
+    imagined = (attention.shown == attention.prior).flatten(1).all(1)
+    assert torch.equal(attention.shown[~imagined], attention.fused[~imagined])
+    assert imagined.float().mean() == pytest.approx(0.3, abs=0.1)
+    maps = torch.cat([module.initial_map(clips)[:, None], attention.bottom_up], dim=1)
+    ages = []
+    for clip in range(clips):
+        fitting = [
+            age
+            for age in range(1, 17)
+            if all(torch.equal(attention.last[clip, t], maps[clip, max(0, t + 1 - age)]) for t in range(length))
+        ]
+        assert len(fitting) == 1, "one age for all frames of a clip"
+        ages.append(fitting[0])
+    drawn = torch.tensor(ages)
+    assert (drawn[~imagined] == 1).all()
+    assert len(set(drawn[imagined].tolist())) > 8
 
 
 def test_rolling_is_expecting_from_the_map_before() -> None:

@@ -61,7 +61,7 @@ def test_resuming_keeps_what_the_run_was_started_with(data: str, tmp_path: Path)
     [
         ("", "no preset is given"),
         ("--data {data} --out r --steps 3", "no preset is given"),
-        ("tinny --data {data} --out r --steps 3", "no preset 'tinny'; expected tiny or base: did you mean tiny?"),
+        ("tinny --data {data} --out r --steps 3", "no preset 'tinny'; expected tiny, base, fast: did you mean tiny?"),
         ("tiny --out r --steps 3", "--data is missing"),
         ("tiny --data --out r --steps 3", "--data is missing"),
         ("tiny --data {data} --steps 3", "--out is missing"),

@@ -17,10 +17,11 @@ from aime.objectives.adversarial import (
     AdversarialTerms,
     AdversaryConfig,
     DiscriminatorTerms,
+    Windows,
     adversarial_loss,
     adversarial_ramp,
     discriminator_loss,
-    draw_windows,
+    draw_places,
 )
 from aime.objectives.weights import AdversarialWeights
 from aime.representation.discriminators import DiscriminatorConfig, Discriminators, Judged
@@ -55,6 +56,11 @@ def valid() -> Tensor:
     return valid
 
 
+def drawn(reconstructions: Tensor, frames: Tensor, valid: Tensor, config: AdversaryConfig = CONFIG) -> Windows:
+    places = draw_places(valid, config)
+    return Windows(places.of(frames), places.of(reconstructions), places.of(valid))
+
+
 def windows_of(frames: Tensor) -> Tensor:
     """All windows of three frames, clip by clip."""
     return torch.stack([frames[row, start : start + 3] for row in range(B) for start in range(T - 2)])
@@ -74,7 +80,7 @@ def judged_apart(discriminators: Discriminators, frames: Tensor) -> tuple[Judged
 def test_the_generators_terms_are_their_formulas(
     discriminators: Discriminators, reconstructions: Tensor, frames: Tensor, valid: Tensor
 ) -> None:
-    loss = adversarial_loss(discriminators, reconstructions, frames, valid, WEIGHTS, CONFIG)
+    loss = adversarial_loss(discriminators, drawn(reconstructions, frames, valid), WEIGHTS)
     fake, image, temporal = judged_apart(discriminators, reconstructions)
     real, _, _ = judged_apart(discriminators, frames)
     every = windows_of(valid[..., None])[..., 0].flatten().numpy()
@@ -98,7 +104,7 @@ def test_the_discriminators_terms_are_their_formulas(
     discriminators: Discriminators, reconstructions: Tensor, frames: Tensor, valid: Tensor
 ) -> None:
     discriminators.eval()  # else the loss would move the power iteration under the reference
-    loss = discriminator_loss(discriminators, reconstructions, frames, valid, CONFIG)
+    loss = discriminator_loss(discriminators, drawn(reconstructions, frames, valid))
     _, image_fake, temporal_fake = judged_apart(discriminators, reconstructions)
     _, image_real, temporal_real = judged_apart(discriminators, frames)
     every = windows_of(valid[..., None])[..., 0].flatten().numpy()
@@ -123,7 +129,7 @@ def test_the_generators_pass_leaves_the_discriminators_alone(
     before = {name: value.clone() for name, value in discriminators.state_dict().items()}
     reconstructions.requires_grad_()
     frames.requires_grad_()
-    loss = adversarial_loss(discriminators, reconstructions, frames, valid, WEIGHTS, CONFIG)
+    loss = adversarial_loss(discriminators, drawn(reconstructions, frames, valid), WEIGHTS)
     loss.total.backward()
     assert all(weight.grad is None for weight in discriminators.parameters())
     assert frames.grad is None
@@ -138,7 +144,7 @@ def test_each_term_reaches_the_reconstructions(
     discriminators: Discriminators, reconstructions: Tensor, frames: Tensor, valid: Tensor
 ) -> None:
     reconstructions.requires_grad_()
-    loss = adversarial_loss(discriminators, reconstructions, frames, valid, WEIGHTS, CONFIG)
+    loss = adversarial_loss(discriminators, drawn(reconstructions, frames, valid), WEIGHTS)
     for term in loss.terms:
         (gradient,) = torch.autograd.grad(term, reconstructions, retain_graph=True)
         assert gradient.any()
@@ -148,7 +154,7 @@ def test_the_discriminators_pass_leaves_the_generator_alone(
     discriminators: Discriminators, reconstructions: Tensor, frames: Tensor, valid: Tensor
 ) -> None:
     reconstructions.requires_grad_()
-    discriminator_loss(discriminators, reconstructions, frames, valid, CONFIG).total.backward()
+    discriminator_loss(discriminators, drawn(reconstructions, frames, valid)).total.backward()
     assert reconstructions.grad is None
     assert all(weight.grad is not None and weight.grad.any() for weight in discriminators.parameters())
 
@@ -157,9 +163,9 @@ def test_a_step_of_the_discriminators_between_forward_and_backward_of_the_genera
     discriminators: Discriminators, reconstructions: Tensor, frames: Tensor, valid: Tensor
 ) -> None:
     reconstructions.requires_grad_()
-    loss = adversarial_loss(discriminators, reconstructions, frames, valid, WEIGHTS, CONFIG)
+    loss = adversarial_loss(discriminators, drawn(reconstructions, frames, valid), WEIGHTS)
     (expected,) = torch.autograd.grad(loss.total, reconstructions, retain_graph=True)
-    discriminator_loss(discriminators, reconstructions, frames, valid, CONFIG)
+    discriminator_loss(discriminators, drawn(reconstructions, frames, valid))
     (gradient,) = torch.autograd.grad(loss.total, reconstructions)
     torch.testing.assert_close(gradient, expected)
 
@@ -170,8 +176,8 @@ def test_padding_is_not_judged(
     def terms(output: Tensor) -> list[Tensor]:
         copy = Discriminators(CONFIG.discriminators)
         copy.load_state_dict(discriminators.state_dict())
-        theirs = adversarial_loss(copy, output, frames, valid, WEIGHTS, CONFIG).terms
-        return [*theirs, *discriminator_loss(copy, output, frames, valid, CONFIG).terms]
+        theirs = adversarial_loss(copy, drawn(output, frames, valid), WEIGHTS).terms
+        return [*theirs, *discriminator_loss(copy, drawn(output, frames, valid)).terms]
 
     other = reconstructions.clone()
     other[1, 4:] = 5.0
@@ -179,7 +185,7 @@ def test_padding_is_not_judged(
     torch.testing.assert_close(terms(reconstructions), terms(other), rtol=1e-5, atol=1e-6)
     other[1, 3] = 5.0
     assert not torch.allclose(terms(reconstructions)[0], terms(other)[0])
-    nothing = adversarial_loss(discriminators, other, frames, torch.zeros_like(valid), WEIGHTS, CONFIG)
+    nothing = adversarial_loss(discriminators, drawn(other, frames, torch.zeros_like(valid)), WEIGHTS)
     assert float(nothing.total) == 0
 
 
@@ -187,29 +193,29 @@ def test_windows_are_consecutive_frames_at_the_same_places(valid: Tensor) -> Non
     numbers = torch.arange(B * T, dtype=torch.float32).view(B, T, 1, 1, 1).expand(B, T, 3, 4, 4)
     config = replace(CONFIG, frames=13)
     torch.manual_seed(0)
-    windows = draw_windows(numbers, numbers + 0.5, valid, config)
+    windows = drawn(numbers + 0.5, numbers, valid, config)
     assert windows.real.shape == (4, 3, 3, 4, 4), "13 frames hold four windows of three"
     frame = windows.real[..., 0, 0, 0].long()
     assert torch.equal(frame[:, 1:] - frame[:, :-1], torch.ones(4, 2, dtype=torch.long))
     assert torch.equal(frame[:, 0] // T, frame[:, -1] // T), "no window crosses from clip to clip"
     assert torch.equal(windows.fake, windows.real + 0.5)
     assert torch.equal(windows.valid, valid.flatten()[frame])
-    every = draw_windows(numbers, numbers, valid, CONFIG).real[:, 0, 0, 0, 0]
+    every = drawn(numbers, numbers, valid).real[:, 0, 0, 0, 0]
     assert sorted(every.tolist()) == [0, 1, 2, 3, 6, 7, 8, 9], "each start once"
 
 
-def test_clips_shorter_than_a_window_are_refused(discriminators: Discriminators, frames: Tensor, valid: Tensor) -> None:
+def test_clips_shorter_than_a_window_are_refused(valid: Tensor) -> None:
     with pytest.raises(AimeError, match="clips are 2 frames long; expected 3"):
-        discriminator_loss(discriminators, frames[:, :2], frames[:, :2], valid[:, :2], CONFIG)
+        draw_places(valid[:, :2], CONFIG)
 
 
 def test_losses_are_fp32_under_autocast(
     discriminators: Discriminators, reconstructions: Tensor, frames: Tensor, valid: Tensor
 ) -> None:
-    exact = adversarial_loss(discriminators, reconstructions, frames, valid, WEIGHTS, CONFIG)
+    exact = adversarial_loss(discriminators, drawn(reconstructions, frames, valid), WEIGHTS)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = adversarial_loss(discriminators, reconstructions, frames, valid, WEIGHTS, CONFIG)
-        other = discriminator_loss(discriminators, reconstructions, frames, valid, CONFIG)
+        loss = adversarial_loss(discriminators, drawn(reconstructions, frames, valid), WEIGHTS)
+        other = discriminator_loss(discriminators, drawn(reconstructions, frames, valid))
     assert loss.total.dtype == other.total.dtype == torch.float32
     torch.testing.assert_close(loss.terms.image_generator, exact.terms.image_generator, rtol=0.02, atol=0)  # type: ignore[attr-defined]
 
@@ -221,7 +227,7 @@ def test_the_pull_does_not_fade_where_the_discriminator_is_sure(
     assert isinstance(head.bias, nn.Parameter)
     nn.init.constant_(head.bias, -200.0)  # D(x̂) is 0 in fp32
     reconstructions.requires_grad_()
-    loss = adversarial_loss(discriminators, reconstructions, frames, valid, WEIGHTS, CONFIG)
+    loss = adversarial_loss(discriminators, drawn(reconstructions, frames, valid), WEIGHTS)
     assert isinstance(loss.terms, AdversarialTerms)
     assert loss.terms.image_generator is not None
     (gradient,) = torch.autograd.grad(loss.terms.image_generator, reconstructions)
@@ -244,10 +250,10 @@ def test_the_game_moves_a_generator_to_the_data() -> None:
         noise = 0.05 * torch.randn(2, 2, 3, 3, 8, 8)
         real, fake = 0.8 + noise[0], brightness + noise[1]
         critic.zero_grad()
-        discriminator_loss(discriminators, fake, real, valid, config).total.backward()
+        discriminator_loss(discriminators, drawn(fake, real, valid, config)).total.backward()
         critic.step()
         model.zero_grad()
-        adversarial_loss(discriminators, fake, real, valid, weights, config).total.backward()
+        adversarial_loss(discriminators, drawn(fake, real, valid, config), weights).total.backward()
         model.step()
         path.append(float(brightness.detach()))
     assert abs(np.mean(path[-50:]) - 0.8) < 0.15

@@ -91,7 +91,7 @@ class Reference:
         angles = self.angles[active] * turning
         for _ in range(config.angle_steps):
             angles.requires_grad_(True)
-            (slope,) = torch.autograd.grad(cost(angles, units, w, config.proximity), angles)
+            (slope,) = torch.autograd.grad(cost(angles, units, w, config.proximity, votes), angles)
             angles = ((angles.detach() - config.angle_rate * slope).clamp(0, torch.pi / 2)) * turning
         self.angles[active] = angles
         rotated = angles.cos()[:, None] * units + angles.sin()[:, None] * w
@@ -109,10 +109,18 @@ class Reference:
 
 
 def cost(
-    angles: Float[Tensor, "n"], units: Float[Tensor, "n P"], helpers: Float[Tensor, "n P"], proximity: float
+    angles: Float[Tensor, "n"],
+    units: Float[Tensor, "n P"],
+    helpers: Float[Tensor, "n P"],
+    proximity: float,
+    votes: Float[Tensor, "n"],
 ) -> Float[Tensor, ""]:
     """What the angles minimise."""
-    n = len(angles)
+    n = max(2.0, float(votes.sum()))
     rotated = angles.cos()[:, None] * units + angles.sin()[:, None] * helpers
-    conflict = sum((1 - rotated[i] @ rotated[j] for j in range(n) for i in range(j)), start=torch.zeros(()).double())
-    return conflict / (n * (n - 1)) + proximity / (4 * n) * (rotated - units).square().sum()
+    pairs = [(i, j) for j in range(len(angles)) for i in range(j)]
+    conflict = sum(
+        (votes[i] * votes[j] * (1 - rotated[i] @ rotated[j]) for i, j in pairs), start=torch.zeros(()).double()
+    )
+    turned = (votes * (rotated - units).square().sum(1)).sum()
+    return conflict / (n * (n - 1)) + proximity / (4 * n) * turned

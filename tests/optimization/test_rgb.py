@@ -219,10 +219,11 @@ def test_angle_slopes_are_the_derivatives_of_the_cost() -> None:
     helpers = (torch.tensor([0, 0, 0, 1.0]).double() - along[:, None] * units) / across[:, None]
     helpers[2] = 0  # one that is not rotated
     angles = torch.tensor([0.0, 0.7, 0.0], dtype=torch.float64)
-    slopes = angle_slopes(angles, units, helpers, basis @ basis.T, torch.ones(3, dtype=torch.bool), 1.3)
+    votes = torch.tensor([1.0, 0.8, 0.6], dtype=torch.float64)
+    slopes = angle_slopes(angles, units, helpers, basis @ basis.T, votes, 1.3)
 
     def wanted(values: Tensor) -> Tensor:
-        return cost(values, whole, helpers @ basis, 1.3)
+        return cost(values, whole, helpers @ basis, 1.3, votes)
 
     derivative = torch.func.grad(wanted)(angles)
     torch.testing.assert_close(slopes[:2], derivative[:2])
@@ -241,6 +242,22 @@ def test_ramps_scale_the_vote_and_zero_spares_the_backward_pass() -> None:
     tasks["task1"].backward()  # its graph is still there
     units = gradients / gradients.norm(dim=1, keepdim=True)
     torch.testing.assert_close(consensus(balancer), 0.1 * (units[0] + 0.25 * units[2]) / 1.25)
+
+
+@pytest.mark.parametrize("tasks", [2, 3])
+def test_a_vanishing_vote_turns_the_others_as_little_as_a_task_that_is_not_there(tasks: int) -> None:
+    reach = [EVERYTHING] * tasks
+    hardly, absent = parameters(), parameters()
+    balancers = RGB(hardly.items()), RGB(absent.items())
+    last = f"task{tasks - 1}"
+    for step in range(5):
+        gradients = random(tasks, step)
+        clear(hardly)
+        clear(absent)
+        balancers[0].backward(losses(hardly, gradients, reach), {last: 1e-9})
+        balancers[1].backward(losses(absent, gradients[:-1], reach[:-1]))
+        # its own gradient, which nothing has turned, comes on top
+        torch.testing.assert_close(flat_grad(hardly), flat_grad(absent) + gradients[-1], rtol=1e-6, atol=1e-6)
 
 
 def test_batches_accumulate_to_the_gradient_of_their_sum() -> None:

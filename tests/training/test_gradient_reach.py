@@ -10,7 +10,7 @@ import pytest
 import torch
 from tests.models import SIZE, small_config
 
-from aime.objectives.adversarial import AdversaryConfig, discriminator_loss
+from aime.objectives.adversarial import AdversaryConfig, Windows, discriminator_loss, draw_places
 from aime.objectives.tasks import task_losses
 from aime.objectives.weights import AdversarialWeights, LossWeights, OvershootConfig
 from aime.representation.discriminators import DiscriminatorConfig
@@ -65,10 +65,12 @@ def reached(seed: int) -> dict[str, set[str]]:
     missing[:, 2] = False  # so that the null action is used
     output = model.forward_sequence(frames, actions, missing)
     overshoot = OvershootConfig(steps=3, starts=2, frames=6)
+    places = draw_places(valid, config)
+    windows = Windows(*(places.of(each) for each in (frames, output.reconstructions, valid)))
     losses = [
         *task_losses(model, output, frames, valid, LossWeights(), overshoot),
-        adversary.judge(output.reconstructions, frames, valid),
-        discriminator_loss(adversary.discriminators, output.reconstructions, frames, valid, config),
+        adversary.judge(model, output, frames, valid),
+        discriminator_loss(adversary.discriminators, windows),
     ]
     assert tuple(loss.task for loss in losses) == TASKS
     found = {}

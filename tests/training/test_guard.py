@@ -39,7 +39,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config(data: Path, tmp_path: Path) -> TrainConfig:
     overshoot = OvershootConfig(steps=3, starts=2, frames=4)
     run = TrainConfig(str(data), tmp_path / "run", small_config(), steps=4, batch=2, length=6, overshoot=overshoot)
-    return replace(run, log_every=1, checkpoint_every=1, device="cpu", precision="fp32", balancer="rgb")
+    return replace(run, log_every=1, checkpoint_every=1, device="cpu", precision="fp32", pictures=False)
 
 
 def spoil_steps(monkeypatch: pytest.MonkeyPatch, steps: set[int], task: str, spoil: Spoil) -> None:

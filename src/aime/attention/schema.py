@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from aime.attention.bottom_up import BottomUp, BottomUpAttention
@@ -17,6 +17,9 @@ from aime.errors import AimeError
 
 GATE_MARGIN = 0.1
 """The gate stays within [0.1, 0.9], or it would learn to pick the prior map and the bottom-up one would die."""
+
+OLDEST = 16
+"""The most frames that the map behind an expectation is old in training."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,9 @@ class AttentionConfig:
     fusion: Literal["gated", "max"] = "gated"
     precision: float = 0.3
     """ρ: pixels weigh 1 - ρ + ρ·A, A with mean 1, in the reconstruction likelihood."""
-    expected_share: float = 0.25
-    """Share of the training clips that are decoded with the prior map, as in imagination, where there is no other."""
+    expected_share: float = 0.5
+    """Share of the training clips that are treated as in imagination: the prior map is made from an old map, and the
+    decoder is given it."""
 
     def __post_init__(self) -> None:
         for name in ("slots", "width", "rounds", "hidden"):
@@ -63,7 +67,9 @@ class Attention(NamedTuple):
     motion: Float[Tensor, "B T 2"]
     """(dx, dy) in cells that P_t expects the centre of mass to have moved since U_{t-1}."""
     last: Float[Tensor, "B T h w"]
-    """U_{t-1}, without gradient; a learned map before the first frame."""
+    """U_{t-1}, without gradient; a learned map before the first frame. In training mode U_{t-k} in some clips."""
+    shown: Float[Tensor, "B T h w"]
+    """What the decoder is given: A_t, in training mode P_t in the same clips."""
     slots: Float[Tensor, "B T S width"]
     slot_maps: Float[Tensor, "B T S h w"]
     """The share of each cell that each slot takes; sums to 1 over the slots."""
@@ -73,6 +79,8 @@ class Attention(NamedTuple):
 
 class AttentionPillar(nn.Module):
     """What every kind of attention offers: a bottom-up map, a prior map, and one made of both."""
+
+    expected_share: float = 0.0
 
     def look(self, pyramid: tuple[Tensor, ...]) -> BottomUp:
         """Slots and U_t of N frames, from the encoder's features at 1/2, 1/4 and 1/8 of the frame."""
@@ -100,24 +108,44 @@ class AttentionPillar(nn.Module):
     def forward(
         self, seen: BottomUp, beliefs: Float[Tensor, "B T belief"], latents: Float[Tensor, "B T latent"]
     ) -> Attention:
-        """All maps of `[B,T]` frames at once, from what `look` saw in them."""
+        """All maps of `[B,T]` frames at once, from what `look` saw in them.
+
+        In imagination the last map seen grows old, and the decoder has prior maps alone. Were it only ever given maps
+        that know the frame, or the frame before, it would read from them what the latent should say. So in training
+        mode, in a share of the clips, P_t is made from U_{t-k}, k in 1..16 drawn for each clip, and shown.
+        """
         batch, length = beliefs.shape[:2]
         bottom_up = rearrange(seen.map, "(b t) h w -> b t h w", b=batch)
-        last = torch.cat([self.initial_map(batch)[:, None], bottom_up[:, :-1].detach()], dim=1)
-        flat = beliefs.flatten(0, 1)
-        expected = self.expect(flat, latents.flatten(0, 1), last.flatten(0, 1))
-        # P_t learns to foretell; what A_t is used for would teach belief and latent, through P_t, to help draw
-        fused = self.fuse(seen.map, expected.map.detach(), flat.detach())
+        imagined, age = self._draw_ages(batch, beliefs.device)
+        maps = torch.cat([self.initial_map(batch)[:, None], bottom_up.detach()], dim=1)
+        times = (torch.arange(1, length + 1, device=age.device) - age[:, None]).clamp_min(0)
+        last = maps[torch.arange(batch, device=age.device)[:, None], times]
+        # the schema is a model of attention on top of the belief: it reads belief and latent, and does not shape them
+        flat = beliefs.detach().flatten(0, 1)
+        expected = self.expect(flat, latents.detach().flatten(0, 1), last.flatten(0, 1))
+        # P_t learns to foretell, not to help draw
+        fused = self.fuse(seen.map, expected.map.detach(), flat).unflatten(0, (batch, length))
+        prior = expected.map.unflatten(0, (batch, length))
         return Attention(
-            fused=fused.unflatten(0, (batch, length)),
+            fused=fused,
             bottom_up=bottom_up,
-            prior=expected.map.unflatten(0, (batch, length)),
+            prior=prior,
             motion=expected.motion.unflatten(0, (batch, length)),
             last=last,
+            shown=torch.where(imagined[:, None, None, None], prior.detach(), fused),
             slots=seen.slots.unflatten(0, (batch, length)),
             slot_maps=seen.slot_maps.unflatten(0, (batch, length)),
             slot_error=seen.slot_error.unflatten(0, (batch, length)),
         )
+
+    def _draw_ages(self, batch: int, device: torch.device) -> tuple[Bool[Tensor, " B"], Int[Tensor, " B"]]:
+        """The clips to treat as imagined, and how many frames old the last map is: 1 in all others."""
+        youngest = torch.ones(batch, dtype=torch.long, device=device)
+        if not self.training or not self.expected_share:
+            return youngest > 1, youngest
+        imagined = torch.rand(batch, device=device) < self.expected_share
+        age = torch.randint(1, OLDEST + 1, (batch,), device=device)
+        return imagined, torch.where(imagined, age, youngest)
 
     def roll(
         self,
@@ -142,7 +170,7 @@ class AttentionSchema(AttentionPillar):
 
     def __init__(self, config: AttentionConfig, channels: tuple[int, ...], belief: int, latent: int, grid: int) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.expected_share = config, config.expected_share
         self.grid = grid
         self.bottom_up = BottomUpAttention(channels, config.slots, config.width, config.rounds, grid)
         self.top_down = TopDownAttention(belief, latent, config.hidden, grid)

@@ -9,9 +9,10 @@ from pathlib import Path
 from rich.console import Console
 
 from aime.cli.arguments import parse, refuse_unknown_flags, value_of, wants_help
-from aime.cli.train import DATA, find_preset, required, sized_to_data
+from aime.cli.train import DATA, require_preset, required, sized_to_data
 from aime.training.ablation.variants import VARIANTS, choose, complete
 from aime.training.config import TrainConfig
+from aime.training.presets import preset_run
 
 OUT = "runs/ablation"
 
@@ -69,10 +70,10 @@ def configure(arguments: Sequence[str]) -> AblationOptions:
     preset = arguments[0] if named else value_of(flags, "--preset") or "tiny"
     if wants_help(flags):
         print("usage: aime ablate [PRESET] --data DIR (--steps N | --minutes M) [--out DIR] [OPTIONS]\n")
-        example = TrainConfig("DIR", Path(OUT), find_preset(preset)(1, 64), preset, minutes=5.0)
-        return parse(AblationOptions, "ablate", flags, _options(complete(example)))
+        require_preset(preset)
+        return parse(AblationOptions, "ablate", flags, _options(complete(preset_run(preset, "DIR", Path(OUT), 1, 64))))
     refuse_unknown_flags(AblationOptions, "ablate", flags)
-    find_preset(preset)
+    require_preset(preset)
     config = sized_to_data(preset, required(flags, "--data", DATA), Path(OUT), flags)
     return parse(AblationOptions, "ablate", ["--preset", preset, *flags], _options(complete(config)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,6 @@ from aime.errors import AimeError
 
 if TYPE_CHECKING:
     from aime.training.config import TrainConfig
-    from aime.world_model.config import ModelConfig
 
 
 DATA = "a directory of shards, one shard, or bundled:cartpole"
@@ -59,7 +58,7 @@ def configure(arguments: Sequence[str]) -> TrainConfig:
         return parse(TrainConfig, "train", flags, _example(preset or "tiny"))
     refuse_unknown_flags(TrainConfig, "train", flags)
     if preset is not None:
-        find_preset(preset)
+        require_preset(preset)
         flags = ["--preset", preset, *flags] if named else flags
     default = _saved(flags) if has_flag(flags, "--resume") else _fresh(preset, flags)
     return parse(TrainConfig, "train", flags, default)
@@ -79,13 +78,13 @@ def sized_to_data(preset: str, data: str, out: Path, flags: Sequence[str]) -> Tr
         AimeError: if there is no such preset, the data cannot be read, or the flags give no budget.
     """
     from aime.data import open_dataset
-    from aime.training.config import TrainConfig
+    from aime.training.presets import preset_run
 
     if not (has_flag(flags, "--steps") or has_flag(flags, "--minutes")):
         raise AimeError("neither --steps nor --minutes is given; expected one of them: say how long to train")
     dataset = open_dataset(data)
-    model = find_preset(preset)(dataset.action_width, dataset.image_size)
-    return _with_budget(TrainConfig(data, out, model, preset, minutes=1.0), flags)
+    require_preset(preset)
+    return _with_budget(preset_run(preset, data, out, dataset.action_width, dataset.image_size), flags)
 
 
 def _saved(flags: Sequence[str]) -> TrainConfig:
@@ -106,24 +105,20 @@ def _with_budget(config: TrainConfig, flags: Sequence[str]) -> TrainConfig:
 
 
 def _example(preset: str) -> TrainConfig:
-    from aime.training.config import TrainConfig
+    from aime.training.presets import preset_run
 
-    return TrainConfig("DIR", Path("RUN"), find_preset(preset)(1, 64), preset, minutes=5.0)
+    require_preset(preset)
+    return preset_run(preset, "DIR", Path("RUN"), 1, 64)
 
 
-def find_preset(preset: str) -> Callable[[int, int], ModelConfig]:
-    """The sizes of a preset, for an action width and an image size.
-
-    Raises:
-        AimeError: if there is none of that name.
-    """
+def require_preset(preset: str) -> None:
+    """Raises: AimeError: if there is no preset of that name."""
     from aime.world_model.presets import PRESETS
 
     if preset not in PRESETS:
         near = difflib.get_close_matches(preset, PRESETS, n=1)
         hint = f": did you mean {near[0]}?" if near else ""
-        raise AimeError(f"there is no preset '{preset}'; expected {' or '.join(PRESETS)}{hint}")
-    return PRESETS[preset]
+        raise AimeError(f"there is no preset '{preset}'; expected {', '.join(PRESETS)}{hint}")
 
 
 def required(flags: Sequence[str], flag: str, expected: str) -> str:

@@ -17,7 +17,7 @@ from aime.world_model.config import ModelConfig
 
 NO_ATTENTION = (
     "This model's attention is uniform: it weighs every part of a frame alike, so there is nothing to draw over it. "
-    "A run trained with --model.attention.kind schema has attention maps."
+    "A run trained without --model.attention.kind uniform has attention maps."
 )
 
 

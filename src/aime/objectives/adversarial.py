@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from aime.errors import AimeError
@@ -26,8 +26,8 @@ class AdversaryConfig:
         AimeError: if a number is out of its range, or `frames` is below the discriminators' window.
     """
 
-    enabled: bool = False
-    """Off until it is measured: `--adversary.enabled` switches it on."""
+    enabled: bool = True
+    """Whether there is an adversarial task."""
     n_critic: int = 2
     """Steps of the model for each step of the discriminators."""
     warmup: float = 0.5
@@ -35,6 +35,9 @@ class AdversaryConfig:
     knows nothing says is noise, and reconstructions break when it sets in at once."""
     ramp: float = 0.25
     """Share of the run from not at all to the full weight."""
+    vote: float = 0.03
+    """The adversarial task's weight in [0, 1] in RGB's consensus, once the ramp is over. With a full one the
+    likelihood's own gradient would be turned to what discriminators like."""
     frames: int = 32
     """Frames of a batch that are judged in a step, in random windows of consecutive frames."""
     learning_rate: float = 4e-4
@@ -47,9 +50,9 @@ class AdversaryConfig:
             value = getattr(self, name)
             if value < least:
                 raise AimeError(f"adversary.{name} is {value}; expected {least} or more: give a larger number")
-        for name in ("warmup", "ramp"):
+        for name in ("warmup", "ramp", "vote"):
             if not 0 <= getattr(self, name) <= 1:
-                raise AimeError(f"adversary.{name} is {getattr(self, name)}; expected a share of the run in [0, 1]")
+                raise AimeError(f"adversary.{name} is {getattr(self, name)}; expected a share in [0, 1]")
         if self.learning_rate <= 0:
             raise AimeError(f"adversary.learning_rate is {self.learning_rate}; expected a positive number")
         if not all(0 <= beta < 1 for beta in self.betas):
@@ -103,9 +106,11 @@ class Windows(NamedTuple):
     """N stretches of k consecutive frames, out of data and reconstructions at the same places."""
 
     real: Float[Tensor, "N k 3 H W"]
+    """x in [0, 1]."""
     fake: Float[Tensor, "N k 3 H W"]
+    """x̂, not clipped."""
     valid: Bool[Tensor, "N k"]
-    """False on padding."""
+    """False on padding, which is not judged."""
 
     @property
     def whole(self) -> Bool[Tensor, "N 1"]:
@@ -113,14 +118,7 @@ class Windows(NamedTuple):
         return self.valid.all(dim=1, keepdim=True)
 
 
-def adversarial_loss(
-    discriminators: Discriminators,
-    reconstructions: Float[Tensor, "B T 3 H W"],
-    frames: Float[Tensor, "B T 3 H W"],
-    valid: Bool[Tensor, "B T"],
-    weights: AdversarialWeights,
-    config: AdversaryConfig,
-) -> TaskLoss:
+def adversarial_loss(discriminators: Discriminators, windows: Windows, weights: AdversarialWeights) -> TaskLoss:
     """The model's side: -E log D(x̂), which pulls where D is sure of itself, and features like those of the data.
 
     Only the reconstructions have a gradient. The discriminators' weights and the state of their spectral norms stay as
@@ -128,19 +126,12 @@ def adversarial_loss(
 
     Args:
         discriminators: in training or eval mode, which makes no difference here.
-        reconstructions: x̂, not clipped.
-        frames: x in [0, 1].
-        valid: False on padding, which is not judged.
+        windows: as long as the temporal discriminator's.
         weights: of the terms.
-        config: how many frames are judged; which ones is drawn from torch's random generator.
-
-    Raises:
-        AimeError: if T is below the temporal discriminator's window.
 
     References: Goodfellow et al. 2014, arXiv 1406.2661, section 3 (the non-saturating loss); Wang et al. 2018
     (pix2pixHD), arXiv 1711.11585, equation 4 (feature matching; here averaged over levels, not summed).
     """
-    windows = draw_windows(frames, reconstructions, valid, config)
     with torch.no_grad():
         real = frozen_judgement(discriminators, windows.real)
     fake = frozen_judgement(discriminators, windows.fake)
@@ -150,7 +141,7 @@ def adversarial_loss(
             *_feature_distances(real.image, fake.image, windows.valid),
             *_feature_distances(real.temporal, fake.temporal, windows.whole),
         ]
-        return frames[0, 0].numel() * torch.stack(distances).mean()
+        return windows.real[0, 0].numel() * torch.stack(distances).mean()
 
     terms = AdversarialTerms(
         image_generator=unless_off(weights.image_generator, lambda: _nats_of_reality(fake.image, windows.valid)),
@@ -162,31 +153,18 @@ def adversarial_loss(
     return weigh("adversarial", terms, weights)
 
 
-def discriminator_loss(
-    discriminators: Discriminators,
-    reconstructions: Float[Tensor, "B T 3 H W"],
-    frames: Float[Tensor, "B T 3 H W"],
-    valid: Bool[Tensor, "B T"],
-    config: AdversaryConfig,
-) -> TaskLoss:
+def discriminator_loss(discriminators: Discriminators, windows: Windows) -> TaskLoss:
     """The discriminators' side: L_D = -E log D(x) - E log(1 - D(x̂)), with no gradient to the reconstructions.
 
     Real and fake windows pass together, so that a loss moves the power iteration of the spectral norms by one step.
 
     Args:
         discriminators: in training mode.
-        reconstructions: x̂, not clipped.
-        frames: x in [0, 1].
-        valid: False on padding, which is not judged.
-        config: how many frames are judged; which ones is drawn from torch's random generator.
-
-    Raises:
-        AimeError: if T is below the temporal discriminator's window.
+        windows: as long as the temporal discriminator's.
 
     Reference: Goodfellow et al. 2014, arXiv 1406.2661, equation 1.
     """
-    windows = draw_windows(frames, reconstructions.detach(), valid, config)
-    judged = discriminators(torch.cat([windows.real, windows.fake]))
+    judged = discriminators(torch.cat([windows.real, windows.fake.detach()]))
     image_real, image_fake = judged.image.logits.float().chunk(2)
     temporal_real, temporal_fake = judged.temporal.logits.float().chunk(2)
     every, whole = windows.valid, windows.whole
@@ -201,15 +179,22 @@ def discriminator_loss(
     return TaskLoss("discriminator", terms, terms.image + terms.temporal)
 
 
-def draw_windows(
-    frames: Float[Tensor, "B T 3 H W"],
-    reconstructions: Float[Tensor, "B T 3 H W"],
-    valid: Bool[Tensor, "B T"],
-    config: AdversaryConfig,
-) -> Windows:
+class Places(NamedTuple):
+    """Where N windows of k frames lie in B clips of T."""
+
+    clips: Int[Tensor, "N 1"]
+    times: Int[Tensor, "N k"]
+
+    def of(self, values: Shaped[Tensor, "B T *rest"]) -> Shaped[Tensor, "N k *rest"]:
+        """What is there."""
+        return values[self.clips, self.times]
+
+
+def draw_places(valid: Bool[Tensor, "B T"], config: AdversaryConfig) -> Places:
     """As many different windows of the clips as hold `config.frames` frames, or all if there are fewer.
 
-    All starts are equally likely, those on padding too: to leave them out would mean to wait for the device.
+    Drawn from torch's random generator. All starts are equally likely, those on padding too: to leave them out would
+    mean to wait for the device.
 
     Raises:
         AimeError: if T is below the window.
@@ -222,10 +207,8 @@ def draw_windows(
             f"clips are {length} frames long; expected {window} or more, the window of the temporal discriminator: "
             "take longer clips or a smaller adversary.discriminators.window"
         )
-    drawn = torch.randperm(batch * possible, device=frames.device)[: config.frames // window]
-    clips = (drawn // possible)[:, None]
-    times = (drawn % possible)[:, None] + torch.arange(window, device=frames.device)
-    return Windows(frames[clips, times], reconstructions[clips, times], valid[clips, times])
+    drawn = torch.randperm(batch * possible, device=valid.device)[: config.frames // window]
+    return Places((drawn // possible)[:, None], (drawn % possible)[:, None] + torch.arange(window, device=valid.device))
 
 
 def frozen_judgement(discriminators: Discriminators, frames: Float[Tensor, "B T 3 H W"]) -> Judged:

@@ -12,6 +12,7 @@ from aime.attention.maps import map_kl
 from aime.attention.schema import Attention
 from aime.attention.uniform import UniformAttention
 from aime.objectives.ledger import TaskLoss, gaussian_nats, unless_off, weigh
+from aime.objectives.texture import texture_nats
 from aime.objectives.weights import KLBalance, LossWeights
 from aime.primitives.means import masked_mean
 from aime.representation.divergences import balanced_kl, hierarchical_kl, weights_entropy
@@ -30,6 +31,8 @@ class ElboTerms(NamedTuple):
     """KL(A_t ‖ P_t), balanced like KL_z, plus KL(sg U_t ‖ P_t); None where attention is uniform."""
     entropy: Float[Tensor, ""] | None
     """None where the prior has one component."""
+    gram: Float[Tensor, ""] | None
+    """The textures' distance, on a few frames (`texture_nats`)."""
 
 
 def elbo_loss(
@@ -39,7 +42,7 @@ def elbo_loss(
     valid: Bool[Tensor, "B T"],
     weights: LossWeights,
 ) -> TaskLoss:
-    """-log p(x|z,A) + KL_z + KL_hierarchical + KL_attention - ω·entropy, on frames in [0, 1], without padding.
+    """-log p(x|z,A) + KL_z + KL_hierarchical + KL_attention - ω·entropy + γ·Gram, on frames in [0, 1], without padding.
 
     The likelihood's variance is this batch's own mean squared error (optimal σ-VAE: Rybkin et al. 2021, arXiv
     2006.13202, equation 5), so that nats of reconstruction and of KL keep their true proportion. Pixels count by their
@@ -78,6 +81,7 @@ def elbo_loss(
             attends * wanted.kl_attention, lambda: masked_mean(attention_kl(output.attention, balance), valid)
         ),
         entropy=unless_off(several * wanted.entropy, lambda: -weights_entropy(output.prior.mixture.log_weights)),
+        gram=unless_off(wanted.gram, lambda: texture_nats(model, output.reconstructions, frames, valid)),
     )
     return weigh("elbo", terms, wanted)
 

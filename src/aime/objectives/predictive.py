@@ -185,13 +185,12 @@ def _frame_nats(
     """
     own = frames.shape[0] * overshot.starts.shape[0]
     steps = overshot.dream.latents.shape[1]
-    rolled = model.attention.roll(
-        overshot.dream.beliefs[:own], overshot.dream.latents[:own], maps[:, overshot.starts].detach().flatten(0, 1)
-    )
+    with torch.no_grad():
+        rolled = model.attention.roll(
+            overshot.dream.beliefs[:own], overshot.dream.latents[:own], maps[:, overshot.starts].flatten(0, 1)
+        )
     picked = torch.randperm(own * steps, device=frames.device)[:count]
-    decoded = frozen_decode(
-        model, overshot.dream.latents[:own].flatten(0, 1)[picked], rolled.detach().flatten(0, 1)[picked]
-    )
+    decoded = frozen_decode(model, overshot.dream.latents[:own].flatten(0, 1)[picked], rolled.flatten(0, 1)[picked])
     truth = frames.flatten(0, 1)[overshot.times.flatten()[picked]]
     squared_error = (decoded - truth).square().mean(dim=(1, 2, 3))
     real = overshot.valid.flatten()[picked]

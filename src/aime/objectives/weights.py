@@ -17,6 +17,8 @@ class ElboWeights:
     kl_attention: float = 1.0
     entropy: float = 0.1
     """Of the entropy of the batch's mean mixture weights, which is maximised: the term is its negative."""
+    gram: float = 0.01
+    """Of the textures' distance (Gram loss)."""
 
 
 @dataclass(frozen=True)

@@ -35,11 +35,11 @@ class TorchJD:
         self._layout, self._aggregate = Layout(named_parameters), aggregate
         self._held: TaskGradients | None = None
 
-    def differentiate(self, losses: Mapping[str, Float[Tensor, ""]], ramps: Mapping[str, float] | None = None) -> None:
-        """Differentiate one batch's losses and hold their gradients; a task with ramp 0 is left out."""
+    def differentiate(self, losses: Mapping[str, Float[Tensor, ""]], votes: Mapping[str, float] | None = None) -> None:
+        """Differentiate one batch's losses and hold their gradients; a task without a vote is left out."""
         if self._held is None:
             self._held = TaskGradients(self._layout, tuple(losses))
-        self._held.add(losses, {task for task in losses if (ramps or {}).get(task, 1.0) == 0})
+        self._held.add(losses, {task for task in losses if (votes or {}).get(task, 1.0) == 0})
 
     @torch.no_grad()
     def resolve(self) -> None:
@@ -58,9 +58,9 @@ class TorchJD:
                 gradient[run.start : run.stop] = piece
         self._layout.add_to_grad(gradient, held.reached())
 
-    def backward(self, losses: Mapping[str, Float[Tensor, ""]], ramps: Mapping[str, float] | None = None) -> None:
+    def backward(self, losses: Mapping[str, Float[Tensor, ""]], votes: Mapping[str, float] | None = None) -> None:
         """`differentiate` one batch and `resolve`."""
-        self.differentiate(losses, ramps)
+        self.differentiate(losses, votes)
         self.resolve()
 
     def state_dict(self) -> dict[str, Tensor]:

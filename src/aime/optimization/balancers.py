@@ -47,19 +47,19 @@ class Balancer(Protocol):
     the ranks before anything else is done with them; on every rank each task must reach the same parameters.
     """
 
-    def differentiate(self, losses: Mapping[str, Float[Tensor, ""]], ramps: Mapping[str, float] | None = None) -> None:
+    def differentiate(self, losses: Mapping[str, Float[Tensor, ""]], votes: Mapping[str, float] | None = None) -> None:
         """Differentiate one batch's losses and free their graphs.
 
         Args:
             losses: a scalar for every task, the same tasks at every call of a step.
-            ramps: the factor in [0, 1] that a task's loss has been scaled by while the task is phased in; 1 if absent.
+            votes: weights in [0, 1] of the tasks where they are to agree on a direction; 1 if absent.
         """
 
     def resolve(self) -> Balance | None:
         """Add the one gradient to `.grad`; what there is to tell about it, if anything."""
 
     def backward(
-        self, losses: Mapping[str, Float[Tensor, ""]], ramps: Mapping[str, float] | None = None
+        self, losses: Mapping[str, Float[Tensor, ""]], votes: Mapping[str, float] | None = None
     ) -> Balance | None:
         """`differentiate` one batch and `resolve`."""
 
@@ -80,17 +80,17 @@ class Sum:
     def __init__(self, named_parameters: NamedParameters) -> None:
         self.parameters = [parameter for _, parameter in named_parameters if parameter.requires_grad]
 
-    def differentiate(self, losses: Mapping[str, Float[Tensor, ""]], ramps: Mapping[str, float] | None = None) -> None:
-        """Add the gradient of the sum to `.grad`; ramps change nothing."""
+    def differentiate(self, losses: Mapping[str, Float[Tensor, ""]], votes: Mapping[str, float] | None = None) -> None:
+        """Add the gradient of the sum to `.grad`; votes change nothing."""
         torch.stack(list(losses.values())).sum().backward(inputs=self.parameters)
 
     def resolve(self) -> None:
         """Average `.grad` over the ranks."""
         average_over_ranks([each.grad for each in self.parameters if each.grad is not None])
 
-    def backward(self, losses: Mapping[str, Float[Tensor, ""]], ramps: Mapping[str, float] | None = None) -> None:
+    def backward(self, losses: Mapping[str, Float[Tensor, ""]], votes: Mapping[str, float] | None = None) -> None:
         """`differentiate` one batch and `resolve`."""
-        self.differentiate(losses, ramps)
+        self.differentiate(losses, votes)
         self.resolve()
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -20,16 +20,17 @@ __all__ = ["RGB", "RGBConfig"]
 class RGB:
     """Turns each task's gradient towards a running consensus of all, by an angle that trades conflict for closeness.
 
-        ḡ_i = g_i / ‖g_i‖          d ← 0.9 d + 0.1 mean ḡ_i          w_i: the unit part of d orthogonal to ḡ_i
+        ḡ_i = g_i / ‖g_i‖      d ← 0.9 d + 0.1 Σ v_i ḡ_i / Σ v_i      w_i: the unit part of d orthogonal to ḡ_i
         r_i = cos α_i ḡ_i + sin α_i w_i,  α_i ∈ [0, π/2)             g = Σ ‖g_i‖ r_i
 
     The angles take a few descent steps, from where they were, on
-    1/(n(n−1)) Σ_{i<j} (1 − r_i·r_j) + λ/(4n) Σ ‖r_i − ḡ_i‖². Norms are kept: a task that turns still counts as much.
+    1/(n(n−1)) Σ_{i<j} v_i v_j (1 − r_i·r_j) + λ/(4n) Σ v_i ‖r_i − ḡ_i‖². Norms are kept: a task that turns still
+    counts as much. The votes v_i are 1, and n their number, but for tasks that are given less.
 
     What is rotated are the gradients over the parameters that two or more active tasks reach; elsewhere, and with a
     single active task everywhere, the gradient is the plain sum. With `config.scope` "module" all of this is done in
     each top-level module by itself, so that a task whose gradient is large in one does not push the others. A task is
-    active if its loss has been phased in (ramp above 0), its gradient is finite, and that gradient's norm over the
+    active if its vote is above 0, its gradient is finite, and that gradient's norm over the
     parameters it shares with other active tasks is above `norm_floor`. An inactive task's gradient is added as it is.
     A gradient that is not finite thus arrives in `.grad`, and leaves consensus and angles as they were: whoever then
     skips the step has lost nothing.
@@ -57,25 +58,24 @@ class RGB:
         self._consensus: Float[Tensor, "P"] = self._layout.zeros()
         self._angles: dict[str, Float[Tensor, "blocks"]] = {}
         self._held: TaskGradients | None = None
-        self._ramps: tuple[float, ...] = ()
+        self._votes: tuple[float, ...] = ()
 
-    def differentiate(self, losses: Mapping[str, Float[Tensor, ""]], ramps: Mapping[str, float] | None = None) -> None:
+    def differentiate(self, losses: Mapping[str, Float[Tensor, ""]], votes: Mapping[str, float] | None = None) -> None:
         """Differentiate one batch's losses and hold their gradients until `resolve`.
 
         Args:
             losses: a scalar for every task, the same tasks at every call of a step.
-            ramps: the factor in [0, 1] that a task's loss has been scaled by while the task is phased in, 1 if absent.
-                It scales the task's vote in d, which normalising would otherwise make a full one. At 0 the loss is not
-                differentiated.
+            votes: weights v_i in [0, 1] of the tasks, 1 if absent. Normalising would give a full one to a task that is
+                being phased in, or that is meant to lean only a little. At 0 the loss is not differentiated.
         """
-        self._ramps = tuple((ramps or {}).get(task, 1.0) for task in losses)
+        self._votes = tuple((votes or {}).get(task, 1.0) for task in losses)
         if self._held is None:
             self._held = TaskGradients(self._layout, tuple(losses))
-        self._held.add(losses, {task for task, ramp in zip(losses, self._ramps, strict=True) if ramp == 0})
+        self._held.add(losses, {task for task, vote in zip(losses, self._votes, strict=True) if vote == 0})
 
-    def backward(self, losses: Mapping[str, Float[Tensor, ""]], ramps: Mapping[str, float] | None = None) -> Balance:
+    def backward(self, losses: Mapping[str, Float[Tensor, ""]], votes: Mapping[str, float] | None = None) -> Balance:
         """`differentiate` one batch and `resolve`."""
-        self.differentiate(losses, ramps)
+        self.differentiate(losses, votes)
         return self.resolve()
 
     @torch.no_grad()
@@ -93,7 +93,7 @@ class RGB:
         runs = held.runs()
         products = _products(held, runs, self._consensus)
         grams = products.grams
-        votes = _numbers(self._ramps, grams)
+        votes = _numbers(self._votes, grams)
         still = grams.new_zeros(self._blocks)
         before = torch.stack([self._angles.get(task, still).to(grams.device) for task in held.tasks], dim=-1)
 

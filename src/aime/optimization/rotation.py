@@ -88,17 +88,17 @@ def rotate(
     Args:
         gram: of the task gradients and, last, the consensus before; float64, zero in the rows of inactive tasks.
         active: the tasks that take part; their norms are above 0.
-        votes: weights v_i in [0, 1] in the consensus, above 0 where active.
+        votes: weights v_i in [0, 1] in the consensus and in the conflict, above 0 where active.
         angles: α_i of the step before, in [0, π/2), where the descent starts.
         config: the constants.
     """
     norms = gram.diagonal(dim1=-2, dim2=-1)[..., :-1].clamp_min(0).sqrt()
     units = torch.nn.functional.pad(torch.where(active, 1 / norms, 0).diag_embed(), (0, 1))
     votes = torch.where(active, votes, 0)
-    votes = votes / votes.sum(-1, keepdim=True).clamp_min(torch.finfo(votes.dtype).tiny)
+    shares = votes / votes.sum(-1, keepdim=True).clamp_min(torch.finfo(votes.dtype).tiny)
     own = torch.zeros_like(gram[..., -1])
     own[..., -1] = config.decay
-    consensus = own + (1 - config.decay) * _combined(votes, units)
+    consensus = own + (1 - config.decay) * _combined(shares, units)
 
     projected = (gram @ consensus[..., None])[..., 0]
     along = (units @ projected[..., None])[..., 0]
@@ -111,7 +111,7 @@ def rotate(
 
     angles = torch.where(turning, angles, 0)
     for _ in range(config.angle_steps):
-        slopes = angle_slopes(angles, units, helpers, gram, active, config.proximity)
+        slopes = angle_slopes(angles, units, helpers, gram, votes, config.proximity)
         angles = torch.where(turning, (angles - config.angle_rate * slopes).clamp(0, _LARGEST_ANGLE), 0)
     rotated, _ = _turned(angles, units, helpers)
     return Rotation(_combined(norms, rotated), consensus, angles, units @ gram @ units.mT)
@@ -122,21 +122,23 @@ def angle_slopes(
     units: Float[Tensor, "*N n n+1"],
     helpers: Float[Tensor, "*N n n+1"],
     gram: Float[Tensor, "*N n+1 n+1"],
-    active: Bool[Tensor, "*N n"],
+    votes: Float[Tensor, "*N n"],
     proximity: float,
 ) -> Float[Tensor, "*N n"]:
     """The derivatives by each α_i of what the angles minimise, conflict and distance from the own gradient.
 
-        1/(n(n−1)) Σ_{i<j} (1 − r_i·r_j) + λ/(4n) Σ ‖r_i − ḡ_i‖²
+        1/(n(n−1)) Σ_{i<j} v_i v_j (1 − r_i·r_j) + λ/(4n) Σ v_i ‖r_i − ḡ_i‖²
 
-    Here ‖r_i − ḡ_i‖² is 2 − 2 cos α_i, as ḡ_i and w_i are orthonormal. n counts the active tasks; the rows of `units`
-    and `helpers` are zero for the others.
+    Here ‖r_i − ḡ_i‖² is 2 − 2 cos α_i, as ḡ_i and w_i are orthonormal, and n is the sum of the votes, 2 or more: a task
+    with a vanishing vote turns the others as little as one that is not there. `votes` are 0 and the rows of `units` and
+    `helpers` zero for tasks that are not active.
     """
-    count = active.sum(-1, keepdim=True, dtype=angles.dtype).clamp_min(2)
+    count = votes.sum(-1, keepdim=True).clamp_min(2)
     rotated, turned_further = _turned(angles, units, helpers)
-    others = rotated.sum(-2, keepdim=True) - rotated
+    counted = votes[..., None] * rotated
+    others = counted.sum(-2, keepdim=True) - counted
     conflict = -((turned_further @ gram) * others).sum(-1) / (count * (count - 1))
-    return conflict + proximity / (2 * count) * angles.sin()
+    return votes * (conflict + proximity / (2 * count) * angles.sin())
 
 
 def _turned(

@@ -28,7 +28,7 @@ class DiscriminatorConfig:
         AimeError: if `channels` or `levels` is below 1, or `window` below 2.
     """
 
-    channels: int = 32
+    channels: int = 24
     """Channels at a quarter of the frame; twice and then four times as many at the levels below."""
     levels: int = 3
     """Levels, each half as large as the one before; the lowest judges the patches."""

@@ -60,16 +60,14 @@ class Encoder(nn.Module):
 
     def pyramid(self, frames: Float[Tensor, "N 3 H W"]) -> tuple[Tensor, ...]:
         """Features at 1/2, 1/4 and 1/8 of centred frames in [-1, 1], each frame by itself, before any context."""
-        alone = TimeAxis()
-        features = self.stem(channels_last(F.pixel_unshuffle(frames, 2)))
-        levels = []
-        for depth, cells in enumerate(self.levels):
-            if depth:
-                features = self.downs[depth - 1](features)
-            for cell in cells:  # type: ignore[attr-defined]
-                features = cell(features, alone)
-            levels.append(features)
+        levels = [self.finest(frames)]
+        for down, cells in zip(self.downs, list(self.levels)[1:], strict=True):
+            levels.append(_through(cells, down(levels[-1])))
         return tuple(levels)
+
+    def finest(self, frames: Float[Tensor, "N 3 H W"]) -> Float[Tensor, "N C h w"]:
+        """The pyramid's features at 1/2 alone."""
+        return _through(self.levels[0], self.stem(channels_last(F.pixel_unshuffle(frames, 2))))
 
     def forward(self, pyramid: tuple[Tensor, ...], contexts: Float[Tensor, "N context"]) -> DiagonalGaussian:
         """q(z_t | x_t, c_t), mean and std `[N,latent]`, from the frames' pyramid and their contexts."""
@@ -80,3 +78,10 @@ class Encoder(nn.Module):
         # starts near 0.1: a posterior that starts wide tells the decoder nothing, and the KL then closes it for good
         std = F.softplus(spread - 2.5) + self.config.min_std
         return DiagonalGaussian(mean, std)
+
+
+def _through(cells: nn.Module, features: Float[Tensor, "N C H W"]) -> Float[Tensor, "N C H W"]:
+    alone = TimeAxis()
+    for cell in cells.children():
+        features = cell(features, alone)
+    return features

@@ -3,7 +3,7 @@
     RUN/checkpoint/model.safetensors      weights and buffers
     RUN/checkpoint/ema.safetensors        averaged weights and buffers
     RUN/checkpoint/optimizer.safetensors  the optimizer's tensors, named PARAMETER.KEY (encoder.weight.exp_avg)
-    RUN/checkpoint/replay.safetensors     the latents remembered
+    RUN/checkpoint/replay.safetensors     the latents remembered, of several ranks those of the first
     RUN/checkpoint/balancer.safetensors   what the balancer carries from step to step
     RUN/checkpoint/guard.safetensors      how many steps were skipped, and why
     RUN/checkpoint/adversary.safetensors  the discriminators, and
@@ -129,7 +129,8 @@ def read_progress(run: Path) -> Progress:
 def restore(run: Path, trained: Trained) -> Progress:
     """Bring what is trained, and the random numbers, to where the run's last checkpoint left them.
 
-    With the same config and data, the steps that follow give the same bits as if the run had not stopped.
+    With the same config and data, the steps that follow give the same bits as if the run had not stopped. Of several
+    ranks all take the replay and the random numbers of the first.
 
     Args:
         run: the run directory.

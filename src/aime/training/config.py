@@ -77,9 +77,9 @@ class TrainConfig:
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     adversary: AdversaryConfig = field(default_factory=AdversaryConfig)
     zoom: ZoomConfig = field(default_factory=ZoomConfig)
-    balancer: str = "sum"
+    balancer: str = "rgb"
     """How the tasks' gradients become one: sum, rgb, or torchjd:NAME with an aggregator of torchjd's."""
-    rgb: RGBConfig = field(default_factory=RGBConfig)
+    rgb: RGBConfig = field(default_factory=lambda: RGBConfig(scope="module"))
     """Constants of the balancer rgb."""
 
     def __post_init__(self) -> None:

@@ -38,7 +38,8 @@ class LatentReplay(nn.Module):
 
     To perceive a frame costs a hundred times what it costs to follow its latent, so that the few clips that a step can
     perceive teach the dynamics little: with the latents of one cartpole model held fixed, 16 clips a step instead of 4
-    took a prior's KL from 34 to 16 nats in half the steps. The buffers are part of a checkpoint.
+    took a prior's KL from 34 to 16 nats in half the steps. The buffers are part of a checkpoint. Each rank remembers
+    its own clips.
     """
 
     def __init__(self, config: ReplayConfig, length: int, latent: int, context: int, action_width: int) -> None:

@@ -139,14 +139,14 @@ class Trainer:
                 self.replay.draw(),
             )
             if self.adversary is not None and ramp > 0:
-                losses = (*losses, self.adversary.judge(output.reconstructions, frames, clips.valid))
+                losses = (*losses, self.adversary.judge(self.model, output, frames, clips.valid))
             losses = tuple(task for task in losses if not task.off)
         self.replay.remember(output, clips.valid)
         # nats per frame to nats per pixel value: keeps gradients near 1 at any frame size
         scale = 1 / (frames[0, 0].numel() * self.config.accumulate)
         ramps = {"adversarial": ramp}
         totals = {task.task: task.total * (scale * ramps.get(task.task, 1.0)) for task in losses}
-        self.balancer.differentiate(totals, ramps)
+        self.balancer.differentiate(totals, {"adversarial": ramp * self.config.adversary.vote})
         return losses, output
 
 

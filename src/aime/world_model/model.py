@@ -12,7 +12,6 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
 from aime.attention.bottom_up import BottomUp
-from aime.attention.schema import Attention
 from aime.dynamics.belief import LSTMBelief
 from aime.perception.perceiver import Percept
 from aime.perception.tokenizer import Tokenizer, Tokens
@@ -126,7 +125,7 @@ class AIME(nn.Module):
         latents = posterior.rsample() if self.training else posterior.mean
         track = self.follow(latents, sight.percept.contexts, actions)
         attention = self.attention(sight.seen, track.beliefs, latents)
-        reconstructions = self.decode(latents.flatten(0, 1), self._shown(attention).flatten(0, 1))
+        reconstructions = self.decode(latents.flatten(0, 1), attention.shown.flatten(0, 1))
         return SequenceOutput(
             reconstructions=rearrange(reconstructions, "(b t) c h w -> b t c h w", b=batch),
             posterior=posterior,
@@ -148,14 +147,6 @@ class AIME(nn.Module):
         seen = self.attention.look(tuple(level.detach() for level in pyramid))
         percept = self.perceiver(tokens.codes, seen.map.detach().unflatten(0, centred.shape[:2]))
         return Sight(tokens, pyramid, seen, percept)
-
-    def _shown(self, attention: Attention) -> Float[Tensor, "B T h w"]:
-        """The maps to decode with: A_t, in training mode P_t for a share of the clips, as in imagination."""
-        share = self.config.attention.expected_share
-        if not self.training or share == 0:
-            return attention.fused
-        expected = torch.rand(attention.fused.shape[0], 1, 1, 1, device=attention.fused.device) < share
-        return torch.where(expected, attention.prior.detach(), attention.fused)
 
     def follow(
         self,

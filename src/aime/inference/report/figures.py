@@ -42,8 +42,8 @@ _MAPS = (
     '<span class="whole"><span class="key seen"></span>what came</span>; a dot alone is no motion.'
 )
 _PATHS = (
-    "The dream and sampled futures, and under each frame the number of the component that it was drawn from, with "
-    "its weight, also as a bar. A component is one way for the world to go on: where the dream and a sample part, their "
+    "The dream and sampled futures, and under each frame the number of the component that it was drawn from, with its "
+    "weight, also as a bar. A component is one way for the world to go on: where the dream and a sample part, their "
     "components often part just before. The colours are those of the picture below; grey are all rarer ones."
 )
 

@@ -1,0 +1,20 @@
+"""What a preset asks of training, beside the sizes of its model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from aime.training.config import TrainConfig
+from aime.world_model.presets import PRESETS
+
+
+def preset_run(preset: str, data: str, out: Path, action_width: int, image_size: int) -> TrainConfig:
+    """The run of a preset, one of `PRESETS`, on data of that action width and image size, for a minute.
+
+    `fast` sums the tasks' gradients and has no adversary.
+    """
+    config = TrainConfig(data, out, PRESETS[preset](action_width, image_size), preset, minutes=1.0)
+    if preset == "fast":
+        return replace(config, balancer="sum", adversary=replace(config.adversary, enabled=False))
+    return config
