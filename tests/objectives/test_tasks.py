@@ -10,11 +10,12 @@ import torch
 from tests.models import SIZE, small_config
 from torch import Tensor
 
-from aime.objectives.ledger import gaussian_nats, masked_mean, unless_off, weigh
+from aime.objectives.ledger import gaussian_nats, unless_off, weigh
 from aime.objectives.perceiver import PerceiverTerms
 from aime.objectives.predictive import imagine_ahead, predictive_loss
 from aime.objectives.tasks import TaskLosses, task_losses
 from aime.objectives.weights import ElboWeights, LossWeights, OvershootConfig, PerceiverWeights, PredictiveWeights
+from aime.primitives.means import masked_mean
 from aime.world_model.model import AIME
 from aime.world_model.outputs import SequenceOutput
 

@@ -26,10 +26,16 @@ def main(arguments: list[str]) -> int:
     Raises:
         AimeError: if an argument, the data or the run directory does not fit.
     """
-    config = configure(arguments)
-    from aime.training.trainer import train
+    from aime.primitives.ranks import rank
+    from aime.training.processes import process_group
 
-    result = train(config)
+    with process_group():
+        config = configure(arguments)
+        from aime.training.trainer import train
+
+        result = train(config)
+        if rank() > 0:
+            return EXIT_INTERRUPTED if result.interrupted else 0
     if result.interrupted:
         print(f"interrupted; the run is saved: go on with `aime train --resume --out {result.run}`", file=sys.stderr)
         return EXIT_INTERRUPTED

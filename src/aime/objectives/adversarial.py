@@ -12,8 +12,9 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from aime.errors import AimeError
-from aime.objectives.ledger import TaskLoss, masked_mean, unless_off, weigh
+from aime.objectives.ledger import TaskLoss, unless_off, weigh
 from aime.objectives.weights import AdversarialWeights
+from aime.primitives.means import masked_mean
 from aime.representation.discriminators import DiscriminatorConfig, Discriminators, Judged, Judgement
 
 

@@ -11,9 +11,10 @@ from torch import Tensor
 from aime.attention.maps import map_kl
 from aime.attention.schema import Attention
 from aime.attention.uniform import UniformAttention
-from aime.objectives.ledger import TaskLoss, gaussian_nats, masked_mean, unless_off, weigh
+from aime.objectives.ledger import TaskLoss, gaussian_nats, unless_off, weigh
 from aime.objectives.texture import texture_nats
 from aime.objectives.weights import KLBalance, LossWeights
+from aime.primitives.means import masked_mean
 from aime.representation.divergences import balanced_kl, hierarchical_kl, weights_entropy
 from aime.world_model.model import AIME
 from aime.world_model.outputs import SequenceOutput

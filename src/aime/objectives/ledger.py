@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 
@@ -52,12 +52,6 @@ def weigh(task: str, terms: NamedTuple, weights: Any) -> TaskLoss:
     assert set(named) == set(values), f"{task}: terms {sorted(values)} but weights {sorted(named)}"
     weighed = [named[name] * value for name, value in values.items() if value is not None]
     return TaskLoss(task, terms, torch.stack(weighed).sum() if weighed else torch.zeros(()))
-
-
-def masked_mean(values: Float[Tensor, "B T"], valid: Bool[Tensor, "B T"]) -> Float[Tensor, ""]:
-    """Mean over the frames that are not padding."""
-    mask = valid.to(values.dtype)
-    return (values * mask).sum() / mask.sum().clamp_min(1)
 
 
 def gaussian_nats(

@@ -11,9 +11,10 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from aime.objectives.ledger import TaskLoss, gaussian_nats, masked_mean, unless_off, weigh
+from aime.objectives.ledger import TaskLoss, gaussian_nats, unless_off, weigh
 from aime.objectives.weights import LossWeights
 from aime.perception.perceiver import CausalPerceiver
+from aime.primitives.means import masked_mean
 from aime.world_model.model import AIME
 from aime.world_model.outputs import SequenceOutput
 

@@ -13,9 +13,10 @@ from torch import Tensor
 from aime.attention.maps import centre_of_mass
 from aime.attention.schema import Attention
 from aime.attention.uniform import UniformAttention
-from aime.objectives.ledger import TaskLoss, gaussian_nats, masked_mean, unless_off, weigh
+from aime.objectives.ledger import TaskLoss, gaussian_nats, unless_off, weigh
 from aime.objectives.weights import LossWeights, OvershootConfig
 from aime.primitives.distributions import GaussianMixture
+from aime.primitives.means import masked_mean
 from aime.world_model.imagination import Choice, rollout
 from aime.world_model.model import AIME
 from aime.world_model.outputs import Dream, DreamState, LatentClips, SequenceOutput, Track

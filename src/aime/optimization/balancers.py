@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from aime.optimization.ranks import average_over_ranks
+from aime.primitives.ranks import average_over_ranks
 
 NamedParameters = Iterable[tuple[str, nn.Parameter]]
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from aime.optimization.balancers import NamedParameters
-from aime.optimization.ranks import average_over_ranks
+from aime.primitives.ranks import average_over_ranks
 
 _COLUMNS = 2**18
 """Columns whose inner products are taken at once: float64 copies of all of them would double the memory."""

@@ -10,6 +10,8 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from aime.primitives.ranks import rank, ranks, total_over_ranks
+
 
 class Quantized(NamedTuple):
     """A grid of vectors and the codes nearest to them."""
@@ -26,7 +28,7 @@ class VectorQuantizer(nn.Module):
 
     Codes that hardly any vector uses are dead; they are revived at vectors drawn from the batch. A new codebook is all
     dead, so the first training batch initialises it with data. A batch with a vector that is not
-    finite changes nothing.
+    finite changes nothing. The batches of all ranks, which are of one size, count as one.
 
     References: van den Oord et al. 2017, arXiv 1711.00937, equations 1-3 and appendix A.1 (EMA);
     Dhariwal et al. 2020 (Jukebox), arXiv 2005.00341, section 3.1 (revival).
@@ -46,8 +48,8 @@ class VectorQuantizer(nn.Module):
     def forward(self, vectors: Float[Tensor, "N code H W"]) -> Quantized:
         """Quantise `[N,code,H,W]`; in training mode the codebook follows the batch first-hand, without gradients."""
         flat = rearrange(vectors, "n d h w -> (n h w) d").to(self.codebook.dtype)
-        sound = flat.detach().isfinite().all()
         if self.training:
+            sound = total_over_ranks((~flat.detach().isfinite()).any().float()) == 0
             self._revive(flat.detach(), sound)
         indices = self._nearest(flat.detach())
         codes = F.embedding(indices, self.codebook)
@@ -73,9 +75,12 @@ class VectorQuantizer(nn.Module):
 
     @torch.no_grad()
     def _revive(self, flat: Float[Tensor, "M code"], sound: Bool[Tensor, ""]) -> None:
-        expected = flat.shape[0] / self.codebook.shape[0]
+        expected = ranks() * flat.shape[0] / self.codebook.shape[0]
         dead = (self.usage < self.dead_share * expected) & sound
         chosen = flat[torch.randint(flat.shape[0], (self.codebook.shape[0],), device=flat.device)]
+        if ranks() > 1:  # every rank offers vectors to codes of its own
+            mine = torch.arange(len(chosen), device=flat.device) % ranks() == rank()
+            chosen = total_over_ranks(torch.where(mine[:, None], chosen, 0))
         self.codebook.copy_(torch.where(dead[:, None], chosen, self.codebook))
         self.sums.copy_(torch.where(dead[:, None], chosen * expected, self.sums))
         self.usage.masked_fill_(dead, expected)
@@ -84,6 +89,7 @@ class VectorQuantizer(nn.Module):
     def _follow(self, flat: Float[Tensor, "M code"], indices: Int[Tensor, " M"], sound: Bool[Tensor, ""]) -> None:
         counts = torch.zeros_like(self.usage).index_add_(0, indices, torch.ones_like(flat[:, 0]))
         sums = torch.zeros_like(self.sums).index_add_(0, indices, flat)
+        counts, sums = total_over_ranks(counts), total_over_ranks(sums)
         self.usage.lerp_(torch.where(sound, counts, self.usage), 1 - self.decay)
         self.sums.lerp_(torch.where(sound, sums, self.sums), 1 - self.decay)
         self.codebook.copy_(self.sums / self.usage.clamp_min(1e-5)[:, None])

@@ -15,6 +15,8 @@ from aime.primitives.distributions import (
     Kumaraswamy,
     stick_breaking_kl,
 )
+from aime.primitives.means import masked_mean
+from aime.primitives.ranks import gather_over_ranks, ranks
 
 __all__ = [
     "balanced_kl",
@@ -65,10 +67,8 @@ def balanced_kl(
     """
     to_prior = mixture_kl(posterior.detach(), prior, latents.detach())
     to_posterior = mixture_kl(posterior, prior.detach(), latents)
-    mask = valid.to(to_prior.dtype)
-    count = mask.sum().clamp_min(1)
     trained_prior, trained_posterior = (
-        ((divergence * mask).sum() / count).clamp_min(free_nats) for divergence in (to_prior, to_posterior)
+        masked_mean(divergence, valid).clamp_min(free_nats) for divergence in (to_prior, to_posterior)
     )
     return prior_weight * trained_prior + posterior_weight * trained_posterior
 
@@ -84,12 +84,13 @@ def hierarchical_kl(sticks: Kumaraswamy, concentration: GammaPosterior) -> Float
 
 
 def weights_entropy(log_weights: Float[Tensor, "... K"]) -> Float[Tensor, ""]:
-    """Entropy in nats, 0 to log K, of the mixture weights averaged over all leading axes.
+    """Entropy in nats, 0 to log K, of the mixture weights averaged over all leading axes and all ranks.
 
     Averaging first keeps components alive across the data without blurring any single step.
     """
     rows = log_weights.flatten(0, -2)
-    log_mean = torch.logsumexp(rows, dim=0) - math.log(max(1, rows.shape[0]))
+    log_means = torch.logsumexp(rows, dim=0) - math.log(max(1, rows.shape[0]))
+    log_mean = torch.logsumexp(gather_over_ranks(log_means), dim=0) - math.log(ranks())
     return -(log_mean.exp() * log_mean).sum()
 
 

@@ -16,6 +16,7 @@ from aime.objectives.adversarial import (
 )
 from aime.objectives.ledger import TaskLoss
 from aime.objectives.weights import AdversarialWeights
+from aime.primitives.ranks import average_over_ranks
 from aime.representation.discriminators import Discriminators
 from aime.training.guard import Guard
 from aime.world_model.model import AIME
@@ -74,6 +75,7 @@ class Adversary(nn.Module):
         self.optimizer.zero_grad(set_to_none=True)
         loss.total.backward()
         gradients = [each.grad for each in self.parameters() if each.grad is not None]
+        average_over_ranks(gradients)
         self.guard.judge(self.optimizer, [loss], nn.utils.get_total_norm(gradients))
         self.optimizer.step()
         return loss

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from aime.errors import AimeError
 from aime.objectives.ledger import TaskLoss
 from aime.optimization import Balance
-from aime.optimization.ranks import average_over_ranks
+from aime.primitives.ranks import average_over_ranks
 
 MOST_IN_A_ROW = 20
 """Skipped steps in a row after which training stops: nothing that is drawn anew at each step explains so many."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Literal
 import torch
 
 from aime.errors import AimeError
+from aime.primitives.ranks import ranks
 
 
 @dataclass(frozen=True)
@@ -33,17 +35,27 @@ class Hardware:
 def choose_hardware(
     device: Literal["auto", "cpu", "cuda"] = "auto", precision: Literal["auto", "fp32", "bf16"] = "auto"
 ) -> Hardware:
-    """The device asked for, and bf16 where the hardware has it.
+    """The device asked for, and bf16 where the hardware has it; of several processes each takes a GPU of its own.
 
     Raises:
-        AimeError: if CUDA is asked for and there is none.
+        AimeError: if CUDA is asked for and there is none, or there are fewer GPUs than processes.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise AimeError("device is cuda; expected a CUDA GPU and found none: take --device cpu, or see `aime doctor`")
     name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     if precision == "auto":
         precision = "bf16" if has_bf16(name) else "fp32"
-    return Hardware(torch.device(name), torch.bfloat16 if precision == "bf16" else torch.float32)
+    chosen = torch.device(name)
+    if name == "cuda" and ranks() > 1:
+        place, gpus = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+        if place >= gpus:
+            raise AimeError(
+                f"process {place + 1} of this machine found {gpus} GPUs; expected one for each process: lower "
+                "--nproc-per-node or take --device cpu"
+            )
+        chosen = torch.device(name, place)
+        torch.cuda.set_device(chosen)
+    return Hardware(chosen, torch.bfloat16 if precision == "bf16" else torch.float32)
 
 
 def has_bf16(device: str) -> bool:

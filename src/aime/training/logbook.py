@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 from rich.console import Console
 
 from aime.primitives.files import unwritable, write_atomically
+from aime.primitives.ranks import rank
 from aime.training.checkpoint import Progress
 from aime.training.display import Status, format_duration, make_display
 from aime.training.schedule import Budget
@@ -29,7 +30,8 @@ class Logbook:
     r"""Writes RUN/metrics.jsonl and RUN/tensorboard, and shows the run while it is open.
 
     metrics.jsonl holds one JSON object a logged step: step, seconds, frames, frames_per_second (since the logged step
-    before), then the figures by name. A figure that is not finite is null there and absent from TensorBoard.
+    before), then the figures by name. A figure that is not finite is null there and absent from TensorBoard. Of several
+    ranks the first alone writes and shows.
 
     Example:
         >>> import tempfile
@@ -50,7 +52,8 @@ class Logbook:
             console: where to show the run; standard output if None.
         """
         self._run, self._resume = run, resume
-        self._console = console or Console()
+        self._writes = rank() == 0
+        self._console = (console or Console()) if self._writes else Console(quiet=True, force_terminal=False)
         self._status = Status(run, budget)
         self._display = make_display(self._status, self._console)
         self._logged = Progress()
@@ -125,6 +128,8 @@ class Logbook:
         self._logged = self._status.progress = progress
         self._status.frames_per_second = rate if math.isfinite(rate) else None
         self._status.figures = dict(figures)
+        if not self._writes:
+            return
         head = {"step": progress.step, "seconds": round(progress.seconds, 3), "frames": progress.frames}
         try:
             self._append({**head, "frames_per_second": round(rate, 1), **figures})
@@ -159,7 +164,7 @@ class Logbook:
 
     def _drop_after(self, step: int) -> None:
         """Drop the lines after a step, and one that a kill cut short."""
-        if not self.path.is_file():
+        if not self._writes or not self.path.is_file():
             return
         lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
         kept = [line + "\n" for line in lines if (at := _step_of(line)) is not None and at <= step]

@@ -21,6 +21,7 @@ from aime.objectives.ledger import TaskLoss
 from aime.objectives.tasks import task_losses
 from aime.optimization import Balance, make_balancer
 from aime.primitives.quantize import codebook_perplexity
+from aime.primitives.ranks import first_rank_s, rank, ranks, share_from_first_rank, true_on_any_rank
 from aime.representation.divergences import effective_components
 from aime.training import run_directory
 from aime.training.adversary import Adversary
@@ -32,6 +33,7 @@ from aime.training.guard import MOST_IN_A_ROW, Guard
 from aime.training.hardware import Hardware, choose_hardware, keep_freed_memory
 from aime.training.logbook import Logbook
 from aime.training.pictures import log_picture
+from aime.training.processes import process_group, seed_noise
 from aime.training.replay import LatentReplay
 from aime.training.schedule import Budget, learning_rate_factor
 from aime.world_model.model import AIME
@@ -69,6 +71,7 @@ class Trainer:
     def __init__(self, config: TrainConfig, model: AIME, hardware: Hardware) -> None:
         self.config, self.hardware = config, hardware
         self.model = model.to(hardware.device).train()
+        share_from_first_rank([*self.model.parameters(), *self.model.buffers()])
         self.balancer = make_balancer(config.balancer, self.model.named_parameters(), config.rgb)
         self.average = WeightAverage(self.model, config.optimizer.ema_decay)
         self.optimizer = _adamw(self.model, config)
@@ -78,6 +81,7 @@ class Trainer:
         self.adversary: Adversary | None = None
         if config.adversary.enabled:
             self.adversary = Adversary(config.adversary, config.weights.adversarial).to(hardware.device)
+            share_from_first_rank([*self.adversary.parameters(), *self.adversary.buffers()])
         self.guard = Guard().to(hardware.device)
         self.budget = Budget(config.steps, config.minutes)
 
@@ -149,13 +153,21 @@ class Trainer:
 def train(config: TrainConfig) -> TrainResult:
     """Train a world model as the config says, from data on disk to a run directory.
 
+    In processes that torchrun started, each takes batches of its own, and a step is as one on the batches of all.
+
     Raises:
         AimeError: if data, run directory or hardware do not fit the config; nothing is overwritten then.
     """
+    with process_group():
+        return _train(config)
+
+
+def _train(config: TrainConfig) -> TrainResult:
     keep_freed_memory()
     hardware = choose_hardware(config.device, config.precision)
     dataset = open_dataset(config.data, "train", config.held_out)
-    run_directory.prepare(config, dataset)
+    if rank() == 0:
+        run_directory.prepare(config, dataset)
     torch.manual_seed(config.seed)
     with Logbook(config.out, Budget(config.steps, config.minutes), resume=config.resume) as logbook:
         logbook.state("reading the data's mean frame")
@@ -164,21 +176,23 @@ def train(config: TrainConfig) -> TrainResult:
         if config.resume:
             progress = restore(config.out, trainer.trained)
             logbook.resumed(progress, trainer.guard.by_cause)
+        seed_noise(config.seed, progress.step)
         return _run(trainer, dataset, progress, logbook)
 
 
 def _run(trainer: Trainer, dataset: Dataset, progress: Progress, logbook: Logbook) -> TrainResult:
     config = trainer.config
-    sampler = ClipSampler(dataset, config.batch, config.length, config.seed)
+    sampler = ClipSampler(dataset, config.batch, config.length, config.seed, rank(), ranks())
     on_gpu = trainer.hardware.device.type == "cuda"
     clips = prefetch(sampler, start=progress.step * config.accumulate, pin_memory=on_gpu)
     logbook.state("first step")
     with _interruptible() as interrupted:
         clock = time.perf_counter() - progress.seconds
-        while trainer.budget.share(progress.step, progress.seconds) < 1 and not interrupted:
+        while trainer.budget.share(progress.step, progress.seconds) < 1 and not true_on_any_rank(bool(interrupted)):
             result = trainer.step(list(itertools.islice(clips, config.accumulate)), progress)
-            trained = config.batch * config.length * config.accumulate
-            progress = Progress(progress.step + 1, progress.frames + trained, time.perf_counter() - clock)
+            trained = config.batch * config.length * config.accumulate * ranks()
+            seconds = first_rank_s(time.perf_counter() - clock)
+            progress = Progress(progress.step + 1, progress.frames + trained, seconds)
             if progress.step % config.log_every == 0 or progress.step == 1:
                 logbook.log(progress, _figures(result, trainer))
             logbook.tick(progress)
@@ -186,13 +200,14 @@ def _run(trainer: Trainer, dataset: Dataset, progress: Progress, logbook: Logboo
                 logbook.skipped(progress, trainer.guard.by_cause)
                 trainer.guard.require_progress(_last_good(config.out))
             # weights whose steps are being skipped may be what is wrong
-            if progress.step % config.checkpoint_every == 0 and not trainer.guard.in_a_row:
+            if progress.step % config.checkpoint_every == 0 and not trainer.guard.in_a_row and rank() == 0:
                 save(config.out, trainer.trained, progress)
                 log_picture(config, dataset, trainer.averaged, progress.step, logbook)
-    save(config.out, trainer.trained, progress)
-    if progress.step % config.checkpoint_every != 0:
-        log_picture(config, dataset, trainer.averaged, progress.step, logbook)
-    return TrainResult(config.out, progress.step, progress.seconds, bool(interrupted))
+    if rank() == 0:
+        save(config.out, trainer.trained, progress)
+        if progress.step % config.checkpoint_every != 0:
+            log_picture(config, dataset, trainer.averaged, progress.step, logbook)
+    return TrainResult(config.out, progress.step, progress.seconds, true_on_any_rank(bool(interrupted)))
 
 
 def _last_good(run: Path) -> str:

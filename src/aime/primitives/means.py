@@ -1,0 +1,17 @@
+"""Means over frames that leave out padding."""
+
+from __future__ import annotations
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from aime.primitives.ranks import total_over_ranks
+
+
+def masked_mean(values: Float[Tensor, "B T"], valid: Bool[Tensor, "B T"]) -> Float[Tensor, ""]:
+    """Mean over the frames that are not padding, of the batches of all ranks; 0 where there is none.
+
+    Ranks differ in how much padding they have, so that a mean of their means would count some frames for more.
+    """
+    mask = valid.to(values.dtype)
+    return total_over_ranks((values * mask).sum()) / total_over_ranks(mask.sum()).clamp_min(1)

@@ -1,0 +1,100 @@
+"""The processes of a data-parallel training, called ranks, and what they have to agree on.
+
+Without `torch.distributed` there is one rank, and nothing here costs or changes anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, distributed
+from torch.autograd.function import once_differentiable
+
+
+def ranks() -> int:
+    """How many processes train together: 1 unless `torch.distributed` is initialised."""
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+def rank() -> int:
+    """The number of this process, 0 to `ranks()` - 1."""
+    return distributed.get_rank() if ranks() > 1 else 0
+
+
+def average_over_ranks(tensors: Sequence[Tensor]) -> None:
+    """Replace tensors of any shapes by their means over the ranks, in place, by one collective.
+
+    Every rank must bring the same shapes in the same order.
+    """
+    if not tensors or ranks() == 1:
+        return
+    if len(tensors) == 1 and tensors[0].is_contiguous():
+        distributed.all_reduce(tensors[0])
+        tensors[0].div_(ranks())
+        return
+    packed = torch.cat([each.flatten() for each in tensors])
+    average_over_ranks([packed])
+    for each, mean in zip(tensors, packed.split([each.numel() for each in tensors]), strict=True):
+        each.copy_(mean.view(each.shape))
+
+
+def total_over_ranks(value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """The sum of a tensor of any one shape over the ranks.
+
+    Its gradient is right for a loss that all ranks compute from such sums, and so is the same on all of them, where
+    `average_over_ranks` is applied to the gradients of the weights: then it is that of one rank with all batches.
+    """
+    return _Total.apply(value) if ranks() > 1 else value
+
+
+def gather_over_ranks(value: Float[Tensor, "*shape"]) -> Float[Tensor, "ranks *shape"]:
+    """The tensors of all ranks, of the same shape; the gradient is as that of `total_over_ranks`."""
+    after = [0, 0] * value.ndim
+    return total_over_ranks(F.pad(value[None], [*after, rank(), ranks() - 1 - rank()]))
+
+
+def share_from_first_rank(tensors: Iterable[Tensor]) -> None:
+    """Overwrite the tensors of every other rank by those of rank 0."""
+    if ranks() == 1:
+        return
+    for each in tensors:
+        shared = each.detach().contiguous()
+        distributed.broadcast(shared, 0)
+        each.detach().copy_(shared)
+
+
+def first_rank_s(number: float) -> float:
+    """The number that rank 0 brings."""
+    return _on_host(0.0 if rank() else number)
+
+
+def true_on_any_rank(flag: bool) -> bool:
+    """Whether the flag is true on any rank; all of them wait here for the last."""
+    return _on_host(float(flag)) > 0
+
+
+def _on_host(number: float) -> float:
+    """The sum over the ranks, without waiting for a GPU."""
+    if ranks() == 1:
+        return number
+    total = torch.tensor(number, dtype=torch.float64)
+    distributed.all_reduce(total)
+    return total.item()
+
+
+class _Total(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        total = value.contiguous().clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        # the same on all ranks, so that the sum over them needs no collective
+        return gradient * ranks()

@@ -1,0 +1,211 @@
+"""Training in two processes: a step is that of one process with both batches; the command runs, ends and goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tests.models import SIZE, small_config
+from torch import Tensor, distributed
+from torch.multiprocessing.spawn import spawn
+
+from aime.cli.main import main
+from aime.data import Clips
+from aime.objectives import texture
+from aime.objectives.adversarial import AdversaryConfig
+from aime.objectives.weights import OvershootConfig
+from aime.representation.discriminators import DiscriminatorConfig
+from aime.training.checkpoint import Progress, read_progress
+from aime.training.config import OptimizerConfig, TrainConfig
+from aime.training.hardware import Hardware
+from aime.training.replay import ReplayConfig
+from aime.training.trainer import Trainer
+from aime.world_model.model import AIME
+
+BATCH, LENGTH, STEPS = 4, 6, 3
+BALANCERS = ("sum", "rgb")
+
+Draw = Callable[[torch.Generator], Tensor]
+
+
+class NoiseBySample:
+    """Random numbers that belong to a half of the batch, in whichever process it is computed."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, halves: tuple[int, ...]) -> None:
+        self.halves, self.draws = halves, 0
+        self.fills = {name: getattr(Tensor, name) for name in ("uniform_", "normal_", "exponential_")}
+        for name in ("randn_like", "rand", "randint", "randperm"):
+            patch.setattr(torch, name, getattr(self, name))
+        patch.setattr(Tensor, "exponential_", lambda tensor: tensor.copy_(self.rows("exponential_", *tensor.shape)))
+
+    def draw(self, fill: str, *shape: int) -> list[Tensor]:
+        """The numbers of each half."""
+        self.draws += 1
+        generators = [torch.Generator().manual_seed(2 * self.draws + half) for half in self.halves]
+        return [self.fills[fill](torch.empty(shape, dtype=torch.float64), generator=each) for each in generators]
+
+    def rows(self, fill: str, rows: int, *shape: int) -> Tensor:
+        return torch.cat(self.draw(fill, rows // len(self.halves), *shape))
+
+    def randn_like(self, like: Tensor) -> Tensor:
+        return self.rows("normal_", *like.shape)
+
+    def rand(self, *shape: int, device: object = None) -> Tensor:
+        # a single number is for the whole batch
+        return torch.full((1,), 0.3, dtype=torch.float64) if shape == (1,) else self.rows("uniform_", *shape)
+
+    def randint(self, high: int, shape: tuple[int, ...], device: object = None) -> Tensor:
+        if len(shape) == 2:
+            return (high * self.rows("uniform_", *shape)).long()
+        # vectors for dead codes: the even codes draw from the first half, the odd ones from the second; the vectors are
+        # time-major, so that the halves take turns
+        drawn = [(high // len(self.halves) * each).long() for each in self.draw("uniform_", *shape)]
+        turn = BATCH // 2 * (SIZE // 8) ** 2
+        places = [(each // turn * len(drawn) + half) * turn + each % turn for half, each in enumerate(drawn)]
+        return torch.where(torch.arange(*shape) % 2 == 0, places[0], places[-1])
+
+    def randperm(self, count: int, device: object = None) -> Tensor:
+        """As many of the first come from each half."""
+        own = count // len(self.halves)
+        return torch.stack(
+            [each.argsort() + half * own for half, each in enumerate(self.draw("uniform_", own))], 1
+        ).flatten()
+
+
+def training(halves: int, balancer: str) -> TrainConfig:
+    """A run of every part and task, on one half of each batch or on both."""
+    model = small_config()
+    model = replace(
+        model,
+        perceiver=replace(model.perceiver, dropout=0.0),
+        attention=replace(model.attention, kind="schema"),
+    )
+    discriminators = DiscriminatorConfig(channels=4, levels=2, window=2)
+    return TrainConfig(
+        data="none",
+        out=Path("none"),
+        model=model,
+        steps=STEPS,
+        batch=BATCH * halves // 2,
+        length=LENGTH,
+        balancer=balancer,
+        optimizer=OptimizerConfig(warmup=1, clip=1e9),
+        overshoot=OvershootConfig(steps=3, starts=2, frames=4 * halves),
+        replay=ReplayConfig(clips=0),
+        adversary=AdversaryConfig(
+            enabled=True, n_critic=1, warmup=0.0, ramp=0.0, frames=4 * halves, discriminators=discriminators
+        ),
+    )
+
+
+def batch(step: int, halves: tuple[int, ...]) -> Clips:
+    """Clips whose second half has more padding than the first."""
+    generator = torch.Generator().manual_seed(step)
+    frames = torch.randint(256, (BATCH, LENGTH, 3, SIZE, SIZE), generator=generator, dtype=torch.uint8)
+    actions = torch.rand(BATCH, LENGTH, 2, generator=generator) * 2 - 1
+    valid = torch.arange(LENGTH) < torch.tensor([6, 5, 3, 2])[:, None]
+    nothing = torch.zeros(BATCH, LENGTH)
+    clips = Clips(frames, actions, nothing, nothing.bool(), valid, valid, valid, None)
+    rows = slice(halves[0] * BATCH // 2, (halves[-1] + 1) * BATCH // 2)
+    return clips._replace(**{name: field[rows] for name, field in clips._asdict().items() if field is not None})
+
+
+def figures(halves: tuple[int, ...], balancer: str) -> list[dict[str, Tensor]]:
+    """Gradients, losses and buffers of a few steps on one half of each batch or on both."""
+    config = training(len(halves), balancer)
+    torch.manual_seed(0)
+    trainer = Trainer(config, AIME(config.model).double(), Hardware(torch.device("cpu"), torch.float32))
+    trainer.replay.double()
+    assert trainer.adversary is not None
+    trainer.adversary.double()
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        batches = [batch(step, halves) for step in range(STEPS)]
+        NoiseBySample(patch, halves)
+        patch.setattr(texture, "JUDGED", BATCH * LENGTH)  # all frames, or half as many would be drawn from both halves
+        patch.setattr(
+            Tensor, "float", lambda self: self.to(torch.float32 if self.dtype == torch.bool else torch.float64)
+        )
+        for step, clips in enumerate(batches):
+            result = trainer.step([clips], Progress(step))
+            critic = () if result.critic is None else (result.critic,)
+            found.append(
+                {
+                    **{f"gradient of {name}": each.grad for name, each in trainer.model.named_parameters()},
+                    **{f"critic's of {name}": each.grad for name, each in trainer.adversary.named_parameters()},
+                    **{name: each.clone() for name, each in trainer.model.named_buffers()},
+                    **{name: each.clone() for name, each in trainer.adversary.named_buffers()},
+                    **{name: value for task in (*result.losses, *critic) for name, value in task.named()},
+                }
+            )
+    return [{name: value for name, value in each.items() if value is not None} for each in found]
+
+
+def run_rank(rank: int, directory: str) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{directory}/meet", rank=rank, world_size=2)
+    torch.save({balancer: figures((rank,), balancer) for balancer in BALANCERS}, f"{directory}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def test_two_ranks_are_one_with_both_batches(tmp_path: Path) -> None:
+    ranks = spawn(run_rank, (str(tmp_path),), nprocs=2, join=False)
+    whole = {balancer: figures((0, 1), balancer) for balancer in BALANCERS}
+    assert ranks is not None
+    while not ranks.join():
+        pass
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    needed = {"gradient of decoder.head.weight", "critic's of discriminators.image.tower.head.conv.bias"}
+    needed |= {"tokenizer.quantizer.codebook", "tokenizer.quantizer.usage", "decoder.variance", "elbo/entropy"}
+    assert needed <= whole["rgb"][0].keys()
+    for balancer in BALANCERS:
+        for mine, theirs, expected in zip(first[balancer], second[balancer], whole[balancer], strict=True):
+            assert mine.keys() == theirs.keys() == expected.keys()
+            assert [name for name in mine if not torch.equal(mine[name], theirs[name])] == []
+            # some gradients are zero but for rounding: biases before a softmax
+            far = [name for name, value in expected.items() if (mine[name] - value).abs().max() > tolerance(value)]
+            assert far == []
+
+
+def tolerance(value: Tensor) -> Tensor:
+    return (1e-6 * value.abs().max()).clamp_min(1e-12)
+
+
+def aime(arguments: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    """The command under torchrun, in two processes."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "aime", *arguments.split()]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_the_command_trains_in_two_processes_and_goes_on_in_one(tmp_path: Path) -> None:
+    small = "--batch 1 --length 4 --overshoot.steps 2 --overshoot.frames 4 --log-every 1 --device cpu --no-pictures"
+    done = aime(f"train tiny --data bundled:cartpole --steps 2 --out run {small}", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("run: 2 steps, 16 frames") == 1
+    assert done.stdout.count("look at it with") == 1
+    run = tmp_path / "run"
+    assert [step_of(line) for line in (run / "metrics.jsonl").read_text().splitlines()] == [1, 2]
+    assert read_progress(run)[:2] == (2, 16)
+    assert main(["train", "--resume", "--out", str(run), "--steps", "3"]) == 0
+    assert read_progress(run)[:2] == (3, 20)
+
+
+def step_of(line: str) -> int:
+    return json.loads(line)["step"]
+
+
+def test_an_error_of_the_first_process_ends_both_with_one_message(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "precious").touch()
+    ended = aime("train tiny --data bundled:cartpole --steps 2 --out run", tmp_path)
+    assert ended.returncode != 0
+    assert ended.stderr.count("aime train: run: exists and is not empty") == 1
+    assert ended.stderr.count("Traceback") <= 1, "torchrun's own"
