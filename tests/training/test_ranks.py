@@ -8,7 +8,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -30,9 +29,6 @@ from aime.training.trainer import Trainer
 from aime.world_model.model import AIME
 
 BATCH, LENGTH, STEPS = 4, 6, 3
-FRAMES = BATCH // 2 * LENGTH
-"""Of half a batch."""
-CODES = small_config().tokenizer.codes
 BALANCERS = ("sum", "rgb")
 
 
@@ -62,24 +58,15 @@ class NoiseBySample:
         # a single number is for the whole batch
         return torch.full((1,), 0.3, dtype=torch.float64) if shape == (1,) else self.rows("uniform_", *shape)
 
-    def randint(self, *arguments: Any, device: object = None) -> Tensor:
-        low, high, shape = arguments if len(arguments) == 3 else (0, *arguments)
-        if shape == (CODES,):
-            return self.vectors(high // len(self.halves))
-        numbers = self.draw("uniform_", shape[0] // len(self.halves), *shape[1:])
-        if high == FRAMES * len(self.halves):
-            return torch.cat([(FRAMES * each).long() + half * FRAMES for half, each in enumerate(numbers)])
-        return low + ((high - low) * torch.cat(numbers)).long()
-
-    def vectors(self, own: int) -> Tensor:
-        """For dead codes: the even ones draw from the first half, the odd ones from the second.
-
-        The vectors are time-major, so that the halves take turns.
-        """
-        drawn = [(own * each).long() for each in self.draw("uniform_", CODES)]
+    def randint(self, high: int, shape: tuple[int, ...], device: object = None) -> Tensor:
+        if len(shape) == 2:
+            return (high * self.rows("uniform_", *shape)).long()
+        # vectors for dead codes: the even codes draw from the first half, the odd ones from the second; the vectors are
+        # time-major, so that the halves take turns
+        drawn = [(high // len(self.halves) * each).long() for each in self.draw("uniform_", *shape)]
         turn = BATCH // 2 * (SIZE // 8) ** 2
         places = [(each // turn * len(drawn) + half) * turn + each % turn for half, each in enumerate(drawn)]
-        return torch.where(torch.arange(CODES) % 2 == 0, places[0], places[-1])
+        return torch.where(torch.arange(*shape) % 2 == 0, places[0], places[-1])
 
     def randperm(self, count: int, device: object = None) -> Tensor:
         """As many of the first come from each half."""
@@ -139,7 +126,7 @@ def figures(halves: tuple[int, ...], balancer: str) -> list[dict[str, Tensor]]:
     with pytest.MonkeyPatch.context() as patch:
         batches = [batch(step, halves) for step in range(STEPS)]
         NoiseBySample(patch, halves)
-        patch.setattr(texture, "JUDGED", 4 * len(halves))
+        patch.setattr(texture, "JUDGED", BATCH * LENGTH)  # all frames, or half as many would be drawn from both halves
         patch.setattr(
             Tensor, "float", lambda self: self.to(torch.float32 if self.dtype == torch.bool else torch.float64)
         )

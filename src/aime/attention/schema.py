@@ -144,7 +144,7 @@ class AttentionPillar(nn.Module):
         if not self.training or not self.expected_share:
             return youngest > 1, youngest
         imagined = torch.rand(batch, device=device) < self.expected_share
-        age = torch.randint(1, OLDEST + 1, (batch,), device=device)
+        age = 1 + (OLDEST * torch.rand(batch, device=device)).long()
         return imagined, torch.where(imagined, age, youngest)
 
     def roll(

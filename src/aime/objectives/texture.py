@@ -38,7 +38,7 @@ def texture_nats(
 
     Reference: Gatys et al. 2016, CVPR, equation 4, with the encoder in the place of their VGG.
     """
-    drawn = torch.randint(valid.numel(), (min(JUDGED, valid.numel()),), device=valid.device)
+    drawn = torch.randperm(valid.numel(), device=valid.device)[:JUDGED]
     with _frozen(model.encoder):
         dreamt, real = (_features(model, each.flatten(0, 1)[drawn]) for each in (reconstructions, frames))
     size = 0.25 * gram_matrix(real).square().sum(dim=(1, 2))
