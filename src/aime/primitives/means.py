@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -14,4 +15,5 @@ def masked_mean(values: Float[Tensor, "B T"], valid: Bool[Tensor, "B T"]) -> Flo
     Ranks differ in how much padding they have, so that a mean of their means would count some frames for more.
     """
     mask = valid.to(values.dtype)
-    return total_over_ranks((values * mask).sum()) / total_over_ranks(mask.sum()).clamp_min(1)
+    total, count = total_over_ranks(torch.stack([(values * mask).sum(), mask.sum()])).unbind()
+    return total / count.clamp_min(1)
