@@ -3,7 +3,6 @@
     python benchmarks/attention.py runs/demo
 
 The held-out episodes keep the simulator's state. The cart's place is projected through dm_control's camera (the extra
-The held-out episodes keep the simulator's state. The place of the cart is projected through dm_control's camera (the
 which sees the frame, P_t, which does not, A_t, fused of both, and the prior map rolled open-loop through an imagined
 future.
 """
