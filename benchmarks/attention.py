@@ -2,9 +2,10 @@
 
     python benchmarks/attention.py runs/demo
 
-The held-out episodes keep the simulator's state. The cart's place is projected through dm_control's camera (the extra
-which sees the frame, P_t, which does not, A_t, fused of both, and the prior map rolled open-loop through an imagined
-future.
+The held-out episodes keep the simulator's state. The place of the cart is projected through dm_control's camera (the
+extra `dmc`) to the column of the picture where it is seen, and held against the column of the centre of mass of each
+map: U_t, which sees the frame, P_t, which does not, A_t, fused of both, and the prior map rolled open-loop through an
+imagined future.
 """
 
 from __future__ import annotations
