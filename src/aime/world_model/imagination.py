@@ -13,6 +13,7 @@ from torch import Tensor
 
 from aime.errors import AimeError
 from aime.primitives.distributions import GaussianMixture
+from aime.world_model import doors
 from aime.world_model.outputs import Dream, DreamState, FuturePrediction
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def surprise(model: AIME, frames: Tensor, actions: Tensor | None, samples: int, 
     """See `AIME.surprise`."""
     output = model.forward_sequence(frames, actions)
     batch = frames.shape[0]
-    truth = frames.to(model.null_action.device).float().div(255 if frames.dtype == torch.uint8 else 1).flatten(0, 1)
+    truth = doors.admit_frames(frames, model.config, model.null_action).flatten(0, 1)
     variance = model.decoder.variance
     scale = 0.5 * truth[0].numel() * torch.log(2 * math.pi * variance)
     maps = output.attention.fused.flatten(0, 1)
