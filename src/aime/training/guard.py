@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -93,11 +93,11 @@ class Guard(nn.Module):
             self._known[names] = torch.tensor(places, device=self.counts.device)
         return self._known[names]
 
-    def require_progress(self, last_good: str) -> None:
+    def require_progress(self, last_good: Callable[[], str]) -> None:
         """Stop a training that has come to nothing; waits for the device.
 
         Args:
-            last_good: where the weights can be had from before it came to that, for the message.
+            last_good: tells where the weights can be had from before it came to that, for the message.
 
         Raises:
             AimeError: if 20 steps or more in a row were skipped.
@@ -106,7 +106,7 @@ class Guard(nn.Module):
             causes = ", ".join(f"{name} ({count})" for name, count in self.by_cause.items())
             raise AimeError(
                 f"{in_a_row} steps in a row were skipped, as these were not finite: {causes}; expected finite losses "
-                f"and gradients: lower optimizer.learning_rate or check the data, and go on from {last_good}"
+                f"and gradients: lower optimizer.learning_rate or check the data, and go on from {last_good()}"
             )
 
     @property

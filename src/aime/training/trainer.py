@@ -198,7 +198,7 @@ def _run(trainer: Trainer, dataset: Dataset, progress: Progress, logbook: Logboo
             logbook.tick(progress)
             if not on_gpu or progress.step % MOST_IN_A_ROW == 0:
                 logbook.skipped(progress, trainer.guard.by_cause)
-                trainer.guard.require_progress(_last_good(config.out))
+                trainer.guard.require_progress(lambda: _last_good(config.out))
             # weights whose steps are being skipped may be what is wrong
             if progress.step % config.checkpoint_every == 0 and not trainer.guard.in_a_row and rank() == 0:
                 save(config.out, trainer.trained, progress)
