@@ -14,6 +14,7 @@ episodes; the standard error is over clips.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import math
 from collections.abc import Sequence
@@ -82,12 +83,18 @@ def frozen(model: AIME, clips: Clips, at_once: int = 4) -> Frames:
     return Frames(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
 
 
-def train_prior(prior: nn.Module, frames: Frames, weights: ElboWeights, options: argparse.Namespace) -> None:
-    """-log p(z), and what the weights give to sticks and entropy, on minibatches of single frames."""
+def train_prior(
+    prior: nn.Module, frames: Frames, set_aside: Frames, weights: ElboWeights, options: argparse.Namespace
+) -> int:
+    """-log p(z), and what the weights give to sticks and entropy, on minibatches of single frames.
+
+    Leaves the weights of the step that was best on the clips set aside, and returns that step.
+    """
     torch.manual_seed(options.seed + 1)
     optimizer = torch.optim.AdamW(prior.parameters(), lr=options.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
-    prior.train()
+    best, best_step, best_weights = math.inf, 0, prior.state_dict()
     for step in range(options.steps):
+        prior.train()
         optimizer.param_groups[0]["lr"] = options.learning_rate * learning_rate_factor(step, step / options.steps, 30)
         # of its own generator: a mixture draws sticks, and all priors shall see the same frames
         generator = torch.Generator().manual_seed(options.seed * options.steps + step)
@@ -106,16 +113,21 @@ def train_prior(prior: nn.Module, frames: Frames, weights: ElboWeights, options:
         loss.backward()
         nn.utils.clip_grad_norm_(prior.parameters(), 100.0)
         optimizer.step()
-    prior.eval()
+        if step % 50 == 49:
+            nats = float(clip_nats(prior, set_aside, options.context).mean())
+            if nats < best:
+                best, best_step, best_weights = nats, step + 1, copy.deepcopy(prior.state_dict())
+    prior.load_state_dict(best_weights)
+    return best_step
 
 
 @torch.no_grad()
-def held_out_nats(prior: nn.Module, frames: Frames, context: int, samples: int = 8) -> tuple[float, float]:
-    """Mean over frames after the context of -log p(z), and the standard error of that mean over clips."""
-    torch.manual_seed(0)
-    mixture = frames.believed(prior.eval()).mixture
-    nats = torch.stack([-mixture.log_prob(frames.sample()) for _ in range(samples)]).mean(0)[:, context:].mean(1)
-    return float(nats.mean()), float(nats.std() / math.sqrt(len(nats)))
+def clip_nats(prior: nn.Module, frames: Frames, context: int, samples: int = 8) -> Float[Tensor, " N"]:
+    """Of every clip, the mean over frames after the context of -log p(z)."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        mixture = frames.believed(prior.eval()).mixture
+        return torch.stack([-mixture.log_prob(frames.sample()) for _ in range(samples)]).mean(0)[:, context:].mean(1)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -137,34 +149,41 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model.requires_grad_(False)
     unseen = open_unseen(info, None, options.context, options.length - options.context)
     seen = open_dataset(info.data, "train", float(info.train["held_out"]))
-    train = frozen(model, load_clips(seen, options.length, options.train_clips)).flat()
+    by_rest = [[e for e in range(seen.episodes) if (e % 10 == 9) == last] for last in (False, True)]
+    kept, aside = (seen.select(episodes) for episodes in by_rest)
+    train = frozen(model, load_clips(kept, options.length, options.train_clips))
+    set_aside = frozen(model, load_clips(aside, options.length, options.clips))
     held_out = frozen(model, load_clips(unseen.dataset, options.length, options.clips))
     usual, alone = ElboWeights(), ElboWeights(kl_hierarchical=0.0, entropy=0.0)
     figures: dict[str, object] = {
         "run": str(options.run),
         "steps": options.steps,
-        "training_frames": len(train.means),
+        "training_frames": train.means[..., 0].numel(),
         "held_out_clips": len(held_out.means),
     }
-    figures["as_trained_nats"] = _rounded(held_out_nats(model.prior, held_out, options.context))
+    by_name = {"as_trained": clip_nats(model.prior, held_out, options.context)}
     for name, kind, weights in (
+        ("single_gaussian", "single_gaussian", alone),
         ("mixture", "mixture", usual),
         ("mixture_by_likelihood", "mixture", alone),
-        ("single_gaussian", "single_gaussian", alone),
     ):
         torch.manual_seed(options.seed)
         config = replace(model.config, prior=replace(model.config.prior, kind=kind))
         prior = make_prior(config).to(model.device)
-        train_prior(prior, train, weights, options)
-        figures[f"{name}_nats"] = _rounded(held_out_nats(prior, held_out, options.context))
+        figures[f"{name}_stopped_at"] = train_prior(prior, train.flat(), set_aside, weights, options)
         figures[f"{name}_parameters"] = sum(weight.numel() for weight in prior.parameters())
+        by_name[name] = clip_nats(prior, held_out, options.context)
+    for name, nats in by_name.items():
+        figures[f"{name}_nats"] = mean_and_error(nats)
+        figures[f"{name}_less_single_gaussian"] = mean_and_error(nats - by_name["single_gaussian"])
     for name, value in figures.items():
         print(f"{name:32} {value}")
     print(json.dumps(figures))
 
 
-def _rounded(nats: tuple[float, float]) -> list[float]:
-    return [round(value, 3) for value in nats]
+def mean_and_error(nats: Float[Tensor, " N"]) -> list[float]:
+    """Mean over clips, and its standard error."""
+    return [round(float(nats.mean()), 3), round(float(nats.std() / math.sqrt(len(nats))), 3)]
 
 
 if __name__ == "__main__":

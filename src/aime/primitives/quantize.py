@@ -38,7 +38,7 @@ class VectorQuantizer(nn.Module):
     usage: Tensor
     sums: Tensor
 
-    def __init__(self, codes: int, width: int, decay: float = 0.97, dead_share: float = 0.05) -> None:
+    def __init__(self, codes: int, width: int, decay: float = 0.9, dead_share: float = 0.3) -> None:
         super().__init__()
         self.decay, self.dead_share = decay, dead_share
         self.register_buffer("codebook", torch.randn(codes, width))
