@@ -6,9 +6,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed import FileStore
 from torch.multiprocessing.spawn import spawn
 
 from aime.optimization import make_balancer
+from aime.training.processes import join
 
 STEPS, BATCH = 3, 8
 
@@ -33,9 +35,11 @@ def gradients(name: str, rank: int, ranks: int) -> list[Tensor]:
 
 def run_rank(rank: int, directory: str) -> None:
     torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{directory}/meet", rank=rank, world_size=2)
+    join("gloo", FileStore(f"{directory}/meet", 2), rank, 2)
     torch.save({name: gradients(name, rank, 2) for name in ("rgb", "sum")}, f"{directory}/{rank}.pt")
     distributed.destroy_process_group()
+    threads = [name.read_text() for name in Path("/proc/self/task").glob("*/comm")]
+    assert not any("gloo" in name for name in threads), "threads that outlive the group can abort the exit"
 
 
 def test_two_ranks_are_one_with_both_batches(tmp_path: Path) -> None:

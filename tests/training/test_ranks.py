@@ -13,6 +13,7 @@ import pytest
 import torch
 from tests.models import SIZE, small_config
 from torch import Tensor, distributed
+from torch.distributed import FileStore
 from torch.multiprocessing.spawn import spawn
 
 from aime.cli.main import main
@@ -24,6 +25,7 @@ from aime.representation.discriminators import DiscriminatorConfig
 from aime.training.checkpoint import Progress, read_progress
 from aime.training.config import OptimizerConfig, TrainConfig
 from aime.training.hardware import Hardware
+from aime.training.processes import join
 from aime.training.replay import ReplayConfig
 from aime.training.trainer import Trainer
 from aime.world_model.model import AIME
@@ -147,7 +149,7 @@ def figures(halves: tuple[int, ...], balancer: str) -> list[dict[str, Tensor]]:
 
 def run_rank(rank: int, directory: str) -> None:
     torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{directory}/meet", rank=rank, world_size=2)
+    join("gloo", FileStore(f"{directory}/meet", 2), rank, 2)
     torch.save({balancer: figures((rank,), balancer) for balancer in BALANCERS}, f"{directory}/{rank}.pt")
     distributed.destroy_process_group()
 

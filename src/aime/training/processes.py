@@ -48,7 +48,7 @@ def process_group() -> Iterator[None]:
             "start with torchrun, or unset WORLD_SIZE"
         ) from error
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    distributed.init_process_group(backend, store=store, rank=number, world_size=size)
+    join(backend, store, number, size)
     try:
         yield
         true_on_any_rank(False)
@@ -60,6 +60,18 @@ def process_group() -> Iterator[None]:
         raise SystemExit(_EXIT_QUIETLY) from None
     finally:
         distributed.destroy_process_group()
+
+
+def join(backend: str, store: Store, number: int, size: int) -> None:
+    """Join the group of ``size`` processes that meet at ``store``, as number ``number`` in [0, size).
+
+    The same as ``init_process_group``, but leaving the group then ends its threads.
+    """
+    # Its functions take the group that exists while it is imported (by the first optimizer) as a default argument.
+    # A group so kept outlives destroy_process_group, and gloo's threads now and then abort the interpreter's exit.
+    import torch.distributed.nn.functional  # noqa: F401
+
+    distributed.init_process_group(backend, store=store, rank=number, world_size=size)
 
 
 def seed_noise(seed: int, step: int) -> None:
