@@ -14,7 +14,7 @@ from aime.attention.maps import centre_of_mass
 from aime.attention.schema import Attention
 from aime.attention.uniform import UniformAttention
 from aime.objectives.ledger import TaskLoss, gaussian_nats, unless_off, weigh
-from aime.objectives.weights import LossWeights, OvershootConfig
+from aime.objectives.weights import LossWeights, OvershootConfig, PredictiveWeights
 from aime.primitives.distributions import GaussianMixture
 from aime.primitives.means import masked_mean
 from aime.world_model.imagination import Choice, rollout
@@ -77,7 +77,6 @@ def predictive_loss(
     """
     wanted, attention = weights.predictive, output.attention
     attends = not isinstance(model.attention, UniformAttention)
-    has_context = model.config.context_width > 0
     clips = output.clips(valid) if replayed is None else output.clips(valid).join(replayed)
     paths = _Paths(model, clips, overshoot)
     terms = PredictiveTerms(
@@ -90,20 +89,34 @@ def predictive_loss(
         slot_reconstruction=unless_off(
             attends * wanted.slot_reconstruction, lambda: masked_mean(attention.slot_error, valid)
         ),
-        expected_context=unless_off(
-            has_context * wanted.expected_context, lambda: paths.distance(paths.track.expected_contexts)
-        ),
-        implied_context=unless_off(
-            has_context * wanted.implied_context, lambda: paths.distance(paths.track.implied_contexts)
-        ),
-        one_step_latent=unless_off(wanted.one_step_latent, lambda: paths.one_step_nats),
-        overshoot_latent=unless_off(wanted.overshoot_latent, lambda: paths.latent_nats),
+        **_on_latents(paths, wanted),
         overshoot_frames=unless_off(
             wanted.overshoot_frames,
             lambda: _frame_nats(model, paths.overshot, frames, attention.bottom_up, overshoot.frames),
         ),
     )
     return weigh("predictive", terms, wanted)
+
+
+def latent_loss(model: AIME, clips: LatentClips, weights: LossWeights, overshoot: OvershootConfig) -> TaskLoss:
+    """The terms of the predictive task that need latents alone, of clips whose frames are not at hand."""
+    others = dict.fromkeys(PredictiveTerms._fields)
+    terms = PredictiveTerms(**others | _on_latents(_Paths(model, clips, overshoot), weights.predictive))
+    return weigh("predictive", terms, weights.predictive)
+
+
+def _on_latents(paths: _Paths, wanted: PredictiveWeights) -> dict[str, Tensor | None]:
+    has_context = paths.model.config.context_width > 0
+    return {
+        "expected_context": unless_off(
+            has_context * wanted.expected_context, lambda: paths.distance(paths.track.expected_contexts)
+        ),
+        "implied_context": unless_off(
+            has_context * wanted.implied_context, lambda: paths.distance(paths.track.implied_contexts)
+        ),
+        "one_step_latent": unless_off(wanted.one_step_latent, lambda: paths.one_step_nats),
+        "overshoot_latent": unless_off(wanted.overshoot_latent, lambda: paths.latent_nats),
+    }
 
 
 class _Paths:

@@ -69,6 +69,8 @@ class Progress(NamedTuple):
     """Frames trained on."""
     seconds: float = 0.0
     """Wall time of training, over all resumptions."""
+    settled: bool = False
+    """Whether the averaged weights have settled since the last step."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class _State:
     cpu_random_state: str
     """Base64, like those of the GPUs."""
     cuda_random_states: tuple[str, ...]
+    settled: bool = False
 
 
 def save(run: Path, trained: Trained, progress: Progress) -> None:
@@ -123,7 +126,7 @@ def read_progress(run: Path) -> Progress:
         AimeError: if there is no checkpoint, or its state is damaged.
     """
     state = _read_state(checkpoint_directory(run) / _STATE)
-    return Progress(state.step, state.frames, state.seconds)
+    return Progress(state.step, state.frames, state.seconds, state.settled)
 
 
 def restore(run: Path, trained: Trained) -> Progress:
@@ -163,7 +166,7 @@ def restore(run: Path, trained: Trained) -> Progress:
         trained.balancer.load_state_dict(carried)
     trained.average.updates = state.average_updates
     _set_random_states(state, directory / _STATE)
-    return Progress(state.step, state.frames, state.seconds)
+    return Progress(state.step, state.frames, state.seconds, state.settled)
 
 
 def _swap(temporary: Path, run: Path) -> None:
@@ -222,6 +225,7 @@ def _state(average: WeightAverage, progress: Progress) -> _State:
         step=progress.step,
         frames=progress.frames,
         seconds=progress.seconds,
+        settled=progress.settled,
         average_updates=average.updates,
         cpu_random_state=_encode(torch.get_rng_state()),
         cuda_random_states=tuple(_encode(each) for each in devices),

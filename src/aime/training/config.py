@@ -12,6 +12,7 @@ from aime.objectives.weights import LossWeights, OvershootConfig
 from aime.optimization import RGBConfig, require_balancer
 from aime.training.augmentation import ZoomConfig
 from aime.training.replay import ReplayConfig
+from aime.training.settling import SettleConfig
 from aime.world_model.config import ModelConfig
 
 
@@ -46,9 +47,9 @@ class TrainConfig:
     model: ModelConfig
     preset: str = "tiny"
     steps: int | None = None
-    """Optimizer steps to train for."""
+    """Optimizer steps to train for; settling comes after them."""
     minutes: float | None = None
-    """Wall time to train for, instead of `steps`."""
+    """Wall time to train for, instead of `steps`; settling is part of it."""
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -75,6 +76,7 @@ class TrainConfig:
     weights: LossWeights = field(default_factory=LossWeights)
     overshoot: OvershootConfig = field(default_factory=OvershootConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
+    settle: SettleConfig = field(default_factory=SettleConfig)
     adversary: AdversaryConfig = field(default_factory=AdversaryConfig)
     zoom: ZoomConfig = field(default_factory=ZoomConfig)
     balancer: str = "rgb"

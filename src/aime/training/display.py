@@ -157,15 +157,16 @@ class LivePanel:
 
 
 def summary(status: Status) -> str:
-    """One line: position, pace and the loss."""
+    """One line: position, pace, the activity if it is not training, and the loss."""
     loss = [f"loss {format_figure(status.figures['loss'])}"] if "loss" in status.figures else []
-    return " · ".join([pace(status), *loss])
+    activity = [status.activity] if status.activity else []
+    return " · ".join([pace(status), *activity, *loss])
 
 
 def pace(status: Status) -> str:
     """Share, position, frames per second and time left."""
     parts = [f"{status.share:.0%}", status.position]
-    if status.frames_per_second is not None:
+    if status.frames_per_second is not None and not status.activity:
         parts.append(f"{status.frames_per_second:.0f} frames/s")
     if status.seconds_left is not None:
         parts.append(f"{format_duration(status.seconds_left)} left")

@@ -30,8 +30,8 @@ class Logbook:
     r"""Writes RUN/metrics.jsonl and RUN/tensorboard, and shows the run while it is open.
 
     metrics.jsonl holds one JSON object a logged step: step, seconds, frames, frames_per_second (since the logged step
-    before), then the figures by name. A figure that is not finite is null there and absent from TensorBoard. Of several
-    ranks the first alone writes and shows.
+    before), then the figures by name. Steps of settling count on from those of training, without a pace. A figure that
+    is not finite is null there and absent from TensorBoard. Of several ranks the first alone writes and shows.
 
     Example:
         >>> import tempfile
@@ -107,10 +107,10 @@ class Logbook:
         self._skipped = dict(skipped)
         self._drop_after(progress.step)
 
-    def tick(self, progress: Progress) -> None:
-        """Note that a step was taken; costs next to nothing."""
+    def tick(self, progress: Progress, activity: str = "") -> None:
+        """Note that a step was taken, of training or of another activity; costs next to nothing."""
         self._status.progress = progress
-        self._status.activity = ""
+        self._status.activity = activity
         self._display.step_taken()
 
     def log(self, progress: Progress, figures: Mapping[str, float]) -> None:
@@ -128,16 +128,16 @@ class Logbook:
         self._logged = self._status.progress = progress
         self._status.frames_per_second = rate if math.isfinite(rate) else None
         self._status.figures = dict(figures)
-        if not self._writes:
-            return
-        head = {"step": progress.step, "seconds": round(progress.seconds, 3), "frames": progress.frames}
-        try:
-            self._append({**head, "frames_per_second": round(rate, 1), **figures})
-            for name, value in {"frames_per_second": rate, **figures}.items():
-                if math.isfinite(value):
-                    self._tensorboard().add_scalar(name, value, progress.step)
-        except OSError as error:
-            raise unwritable(self.path, error) from error
+        self._write(progress, {"frames_per_second": round(rate, 1), **figures})
+
+    def log_settling(self, progress: Progress, figures: Mapping[str, float]) -> None:
+        """Write down the scalars of a step of settling, which trains on no frame and so has no pace.
+
+        Raises:
+            AimeError: if the disk is full or the log cannot be written.
+        """
+        self._status.figures = dict(figures)
+        self._write(progress, figures)
 
     def skipped(self, progress: Progress, by_cause: Mapping[str, int]) -> None:
         """Say on screen which steps were skipped since it was last told.
@@ -156,6 +156,18 @@ class Logbook:
     def filmstrip(self, step: int, name: str, image: UInt8[np.ndarray, "H W 3"]) -> None:
         """Put a picture of a step's frames, 0 to 255, into TensorBoard under a name of its own."""
         self._tensorboard().add_image(name, image, step, dataformats="HWC")
+
+    def _write(self, progress: Progress, figures: Mapping[str, float]) -> None:
+        if not self._writes:
+            return
+        head = {"step": progress.step, "seconds": round(progress.seconds, 3), "frames": progress.frames}
+        try:
+            self._append({**head, **figures})
+            for name, value in figures.items():
+                if math.isfinite(value):
+                    self._tensorboard().add_scalar(name, value, progress.step)
+        except OSError as error:
+            raise unwritable(self.path, error) from error
 
     def _append(self, figures: Mapping[str, float]) -> None:
         finite = {name: value if math.isfinite(value) else None for name, value in figures.items()}

@@ -20,6 +20,14 @@ class Budget:
         assert self.minutes is not None
         return min(1.0, seconds / (60 * self.minutes))
 
+    def without(self, share: float) -> Budget:
+        """What is left of it when a share of its minutes, in [0, 1), is set aside; steps stay."""
+        return Budget(self.steps, None if self.minutes is None else self.minutes * (1 - share))
+
+    def seconds_left(self, seconds: float) -> float:
+        """Of its minutes, after so many seconds; endless where steps are counted."""
+        return math.inf if self.minutes is None else max(0.0, 60 * self.minutes - seconds)
+
 
 def learning_rate_factor(step: int, share: float, warmup: int, floor: float = 0.1) -> float:
     """Linear warm-up over `warmup` steps, then half a cosine from 1 down to `floor` over the run.

@@ -36,9 +36,13 @@ from aime.training.pictures import log_picture
 from aime.training.processes import process_group, seed_noise
 from aime.training.replay import LatentReplay
 from aime.training.schedule import Budget, learning_rate_factor
+from aime.training.settling import Settling
 from aime.world_model.model import AIME
 from aime.world_model.outputs import SequenceOutput
 from aime.world_model.saved import load_model
+
+_PERCEIVING = 0.35
+"""The most of settling's time that goes into perceiving, where a run counts minutes."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class Trainer:
             self.adversary = Adversary(config.adversary, config.weights.adversarial).to(hardware.device)
             share_from_first_rank([*self.adversary.parameters(), *self.adversary.buffers()])
         self.guard = Guard().to(hardware.device)
-        self.budget = Budget(config.steps, config.minutes)
+        self.budget = Budget(config.steps, config.minutes).without(config.settle.share)
 
     @property
     def averaged(self) -> AIME:
@@ -203,11 +207,53 @@ def _run(trainer: Trainer, dataset: Dataset, progress: Progress, logbook: Logboo
             if progress.step % config.checkpoint_every == 0 and not trainer.guard.in_a_row and rank() == 0:
                 save(config.out, trainer.trained, progress)
                 log_picture(config, dataset, trainer.averaged, progress.step, logbook)
+        if config.settle.share and not progress.settled and progress.step:
+            frames = int(dataset.lengths.sum())
+            progress = _settle(trainer, frames, clips, progress, clock, logbook, interrupted)
     if rank() == 0:
         save(config.out, trainer.trained, progress)
         if progress.step % config.checkpoint_every != 0:
             log_picture(config, dataset, trainer.averaged, progress.step, logbook)
     return TrainResult(config.out, progress.step, progress.seconds, true_on_any_rank(bool(interrupted)))
+
+
+def _settle(
+    trainer: Trainer,
+    frames: int,
+    clips: Iterator[Clips],
+    progress: Progress,
+    clock: float,
+    logbook: Logbook,
+    interrupted: _Interrupted,
+) -> Progress:
+    """Settle the averaged weights, in the time that is left; those that training goes on from stay as they are."""
+    config, started = trainer.config, progress.seconds
+    left = Budget(config.steps, config.minutes).seconds_left(started)
+    if not left or true_on_any_rank(bool(interrupted)):
+        return progress
+
+    def share_of_time() -> float:
+        seconds = first_rank_s(time.perf_counter() - clock)
+        logbook.tick(progress._replace(seconds=seconds), "settling")
+        return (seconds - started) / left
+
+    logbook.state("perceiving what the belief will settle on")
+    settling = Settling(config, trainer.averaged, trainer.hardware, frames, most_steps=progress.step)
+    for batch in itertools.islice(clips, settling.batches):
+        settling.perceive(batch)
+        if share_of_time() > _PERCEIVING or true_on_any_rank(bool(interrupted)):
+            break
+    for step in range(1, settling.steps + 1):
+        share = max((step - 1) / settling.steps, share_of_time())
+        if share >= 1 or true_on_any_rank(bool(interrupted)):
+            break
+        loss = settling.step(share)
+        if step % config.log_every == 0 or step == 1:
+            figures = {name.replace(loss.task, "settling"): float(value) for name, value in loss.named()}
+            done = progress._replace(step=progress.step + step, seconds=time.perf_counter() - clock)
+            logbook.log_settling(done, figures)
+    seconds = first_rank_s(time.perf_counter() - clock)
+    return progress._replace(seconds=seconds, settled=not true_on_any_rank(bool(interrupted)))
 
 
 def _last_good(run: Path) -> str:

@@ -1,0 +1,131 @@
+"""The end of a run: with the eyes shut, the belief and the prior learn to follow the latents as they now are."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from aime.data import Clips
+from aime.errors import AimeError
+from aime.objectives.ledger import TaskLoss
+from aime.objectives.predictive import latent_loss
+from aime.primitives.ranks import average_over_ranks, ranks
+from aime.training.guard import Guard
+from aime.training.hardware import Hardware
+from aime.training.replay import LatentReplay, ReplayConfig
+from aime.training.schedule import learning_rate_factor
+from aime.world_model.model import AIME
+
+if TYPE_CHECKING:
+    from aime.training.config import TrainConfig
+
+_WARMUP, _FLOOR = 20, 0.02
+
+
+@dataclass(frozen=True)
+class SettleConfig:
+    """How a run settles.
+
+    Raises:
+        AimeError: if a number is out of its range.
+    """
+
+    share: float = 0.15
+    """Of a run's minutes, the most that settling takes; at 0 no run settles, not even one that counts steps."""
+    frames: int = 32768
+    """The most frames that are perceived for it; never more than the data set has."""
+    passes: float = 20.0
+    """How often each of them is learned from, at most. Settling takes no more steps than training did."""
+    clips: int = 16
+    """Clips in a batch."""
+    learning_rate: float = 5e-4
+    """Of AdamW; falls to a fiftieth along half a cosine."""
+    clip: float = 100.0
+    """Largest norm of the gradient, of a loss in nats per frame."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share < 1:
+            raise AimeError(
+                f"settle.share is {self.share}; expected 0 or more and less than 1: 0 switches settling off"
+            )
+        for name in ("frames", "passes", "clips", "learning_rate", "clip"):
+            if not getattr(self, name) > 0:
+                raise AimeError(f"settle.{name} is {getattr(self, name)}; expected a positive number")
+
+
+class Settling:
+    """Teaches the latent dynamics of a model on fixed latents: first `perceive` all, then take `steps` by `step`.
+
+    While the encoder learns, the belief follows latents that move under it, from a few clips a step. To perceive a
+    frame costs a hundred times what it costs to follow its latent: what a run's last minutes bring to the encoder is
+    little, and what they bring to the belief is much. Only what runs on vectors learns here, all other weights stay.
+    """
+
+    def __init__(self, run: TrainConfig, model: AIME, hardware: Hardware, frames: int, most_steps: int) -> None:
+        """Nothing is perceived yet.
+
+        Args:
+            run: its `settle` says how, its predictive weights what counts.
+            model: changed in place by each step, and left in eval mode without gradients.
+            hardware: where, and how precisely frames are perceived.
+            frames: in the data set.
+            most_steps: beside the limits of `run.settle`; 1 or more.
+        """
+        self.run, self.config, self.model, self.hardware = run, run.settle, model, hardware
+        wanted = math.ceil(min(self.config.frames, frames) / (run.length * ranks()))
+        clips = min(wanted, most_steps * self.config.clips)
+        self.batches = math.ceil(clips / run.batch)
+        """To perceive, on each rank."""
+        self.steps = min(most_steps, math.ceil(self.config.passes * clips / self.config.clips))
+        sizes = model.config.latent, model.config.context_width, model.config.action_width
+        memory = ReplayConfig(self.config.clips, self.batches * run.batch)
+        self._memory = LatentReplay(memory, run.length, *sizes).to(hardware.device)
+        self._guard = Guard().to(hardware.device)
+        self._learning = _on_vectors(model)
+        self._optimizer = torch.optim.AdamW(self._learning, self.config.learning_rate, betas=(0.9, 0.99), fused=True)
+        self._taken = 0
+
+    @torch.no_grad()
+    def perceive(self, clips: Clips) -> None:
+        """Remember the latents of a batch."""
+        clips = clips.to(self.hardware.device)
+        with self.hardware.autocast():
+            output = self.model.eval().forward_sequence(clips.frames, clips.actions, clips.action_valid)
+        self._memory.remember(output, clips.valid)
+
+    def step(self, share: float) -> TaskLoss:
+        """One step on remembered clips, `share` in [0, 1] of the way; once a batch is perceived.
+
+        One whose loss or gradient is not finite changes nothing.
+        """
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * learning_rate_factor(self._taken, share, _WARMUP, _FLOOR)
+        clips = self._memory.draw()
+        assert clips is not None, "nothing was perceived"
+        self.model.train()
+        for weight in self._learning:
+            weight.requires_grad_(True)
+        try:
+            loss = latent_loss(self.model, clips, self.run.weights, self.run.overshoot)
+            gradients = torch.autograd.grad(loss.total, self._learning, allow_unused=True, materialize_grads=True)
+            average_over_ranks(gradients)
+            for weight, gradient in zip(self._learning, gradients, strict=True):
+                weight.grad = gradient
+            norm = nn.utils.clip_grad_norm_(self._learning, self.config.clip)
+            self._guard.judge(self._optimizer, [loss], norm)
+            self._optimizer.step()
+        finally:
+            self._optimizer.zero_grad(set_to_none=True)
+            self.model.eval().requires_grad_(False)
+        self._taken += 1
+        return loss
+
+
+def _on_vectors(model: AIME) -> list[Tensor]:
+    """The weights of belief, prior and guessed contexts."""
+    parts = (model.prior, model.dynamics, model.expect_context, model.imply_context)
+    return [*(weight for part in parts for weight in part.parameters()), model.initial_latent, model.null_action]
