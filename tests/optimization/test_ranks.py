@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed import FileStore
 from torch.multiprocessing.spawn import spawn
 
 from aime.optimization import make_balancer
@@ -35,7 +34,7 @@ def gradients(name: str, rank: int, ranks: int) -> list[Tensor]:
 
 def run_rank(rank: int, directory: str) -> None:
     torch.set_num_threads(1)
-    join("gloo", FileStore(f"{directory}/meet", 2), rank, 2)
+    join("gloo", distributed.FileStore(f"{directory}/meet", 2), rank, 2)  # type: ignore[attr-defined]
     torch.save({name: gradients(name, rank, 2) for name in ("rgb", "sum")}, f"{directory}/{rank}.pt")
     distributed.destroy_process_group()
     threads = [name.read_text() for name in Path("/proc/self/task").glob("*/comm")]

@@ -13,7 +13,6 @@ import pytest
 import torch
 from tests.models import SIZE, small_config
 from torch import Tensor, distributed
-from torch.distributed import FileStore
 from torch.multiprocessing.spawn import spawn
 
 from aime.cli.main import main
@@ -149,7 +148,7 @@ def figures(halves: tuple[int, ...], balancer: str) -> list[dict[str, Tensor]]:
 
 def run_rank(rank: int, directory: str) -> None:
     torch.set_num_threads(1)
-    join("gloo", FileStore(f"{directory}/meet", 2), rank, 2)
+    join("gloo", distributed.FileStore(f"{directory}/meet", 2), rank, 2)  # type: ignore[attr-defined]
     torch.save({balancer: figures((rank,), balancer) for balancer in BALANCERS}, f"{directory}/{rank}.pt")
     distributed.destroy_process_group()
 

@@ -20,11 +20,24 @@ class WeightAverage:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
         self.updates = 0
+        self.settled: nn.Module | None = None
+        """A copy that has settled since the last update."""
+
+    @property
+    def best(self) -> nn.Module:
+        """The settled copy, or the average where it has not settled."""
+        return self.model if self.settled is None else self.settled
+
+    def copy_to_settle(self) -> nn.Module:
+        """Take a copy of the average to settle; it counts as settled until the next update."""
+        self.settled = copy.deepcopy(self.model)
+        return self.settled
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Move towards the weights of `model`, the uncompiled module that this was built from."""
         self.updates += 1
+        self.settled = None
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
         for mine, theirs in zip(self.model.buffers(), model.buffers(), strict=True):

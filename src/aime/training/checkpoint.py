@@ -1,7 +1,8 @@
 """Checkpoints: everything that a run needs to go on as if it had never stopped.
 
     RUN/checkpoint/model.safetensors      weights and buffers
-    RUN/checkpoint/ema.safetensors        averaged weights and buffers
+    RUN/checkpoint/ema.safetensors        averaged weights and buffers, settled at the end of a run
+    RUN/checkpoint/unsettled.safetensors  the average before it settled, where it has, for the run to go on from
     RUN/checkpoint/optimizer.safetensors  the optimizer's tensors, named PARAMETER.KEY (encoder.weight.exp_avg)
     RUN/checkpoint/replay.safetensors     the latents remembered, of several ranks those of the first
     RUN/checkpoint/balancer.safetensors   what the balancer carries from step to step
@@ -41,6 +42,7 @@ FORMAT = 1
 """Raised when a checkpoint of the version before can no longer be read."""
 
 _MODEL, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+_UNSETTLED = "unsettled.safetensors"
 _REPLAY, _BALANCER, _GUARD = "replay.safetensors", "balancer.safetensors", "guard.safetensors"
 _ADVERSARY, _CRITIC = "adversary.safetensors", "critic.safetensors"
 
@@ -69,8 +71,6 @@ class Progress(NamedTuple):
     """Frames trained on."""
     seconds: float = 0.0
     """Wall time of training, over all resumptions."""
-    settled: bool = False
-    """Whether the averaged weights have settled since the last step."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,6 @@ class _State:
     cpu_random_state: str
     """Base64, like those of the GPUs."""
     cuda_random_states: tuple[str, ...]
-    settled: bool = False
 
 
 def save(run: Path, trained: Trained, progress: Progress) -> None:
@@ -102,7 +101,9 @@ def save(run: Path, trained: Trained, progress: Progress) -> None:
     temporary = run / f"checkpoint.tmp-{os.getpid()}"
     try:
         save_weights(trained.model.state_dict(), temporary / _MODEL)
-        save_weights(trained.average.model.state_dict(), temporary / AVERAGED_WEIGHTS)
+        save_weights(trained.average.best.state_dict(), temporary / AVERAGED_WEIGHTS)
+        if trained.average.settled is not None:
+            save_weights(trained.average.model.state_dict(), temporary / _UNSETTLED)
         save_weights(_optimizer_tensors(trained.model, trained.optimizer), temporary / _OPTIMIZER)
         save_weights(trained.replay.state_dict(), temporary / _REPLAY)
         save_weights(trained.balancer.state_dict(), temporary / _BALANCER)
@@ -126,7 +127,7 @@ def read_progress(run: Path) -> Progress:
         AimeError: if there is no checkpoint, or its state is damaged.
     """
     state = _read_state(checkpoint_directory(run) / _STATE)
-    return Progress(state.step, state.frames, state.seconds, state.settled)
+    return Progress(state.step, state.frames, state.seconds)
 
 
 def restore(run: Path, trained: Trained) -> Progress:
@@ -147,12 +148,16 @@ def restore(run: Path, trained: Trained) -> Progress:
     state = _read_state(directory / _STATE)
     weights = read_tensors(directory / _MODEL)
     averaged = read_tensors(directory / AVERAGED_WEIGHTS)
+    unsettled = read_tensors(directory / _UNSETTLED) if (directory / _UNSETTLED).exists() else None
     moments = read_tensors(directory / _OPTIMIZER)
     remembered = read_tensors(directory / _REPLAY)
     carried = read_tensors(directory / _BALANCER)
     replay = trained.replay.state_dict()
     fill(trained.model, weights, directory / _MODEL)
     fill(trained.average.model, averaged, directory / AVERAGED_WEIGHTS)
+    if unsettled is not None:
+        trained.average.copy_to_settle()
+        fill(trained.average.model, unsettled, directory / _UNSETTLED)
     _fill_optimizer(trained.model, trained.optimizer, moments, directory / _OPTIMIZER)
     if all(value.shape == remembered[name].shape for name, value in replay.items() if name in remembered):
         fill(trained.replay, remembered, directory / _REPLAY)
@@ -166,7 +171,7 @@ def restore(run: Path, trained: Trained) -> Progress:
         trained.balancer.load_state_dict(carried)
     trained.average.updates = state.average_updates
     _set_random_states(state, directory / _STATE)
-    return Progress(state.step, state.frames, state.seconds, state.settled)
+    return Progress(state.step, state.frames, state.seconds)
 
 
 def _swap(temporary: Path, run: Path) -> None:
@@ -225,7 +230,6 @@ def _state(average: WeightAverage, progress: Progress) -> _State:
         step=progress.step,
         frames=progress.frames,
         seconds=progress.seconds,
-        settled=progress.settled,
         average_updates=average.updates,
         cpu_random_state=_encode(torch.get_rng_state()),
         cuda_random_states=tuple(_encode(each) for each in devices),

@@ -84,6 +84,12 @@ class TrainConfig:
     rgb: RGBConfig = field(default_factory=lambda: RGBConfig(scope="module"))
     """Constants of the balancer rgb."""
 
+    @property
+    def settling_share(self) -> float:
+        """`settle.share`, or 0 where no term asks for latents to be foretold: then there is nothing to settle."""
+        predictive = self.weights.predictive
+        return self.settle.share if predictive.one_step_latent or predictive.overshoot_latent else 0.0
+
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):
             raise AimeError(

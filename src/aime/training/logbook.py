@@ -30,8 +30,8 @@ class Logbook:
     r"""Writes RUN/metrics.jsonl and RUN/tensorboard, and shows the run while it is open.
 
     metrics.jsonl holds one JSON object a logged step: step, seconds, frames, frames_per_second (since the logged step
-    before), then the figures by name. Steps of settling count on from those of training, without a pace. A figure that
-    is not finite is null there and absent from TensorBoard. Of several ranks the first alone writes and shows.
+    before), then the figures by name. A figure that is not finite is null there and absent from TensorBoard.
+    RUN/settling.jsonl holds the steps of settling in the same way. Of several ranks the first alone writes and shows.
 
     Example:
         >>> import tempfile
@@ -128,16 +128,20 @@ class Logbook:
         self._logged = self._status.progress = progress
         self._status.frames_per_second = rate if math.isfinite(rate) else None
         self._status.figures = dict(figures)
-        self._write(progress, {"frames_per_second": round(rate, 1), **figures})
+        head = {"step": progress.step, "seconds": round(progress.seconds, 3), "frames": progress.frames}
+        self._write(self.path, head, {"frames_per_second": round(rate, 1), **figures})
 
-    def log_settling(self, progress: Progress, figures: Mapping[str, float]) -> None:
-        """Write down the scalars of a step of settling, which trains on no frame and so has no pace.
+    def log_settling(self, step: int, figures: Mapping[str, float]) -> None:
+        """Write down the scalars of a step of settling, counted from 1, which empties what was written before.
 
         Raises:
             AimeError: if the disk is full or the log cannot be written.
         """
         self._status.figures = dict(figures)
-        self._write(progress, figures)
+        path = self._run / "settling.jsonl"
+        if step == 1:
+            path.unlink(missing_ok=True)
+        self._write(path, {"step": step}, figures)
 
     def skipped(self, progress: Progress, by_cause: Mapping[str, int]) -> None:
         """Say on screen which steps were skipped since it was last told.
@@ -157,22 +161,18 @@ class Logbook:
         """Put a picture of a step's frames, 0 to 255, into TensorBoard under a name of its own."""
         self._tensorboard().add_image(name, image, step, dataformats="HWC")
 
-    def _write(self, progress: Progress, figures: Mapping[str, float]) -> None:
+    def _write(self, path: Path, head: Mapping[str, float], figures: Mapping[str, float]) -> None:
         if not self._writes:
             return
-        head = {"step": progress.step, "seconds": round(progress.seconds, 3), "frames": progress.frames}
-        try:
-            self._append({**head, **figures})
-            for name, value in figures.items():
-                if math.isfinite(value):
-                    self._tensorboard().add_scalar(name, value, progress.step)
-        except OSError as error:
-            raise unwritable(self.path, error) from error
-
-    def _append(self, figures: Mapping[str, float]) -> None:
         finite = {name: value if math.isfinite(value) else None for name, value in figures.items()}
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(finite) + "\n")
+        try:
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(json.dumps({**head, **finite}) + "\n")
+            for name, value in finite.items():
+                if value is not None:
+                    self._tensorboard().add_scalar(name, value, head["step"])
+        except OSError as error:
+            raise unwritable(path, error) from error
 
     def _drop_after(self, step: int) -> None:
         """Drop the lines after a step, and one that a kill cut short."""

@@ -49,9 +49,7 @@ class SettleConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.share < 1:
-            raise AimeError(
-                f"settle.share is {self.share}; expected 0 or more and less than 1: 0 switches settling off"
-            )
+            raise AimeError(f"settle.share is {self.share}; expected a share in [0, 1): 0 switches settling off")
         for name in ("frames", "passes", "clips", "learning_rate", "clip"):
             if not getattr(self, name) > 0:
                 raise AimeError(f"settle.{name} is {getattr(self, name)}; expected a positive number")
@@ -126,6 +124,6 @@ class Settling:
 
 
 def _on_vectors(model: AIME) -> list[Tensor]:
-    """The weights of belief, prior and guessed contexts."""
+    """The weights of belief, prior and guessed contexts; the null action is part of what was perceived."""
     parts = (model.prior, model.dynamics, model.expect_context, model.imply_context)
-    return [*(weight for part in parts for weight in part.parameters()), model.initial_latent, model.null_action]
+    return [*(weight for part in parts for weight in part.parameters()), model.initial_latent]

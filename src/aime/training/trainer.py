@@ -87,12 +87,12 @@ class Trainer:
             self.adversary = Adversary(config.adversary, config.weights.adversarial).to(hardware.device)
             share_from_first_rank([*self.adversary.parameters(), *self.adversary.buffers()])
         self.guard = Guard().to(hardware.device)
-        self.budget = Budget(config.steps, config.minutes).without(config.settle.share)
+        self.budget = Budget(config.steps, config.minutes).without(config.settling_share)
 
     @property
     def averaged(self) -> AIME:
-        """The model with averaged weights, in eval mode."""
-        model = self.average.model
+        """The model with averaged weights, settled where they are, in eval mode."""
+        model = self.average.best
         assert isinstance(model, AIME)
         return model
 
@@ -207,9 +207,10 @@ def _run(trainer: Trainer, dataset: Dataset, progress: Progress, logbook: Logboo
             if progress.step % config.checkpoint_every == 0 and not trainer.guard.in_a_row and rank() == 0:
                 save(config.out, trainer.trained, progress)
                 log_picture(config, dataset, trainer.averaged, progress.step, logbook)
-        if config.settle.share and not progress.settled and progress.step:
+        if config.settling_share and trainer.average.settled is None and progress.step:
             frames = int(dataset.lengths.sum())
-            progress = _settle(trainer, frames, clips, progress, clock, logbook, interrupted)
+            with torch.random.fork_rng([trainer.hardware.device] if on_gpu else []):
+                progress = _settle(trainer, frames, clips, progress, clock, logbook, interrupted)
     if rank() == 0:
         save(config.out, trainer.trained, progress)
         if progress.step % config.checkpoint_every != 0:
@@ -226,7 +227,7 @@ def _settle(
     logbook: Logbook,
     interrupted: _Interrupted,
 ) -> Progress:
-    """Settle the averaged weights, in the time that is left; those that training goes on from stay as they are."""
+    """Settle a copy of the averaged weights, in the time that is left; training can go on as if this had not been."""
     config, started = trainer.config, progress.seconds
     left = Budget(config.steps, config.minutes).seconds_left(started)
     if not left or true_on_any_rank(bool(interrupted)):
@@ -238,7 +239,9 @@ def _settle(
         return (seconds - started) / left
 
     logbook.state("perceiving what the belief will settle on")
-    settling = Settling(config, trainer.averaged, trainer.hardware, frames, most_steps=progress.step)
+    model = trainer.average.copy_to_settle()
+    assert isinstance(model, AIME)
+    settling = Settling(config, model, trainer.hardware, frames, most_steps=progress.step)
     for batch in itertools.islice(clips, settling.batches):
         settling.perceive(batch)
         if share_of_time() > _PERCEIVING or true_on_any_rank(bool(interrupted)):
@@ -250,10 +253,9 @@ def _settle(
         loss = settling.step(share)
         if step % config.log_every == 0 or step == 1:
             figures = {name.replace(loss.task, "settling"): float(value) for name, value in loss.named()}
-            done = progress._replace(step=progress.step + step, seconds=time.perf_counter() - clock)
-            logbook.log_settling(done, figures)
+            logbook.log_settling(step, figures)
     seconds = first_rank_s(time.perf_counter() - clock)
-    return progress._replace(seconds=seconds, settled=not true_on_any_rank(bool(interrupted)))
+    return progress._replace(seconds=seconds)
 
 
 def _last_good(run: Path) -> str:

@@ -70,8 +70,7 @@ def _facts(material: Material) -> list[tuple[str, str]]:
     ]
     if material.log:
         last = {"seconds": math.nan, "frames": math.nan, **material.log[-1]}
-        step = next((each["step"] for each in reversed(material.log) if "loss" in each), last["step"])
-        trained = f"of training: {step:,.0f} steps, {last['frames']:,.0f} frames"
+        trained = f"of training: {last['step']:,.0f} steps, {last['frames']:,.0f} frames"
         values.append((f"{last['seconds'] / 60:.1f} min", trained))
     return values
 

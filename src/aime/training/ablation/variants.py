@@ -63,6 +63,10 @@ def _no_overshooting(config: TrainConfig) -> TrainConfig:
     return replace(config, weights=replace(config.weights, predictive=predictive))
 
 
+def _no_settling(config: TrainConfig) -> TrainConfig:
+    return replace(config, settle=replace(config.settle, share=0.0))
+
+
 def _spine(config: TrainConfig) -> TrainConfig:
     return _no_adversary(_sum(_uniform_attention(config)))
 
@@ -75,6 +79,7 @@ VARIANTS: dict[str, Variant] = {
     "no-adversary": Variant("the adversarial task", _no_adversary),
     "sum": Variant("RGB: gradients are summed", _sum),
     "no-overshooting": Variant("overshooting", _no_overshooting),
+    "no-settling": Variant("settling: belief and prior never learn on fixed latents", _no_settling),
     "spine": Variant("attention schema, adversarial task and RGB", _spine),
 }
 """By the name that `--variants` and the run directories take; all of them by default, in this order."""

@@ -1,0 +1,162 @@
+"""Settling: a run's last act teaches belief and prior on fixed latents, and leaves no trace in the run itself."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.conftest import synthetic_episode
+from tests.models import SIZE, small_config
+
+from aime.data import ClipSampler, open_dataset, write_shard
+from aime.errors import AimeError
+from aime.objectives.predictive import latent_loss
+from aime.objectives.weights import OvershootConfig, PredictiveWeights
+from aime.training import settling
+from aime.training.config import TrainConfig
+from aime.training.hardware import choose_hardware
+from aime.training.schedule import Budget
+from aime.training.settling import SettleConfig, Settling
+from aime.training.trainer import train
+from aime.world_model.model import AIME
+
+ON_VECTORS = ("prior.", "dynamics.", "expect_context.", "imply_context.", "initial_latent")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> TrainConfig:
+    write_shard(tmp_path / "data.h5", [synthetic_episode(20, seed, size=SIZE) for seed in range(4)])
+    return TrainConfig(
+        data=str(tmp_path / "data.h5"),
+        out=tmp_path / "run",
+        model=small_config(),
+        steps=3,
+        batch=2,
+        length=6,
+        log_every=2,
+        pictures=False,
+        device="cpu",
+        precision="fp32",
+        overshoot=OvershootConfig(steps=3, starts=2, frames=4),
+        settle=SettleConfig(clips=4, learning_rate=5e-3),
+    )
+
+
+def begin(config: TrainConfig, most_steps: int) -> Settling:
+    torch.manual_seed(0)
+    dataset = open_dataset(config.data)
+    model, frames = AIME(config.model).eval().requires_grad_(False), int(dataset.lengths.sum())
+    begun = Settling(config, model, choose_hardware("cpu", "fp32"), frames, most_steps)
+    sampler = ClipSampler(dataset, config.batch, config.length, config.seed)
+    for number in range(begun.batches):
+        begun.perceive(sampler.sample(number))
+    return begun
+
+
+def tensors(run: Path, name: str) -> dict[str, torch.Tensor]:
+    return load_file(run / "checkpoint" / f"{name}.safetensors")
+
+
+def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
+    assert before.keys() == after.keys()
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def test_it_learns_to_foretell_and_changes_only_what_runs_on_vectors(config: TrainConfig) -> None:
+    begun = begin(config, most_steps=60)
+    before = {name: value.clone() for name, value in begun.model.state_dict().items()}
+    nats = [float(begun.step(step / 60).total.detach()) for step in range(60)]
+    assert sum(nats[-10:]) < sum(nats[:10]) - 10 * 5, "at least 5 nats a frame"
+    found = changed(before, begun.model.state_dict())
+    assert found and all(name.startswith(ON_VECTORS) for name in found)
+    for part in ON_VECTORS:
+        assert any(name.startswith(part) for name in found), part
+    assert not begun.model.training and not any(weight.requires_grad for weight in begun.model.parameters())
+
+
+def test_it_perceives_no_more_than_there_is_or_than_it_can_use(config: TrainConfig) -> None:
+    # 80 frames of data are 14 clips of 6 frames, and 20 passes over them in batches of 4 are 70 steps
+    assert (begin(config, 1000).batches, begin(config, 1000).steps) == (7, 70)
+    assert (begin(config, 2).batches, begin(config, 2).steps) == (4, 2)
+    few = replace(config, settle=replace(config.settle, frames=12, passes=2.0))
+    assert (begin(few, 1000).batches, begin(few, 1000).steps) == (1, 1)
+
+
+def test_a_step_that_is_not_finite_changes_nothing(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = begin(config, most_steps=2)
+    before = {name: value.clone() for name, value in begun.model.state_dict().items()}
+    sound = latent_loss
+
+    def broken(*arguments: object) -> object:
+        loss = sound(*arguments)  # type: ignore[arg-type]
+        return loss._replace(total=loss.total * torch.nan)
+
+    monkeypatch.setattr(settling, "latent_loss", broken)
+    begun.step(0.0)
+    assert not changed(before, begun.model.state_dict())
+    monkeypatch.setattr(settling, "latent_loss", sound)
+    begun.step(0.5)
+    assert changed(before, begun.model.state_dict())
+
+
+def test_a_run_settles_and_goes_on_as_if_it_had_not(config: TrainConfig) -> None:
+    never = replace(config, out=config.out.with_name("never"), settle=SettleConfig(share=0.0))
+    train(config)
+    train(never)
+    assert not (never.out / "checkpoint" / "unsettled.safetensors").exists()
+    assert not (never.out / "settling.jsonl").exists()
+    lines = [json.loads(line) for line in (config.out / "settling.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2]
+    assert lines[0].keys() >= {"settling/one_step_latent", "settling/overshoot_latent"}
+    assert not changed(tensors(config.out, "unsettled"), tensors(never.out, "ema"))
+    settled = tensors(config.out, "ema")
+    found = changed(tensors(config.out, "unsettled"), settled)
+    assert found and all(name.startswith(ON_VECTORS) for name in found)
+    assert not changed(settled, dict(AIME.from_pretrained(config.out).state_dict()))
+
+    train(replace(config, resume=True))
+    assert not changed(settled, tensors(config.out, "ema")), "what has settled does not settle again"
+    assert (config.out / "checkpoint" / "unsettled.safetensors").exists()
+
+    for each in (config, never):
+        train(replace(each, resume=True, steps=5))
+    assert not changed(tensors(config.out, "model"), tensors(never.out, "model"))
+    assert not changed(tensors(config.out, "unsettled"), tensors(never.out, "ema"))
+
+
+def test_a_run_that_foretells_no_latent_does_not_settle(config: TrainConfig) -> None:
+    config = replace(config, weights=replace(config.weights, predictive=PredictiveWeights(*[0.0] * 8)))
+    assert config.settling_share == 0
+    train(config)
+    assert not (config.out / "settling.jsonl").exists()
+
+
+def test_minutes_are_shared_and_steps_are_not() -> None:
+    assert Budget(steps=None, minutes=10.0).without(0.2) == Budget(steps=None, minutes=8.0)
+    assert Budget(steps=10, minutes=None).without(0.2) == Budget(steps=10, minutes=None)
+    assert Budget(steps=None, minutes=1.0).seconds_left(45.0) == 15.0
+    assert Budget(steps=None, minutes=1.0).seconds_left(61.0) == 0.0
+    assert Budget(steps=10, minutes=None).seconds_left(1e9) == float("inf")
+
+
+def test_a_run_of_minutes_ends_with_them(config: TrainConfig) -> None:
+    result = train(replace(config, steps=None, minutes=4 / 60))
+    assert (config.out / "settling.jsonl").exists()
+    assert 3.4 <= result.seconds < 8.0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"share": 1.0}, r"settle.share is 1.0; expected a share in \[0, 1\)"),
+        ({"frames": 0}, "settle.frames is 0; expected a positive number"),
+        ({"passes": -1.0}, "settle.passes is -1.0; expected a positive number"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(change: dict[str, float], message: str) -> None:
+    with pytest.raises(AimeError, match=message):
+        SettleConfig(**change)  # type: ignore[arg-type]
