@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from aime.objectives.weights import OvershootConfig, PredictiveWeights
 from aime.training import settling
 from aime.training.config import TrainConfig
 from aime.training.hardware import choose_hardware
+from aime.training.logbook import Logbook
 from aime.training.schedule import Budget
 from aime.training.settling import SettleConfig, Settling
 from aime.training.trainer import train
@@ -126,6 +129,17 @@ def test_a_run_settles_and_goes_on_as_if_it_had_not(config: TrainConfig) -> None
         train(replace(each, resume=True, steps=5))
     assert not changed(tensors(config.out, "model"), tensors(never.out, "model"))
     assert not changed(tensors(config.out, "unsettled"), tensors(never.out, "ema"))
+
+
+def test_what_is_interrupted_has_not_settled_and_does_so_when_it_goes_on(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Logbook, "log_settling", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        assert train(config).interrupted
+    assert not (config.out / "checkpoint" / "unsettled.safetensors").exists()
+    assert train(replace(config, resume=True)).step == 3
+    assert (config.out / "checkpoint" / "unsettled.safetensors").exists()
 
 
 def test_a_run_that_foretells_no_latent_does_not_settle(config: TrainConfig) -> None:

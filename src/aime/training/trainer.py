@@ -254,8 +254,9 @@ def _settle(
         if step % config.log_every == 0 or step == 1:
             figures = {name.replace(loss.task, "settling"): float(value) for name, value in loss.named()}
             logbook.log_settling(step, figures)
-    seconds = first_rank_s(time.perf_counter() - clock)
-    return progress._replace(seconds=seconds)
+    if true_on_any_rank(bool(interrupted)):
+        trainer.average.settled = None
+    return progress._replace(seconds=first_rank_s(time.perf_counter() - clock))
 
 
 def _last_good(run: Path) -> str:
