@@ -36,7 +36,7 @@ def test_draws_nothing_before_it_remembers_and_nothing_when_off(output: Sequence
     replay, off = replay_of(), replay_of(clips=0)
     valid = torch.ones(B, T, dtype=torch.bool)
     assert replay.draw() is None
-    off.remember(output, valid)
+    off.remember(output.posterior, output.clips(valid))
     assert off.draw() is None
 
 
@@ -44,7 +44,7 @@ def test_draws_the_clips_it_was_given(output: SequenceOutput) -> None:
     torch.manual_seed(0)
     replay, valid = replay_of(clips=64), torch.ones(B, T, dtype=torch.bool)
     valid[1, 2:] = False
-    replay.remember(output, valid)
+    replay.remember(output.posterior, output.clips(valid))
     drawn = replay.draw()
     assert drawn is not None
     first = (drawn.contexts == output.contexts[0]).all((1, 2))
@@ -58,7 +58,7 @@ def test_draws_the_clips_it_was_given(output: SequenceOutput) -> None:
 def test_latents_are_fresh_samples_of_the_posterior(output: SequenceOutput) -> None:
     torch.manual_seed(0)
     replay = replay_of(clips=4000, capacity=2)
-    replay.remember(output, torch.ones(B, T, dtype=torch.bool))
+    replay.remember(output.posterior, output.clips(torch.ones(B, T, dtype=torch.bool)))
     drawn = replay.draw()
     assert drawn is not None
     first = drawn.latents[(drawn.contexts == output.contexts[0]).all((1, 2))]
@@ -70,7 +70,8 @@ def test_latents_are_fresh_samples_of_the_posterior(output: SequenceOutput) -> N
 def test_the_oldest_are_forgotten_first(output: SequenceOutput) -> None:
     replay, valid = replay_of(clips=64, capacity=5), torch.ones(B, T, dtype=torch.bool)
     for mark in range(4):
-        replay.remember(marked(output, mark), valid)
+        now = marked(output, mark)
+        replay.remember(now.posterior, now.clips(valid))
     drawn = replay.draw()
     assert drawn is not None
     # eight clips came and five places remain: 1, 2, 2, 3, 3
@@ -79,7 +80,7 @@ def test_the_oldest_are_forgotten_first(output: SequenceOutput) -> None:
 
 def test_its_state_is_all_it_remembers(output: SequenceOutput) -> None:
     replay, other = replay_of(), replay_of()
-    replay.remember(output, torch.ones(B, T, dtype=torch.bool))
+    replay.remember(output.posterior, output.clips(torch.ones(B, T, dtype=torch.bool)))
     other.load_state_dict(replay.state_dict())
     torch.manual_seed(1)
     first = replay.draw()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from aime.errors import AimeError
 from aime.primitives.distributions import DiagonalGaussian
-from aime.world_model.outputs import LatentClips, SequenceOutput
+from aime.world_model.outputs import LatentClips
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,11 @@ class LatentReplay(nn.Module):
         self.seen = int(state)
 
     @torch.no_grad()
-    def remember(self, output: SequenceOutput, valid: Bool[Tensor, "B T"]) -> None:
+    def remember(self, posterior: DiagonalGaussian, clips: LatentClips) -> None:
         """Take in a batch, in the place of the oldest clips; one with a latent that is not finite as padding."""
+        valid = clips.valid
         places = torch.arange(self.seen, self.seen + valid.shape[0], device=valid.device) % self.config.capacity
-        clips = output.clips(valid)
-        told = (output.posterior.mean, output.posterior.std, clips.contexts)
+        told = (posterior.mean, posterior.std, clips.contexts)
         sound = torch.stack([each.detach().isfinite().all(-1).all(-1) for each in told]).all(0)[:, None]
         for memory, values in zip((self.means, self.stds, self.contexts), told, strict=True):
             memory[places] = torch.where(sound[..., None], values.detach(), 1.0).to(memory.dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,13 +17,12 @@ from aime.primitives.ranks import average_over_ranks, ranks
 from aime.training.guard import Guard
 from aime.training.hardware import Hardware
 from aime.training.replay import LatentReplay, ReplayConfig
-from aime.training.schedule import learning_rate_factor
+from aime.world_model import doors
 from aime.world_model.model import AIME
+from aime.world_model.outputs import LatentClips
 
 if TYPE_CHECKING:
     from aime.training.config import TrainConfig
-
-_WARMUP, _FLOOR = 20, 0.02
 
 
 @dataclass(frozen=True)
@@ -38,19 +37,21 @@ class SettleConfig:
     """Of a run's minutes, the most that settling takes; at 0 no run settles, not even one that counts steps."""
     frames: int = 32768
     """The most frames that are perceived for it; never more than the data set has."""
-    passes: float = 20.0
+    passes: float = 40.0
     """How often each of them is learned from, at most. Settling takes no more steps than training did."""
     clips: int = 16
     """Clips in a batch."""
-    learning_rate: float = 5e-4
-    """Of AdamW; falls to a fiftieth along half a cosine."""
+    starts: int = 2
+    """Of imagined paths in each clip, in place of `overshoot.starts`: the more, the fewer steps there is time for."""
+    learning_rate: float = 2e-3
+    """Of AdamW; from 0.4 of the way on it falls to a fiftieth in a straight line."""
     clip: float = 100.0
     """Largest norm of the gradient, of a loss in nats per frame."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.share < 1:
             raise AimeError(f"settle.share is {self.share}; expected a share in [0, 1): 0 switches settling off")
-        for name in ("frames", "passes", "clips", "learning_rate", "clip"):
+        for name in ("frames", "passes", "clips", "starts", "learning_rate", "clip"):
             if not getattr(self, name) > 0:
                 raise AimeError(f"settle.{name} is {getattr(self, name)}; expected a positive number")
 
@@ -85,15 +86,18 @@ class Settling:
         self._guard = Guard().to(hardware.device)
         self._learning = _on_vectors(model)
         self._optimizer = torch.optim.AdamW(self._learning, self.config.learning_rate, betas=(0.9, 0.99), fused=True)
+        self._overshoot = replace(run.overshoot, starts=self.config.starts)
         self._taken = 0
 
     @torch.no_grad()
     def perceive(self, clips: Clips) -> None:
         """Remember the latents of a batch."""
-        clips = clips.to(self.hardware.device)
+        clips, model = clips.to(self.hardware.device), self.model.eval()
         with self.hardware.autocast():
-            output = self.model.eval().forward_sequence(clips.frames, clips.actions, clips.action_valid)
-        self._memory.remember(output, clips.valid)
+            sight = model.perceive(model.centre(clips.frames))
+            posterior = model.infer(sight)
+        actions = doors.admit_actions(clips.actions, clips.action_valid, clips.valid.shape, model.null_action)
+        self._memory.remember(posterior, LatentClips(posterior.mean, sight.percept.contexts, actions, clips.valid))
 
     def step(self, share: float) -> TaskLoss:
         """One step on remembered clips, `share` in [0, 1] of the way; once a batch is perceived.
@@ -101,14 +105,14 @@ class Settling:
         One whose loss or gradient is not finite changes nothing.
         """
         for group in self._optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * learning_rate_factor(self._taken, share, _WARMUP, _FLOOR)
+            group["lr"] = self.config.learning_rate * _rate(self._taken, share)
         clips = self._memory.draw()
         assert clips is not None, "nothing was perceived"
         self.model.train()
         for weight in self._learning:
             weight.requires_grad_(True)
         try:
-            loss = latent_loss(self.model, clips, self.run.weights, self.run.overshoot)
+            loss = latent_loss(self.model, clips, self.run.weights, self._overshoot)
             gradients = torch.autograd.grad(loss.total, self._learning, allow_unused=True, materialize_grads=True)
             average_over_ranks(gradients)
             for weight, gradient in zip(self._learning, gradients, strict=True):
@@ -121,6 +125,11 @@ class Settling:
             self.model.eval().requires_grad_(False)
         self._taken += 1
         return loss
+
+
+def _rate(step: int, share: float) -> float:
+    """The learning rate's factor: a warm-up of 20 steps, 1, and a fall that reaches 0.02 at the end."""
+    return min(1.0, (step + 1) / 20, max(0.02, (1 - share) / 0.6))
 
 
 def _on_vectors(model: AIME) -> list[Tensor]:

@@ -145,7 +145,7 @@ class Trainer:
             if self.adversary is not None and ramp > 0:
                 losses = (*losses, self.adversary.judge(self.model, output, frames, clips.valid))
             losses = tuple(task for task in losses if not task.off)
-        self.replay.remember(output, clips.valid)
+        self.replay.remember(output.posterior, output.clips(clips.valid))
         # nats per frame to nats per pixel value: keeps gradients near 1 at any frame size
         scale = 1 / (frames[0, 0].numel() * self.config.accumulate)
         ramps = {"adversarial": ramp}

@@ -121,7 +121,7 @@ class AIME(nn.Module):
         batch = centred.shape[0]
         actions = doors.admit_actions(actions, action_valid, centred.shape[:2], self.null_action)
         sight = self.perceive(centred)
-        posterior = self.encoder(sight.pyramid, sight.percept.contexts.flatten(0, 1)).unflatten(batch)
+        posterior = self.infer(sight)
         latents = posterior.rsample() if self.training else posterior.mean
         track = self.follow(latents, sight.percept.contexts, actions)
         attention = self.attention(sight.seen, track.beliefs, latents)
@@ -147,6 +147,11 @@ class AIME(nn.Module):
         seen = self.attention.look(tuple(level.detach() for level in pyramid))
         percept = self.perceiver(tokens.codes, seen.map.detach().unflatten(0, centred.shape[:2]))
         return Sight(tokens, pyramid, seen, percept)
+
+    def infer(self, sight: Sight) -> DiagonalGaussian:
+        """q(z_t | x_t, c_t) of all frames, `[B,T,latent]`."""
+        contexts = sight.percept.contexts
+        return self.encoder(sight.pyramid, contexts.flatten(0, 1)).unflatten(contexts.shape[0])
 
     def follow(
         self,
@@ -212,9 +217,7 @@ class AIME(nn.Module):
         Raises:
             AimeError: if the frames do not have the model's shape.
         """
-        sight = self.perceive(self.centre(frames))
-        contexts = sight.percept.contexts
-        return self.encoder(sight.pyramid, contexts.flatten(0, 1)).unflatten(contexts.shape[0]).mean
+        return self.infer(self.perceive(self.centre(frames))).mean
 
     @torch.no_grad()
     def extract_context(self, frames: Frames) -> Float[Tensor, "B T context"]:
