@@ -15,6 +15,7 @@ from aime.attention.bottom_up import BottomUp
 from aime.dynamics.belief import LSTMBelief
 from aime.perception.perceiver import Percept
 from aime.perception.tokenizer import Tokenizer, Tokens
+from aime.primitives.distributions import DiagonalGaussian
 from aime.representation.decoder import Decoder
 from aime.representation.encoder import Encoder
 from aime.representation.prior import DirichletProcessMixture
