@@ -91,7 +91,7 @@ class OvershootConfig:
 
     steps: int = 15
     """Frames imagined from each start."""
-    starts: int = 4
+    starts: int = 2
     """Starts in each clip, spread evenly with a random offset."""
     frames: int = 16
     """Imagined frames of the batch that are decoded and compared."""

@@ -21,7 +21,7 @@ class ReplayConfig:
         AimeError: if `clips` is negative, or `capacity` below 1.
     """
 
-    clips: int = 12
+    clips: int = 4
     """Remembered clips that each step draws beside its own; 0 switches the replay off."""
     capacity: int = 256
     """Clips remembered, the oldest forgotten first: their latents age as the encoder learns."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -41,8 +41,6 @@ class SettleConfig:
     """How often each of them is learned from, at most. Settling takes no more steps than training did."""
     clips: int = 16
     """Clips in a batch."""
-    starts: int = 2
-    """Of imagined paths in each clip, in place of `overshoot.starts`: the more, the fewer steps there is time for."""
     learning_rate: float = 2e-3
     """Of AdamW; from 0.4 of the way on it falls to a fiftieth in a straight line."""
     clip: float = 100.0
@@ -51,7 +49,7 @@ class SettleConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.share < 1:
             raise AimeError(f"settle.share is {self.share}; expected a share in [0, 1): 0 switches settling off")
-        for name in ("frames", "passes", "clips", "starts", "learning_rate", "clip"):
+        for name in ("frames", "passes", "clips", "learning_rate", "clip"):
             if not getattr(self, name) > 0:
                 raise AimeError(f"settle.{name} is {getattr(self, name)}; expected a positive number")
 
@@ -86,7 +84,6 @@ class Settling:
         self._guard = Guard().to(hardware.device)
         self._learning = _on_vectors(model)
         self._optimizer = torch.optim.AdamW(self._learning, self.config.learning_rate, betas=(0.9, 0.99), fused=True)
-        self._overshoot = replace(run.overshoot, starts=self.config.starts)
         self._taken = 0
 
     @torch.no_grad()
@@ -112,7 +109,7 @@ class Settling:
         for weight in self._learning:
             weight.requires_grad_(True)
         try:
-            loss = latent_loss(self.model, clips, self.run.weights, self._overshoot)
+            loss = latent_loss(self.model, clips, self.run.weights, self.run.overshoot)
             gradients = torch.autograd.grad(loss.total, self._learning, allow_unused=True, materialize_grads=True)
             average_over_ranks(gradients)
             for weight, gradient in zip(self._learning, gradients, strict=True):
