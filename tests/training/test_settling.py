@@ -114,7 +114,7 @@ def test_a_run_settles_and_goes_on_as_if_it_had_not(config: TrainConfig) -> None
     assert not (never.out / "settling.jsonl").exists()
     lines = [json.loads(line) for line in (config.out / "settling.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2]
-    assert lines[0].keys() >= {"settling/one_step_latent", "settling/overshoot_latent"}
+    assert lines[0].keys() >= {"settling/one_step_latent", "settling/expected_context"}
     assert not changed(tensors(config.out, "unsettled"), tensors(never.out, "ema"))
     settled = tensors(config.out, "ema")
     found = changed(tensors(config.out, "unsettled"), settled)

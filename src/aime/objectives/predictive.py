@@ -89,7 +89,8 @@ def predictive_loss(
         slot_reconstruction=unless_off(
             attends * wanted.slot_reconstruction, lambda: masked_mean(attention.slot_error, valid)
         ),
-        **_on_latents(paths, wanted),
+        **_one_step(paths, wanted),
+        overshoot_latent=unless_off(wanted.overshoot_latent, lambda: paths.latent_nats),
         overshoot_frames=unless_off(
             wanted.overshoot_frames,
             lambda: _frame_nats(model, paths.overshot, frames, attention.bottom_up, overshoot.frames),
@@ -98,14 +99,14 @@ def predictive_loss(
     return weigh("predictive", terms, wanted)
 
 
-def latent_loss(model: AIME, clips: LatentClips, weights: LossWeights, overshoot: OvershootConfig) -> TaskLoss:
-    """The terms of the predictive task that need latents alone, of clips whose frames are not at hand."""
+def latent_loss(model: AIME, clips: LatentClips, weights: LossWeights) -> TaskLoss:
+    """The predictive task's terms one step ahead, of clips whose frames are not at hand."""
     others = dict.fromkeys(PredictiveTerms._fields)
-    terms = PredictiveTerms(**others | _on_latents(_Paths(model, clips, overshoot), weights.predictive))
+    terms = PredictiveTerms(**others | _one_step(_Paths(model, clips), weights.predictive))
     return weigh("predictive", terms, weights.predictive)
 
 
-def _on_latents(paths: _Paths, wanted: PredictiveWeights) -> dict[str, Tensor | None]:
+def _one_step(paths: _Paths, wanted: PredictiveWeights) -> dict[str, Float[Tensor, ""] | None]:
     has_context = paths.model.config.context_width > 0
     return {
         "expected_context": unless_off(
@@ -115,15 +116,14 @@ def _on_latents(paths: _Paths, wanted: PredictiveWeights) -> dict[str, Tensor | 
             has_context * wanted.implied_context, lambda: paths.distance(paths.track.implied_contexts)
         ),
         "one_step_latent": unless_off(wanted.one_step_latent, lambda: paths.one_step_nats),
-        "overshoot_latent": unless_off(wanted.overshoot_latent, lambda: paths.latent_nats),
     }
 
 
 class _Paths:
     """What the belief makes of clips, and imagines along them; each computed when a term first asks for it."""
 
-    def __init__(self, model: AIME, clips: LatentClips, overshoot: OvershootConfig) -> None:
-        self.model, self.clips, self.overshoot = model, clips, overshoot
+    def __init__(self, model: AIME, clips: LatentClips, overshoot: OvershootConfig | None = None) -> None:
+        self.model, self.clips, self.overshoot = model, clips, overshoot or OvershootConfig()
 
     @cached_property
     def track(self) -> Track:

@@ -86,9 +86,8 @@ class TrainConfig:
 
     @property
     def settling_share(self) -> float:
-        """`settle.share`, or 0 where no term asks for latents to be foretold: then there is nothing to settle."""
-        predictive = self.weights.predictive
-        return self.settle.share if predictive.one_step_latent or predictive.overshoot_latent else 0.0
+        """`settle.share`, or 0 where no term asks for the next latent: then there is nothing to settle."""
+        return self.settle.share if self.weights.predictive.one_step_latent else 0.0
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):

@@ -38,8 +38,8 @@ class SettleConfig:
     frames: int = 32768
     """The most frames that are perceived for it; never more than the data set has."""
     passes: float = 40.0
-    """How often each of them is learned from, at most. Settling takes no more steps than training did."""
-    clips: int = 16
+    """How often each of them is learned from, at most; a run that counts steps settles for no more than it trained."""
+    clips: int = 32
     """Clips in a batch."""
     learning_rate: float = 2e-3
     """Of AdamW; from 0.4 of the way on it falls to a fiftieth in a straight line."""
@@ -66,7 +66,7 @@ class Settling:
         """Nothing is perceived yet.
 
         Args:
-            run: its `settle` says how, its predictive weights what counts.
+            run: its `settle` says how, its predictive weights what counts of the terms one step ahead.
             model: changed in place by each step, and left in eval mode without gradients.
             hardware: where, and how precisely frames are perceived.
             frames: in the data set.
@@ -109,7 +109,7 @@ class Settling:
         for weight in self._learning:
             weight.requires_grad_(True)
         try:
-            loss = latent_loss(self.model, clips, self.run.weights, self.run.overshoot)
+            loss = latent_loss(self.model, clips, self.run.weights)
             gradients = torch.autograd.grad(loss.total, self._learning, allow_unused=True, materialize_grads=True)
             average_over_ranks(gradients)
             for weight, gradient in zip(self._learning, gradients, strict=True):

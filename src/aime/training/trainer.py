@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -241,7 +242,8 @@ def _settle(
     logbook.state("perceiving what the belief will settle on")
     model = trainer.average.copy_to_settle()
     assert isinstance(model, AIME)
-    settling = Settling(config, model, trainer.hardware, frames, most_steps=progress.step)
+    most_steps = sys.maxsize if config.steps is None else progress.step
+    settling = Settling(config, model, trainer.hardware, frames, most_steps)
     for batch in itertools.islice(clips, settling.batches):
         settling.perceive(batch)
         if share_of_time() > _PERCEIVING or true_on_any_rank(bool(interrupted)):
