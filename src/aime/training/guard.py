@@ -82,7 +82,9 @@ class Guard(nn.Module):
         self.in_a_row.copy_(torch.where(skipped, self.in_a_row + 1, 0))
         # a rank whose own losses and gradients are sound skips with the others, and calls it by the last name
         first = torch.where(bad.any(), bad.float().argmax(), len(bad) - 1)
-        self.counts.index_add_(0, self._counters(names)[first][None], skipped.long()[None])
+        # a scalar as an index would be read back
+        place = self._counters(names).index_select(0, first[None])
+        self.counts.index_add_(0, place, skipped.long()[None])
 
     def _counters(self, names: tuple[str, ...]) -> Int[Tensor, " N"]:
         """The places in `counts` of names, new ones at the end."""

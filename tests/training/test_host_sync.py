@@ -1,0 +1,90 @@
+"""A training step never waits for the device to tell the host a number."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.models import SIZE, small_config
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from aime.data import Clips
+from aime.objectives.weights import OvershootConfig
+from aime.training.checkpoint import Progress
+from aime.training.config import TrainConfig
+from aime.training.hardware import Hardware
+from aime.training.trainer import Trainer
+from aime.world_model.model import AIME
+
+READS = {
+    torch.ops.aten._local_scalar_dense.default,
+    torch.ops.aten.is_nonzero.default,
+    torch.ops.aten.nonzero.default,
+    torch.ops.aten.masked_select.default,
+    torch.ops.aten.equal.default,
+    torch.ops.aten.unique_dim.default,
+    torch.ops.aten._unique2.default,
+}
+"""Operations whose result, or its shape, the host has to know before it can go on."""
+
+
+class Reads(TorchDispatchMode):
+    """Counts the operations that make the host wait, masks as indices among them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        indices = args[1] if func.overloadpacket is torch.ops.aten.index else ()
+        by_mask = any(index is not None and index.dtype == torch.bool for index in indices)
+        if func in READS or by_mask:
+            self.found[str(func)] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def noise(batch: int, length: int) -> Clips:
+    valid = torch.ones(batch, length, dtype=torch.bool)
+    frames = torch.randint(0, 256, (batch, length, 3, SIZE, SIZE), dtype=torch.uint8)
+    actions = torch.rand(batch, length, 2)
+    nothing = torch.zeros(batch, length)
+    return Clips(frames, actions, nothing, nothing.bool(), valid, valid, valid, None)
+
+
+@pytest.fixture
+def trainer() -> Trainer:
+    config = TrainConfig(
+        data="noise",
+        out=Path("unused"),
+        model=small_config(),
+        steps=100,
+        batch=2,
+        length=6,
+        overshoot=OvershootConfig(steps=3, starts=2, frames=4),
+    )
+    return Trainer(config, AIME(config.model), Hardware(torch.device("cpu"), torch.float32))
+
+
+def test_a_step_reads_nothing_back(trainer: Trainer) -> None:
+    near_the_end = [Progress(step=step) for step in range(80, 84)]
+    assert trainer.adversary is not None
+    # the first ones make what is kept from step to step
+    for progress in near_the_end[:2]:
+        trainer.step([noise(2, 6)], progress)
+    with Reads() as reads:
+        results = [trainer.step([noise(2, 6)], progress) for progress in near_the_end[2:]]
+    assert any(result.critic is not None for result in results)
+    assert {task.task for task in results[0].losses} == {"elbo", "perceiver", "predictive", "adversarial"}
+    assert not reads.found
+
+
+def test_a_read_would_be_found() -> None:
+    with Reads() as reads:
+        values = torch.rand(5)
+        values[values > 2]
+        float(values.sum())
+        bool(values.any())
+    assert sum(reads.found.values()) >= 3
