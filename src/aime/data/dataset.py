@@ -65,6 +65,11 @@ class Dataset:
         return int(self.lengths.sum())
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """Where the shards lie."""
+        return tuple(shard.path for shard in self._shards)
+
+    @property
     def action_width(self) -> int:
         """A, the number of actuators."""
         return self._shards[0].action_width

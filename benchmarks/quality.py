@@ -1,0 +1,275 @@
+"""Prediction and representation beside DreamerV3's world model, after equal wall time on the same clips.
+
+    python benchmarks/quality.py --data bundled:cartpole --minutes 5 --out runs/bench/quality
+
+Trains AIME as its own command would and the peer (from torchrl's parts: the extra `bench`) one after the other, each
+alone on the machine, then judges both on the same held-out clips: five frames of context, 45 predicted, 16 sampled
+futures and the likeliest one. The probe is a ridge regression from what the model carries between frames (h, z), on
+training clips, to the simulator's state; R² is on held-out clips, the mean over the state's entries.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from dreamer_v3 import DreamerV3, DreamerV3Config
+from einops import rearrange
+from jaxtyping import Float
+from measuring import Machine, machine_of, parser_with_machine
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from aime.data import Clips, ClipSampler, Dataset, load_clips, open_dataset, prefetch
+from aime.inference import metrics
+from aime.training.hardware import Hardware, keep_freed_memory
+from aime.training.presets import preset_run
+from aime.training.schedule import learning_rate_factor
+from aime.training.trainer import train
+from aime.world_model.model import AIME
+
+CONTEXT, HORIZON, SAMPLES = 5, 45, 16
+SHOWN = (1, 5, 15, 45)
+HELD_OUT_CLIPS, PROBE_CLIPS = 48, 200
+CLIPS_AT_ONCE = 4
+RIDGE = 1e-3
+"""Penalty per frame on standardised features."""
+
+
+class Setting(NamedTuple):
+    """One comparison."""
+
+    data: str
+    minutes: float
+    """Of training for each model."""
+    seed: int
+    preset: str
+    machine: Machine
+    peer_rate: float
+    """The peer's peak learning rate."""
+
+
+class Contender(NamedTuple):
+    """A trained model, as the judge needs it."""
+
+    predict: Callable[[Tensor, Tensor, int | None], Float[Tensor, "B S F 3 H W"]]
+    """Futures of context frames in [0, 1] and actions: so many samples, or the likeliest one."""
+    features: Callable[[Tensor, Tensor], Float[Tensor, "B T features"]]
+    """(h, z) of frames in [0, 1] and actions."""
+    steps: int
+
+
+class Verdict(NamedTuple):
+    """What a contender came to."""
+
+    steps: int
+    curves: dict[str, list[float]]
+    """By measure, for every horizon from 1 on, averaged over clips."""
+    probe_r2: float | None
+    """None where the data have no simulator state."""
+
+
+def train_aime(setting: Setting, dataset: Dataset, out: Path) -> Contender:
+    """AIME as `aime train` would."""
+    config = preset_run(setting.preset, setting.data, out, dataset.action_width, dataset.image_size)
+    config = replace(
+        config,
+        minutes=setting.minutes,
+        seed=setting.seed,
+        pictures=False,
+        device=setting.machine.device,
+        precision=setting.machine.precision,
+    )
+    steps = train(config).step
+    model = AIME.from_pretrained(out, setting.machine.hardware().device)
+
+    def predict(frames: Tensor, actions: Tensor, samples: int | None) -> Tensor:
+        futures = model.predict_future(frames, actions, samples).frames
+        return futures if samples else futures[:, None]
+
+    def features(frames: Tensor, actions: Tensor) -> Tensor:
+        output = model.forward_sequence(frames, actions)
+        return torch.cat([output.beliefs, output.latents], -1)
+
+    return Contender(predict, features, steps)
+
+
+def train_peer(setting: Setting, dataset: Dataset, out: Path) -> Contender:
+    """The peer, for as long, on batches of the same shape, with the same schedule of its learning rate."""
+    torch.manual_seed(setting.seed)
+    hardware = setting.machine.hardware()
+    model = DreamerV3(DreamerV3Config(dataset.action_width, dataset.image_size)).to(
+        hardware.device, memory_format=torch.channels_last
+    )
+    defaults = preset_run(setting.preset, setting.data, out, dataset.action_width, dataset.image_size)
+    optimizer = torch.optim.Adam(model.parameters(), setting.peer_rate, fused=True)
+    sampler = ClipSampler(dataset, defaults.batch, defaults.length, setting.seed)
+    start, step = time.perf_counter(), 0
+    for clips in prefetch(sampler, start=0):
+        share = (time.perf_counter() - start) / (60 * setting.minutes)
+        if share >= 1:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = setting.peer_rate * learning_rate_factor(step, share, defaults.optimizer.warmup)
+        peer_step(model, optimizer, clips.to(hardware.device), hardware)
+        step += 1
+    out.mkdir(parents=True, exist_ok=True)
+    own = {name: value.contiguous() for name, value in model.state_dict().items() if not name.startswith("rollout")}
+    save_file(own, out / "peer.safetensors")
+    model.eval()
+
+    def features(frames: Tensor, actions: Tensor) -> Tensor:
+        seen = model.observe(frames, actions)
+        return torch.cat([seen["belief"], seen["state"]], -1)
+
+    return Contender(model.predict_future, features, step)
+
+
+TRAINERS = {"aime": train_aime, "peer": train_peer}
+
+
+def peer_step(model: DreamerV3, optimizer: torch.optim.Optimizer, clips: Clips, hardware: Hardware) -> None:
+    """One optimizer step."""
+    optimizer.zero_grad(set_to_none=True)
+    with hardware.autocast():
+        total = model(clips.frames.float() / 255, clips.actions).total
+    total.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 1000.0)
+    optimizer.step()
+
+
+@torch.no_grad()
+def curves(
+    contender: Contender, clips: Clips, mean_image: Float[Tensor, "3 H W"], device: torch.device
+) -> dict[str, list[float]]:
+    """Scores by name, for each horizon, averaged over clips as `aime evaluate` does."""
+    truth = (clips.frames.float() / 255).to(device)
+    actions, mean_image = clips.actions.to(device), mean_image.to(device)
+    future = truth[:, CONTEXT:]
+    parts: dict[str, list[Tensor]] = {name: [] for name in ("mse", "mse_likeliest", "ssim", "energy", "coverage")}
+    for first in range(0, len(truth), CLIPS_AT_ONCE):
+        own = slice(first, first + CLIPS_AT_ONCE)
+        samples = contender.predict(truth[own, :CONTEXT], actions[own], SAMPLES)
+        mean = samples.mean(1)
+        parts["mse"].append(metrics.frame_mse(mean, future[own]))
+        likeliest = contender.predict(truth[own, :CONTEXT], actions[own], None)[:, 0]
+        parts["mse_likeliest"].append(metrics.frame_mse(likeliest, future[own]))
+        similar = metrics.ssim(mean.flatten(0, 1), future[own].flatten(0, 1))
+        parts["ssim"].append(rearrange(similar, "(b f) -> b f", b=len(mean)))
+        parts["energy"].append(metrics.energy_score(samples, future[own]))
+        within = metrics.coverage(samples, future[own])
+        assert within is not None, "16 samples are enough for an interval"
+        parts["coverage"].append(within.everywhere)
+    scores = {name: torch.cat(each) for name, each in parts.items()}
+    still = metrics.frame_mse(truth[:, CONTEXT - 1 : CONTEXT], future).mean(0)
+    climatology = metrics.frame_mse(mean_image, future).mean(0)
+    psnr = metrics.psnr(scores["mse"])
+    found = {
+        "skill": metrics.skill(scores.pop("mse").mean(0), still, climatology),
+        "skill_likeliest": metrics.skill(scores.pop("mse_likeliest").mean(0), still, climatology),
+        "psnr": psnr.mean(0),
+        **{name: each.mean(0) for name, each in scores.items()},
+    }
+    return {name: [round(value, 4) for value in each.tolist()] for name, each in found.items()}
+
+
+@torch.no_grad()
+def probe(contender: Contender, seen: Clips, unseen: Clips, device: torch.device) -> float:
+    """R² of the simulator's state from (h, z), on unseen clips."""
+
+    def material(clips: Clips) -> tuple[Tensor, Tensor]:
+        frames, actions = (clips.frames.float() / 255).to(device), clips.actions.to(device)
+        pieces = [
+            contender.features(frames[at : at + CLIPS_AT_ONCE], actions[at : at + CLIPS_AT_ONCE])[:, CONTEXT:]
+            for at in range(0, len(frames), CLIPS_AT_ONCE)
+        ]
+        assert clips.states is not None, "the probe needs the simulator's states"
+        return torch.cat(pieces).flatten(0, 1).double().cpu(), clips.states[:, CONTEXT:].flatten(0, 1).double()
+
+    (inputs, targets), (test, truth) = material(seen), material(unseen)
+    turns = goes_round(targets)
+    targets, truth = unwrapped(targets, turns), unwrapped(truth, turns)
+    centre, scale = inputs.mean(0), inputs.std(0).clamp_min(1e-8)
+    inputs, test = (inputs - centre) / scale, (test - centre) / scale
+    penalty = RIDGE * len(inputs) * torch.eye(inputs.shape[1], dtype=torch.float64)
+    weights = torch.linalg.solve(inputs.T @ inputs + penalty, inputs.T @ (targets - targets.mean(0)))
+    error = (test @ weights + targets.mean(0) - truth).square().mean(0)
+    spread = truth.var(0, correction=0)
+    varies = spread > 1e-8
+    return (1 - error[varies] / spread[varies]).mean().item()
+
+
+def goes_round(states: Float[Tensor, "N S"]) -> Tensor:
+    """Which entries are angles: those that range over more than 6 and stay within a turn and three quarters."""
+    wide = states.max(0).values - states.min(0).values > 6.0
+    return wide & (states.abs().max(0).values < 3.5 * torch.pi)
+
+
+def unwrapped(states: Float[Tensor, "N S"], turns: Tensor) -> Float[Tensor, "N S2"]:
+    """Angles as their cosine and sine."""
+    return torch.cat([states[:, ~turns], states[:, turns].cos(), states[:, turns].sin()], 1)
+
+
+def compare(setting: Setting, out: Path, models: list[str]) -> dict[str, Verdict]:
+    """Train and judge, one after the other."""
+    dataset, unseen = open_dataset(setting.data, "train"), open_dataset(setting.data, "held-out")
+    device = setting.machine.hardware().device
+    mean_image = torch.from_numpy(dataset.mean_image())
+    clips = load_clips(unseen, CONTEXT + HORIZON, HELD_OUT_CLIPS)
+    seen = load_clips(dataset, CONTEXT + HORIZON, PROBE_CLIPS)
+    found = {}
+    for name in models:
+        contender = TRAINERS[name](setting, dataset, out / name)
+        r2 = None if clips.states is None else round(probe(contender, seen, clips, device), 4)
+        found[name] = Verdict(contender.steps, curves(contender, clips, mean_image, device), r2)
+    return found
+
+
+def main() -> None:
+    """Train, judge and print."""
+    parser = parser_with_machine(__doc__)
+    parser.add_argument("--data", nargs="+", default=["bundled:cartpole"])
+    parser.add_argument("--minutes", type=float, nargs="+", default=[5.0], help="of training for each model")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--out", type=Path, default=Path("runs/bench/quality"))
+    parser.add_argument("--peer-rate", type=float, default=1e-3, help="the peer's peak learning rate")
+    parser.add_argument("--models", nargs="+", choices=tuple(TRAINERS), default=list(TRAINERS))
+    options = parser.parse_args()
+    keep_freed_memory()
+    for setting, folder in settings(options, options.out):
+        found = record(setting, folder, options.models)
+        (folder / "quality.json").write_text(json.dumps(found) + "\n")
+
+
+def settings(options: argparse.Namespace, out: Path) -> Iterator[tuple[Setting, Path]]:
+    """Every comparison that a command line asks for, and its folder."""
+    for data, minutes, seed in itertools.product(options.data, options.minutes, options.seeds):
+        setting = Setting(data, minutes, seed, options.preset, machine_of(options), options.peer_rate)
+        yield setting, out / f"{Path(data).name.replace(':', '-')}-{minutes:g}min-seed{seed}"
+
+
+def record(setting: Setting, folder: Path, models: list[str]) -> dict[str, Any]:
+    """Compare, print, and say what was compared."""
+    found = compare(setting, folder, models)
+    show_verdicts(found)
+    known = {"data": setting.data, "minutes": setting.minutes, "seed": setting.seed, "preset": setting.preset}
+    return known | setting.machine.describe() | {name: verdict._asdict() for name, verdict in found.items()}
+
+
+def show_verdicts(found: dict[str, Verdict]) -> None:
+    """Print a table: a line per measure, each at the horizons shown."""
+    for name, verdict in found.items():
+        print(f"{name}: {verdict.steps} steps, probe R² {verdict.probe_r2}")
+        for measure, curve in verdict.curves.items():
+            print(f"  {measure:16}", *(f"{curve[at - 1]:8.3f}" for at in SHOWN))
+
+
+if __name__ == "__main__":
+    main()

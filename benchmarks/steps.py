@@ -1,0 +1,92 @@
+"""Whole optimizer steps to time: AIME as a preset trains it, parts of it, and the peer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from measuring import synthetic_clips
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from aime.objectives.weights import PredictiveWeights
+from aime.training.ablation.variants import VARIANTS, complete
+from aime.training.checkpoint import Progress
+from aime.training.config import TrainConfig
+from aime.training.hardware import Hardware
+from aime.training.presets import preset_run
+from aime.training.trainer import Trainer
+from aime.world_model.model import AIME
+
+ELBO_AND_PERCEIVER = "elbo-and-perceiver"
+"""What is left of a run without its predictive and adversarial tasks and RGB."""
+
+
+def aime_config(preset: str, variant: str, batch: int, length: int) -> TrainConfig:
+    """A run on noise of one of the ablation's variants, or `ELBO_AND_PERCEIVER`."""
+    config = complete(preset_run(preset, "noise", Path("unused"), 1, 64))
+    config = replace(config, batch=batch, length=length)
+    if variant != ELBO_AND_PERCEIVER:
+        return VARIANTS[variant].switch(config)
+    weights = replace(config.weights, predictive=PredictiveWeights(*[0.0] * 8))
+    return replace(config, weights=weights, adversary=replace(config.adversary, enabled=False), balancer="sum")
+
+
+def aime_trainer(config: TrainConfig, hardware: Hardware) -> Trainer:
+    """A trainer of fresh weights."""
+    return Trainer(config, AIME(config.model), hardware)
+
+
+def aime_step(preset: str, variant: str, batch: int, length: int, hardware: Hardware) -> Callable[[], object]:
+    """AIME's whole step, near the end of a run, where every task is heard."""
+    trainer = aime_trainer(aime_config(preset, variant, batch, length), hardware)
+    clips, progress = [synthetic_clips(batch, length, 1)], near_the_end()
+    return lambda: trainer.step(clips, progress)
+
+
+def near_the_end() -> Progress:
+    """Of a run of one minute."""
+    return Progress(seconds=54.0)
+
+
+def peer_step(batch: int, length: int, hardware: Hardware) -> Callable[[], object]:
+    """The peer's whole step: forward, backward, clipping, Adam."""
+    from dreamer_v3 import DreamerV3, DreamerV3Config
+
+    model = DreamerV3(DreamerV3Config(1)).to(hardware.device, memory_format=torch.channels_last).train()
+    optimizer = torch.optim.Adam(model.parameters(), 3e-4, fused=True)
+    clips = synthetic_clips(batch, length, 1).to(hardware.device)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with hardware.autocast():
+            total = model(clips.frames.float() / 255, clips.actions).total
+        total.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1000.0)
+        optimizer.step()
+
+    return step
+
+
+class _Whole(nullcontext[None]):
+    """All of a step as one module."""
+
+    parents = frozenset({"Global"})
+
+
+def flops(step: Callable[[], object]) -> int:
+    """Floating-point operations of the matrix products and convolutions in one call."""
+    counter = FlopCounterMode(display=False)
+    # by module it counts through hooks that a module called within no_grad inside a step breaks
+    counter.mod_tracker = _Whole()  # type: ignore[assignment]
+    with counter:
+        step()
+    return counter.get_total_flops()
+
+
+def parameters(model: nn.Module) -> int:
+    """Their number."""
+    return sum(weight.numel() for weight in model.parameters())
