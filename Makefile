@@ -1,7 +1,8 @@
 # Every target sets up what it needs under .venv, so that any of them may be the first.
 #   make demo     train on the bundled episodes for MINUTES, then show the dreams in one page
 #   make test     the test suite          make lint   ruff and mypy
-#   make docs     the manual, in site/    make clean  remove what the other targets built, runs kept
+#   make docs     the manual, in site/    make bench  speed, memory and quality beside DreamerV3 (about an hour)
+#   make clean    remove what the other targets built, runs kept
 
 PYTHON  ?= python3
 MINUTES ?= 5
@@ -12,7 +13,7 @@ VENV := .venv
 BIN  := $(VENV)/bin
 PIP  := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
-.PHONY: demo test lint docs pictures clean
+.PHONY: demo test lint docs pictures bench clean
 
 # Run again, the demo goes on with its run: up to a larger MINUTES, or straight to the pictures.
 demo: $(VENV)/.demo
@@ -43,6 +44,10 @@ docs: $(VENV)/.docs
 pictures: $(VENV)/.demo
 	$(BIN)/aime predict $(RUN) --data $(DATA) --out docs/pictures/dream.webp
 
+# What has been measured into runs/bench is not measured again.
+bench: $(VENV)/.bench
+	$(BIN)/python benchmarks/bench.py --data $(DATA) --minutes $(MINUTES)
+
 clean:
 	rm -rf $(VENV) site dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
@@ -67,4 +72,9 @@ $(VENV)/.dev: $(VENV)/.demo
 
 $(VENV)/.docs: $(VENV)/.demo
 	@$(PIP) -e '.[docs]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.demo
+	@echo "installing the models to compare with"
+	@$(PIP) -e '.[bench]'
 	@touch $@
