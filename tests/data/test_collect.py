@@ -277,8 +277,11 @@ def test_a_crash_of_a_process_is_told_with_a_remedy(tmp_path: Path) -> None:
 
 def test_an_interruption_leaves_whole_shards(tmp_path: Path) -> None:
     program = (
+        "import signal\n"
         "from tests.data.test_collect import RECORDING, build_slowly\n"
         "from aime.data.collect import collect\n"
+        # a shell's background job, as this test may be in, starts with the interrupt ignored
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"if __name__ == '__main__': collect([RECORDING], {str(tmp_path)!r}, 400, 1, build_slowly)"
     )
     script = tmp_path / "record.py"
