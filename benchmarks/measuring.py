@@ -6,7 +6,6 @@ import argparse
 import json
 import multiprocessing
 import platform
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -97,8 +96,13 @@ def _contend(make: Make, machine: Machine, line: Connection) -> None:
     while line.recv():
         line.send(seconds(act, hardware))
     on_gpu = hardware.device.type == "cuda"
-    peak = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    line.send(peak / 2**20)
+    line.send((torch.cuda.max_memory_allocated() if on_gpu else _most_resident()) / 2**20)
+
+
+def _most_resident() -> int:
+    """This process's peak in bytes; getrusage would give the parent's, if that was higher at the start."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
 def seconds(action: Callable[[], object], hardware: Hardware) -> float:
