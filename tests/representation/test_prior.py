@@ -155,6 +155,7 @@ def test_float64_stays_and_bfloat16_autocast_gives_float32(prior: nn.Module) -> 
         ({"hidden": -3}, ["prior.hidden", "-3"]),
         ({"min_std": 0.0}, ["min_std", "0.0"]),
         ({"max_std": 0.1}, ["max_std", "0.1"]),
+        ({"dropout": 1.0}, ["prior.dropout", "1.0", "[0, 1)"]),
     ],
 )
 def test_impossible_sizes_are_named(change: dict[str, Any], names: list[str]) -> None:
@@ -162,3 +163,13 @@ def test_impossible_sizes_are_named(change: dict[str, Any], names: list[str]) ->
         PriorConfig(**change)
     assert all(name in str(error.value) for name in names)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", [DirichletProcessPrior, SingleGaussianPrior])
+def test_hidden_features_are_dropped_in_training_alone(kind: type[DirichletProcessPrior | SingleGaussianPrior]) -> None:
+    prior = kind(PriorConfig(hidden=4096, dropout=0.25), BELIEF, CONTEXT, LATENT)
+    read = torch.randn(1, BELIEF), torch.randn(1, 2 * LATENT), torch.randn(1, CONTEXT)
+    dropped, whole = prior.train().trunk(*read), prior.eval().trunk(*read)
+    kept = dropped != 0
+    assert float(kept.float().mean()) == pytest.approx(0.75, abs=0.05)
+    torch.testing.assert_close(dropped[kept], whole[kept] / 0.75)

@@ -82,8 +82,8 @@ def test_it_learns_to_foretell_and_changes_only_what_runs_on_vectors(config: Tra
 
 
 def test_it_perceives_no_more_than_there_is_or_than_it_can_use(config: TrainConfig) -> None:
-    # 80 frames of data are 14 clips of 6 frames, and 40 passes over them in batches of 4 are 140 steps
-    assert (begin(config, 1000).batches, begin(config, 1000).steps) == (7, 140)
+    # 80 frames of data are 14 clips of 6 frames, and 80 passes over them in batches of 4 are 280 steps
+    assert (begin(config, 1000).batches, begin(config, 1000).steps) == (7, 280)
     assert (begin(config, 2).batches, begin(config, 2).steps) == (4, 2)
     few = replace(config, settle=replace(config.settle, frames=12, passes=2.0))
     assert (begin(few, 1000).batches, begin(few, 1000).steps) == (1, 1)
@@ -169,6 +169,7 @@ def test_a_run_of_minutes_ends_with_them(config: TrainConfig) -> None:
         ({"share": 1.0}, r"settle.share is 1.0; expected a share in \[0, 1\)"),
         ({"frames": 0}, "settle.frames is 0; expected a positive number"),
         ({"passes": -1.0}, "settle.passes is -1.0; expected a positive number"),
+        ({"weight_decay": -0.1}, "settle.weight_decay is -0.1; expected 0 or more"),
     ],
 )
 def test_numbers_out_of_range_are_refused(change: dict[str, float], message: str) -> None:

@@ -12,15 +12,17 @@ spread, and outputs of order one would drown them in the noise of the optimizer.
 
 
 class BeliefReadout(nn.Module):
-    """SiLU(LayerNorm(W [LayerNorm(h), others])).
+    """SiLU(LayerNorm(W [LayerNorm(h), others])), in training with dropout after it.
 
     The belief is normalised first: an LSTM's outputs are small at the start, and would drown in the other inputs.
     """
 
-    def __init__(self, belief: int, others: int, hidden: int) -> None:
+    def __init__(self, belief: int, others: int, hidden: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(belief)
-        self.hidden = nn.Sequential(nn.Linear(belief + others, hidden), nn.LayerNorm(hidden), nn.SiLU())
+        self.hidden = nn.Sequential(
+            nn.Linear(belief + others, hidden), nn.LayerNorm(hidden), nn.SiLU(), nn.Dropout(dropout)
+        )
 
     def forward(
         self, belief: Float[Tensor, "... belief"], *others: Float[Tensor, "... width"]

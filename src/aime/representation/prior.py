@@ -29,7 +29,7 @@ class PriorConfig:
     """Kind and sizes of the prior.
 
     Raises:
-        AimeError: if a size is below 1, or not 0 < min_std < start_std < max_std.
+        AimeError: if a size is below 1, `dropout` not in [0, 1), or not 0 < min_std < start_std < max_std.
     """
 
     kind: Literal["mixture", "single_gaussian"] = "mixture"
@@ -38,6 +38,8 @@ class PriorConfig:
     """K, where the Dirichlet process is truncated."""
     hidden: int = 256
     """Width of the hidden layer that all parameters are read from."""
+    dropout: float = 0.1
+    """Share of that layer's outputs dropped in training: what is seldom seen is soon known by heart."""
     min_std: float = 0.03
     """Smallest standard deviation of a component, in units of the latent."""
     max_std: float = 3.0
@@ -50,6 +52,8 @@ class PriorConfig:
         for name in ("components", "hidden"):
             if getattr(self, name) < 1:
                 raise AimeError(f"prior.{name} is {getattr(self, name)}; expected 1 or more: give a positive size")
+        if not 0 <= self.dropout < 1:
+            raise AimeError(f"prior.dropout is {self.dropout}; expected a share in [0, 1): 0 switches it off")
         if not 0 < self.min_std < self.start_std < self.max_std:
             raise AimeError(
                 f"prior.min_std, start_std and max_std are {self.min_std}, {self.start_std} and {self.max_std}; "
@@ -87,7 +91,7 @@ class DirichletProcessPrior(nn.Module):
         self.latent = latent
         count = config.components
         self.sizes = (latent, count * latent, latent, count * latent, count - 1, count - 1, 1, 1)
-        self.trunk = BeliefReadout(belief, 2 * latent + context, config.hidden)
+        self.trunk = BeliefReadout(belief, 2 * latent + context, config.hidden, config.dropout)
         self.head = nn.Linear(config.hidden, sum(self.sizes))
         self.linear_step = nn.Linear(belief + 2 * latent, latent, bias=False)
         self._start_apart()
