@@ -143,14 +143,14 @@ def evaluate_run(
         run=str(run),
         data=unseen.dataset.name,
         split=unseen.split,
-        weights=weights_digest(Path(run)),
+        weights=weights_digest(run),
     )
     if out is not None:
         write_atomically(Path(out), evaluation.to_json().encode())
     return evaluation
 
 
-def weights_digest(run: Path) -> str:
+def weights_digest(run: str | Path) -> str:
     """The SHA-256 of a run's averaged weights, by which an evaluation is known to be theirs.
 
     Raises:

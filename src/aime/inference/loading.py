@@ -47,7 +47,7 @@ def load_run(run: str | Path, device: Device = "auto") -> tuple[RunInfo, AIME]:
     Raises:
         AimeError: if `run` is no run or has no weights yet, or CUDA is asked for and there is none.
     """
-    info = read_run(Path(run))
+    info = read_run(run)
     return info, AIME.from_pretrained(run, choose_device(device))
 
 

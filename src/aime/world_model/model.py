@@ -88,14 +88,15 @@ class AIME(nn.Module):
 
     @classmethod
     def from_pretrained(cls, run: str | Path, device: str | torch.device = "cpu") -> AIME:
-        """The model of a run directory with its averaged weights, in eval mode.
+        """The model of a run directory, or of "bundled:NAME" (`cartpole`), with its averaged weights, in eval mode.
 
         Raises:
-            AimeError: if `run` is no run directory, or its files do not fit together.
+            AimeError: if `run` is no run directory and no model that comes with the package, or its files do not fit
+                together.
         """
         from aime.world_model.saved import load_model
 
-        return load_model(Path(run)).to(device).eval()
+        return load_model(run).to(device).eval()
 
     @property
     def device(self) -> torch.device:

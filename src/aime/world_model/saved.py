@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as serialize
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from aime.errors import AimeError
 from aime.primitives.files import write_atomically
 from aime.primitives.plain import from_plain, read_yaml
+from aime.world_model.bundled import locate
 from aime.world_model.config import ModelConfig
 from aime.world_model.model import AIME
 
@@ -52,12 +54,13 @@ class RunInfo:
         return int(self.train["seed"])
 
 
-def read_run(run: Path) -> RunInfo:
-    """What `run` says about itself; reads no weights.
+def read_run(run: str | Path) -> RunInfo:
+    """What `run`, a directory or bundled:NAME, says about itself; reads no weights.
 
     Raises:
         AimeError: if there is no such directory, it is no run, or its config does not fit this version of aime.
     """
+    run = locate(run)
     if not run.is_dir():
         found = "a file" if run.exists() else "nothing"
         raise AimeError(f"{run}: found {found} there, expected the run directory that `aime train` writes")
@@ -81,29 +84,33 @@ def _require(content: Mapping[str, Any], name: str, kind: type[T], path: Path, w
     return value
 
 
-def checkpoint_directory(run: Path) -> Path:
-    """Where the run's last complete checkpoint is.
+def checkpoint_directory(run: str | Path) -> Path:
+    """Where the last complete checkpoint of a run, a directory or bundled:NAME, is.
 
     A checkpoint is replaced by two renames: between them, only the old one, renamed, is there.
 
     Raises:
         AimeError: if there is none.
     """
+    run = locate(run)
     for name in ("checkpoint", "checkpoint.old"):
         if (run / name).is_dir():
             return run / name
     raise AimeError(f"{run}: no checkpoint yet; expected {run / 'checkpoint'}: let `aime train` reach its first one")
 
 
-def load_model(run: Path) -> AIME:
-    """The model of a run with its averaged weights, on the CPU, in eval mode.
+def load_model(run: str | Path) -> AIME:
+    """The model of a run, a directory or bundled:NAME, with its averaged weights, on the CPU, in eval mode.
+
+    Weights in half precision are widened.
 
     Raises:
         AimeError: if `run` is no run, has no checkpoint yet, or its weights do not fit its config.
     """
     info = read_run(run)
     weights = checkpoint_directory(run) / AVERAGED_WEIGHTS
-    tensors = read_tensors(weights)
+    stored = read_tensors(weights)
+    tensors = {name: each.float() if each.dtype == torch.float16 else each for name, each in stored.items()}
     model = AIME(info.model)
     fill(model, tensors, weights)
     return model.eval()

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from aime.errors import AimeError
 from aime.inference.evaluate import Progress
 from aime.inference.loading import Device
 from aime.inference.report.layout import lay_out
 from aime.inference.report.material import gather
 from aime.primitives.files import write_atomically
+from aime.world_model.bundled import PREFIX, locate
 
-__all__ = ["write_report"]
+__all__ = ["REPORT", "write_report"]
 
 REPORT = "report.html"
+"""The page in a run directory."""
 
 
 def write_report(
@@ -43,8 +46,17 @@ def write_report(
         AimeError: if `run` is no run or its log is damaged, if `data` is missing, damaged, too short or does not fit
             the model, or if the page cannot be written.
     """
-    run = Path(run)
-    out = run / REPORT if out is None else Path(out)
+    if out is None:
+        _refuse_installed(run)
+    out = Path(run) / REPORT if out is None else Path(out)
     material = gather(run, data, context, horizon, device, progress)
     write_atomically(out, lay_out(material).encode())
     return out
+
+
+def _refuse_installed(run: str | Path) -> None:
+    if str(run).startswith(PREFIX):
+        report = locate(run) / REPORT
+        raise AimeError(
+            f"{run}: comes with its report, {report}; expected a place for another: open that, or give --out"
+        )

@@ -54,7 +54,7 @@ class Material:
 
 
 def gather(
-    run: Path, data: str | Path | None, context: int, horizon: int, device: Device, progress: Progress | None
+    run: str | Path, data: str | Path | None, context: int, horizon: int, device: Device, progress: Progress | None
 ) -> Material:
     """Read and compute what the report of a run shows.
 
@@ -63,11 +63,11 @@ def gather(
     """
     info, model = load_run(run, device)
     unseen = open_unseen(info, data, context, horizon)
-    log = read_log(run)
+    log = read_log(info.path)
     clips = lively_clips(unseen.dataset, context + horizon, CLIPS).to(model.device)
-    evaluation = _earlier_evaluation(run, unseen.dataset.name, context, horizon)
+    evaluation = _earlier_evaluation(info.path, unseen.dataset.name, context, horizon)
     if evaluation is None:
-        evaluation = evaluate_run(run, unseen.dataset.name, context, horizon, device=device, progress=progress)
+        evaluation = evaluate_run(info.path, unseen.dataset.name, context, horizon, device=device, progress=progress)
     return Material(
         info=info,
         parameters=sum(weight.numel() for weight in model.parameters()),
@@ -77,7 +77,7 @@ def gather(
         surprise=to_numpy(model.surprise(clips.frames, clips.actions)),
         components=find_components(model, load_clips(unseen.dataset, context + horizon, GROUPED)),
         log=log,
-        config=(run / CONFIG).read_text(encoding="utf-8"),
+        config=(info.path / CONFIG).read_text(encoding="utf-8"),
         environment=environment(model.device),
     )
 
