@@ -2,7 +2,7 @@
 
     python benchmarks/balancers.py --preset tiny
 
-The processes take turns, a step each, and the ratio of time is the median over the rounds.
+The processes take turns, two steps each, and the ratio of time is the median over the rounds.
 """
 
 from __future__ import annotations
@@ -11,19 +11,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from measuring import Make, machine_of, parser_with_machine, race, show, synthetic_clips
-from steps import aime_config, aime_trainer, near_the_end
+from measuring import Make, machine_of, parser_with_machine, race, show
+from steps import STEPS, aime_config, aime_steps, aime_trainer
 
 from aime.training.ablation.variants import COMPLETE
 from aime.training.hardware import Hardware
 
 
 def balanced_step(preset: str, balancer: str, batch: int, length: int, hardware: Hardware) -> Callable[[], object]:
-    """The complete model's whole step."""
+    """`STEPS` whole steps of the complete model."""
     config = replace(aime_config(preset, COMPLETE, batch, length), balancer=balancer)
-    trainer = aime_trainer(config, hardware)
-    clips, progress = [synthetic_clips(batch, length, 1)], near_the_end()
-    return lambda: trainer.step(clips, progress)
+    return aime_steps(aime_trainer(config, hardware), batch, length)
 
 
 def main() -> None:
@@ -42,7 +40,10 @@ def main() -> None:
     found = race(steps, options.rounds, machine)
     figures = machine.describe() | {"preset": options.preset, "batch": options.batch, "length": options.length}
     for name in steps:
-        figures |= {f"{name}_seconds": round(found.seconds(name), 4), f"{name}_peak_mb": round(found.peak_mb[name])}
+        figures |= {
+            f"{name}_seconds": round(found.seconds(name) / STEPS, 4),
+            f"{name}_peak_mb": round(found.peak_mb[name]),
+        }
     for name in options.balancers:
         figures[f"{name}_time_over_sum"] = round(found.ratio(name, "sum"), 3)
         figures[f"{name}_memory_over_sum"] = round(found.peak_mb[name] / found.peak_mb["sum"], 3)

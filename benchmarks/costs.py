@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 from measuring import Figures, Machine, Make, machine_of, parser_with_machine, race, seconds, show, synthetic_clips
-from steps import aime_config, aime_step, aime_trainer, flops, near_the_end
+from steps import STEPS, aime_config, aime_step, aime_trainer, flops, near_the_end
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -35,7 +35,7 @@ def pillars(preset: str, machine: Machine, rounds: int) -> Figures:
     """Milliseconds of the complete step, and how many times longer it takes than without each part."""
     makes: dict[str, Make] = {name: partial(aime_step, preset, name, BATCH, LENGTH) for name in (COMPLETE, *PILLARS)}
     found = race(makes, rounds, machine)
-    figures: Figures = {"complete_ms": round(1000 * found.seconds(COMPLETE), 1)}
+    figures: Figures = {"complete_ms": round(1000 * found.seconds(COMPLETE) / STEPS, 1)}
     for name in PILLARS:
         figures[f"complete_time_over_{name}"] = round(found.ratio(COMPLETE, name), 3)
         figures[f"complete_memory_over_{name}"] = round(found.peak_mb[COMPLETE] / found.peak_mb[name], 3)
@@ -69,8 +69,8 @@ def phases(preset: str, hardware: Hardware, steps: int = 12) -> Figures:
     config = aime_config(preset, COMPLETE, BATCH, LENGTH)
     trainer = aime_trainer(config, hardware)
     clips = [synthetic_clips(BATCH, LENGTH, 1)]
-    for _ in range(3):
-        trainer.step(clips, near_the_end())
+    for step in range(4):
+        trainer.step(clips, near_the_end(step))
     clock, task_losses = Clock(hardware), training.task_losses
     assert trainer.adversary is not None
     for owner, attribute, phase in (
@@ -87,8 +87,8 @@ def phases(preset: str, hardware: Hardware, steps: int = 12) -> Figures:
     ):
         clock.put_around(owner, attribute, phase)
     clock.put_around(trainer, "step", "step")
-    for _ in range(steps):
-        trainer.step(clips, near_the_end())
+    for step in range(steps):
+        trainer.step(clips, near_the_end(step))
     training.task_losses = task_losses
     whole = clock.spent.pop("step")
     spent = clock.spent | {"other": whole - sum(clock.spent.values())}

@@ -35,11 +35,11 @@ def measure(preset: str, machine: Machine, data: str) -> Figures:
     trainer = aime_trainer(replace(config, settle=replace(config.settle, share=0.0)), hardware)
     clips = prefetch(sampler, start=0, pin_memory=hardware.device.type == "cuda")
     waits, wholes = [], []
-    for _ in range(STEPS + WARM_UP):
+    for step in range(STEPS + WARM_UP):
         start = time.perf_counter()
         batch = next(clips)
         waits.append(time.perf_counter() - start)
-        trainer.step([batch], near_the_end())
+        trainer.step([batch], near_the_end(step))
         hardware.synchronize()
         wholes.append(time.perf_counter() - start)
     clips.close()

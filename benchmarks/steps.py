@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -20,6 +21,9 @@ from aime.training.hardware import Hardware
 from aime.training.presets import preset_run
 from aime.training.trainer import Trainer
 from aime.world_model.model import AIME
+
+STEPS = 2
+"""In what is timed: the discriminators learn in every second step."""
 
 ELBO_AND_PERCEIVER = "elbo-and-perceiver"
 """What is left of a run without its predictive and adversarial tasks and RGB."""
@@ -41,34 +45,44 @@ def aime_trainer(config: TrainConfig, hardware: Hardware) -> Trainer:
 
 
 def aime_step(preset: str, variant: str, batch: int, length: int, hardware: Hardware) -> Callable[[], object]:
-    """AIME's whole step, near the end of a run, where every task is heard."""
-    trainer = aime_trainer(aime_config(preset, variant, batch, length), hardware)
-    clips, progress = [synthetic_clips(batch, length, 1)], near_the_end()
-    return lambda: trainer.step(clips, progress)
+    """`STEPS` whole steps of AIME."""
+    return aime_steps(aime_trainer(aime_config(preset, variant, batch, length), hardware), batch, length)
 
 
-def near_the_end() -> Progress:
-    """Of a run of one minute."""
-    return Progress(seconds=54.0)
+def aime_steps(trainer: Trainer, batch: int, length: int) -> Callable[[], object]:
+    """`STEPS` whole steps of a trainer, near the end of a run, where every task is heard."""
+    clips, taken = [synthetic_clips(batch, length, 1)], itertools.count()
+
+    def act() -> None:
+        for _ in range(STEPS):
+            trainer.step(clips, near_the_end(next(taken)))
+
+    return act
+
+
+def near_the_end(step: int) -> Progress:
+    """Of a run of one minute, after so many steps."""
+    return Progress(step, seconds=54.0)
 
 
 def peer_step(batch: int, length: int, hardware: Hardware) -> Callable[[], object]:
-    """The peer's whole step: forward, backward, clipping, Adam."""
+    """`STEPS` whole steps of the peer: forward, backward, clipping, Adam."""
     from dreamer_v3 import DreamerV3, DreamerV3Config
 
     model = DreamerV3(DreamerV3Config(1)).to(hardware.device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.Adam(model.parameters(), 3e-4, fused=True)
     clips = synthetic_clips(batch, length, 1).to(hardware.device)
 
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        with hardware.autocast():
-            total = model(clips.frames.float() / 255, clips.actions).total
-        total.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1000.0)
-        optimizer.step()
+    def act() -> None:
+        for _ in range(STEPS):
+            optimizer.zero_grad(set_to_none=True)
+            with hardware.autocast():
+                total = model(clips.frames.float() / 255, clips.actions).total
+            total.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1000.0)
+            optimizer.step()
 
-    return step
+    return act
 
 
 class _Whole(nullcontext[None]):
@@ -77,13 +91,13 @@ class _Whole(nullcontext[None]):
     parents = frozenset({"Global"})
 
 
-def flops(step: Callable[[], object]) -> int:
+def flops(act: Callable[[], object]) -> int:
     """Floating-point operations of the matrix products and convolutions in one call."""
     counter = FlopCounterMode(display=False)
     # by module it counts through hooks that a module called within no_grad inside a step breaks
     counter.mod_tracker = _Whole()  # type: ignore[assignment]
     with counter:
-        step()
+        act()
     return counter.get_total_flops()
 
 

@@ -13,7 +13,7 @@ import argparse
 from functools import partial
 
 from measuring import Figures, Machine, Make, machine_of, parser_with_machine, race, show
-from steps import ELBO_AND_PERCEIVER, aime_step, flops, parameters, peer_step
+from steps import ELBO_AND_PERCEIVER, STEPS, aime_step, flops, parameters, peer_step
 
 from aime.training.ablation.variants import COMPLETE
 from aime.world_model.model import AIME
@@ -33,11 +33,11 @@ def measure(preset: str, machine: Machine, frames: int, lengths: list[int], roun
         figures["peer_parameters"] = parameters(DreamerV3(DreamerV3Config(1)))
     counted = _contenders(preset, frames // 16, 16, with_peer)
     for name, make in counted.items():
-        figures[f"{name}_gflop_a_frame"] = round(flops(make(machine.hardware())) / frames / 1e9, 3)
+        figures[f"{name}_gflop_a_frame"] = round(flops(make(machine.hardware())) / (STEPS * frames) / 1e9, 3)
     for length in lengths:
         found = race(_contenders(preset, frames // length, length, with_peer), rounds, machine)
         for name in found.peak_mb:
-            figures[f"{name}_frames_per_second_T{length}"] = round(frames / found.seconds(name), 1)
+            figures[f"{name}_frames_per_second_T{length}"] = round(STEPS * frames / found.seconds(name), 1)
             figures[f"{name}_peak_mb_T{length}"] = round(found.peak_mb[name])
         for name in AIME_STEPS if with_peer else ():
             figures[f"{name}_speed_over_peer_T{length}"] = round(found.ratio(PEER, name), 2)
