@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,7 +20,7 @@ from aime.data import ClipSampler, open_dataset, write_shard
 from aime.errors import AimeError
 from aime.objectives.predictive import latent_loss
 from aime.objectives.weights import OvershootConfig, PredictiveWeights
-from aime.training import settling
+from aime.training import settling, trainer
 from aime.training.config import TrainConfig
 from aime.training.hardware import choose_hardware
 from aime.training.logbook import Logbook
@@ -157,10 +159,14 @@ def test_minutes_are_shared_and_steps_are_not() -> None:
     assert Budget(steps=10, minutes=None).seconds_left(1e9) == float("inf")
 
 
-def test_a_run_of_minutes_ends_with_them(config: TrainConfig) -> None:
-    result = train(replace(config, steps=None, minutes=4 / 60))
+def test_a_run_of_minutes_ends_with_them(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = itertools.count()
+    clock = SimpleNamespace(perf_counter=lambda: 0.5 * next(readings))
+    monkeypatch.setattr(trainer, "time", clock)
+    result = train(replace(config, steps=None, minutes=20 / 60))
     assert (config.out / "settling.jsonl").exists()
-    assert 3.4 <= result.seconds < 8.0
+    assert result.step == 34, "settling takes 0.15 of the minutes"
+    assert 20.0 <= result.seconds <= 21.0
 
 
 @pytest.mark.parametrize(
