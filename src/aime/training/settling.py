@@ -37,7 +37,7 @@ class SettleConfig:
     """Of a run's minutes, the most that settling takes; at 0 no run settles, not even one that counts steps."""
     frames: int = 32768
     """The most frames that are perceived for it; never more than the data set has."""
-    passes: float = 80.0
+    passes: float = 120.0
     """How often each of them is learned from, at most; a run that counts steps settles for no more than it trained."""
     clips: int = 32
     """Clips in a batch."""
