@@ -2,7 +2,7 @@
 
 from aime import AIME, load_clips
 
-model = AIME.from_pretrained("runs/demo")
+model = AIME.from_pretrained("bundled:cartpole")
 clips = load_clips("bundled:cartpole", length=50)
 future = model.predict_future(clips.frames[:, :5], clips.actions)
 """

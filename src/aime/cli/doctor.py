@@ -75,6 +75,7 @@ def examine() -> Iterator[Finding]:
         _dm_control,
         _rendering,
         _bundled,
+        _bundled_models,
         _webp,
         _av,
         _disk,
@@ -157,8 +158,18 @@ def _rendering() -> Finding:
 def _bundled() -> Finding:
     from aime.data.bundled import bundled_names
 
-    names = [f"bundled:{name}" for name in bundled_names()]
-    return Finding("bundled data", ", ".join(names) or "none", "" if names else "install aime again")
+    return _names("bundled data", bundled_names())
+
+
+def _bundled_models() -> Finding:
+    from aime.world_model.bundled import bundled_runs
+
+    return _names("bundled models", bundled_runs())
+
+
+def _names(what: str, names: list[str]) -> Finding:
+    found = ", ".join(f"bundled:{name}" for name in names)
+    return Finding(what, found or "none", "" if found else "install aime again")
 
 
 def _webp() -> Finding:

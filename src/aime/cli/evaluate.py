@@ -25,7 +25,7 @@ class EvaluateOptions:
     """Measure a run's predictions on episodes it has never seen: PSNR, SSIM and skill for each horizon."""
 
     run: tyro.conf.Positional[Path]
-    """The run directory that `aime train` wrote."""
+    """The run directory that `aime train` wrote, or bundled:cartpole."""
     out: Path
     """The JSON file to write."""
     data: str | None = None

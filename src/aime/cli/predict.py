@@ -16,7 +16,7 @@ class PredictOptions:
     """Draw a film with a row a clip: truth, the single most likely dream, their difference, attention, and samples."""
 
     run: tyro.conf.Positional[Path]
-    """The run directory that `aime train` wrote."""
+    """The run directory that `aime train` wrote, or bundled:cartpole."""
     out: Path
     """The film to write: FILE.webp, FILE.gif, or FILE.mp4 (with the `video` extra)."""
     data: str | None = None

@@ -17,7 +17,7 @@ class ReportOptions:
     """Write one self-contained HTML page: dreams, scores beside baselines, losses, inner workings and settings."""
 
     run: tyro.conf.Positional[Path]
-    """The run directory that `aime train` wrote."""
+    """The run directory that `aime train` wrote, or bundled:cartpole."""
     out: Path | None = None
     """The page to write. By default RUN/report.html."""
     data: str | None = None
