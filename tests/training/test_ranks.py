@@ -83,6 +83,7 @@ def training(halves: int, balancer: str) -> TrainConfig:
     model = replace(
         model,
         perceiver=replace(model.perceiver, dropout=0.0),
+        prior=replace(model.prior, dropout=0.0),
         attention=replace(model.attention, kind="schema"),
     )
     discriminators = DiscriminatorConfig(channels=4, levels=2, window=2)

@@ -116,8 +116,8 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         r"'null_action': found \[3\] float32, expected \[2\]",
     ),
     "dtype": (
-        lambda run: _resave(run, null_action=torch.ones(2).half()),
-        r"found \[2\] float16, expected \[2\] float32",
+        lambda run: _resave(run, null_action=torch.ones(2).double()),
+        r"found \[2\] float64, expected \[2\] float32",
     ),
     "not YAML": (lambda run: (run / "config.yaml").write_text("a: ["), "config.yaml: not YAML"),
     "no model": (lambda run: _edit(run, lambda it: it.pop("model")), "model: missing, expected a mapping"),
