@@ -33,7 +33,8 @@ def aime_dream(preset: str, batch: int, decode: bool, hardware: Hardware) -> Cal
         start = model.arrive(*model.dynamics.initial(batch), latent, latent)
         first_map = model.attention.initial_map(batch)
 
-    @torch.inference_mode()
+    @torch.no_grad()
+    @hardware.autocast()
     def dream() -> None:
         dreamt = imagination.rollout(model, start, actions, imagination.sampled)
         if decode:
@@ -50,7 +51,8 @@ def peer_dream(batch: int, decode: bool, hardware: Hardware) -> Callable[[], obj
     model = DreamerV3(DreamerV3Config(1)).to(hardware.device).eval()
     action = torch.zeros(batch, HORIZON, 1, device=hardware.device)
 
-    @torch.inference_mode()
+    @torch.no_grad()
+    @hardware.autocast()
     def dream() -> None:
         state = torch.zeros(batch, model.state_width, device=hardware.device)
         belief = torch.zeros(batch, model.config.belief, device=hardware.device)
@@ -84,7 +86,7 @@ def peer_act(hardware: Hardware) -> Callable[[], object]:
     frame = torch.zeros(1, 1, 3, 64, 64, device=hardware.device)
     action = torch.zeros(1, 1, device=hardware.device)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def act() -> None:
         state = torch.zeros(1, model.state_width, device=hardware.device)
         belief = torch.zeros(1, model.config.belief, device=hardware.device)

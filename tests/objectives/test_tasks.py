@@ -148,10 +148,11 @@ def test_overshooting_lines_up_times_actions_and_targets(model: AIME, frames: Te
 def test_overshooting_follows_the_component_most_responsible(model: AIME, frames: Tensor, actions: Tensor) -> None:
     output = model.forward_sequence(frames, actions)
     overshot = imagine_ahead(model, output.track, torch.ones(B, T, dtype=torch.bool), OVERSHOOT)
-    dream = overshot.dream
-    spread = (overshot.targets[..., None, :] - dream.means) / dream.stds
-    log_joint = dream.log_weights - 0.5 * spread.square().sum(-1) - dream.stds.log().sum(-1)
-    assert torch.equal(log_joint.argmax(-1), dream.components)
+    means, stds = overshot.priors.means, overshot.priors.stds
+    spread = (overshot.targets[..., None, :] - means) / stds
+    log_joint = overshot.priors.log_weights - 0.5 * spread.square().sum(-1) - stds.log().sum(-1)
+    chosen = torch.take_along_dim(means, log_joint.argmax(-1)[..., None, None], dim=-2).squeeze(-2)
+    assert torch.equal(overshot.latents, chosen)
 
 
 def test_clips_shorter_than_the_overshooting_still_train(model: AIME, frames: Tensor, actions: Tensor) -> None:

@@ -9,6 +9,7 @@ from einops import repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from aime.primitives.autocast import fp32_to_learn
 from aime.primitives.readout import STEP_SCALE
 
 
@@ -89,12 +90,13 @@ class LSTMBelief(nn.Module):
     ) -> tuple[Float[Tensor, "B belief"], Float[Tensor, "B belief"]]:
         """One step; the same numbers as the fused call gives."""
         inputs = torch.cat([latent, step / STEP_SCALE, context, action], dim=-1)
-        with torch.autocast(inputs.device.type, enabled=False):
+        with fp32_to_learn(inputs):
             return torch.lstm_cell(inputs.to(belief.dtype), (belief, cell), *self._weights())
 
     def _weights(self) -> list[nn.Parameter]:
         """Input weights, recurrent weights, input bias and recurrent bias, as the fused call has them."""
-        return self.lstm.all_weights[0]
+        lstm = self.lstm
+        return [lstm.weight_ih_l0, lstm.weight_hh_l0, lstm.bias_ih_l0, lstm.bias_hh_l0]
 
 
 def _linear_scan(keep: Float[Tensor, "B T D"], total: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:

@@ -17,9 +17,10 @@ from aime.objectives.ledger import TaskLoss, gaussian_nats, unless_off, weigh
 from aime.objectives.weights import LossWeights, OvershootConfig, PredictiveWeights
 from aime.primitives.distributions import GaussianMixture
 from aime.primitives.means import masked_mean
-from aime.world_model.imagination import Choice, rollout
+from aime.world_model import imagination
+from aime.world_model.imagination import Choice
 from aime.world_model.model import AIME
-from aime.world_model.outputs import Dream, DreamState, LatentClips, SequenceOutput, Track
+from aime.world_model.outputs import DreamState, LatentClips, SequenceOutput, Track
 
 
 class PredictiveTerms(NamedTuple):
@@ -51,7 +52,10 @@ class PredictiveTerms(NamedTuple):
 class Overshot(NamedTuple):
     """Imagined paths of N starts over K steps, and what really came."""
 
-    dream: Dream
+    beliefs: Float[Tensor, "N K belief"]
+    latents: Float[Tensor, "N K latent"]
+    priors: GaussianMixture
+    """Of each latent, before it was chosen: `[N,K,components]` and `[N,K,components,latent]`."""
     targets: Float[Tensor, "N K latent"]
     """The posterior's latents, without gradient."""
     starts: Int[Tensor, " S"]
@@ -143,9 +147,7 @@ class _Paths:
 
     @property
     def latent_nats(self) -> Float[Tensor, ""]:
-        dream, targets = self.overshot.dream, self.overshot.targets
-        mixture = GaussianMixture(dream.log_weights, dream.means, dream.stds)
-        return masked_mean(-mixture.log_prob(targets), self.overshot.valid)
+        return masked_mean(-self.overshot.priors.log_prob(self.overshot.targets), self.overshot.valid)
 
 
 def imagine_ahead(model: AIME, track: Track, valid: Bool[Tensor, "B T"], overshoot: OvershootConfig) -> Overshot:
@@ -163,15 +165,22 @@ def imagine_ahead(model: AIME, track: Track, valid: Bool[Tensor, "B T"], oversho
     state = DreamState(*(rearrange(each, "b s d -> (b s) d") for each in track.state_at(starts)))
     actions = rearrange(track.actions[:, ahead - 1], "b s k a -> (b s) k a")
 
-    def most_responsible(mixture: GaussianMixture, step: int) -> Choice:
-        component = mixture.responsibilities(targets[:, step]).argmax(-1)
-        chosen = component[:, None, None].expand(-1, 1, targets.shape[-1])
-        return Choice(mixture.means.gather(1, chosen)[:, 0], component)
+    def most_responsible(mixture: GaussianMixture, number: int) -> Choice:
+        component = mixture.responsibilities(targets[:, number]).argmax(-1)
+        return Choice(mixture.pick(component).mean, component)
 
-    dream = rollout(model, state, actions, most_responsible, through_time=False)
+    taken = []
+    for number in range(steps):
+        state, prior, choice = imagination.step(model, state, actions[:, number], most_responsible, number)
+        taken.append((state.belief, choice.latent, *prior.mixture))
+        # the next step starts from here as from a given state: only the belief carries a gradient from step to step
+        state = state._replace(latent=state.latent.detach(), step=state.step.detach(), context=state.context.detach())
+    beliefs, latents, *mixtures = (torch.stack(field, dim=1) for field in zip(*taken, strict=True))
     real = valid[:, starts, None] & valid[:, ahead]
     return Overshot(
-        dream,
+        beliefs,
+        latents,
+        GaussianMixture(*mixtures),
         targets,
         starts,
         rearrange(clips * length + ahead, "b s k -> (b s) k"),
@@ -197,13 +206,13 @@ def _frame_nats(
     The maps they are decoded with are imagined as well, from the bottom-up map of the frame that the path starts at.
     """
     own = frames.shape[0] * overshot.starts.shape[0]
-    steps = overshot.dream.latents.shape[1]
+    steps = overshot.latents.shape[1]
     with torch.no_grad():
         rolled = model.attention.roll(
-            overshot.dream.beliefs[:own], overshot.dream.latents[:own], maps[:, overshot.starts].flatten(0, 1)
+            overshot.beliefs[:own], overshot.latents[:own], maps[:, overshot.starts].flatten(0, 1)
         )
     picked = torch.randperm(own * steps, device=frames.device)[:count]
-    decoded = frozen_decode(model, overshot.dream.latents[:own].flatten(0, 1)[picked], rolled.flatten(0, 1)[picked])
+    decoded = frozen_decode(model, overshot.latents[:own].flatten(0, 1)[picked], rolled.flatten(0, 1)[picked])
     truth = frames.flatten(0, 1)[overshot.times.flatten()[picked]]
     squared_error = (decoded - truth).square().mean(dim=(1, 2, 3))
     real = overshot.valid.flatten()[picked]

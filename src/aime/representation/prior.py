@@ -118,12 +118,13 @@ class DirichletProcessPrior(nn.Module):
         raw = raw.to(torch.promote_types(torch.float32, belief.dtype))
         step, offsets, spread, spreads, log_a, log_b, log_concentration, log_rate = raw.split(self.sizes, dim=-1)
         step = step + self.linear_step(torch.cat([self.trunk.norm(belief), recent], dim=-1))
+        shared = last_latent + STEP_SCALE * step
         sticks = Kumaraswamy(_bounded(log_a), _bounded(log_b))
         lengths = sticks.rsample() if self.training else sticks.mean_stick()
         grid = (self.config.components, self.latent)
         mixture = GaussianMixture(
             log_mixture_weights(*lengths),
-            last_latent[..., None, :] + STEP_SCALE * (step[..., None, :] + offsets.unflatten(-1, grid)),
+            torch.add(shared[..., None, :], offsets.unflatten(-1, grid), alpha=STEP_SCALE),
             bounded_std(spread[..., None, :] + spreads.unflatten(-1, grid), self.config.min_std, self.config.max_std),
         )
         concentration = GammaPosterior(_bounded(log_concentration).squeeze(-1), _bounded(log_rate).squeeze(-1))

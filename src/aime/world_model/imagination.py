@@ -13,6 +13,7 @@ from torch import Tensor
 
 from aime.errors import AimeError
 from aime.primitives.distributions import GaussianMixture
+from aime.representation.prior import DirichletProcessMixture
 from aime.world_model import doors
 from aime.world_model.outputs import Dream, DreamState, FuturePrediction
 
@@ -34,36 +35,33 @@ Chooser = Callable[[GaussianMixture, int], Choice]
 """Takes the prior of a step and the step's number from 0, gives the latent to go on with."""
 
 
-def likeliest(mixture: GaussianMixture, step: int) -> Choice:
+def likeliest(mixture: GaussianMixture, number: int) -> Choice:
     """The heaviest component's mean: the mixture's own mean lies between its modes."""
     return Choice(*mixture.mode())
 
 
-def sampled(mixture: GaussianMixture, step: int) -> Choice:
+def sampled(mixture: GaussianMixture, number: int) -> Choice:
     """A sample of the mixture, from torch's global generator."""
     return Choice(*mixture.sample())
 
 
-def rollout(
-    model: AIME, start: DreamState, actions: Float[Tensor, "N F A"], choose: Chooser, through_time: bool = True
-) -> Dream:
-    """Imagine F steps from N states: advance by (z, c, a), take the next z from the prior, and so on.
+def step(
+    model: AIME, state: DreamState, action: Float[Tensor, "N A"], choose: Chooser, number: int = 0
+) -> tuple[DreamState, DirichletProcessMixture, Choice]:
+    """Advance by (z, c, a) and take the next z from the prior: the state then, that prior, and what was chosen."""
+    belief, cell = model.advance(state, action)
+    prior = model.believe(belief, state.latent, state.step)
+    choice = choose(prior.mixture, number)
+    return model.arrive(belief, cell, choice.latent, state.latent), prior, choice
 
-    Step f of the result is the arrival after action f. Without `through_time` each step starts from the latent and
-    context of the one before as from a given state, and only the belief carries a gradient from step to step.
-    """
+
+def rollout(model: AIME, start: DreamState, actions: Float[Tensor, "N F A"], choose: Chooser) -> Dream:
+    """Imagine F steps from N states; step f of the result is the arrival after action f."""
     state = start
     steps: list[tuple[Tensor, ...]] = []
-    for step, action in enumerate(actions.unbind(1)):
-        belief, cell = model.advance(state, action)
-        mixture = model.believe(belief, state.latent, state.step).mixture
-        choice = choose(mixture, step)
-        state = model.arrive(belief, cell, choice.latent, state.latent)
-        if not through_time:
-            state = state._replace(
-                latent=state.latent.detach(), step=state.step.detach(), context=state.context.detach()
-            )
-        steps.append((choice.latent, belief, mixture.log_weights, mixture.means, mixture.stds, choice.component))
+    for number, action in enumerate(actions.unbind(1)):
+        state, prior, choice = step(model, state, action, choose, number)
+        steps.append((state.latent, state.belief, prior.mixture.log_weights, choice.component))
     return Dream(*(torch.stack(field, dim=1) for field in zip(*steps, strict=True)))
 
 

@@ -15,6 +15,7 @@ from aime.attention.bottom_up import BottomUp
 from aime.dynamics.belief import LSTMBelief
 from aime.perception.perceiver import Percept
 from aime.perception.tokenizer import Tokenizer, Tokens
+from aime.primitives.autocast import fp32_to_learn
 from aime.primitives.distributions import DiagonalGaussian
 from aime.representation.decoder import Decoder
 from aime.representation.encoder import Encoder
@@ -341,7 +342,7 @@ class AIME(nn.Module):
         first = repeat(self.initial_latent, "d -> b 1 d", b=latents.shape[0])
         return torch.cat([first, latents[:, :-1].detach()], dim=1), F.pad(steps[:, :-1].detach(), (0, 0, 1, 0))
 
-    # What runs on vectors stays in fp32 under autocast: it is cheap, and in imagination its rounding would add up.
+    # Vectors are not rounded while they teach: it is cheap, and gradients would carry the rounding of 15 imagined steps.
 
     def _prior(
         self,
@@ -350,17 +351,17 @@ class AIME(nn.Module):
         last_steps: Float[Tensor, "... latent"],
         expected: Float[Tensor, "... context"],
     ) -> DirichletProcessMixture:
-        with torch.autocast(beliefs.device.type, enabled=False):
+        with fp32_to_learn(beliefs):
             return self.prior(beliefs, last_latents, last_steps, expected)
 
     def _expect(self, beliefs: Float[Tensor, "... belief"]) -> Float[Tensor, "... context"]:
-        with torch.autocast(beliefs.device.type, enabled=False):
+        with fp32_to_learn(beliefs):
             return self.expect_context(beliefs)
 
     def _imply(
         self, beliefs: Float[Tensor, "... belief"], latents: Float[Tensor, "... latent"]
     ) -> Float[Tensor, "... context"]:
-        with torch.autocast(beliefs.device.type, enabled=False):
+        with fp32_to_learn(beliefs):
             return self.imply_context(beliefs, latents)
 
 

@@ -120,8 +120,6 @@ class Dream(NamedTuple):
     latents: Float[Tensor, "N F latent"]
     beliefs: Float[Tensor, "N F belief"]
     log_weights: Float[Tensor, "N F K"]
-    means: Float[Tensor, "N F K latent"]
-    stds: Float[Tensor, "N F K latent"]
     components: Int[Tensor, "N F"]
     """The mixture component that each latent came from."""
 

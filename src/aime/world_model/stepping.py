@@ -82,12 +82,10 @@ def imagine(model: AIME, state: BeliefState, action: Tensor, sample: bool) -> tu
     """See `AIME.imagine`."""
     if bool(state.fresh.any()):
         raise AimeError("imagine() on a state that has seen no frame; expected one: call observe() first")
-    belief, cell = model.advance(state.dream, _one_action(model, action, state.fresh.shape[0]))
-    prior = model.believe(belief, state.dream.latent, state.dream.step)
+    action = _one_action(model, action, state.fresh.shape[0])
     choose = imagination.sampled if sample else imagination.likeliest
-    choice = choose(prior.mixture, 0)
-    dream = model.arrive(belief, cell, choice.latent, state.dream.latent)
-    expected = model.attention.expect(belief, choice.latent, state.last_map)
+    dream, prior, choice = imagination.step(model, state.dream, action, choose)
+    expected = model.attention.expect(dream.belief, dream.latent, state.last_map)
     imagined = Imagined(choice.latent, choice.component, prior, expected)
     return state._replace(dream=dream, last_map=expected.map), imagined
 
