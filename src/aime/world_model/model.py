@@ -342,7 +342,7 @@ class AIME(nn.Module):
         first = repeat(self.initial_latent, "d -> b 1 d", b=latents.shape[0])
         return torch.cat([first, latents[:, :-1].detach()], dim=1), F.pad(steps[:, :-1].detach(), (0, 0, 1, 0))
 
-    # Vectors are not rounded while they teach: it is cheap, and gradients would carry the rounding of 15 imagined steps.
+    # Vectors are not rounded while they teach: it is cheap, and gradients carry the rounding of 15 imagined steps.
 
     def _prior(
         self,
