@@ -95,8 +95,7 @@ class LSTMBelief(nn.Module):
 
     def _weights(self) -> list[nn.Parameter]:
         """Input weights, recurrent weights, input bias and recurrent bias, as the fused call has them."""
-        lstm = self.lstm
-        return [lstm.weight_ih_l0, lstm.weight_hh_l0, lstm.bias_ih_l0, lstm.bias_hh_l0]
+        return list(self.lstm.parameters())
 
 
 def _linear_scan(keep: Float[Tensor, "B T D"], total: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:

@@ -6,21 +6,26 @@ bfloat16 parameters are promoted first. float64 parameters stay float64.
 
 from __future__ import annotations
 
+from aime.primitives.distributions.censored import CensoredGaussian, CensoredMixture
 from aime.primitives.distributions.expected_log_complement import PARAMETER_LIMIT
 from aime.primitives.distributions.gamma import GammaPosterior
 from aime.primitives.distributions.gaussian import DiagonalGaussian
 from aime.primitives.distributions.kumaraswamy import Kumaraswamy, StickSample
 from aime.primitives.distributions.mixture import GaussianMixture, MixtureSample
 from aime.primitives.distributions.stick_breaking import log_mixture_weights, stick_breaking_kl
+from aime.primitives.distributions.two_hot import TwoHot
 
 __all__ = [
     "PARAMETER_LIMIT",
+    "CensoredGaussian",
+    "CensoredMixture",
     "DiagonalGaussian",
     "GammaPosterior",
     "GaussianMixture",
     "Kumaraswamy",
     "MixtureSample",
     "StickSample",
+    "TwoHot",
     "log_mixture_weights",
     "stick_breaking_kl",
 ]

@@ -1,0 +1,66 @@
+"""A categorical distribution over numbers of any size, for regression by classification."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from aime.primitives.distributions.precision import accurate
+
+LARGEST = 20.0
+"""symlog of the outermost bins: e²⁰ - 1, about 5·10⁸."""
+
+
+def symlog(value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """sign(x) log(1 + |x|)."""
+    return value.sign() * value.abs().log1p()
+
+
+def symexp(value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """sign(x) (e^|x| - 1), the inverse of `symlog`."""
+    return value.sign() * torch.expm1(value.abs())
+
+
+def bins(count: int, device: torch.device | None = None) -> Float[Tensor, " N"]:
+    """`count` numbers that symlog spaces evenly from -20 to 20, each with its negative; 0 among an odd count."""
+    steps = torch.arange(count, dtype=torch.float64, device=device) - (count - 1) / 2
+    return symexp(steps * (2 * LARGEST / (count - 1)))
+
+
+class TwoHot(NamedTuple):
+    """A number's distribution over the bins of `bins(N)`; its loss keeps its size whatever the number's scale.
+
+    A target is shared between the two bins around it so that their mean is the target.
+    Reference: Hafner et al. 2023, DreamerV3, arXiv 2301.04104, equations 8 to 10.
+
+    Example:
+        >>> TwoHot(torch.zeros(255)).mean
+        tensor(0.)
+    """
+
+    logits: Float[Tensor, "... N"]
+
+    @property
+    def mean(self) -> Float[Tensor, "..."]:
+        """Σ_n p_n bin_n, in the number's own units."""
+        # the two halves are summed from the inside out, so that equal tails cancel
+        probabilities = torch.softmax(self.logits.double(), dim=-1)
+        weighed = probabilities * bins(self.logits.shape[-1], self.logits.device)
+        half = weighed.shape[-1] // 2
+        negative, middle, positive = weighed.split([half, weighed.shape[-1] - 2 * half, half], dim=-1)
+        return ((negative.flip(-1) + positive).sum(-1) + middle.sum(-1)).to(accurate(self.logits).dtype)
+
+    def log_prob(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """Minus the cross entropy of the value's two bins, in nats; at most 0."""
+        edges = bins(self.logits.shape[-1], value.device)
+        exact = value.double().clamp(edges[0], edges[-1])
+        upper = torch.searchsorted(edges, exact.contiguous()).clamp(1, len(edges) - 1)
+        low, high = edges[upper - 1], edges[upper]
+        share = ((exact - low) / (high - low)).to(accurate(self.logits).dtype)
+        log_probabilities = torch.log_softmax(accurate(self.logits), dim=-1)
+        below = log_probabilities.gather(-1, upper[..., None] - 1).squeeze(-1)
+        above = log_probabilities.gather(-1, upper[..., None]).squeeze(-1)
+        return (1 - share) * below + share * above
