@@ -17,13 +17,17 @@ import tyro
 
 from aime.data.bundled import pack
 from aime.data.collect.collect import collect
+from aime.data.collect.policies import Policy
 from aime.data.collect.recording import Recording
 from aime.data.dataset import Dataset, open_dataset
 from aime.data.episodes import Episode
 from aime.data.shards import write_shard
 
 EPISODES = {"train": 200, "held-out": 24}
-SEEDS = {"train": {"random": 101, "smooth": 102}, "held-out": {"random": 901, "smooth": 902}}
+SEEDS: dict[str, dict[Policy, int]] = {
+    "train": {"random": 101, "smooth": 102},
+    "held-out": {"random": 901, "smooth": 902},
+}
 
 
 @dataclass(frozen=True)

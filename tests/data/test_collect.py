@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ from aime.data.collect.environment import (
     split_name,
 )
 from aime.data.collect.plan import SHARD_EPISODES, _runs, plan
-from aime.data.collect.policies import ACTIONS, random_actions, smooth_actions
+from aime.data.collect.policies import Policy, random_actions, smooth_actions, start_policy
 from aime.data.collect.recording import Recording, record_episode
 from aime.data.dataset import open_dataset
 from aime.data.shards import write_shard
@@ -56,6 +57,9 @@ class Drift:
         self.place = self.place + action
         self.steps += 1
         return self._arrive(float(action.sum()))
+
+    def control(self) -> np.ndarray:
+        return np.clip(-self.place / 10, -1, 1)
 
     def _arrive(self, reward: float) -> Arrival:
         pixels = np.full((8, 8, 3), int(abs(self.place[0])) % 256, np.uint8)
@@ -95,12 +99,36 @@ def rendering() -> None:
 
 
 @settings(deadline=None)
-@given(st.sampled_from(sorted(ACTIONS)), st.integers(0, 2**32), st.integers(1, 60), st.integers(1, 4))
-def test_actions_stay_in_range_and_follow_from_the_generator(policy: str, seed: int, length: int, width: int) -> None:
-    actions = ACTIONS[policy](np.random.default_rng(seed), length, width)
-    assert actions.shape == (length, width) and actions.dtype == np.float32
+@given(st.sampled_from(get_args(Policy)), st.integers(0, 2**32), st.integers(1, 60))
+def test_actions_stay_in_range_and_follow_from_the_generator(policy: Policy, seed: int, length: int) -> None:
+    def draw() -> np.ndarray:
+        world = Drift()
+        world.reset(36)
+        act = start_policy(policy, np.random.default_rng(seed), length, world)
+        return np.stack([act(step) for step in range(length)])
+
+    actions = draw()
+    assert actions.shape == (length, 2) and actions.dtype == np.float32
     assert np.abs(actions).max() <= 1
-    np.testing.assert_array_equal(actions, ACTIONS[policy](np.random.default_rng(seed), length, width))
+    np.testing.assert_array_equal(actions, draw())
+
+
+def test_more_skill_brings_a_body_nearer_home() -> None:
+    def distance(policy: Policy) -> float:
+        world, total = Drift(), 0.0
+        for seed in range(20):
+            world.reset(36)
+            act = start_policy(policy, np.random.default_rng(seed), 100, world)
+            total += sum(float(np.abs(world.step(act(step)).state).mean()) for step in range(100))
+        return total
+
+    assert distance("expert") < distance("medium") < distance("smooth")
+    assert distance("expert") < distance("mixed") < distance("smooth")
+
+
+def test_a_policy_with_skill_needs_a_task_with_a_controller() -> None:
+    with pytest.raises(AimeError, match=r"policy expert: fake_drift has no controller; choose random or smooth"):
+        replace(RECORDING, policy="expert")
 
 
 def correlation(actions: np.ndarray) -> float:
@@ -421,6 +449,18 @@ def test_an_episode_of_the_suite_does_not_remember_the_last_one() -> None:
     first, second = record_episode(used, recording, 1), record_episode(recording.build(), recording, 1)
     for name in ("pixels", "state", "action", "reward"):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+
+
+@pytest.mark.usefixtures("rendering")
+@pytest.mark.parametrize(("domain", "task", "steps"), [("cartpole", "swingup", 110), ("reacher", "easy", 25)])
+def test_the_controllers_reach_their_goals_and_what_is_medium_does_so_less(domain: str, task: str, steps: int) -> None:
+    def ending(policy: Policy) -> float:
+        recording = Recording(domain, task, steps, policy, 0, "none", action_repeat=4, image_size=16, camera=0)
+        world = recording.build()
+        return float(np.mean([record_episode(world, recording, number).reward[-10:] for number in range(3)]))
+
+    assert ending("expert") > 0.85 * 4
+    assert ending("smooth") < ending("expert") and ending("medium") < ending("expert")
 
 
 @pytest.mark.usefixtures("rendering")

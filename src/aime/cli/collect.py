@@ -41,7 +41,9 @@ class CollectOptions:
     length: int = 100
     """Frames of an episode; environments are recorded without their time limit."""
     policy: Policy = "random"
-    """random: independent and uniform; smooth: correlated in time, at a strength drawn for each episode."""
+    """random: independent and uniform; smooth: correlated in time, at a strength drawn for each episode; expert: a
+    scripted controller (cartpole and reacher have one); medium: that with a share of smooth noise; mixed: each episode
+    smooth, medium or expert."""
     seed: int = 0
     """Another seed gives other episodes."""
     distractor: DistractorKind = "none"

@@ -15,8 +15,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Float64, UInt8
 
+from aime.data.collect.controllers import CONTROLLERS
 from aime.errors import AimeError
 
 RENDERER_FLAGS = {"shadow": False, "reflection": False}
@@ -61,6 +62,9 @@ class Environment(Protocol):
 
     def step(self, action: Float32[np.ndarray, " A"]) -> Arrival:
         """Apply an action `[A]` in [-1, 1] for the action repeat, and look."""
+
+    def control(self) -> Float64[np.ndarray, " A"]:
+        """What a controller with skill would do now, `[A]` in [-1, 1]."""
 
 
 def default_action_repeat(domain: str) -> int:
@@ -185,6 +189,7 @@ class ControlSuite:
         specification = self._environment.action_spec()
         self._low, self._high = specification.minimum, specification.maximum
         self.action_width = int(specification.shape[0])
+        self._controller = CONTROLLERS.get(f"{domain}_{task}")
         self._action_repeat, self._image_size, self._camera = action_repeat, image_size, camera
         self._background_geoms = self._find_background() if segment else None
         try:
@@ -210,6 +215,11 @@ class ControlSuite:
             if terminated:
                 break
         return self._arrive(reward, terminated)
+
+    def control(self) -> Float64[np.ndarray, " A"]:
+        """What the task's scripted controller would do now, in [-1, 1] like the actions of `step`."""
+        assert self._controller is not None, "recordings ask for a controller only where there is one"
+        return self._controller(self._physics)
 
     def _arrive(self, reward: float, terminated: bool) -> Arrival:
         state = np.concatenate([self._physics.data.qpos, self._physics.data.qvel]).astype(np.float32)

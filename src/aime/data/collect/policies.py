@@ -1,16 +1,32 @@
-"""Action sequences to record with: fixed before the episode starts, because neither looks at the frames."""
+"""What acts while an episode is recorded: noise, controllers with skill, and what lies between."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal, Protocol
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 
-Policy = Literal["random", "smooth"]
+Policy = Literal["random", "smooth", "medium", "expert", "mixed"]
 
-POLICIES: tuple[str, ...] = get_args(Policy)
+Sequence = Literal["random", "smooth"]
+
+SKILLED: tuple[Policy, ...] = ("medium", "expert", "mixed")
+"""Those that need a controller."""
+
+Act = Callable[[int], Float32[np.ndarray, " A"]]
+"""The action `[A]` in [-1, 1] of a step, asked for once each, in order, after the arrival at that step."""
+
+
+class Controlled(Protocol):
+    """What a policy needs of an environment."""
+
+    action_width: int
+
+    def control(self) -> Float64[np.ndarray, " A"]:
+        """What the task's controller does now."""
+
 
 AMPLITUDE = (0.4, 2.0)
 """Range of the smooth policy's standard deviation before clipping: from gentle to mostly at the actuators' limits."""
@@ -67,8 +83,41 @@ def _log_uniform(generator: np.random.Generator, bounds: tuple[float, float], si
     return np.exp(generator.uniform(low, high, size))
 
 
-ACTIONS: dict[str, Callable[[np.random.Generator, int, int], Float32[np.ndarray, "L A"]]] = {
+EXPERT_NOISE = 0.1
+"""Standard deviation of what is added to the controller's actions: without it the data would never show a recovery."""
+
+MEDIUM_SHARE = (0.3, 0.7)
+"""Range of the share of smooth noise in a medium policy's actions; each episode draws its own."""
+
+SEQUENCES: dict[Sequence, Callable[[np.random.Generator, int, int], Float32[np.ndarray, "L A"]]] = {
     "random": random_actions,
     "smooth": smooth_actions,
 }
-"""The policies by name."""
+"""The policies that look at nothing: their actions are drawn before the episode starts."""
+
+MIXED: tuple[Policy, ...] = ("smooth", "medium", "expert")
+"""What each episode of the policy mixed is drawn from."""
+
+
+def start_policy(policy: Policy, generator: np.random.Generator, length: int, environment: Controlled) -> Act:
+    """What acts in one episode of up to `length` steps.
+
+    random and smooth are `random_actions` and `smooth_actions`; expert is the task's controller with a little noise;
+    medium is the controller with a share of smooth noise in the place of its own action; mixed is one of smooth, medium
+    and expert, drawn for the episode.
+    """
+    if policy == "mixed":
+        return start_policy(MIXED[generator.integers(len(MIXED))], generator, length, environment)
+    if policy == "expert":
+        jitter = EXPERT_NOISE * generator.standard_normal((length, environment.action_width))
+        return lambda step: _bounded(environment.control() + jitter[step])
+    if policy == "medium":
+        share = generator.uniform(*MEDIUM_SHARE)
+        noise = smooth_actions(generator, length, environment.action_width)
+        return lambda step: _bounded((1 - share) * environment.control() + share * noise[step])
+    actions = SEQUENCES[policy](generator, length, environment.action_width)
+    return lambda step: actions[step]
+
+
+def _bounded(action: np.ndarray) -> Float32[np.ndarray, " A"]:
+    return np.clip(action, -1.0, 1.0).astype(np.float32)

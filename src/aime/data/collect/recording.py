@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from aime.data.collect.controllers import CONTROLLERS
 from aime.data.collect.distractors import Distractor, blend, make_distractor
 from aime.data.collect.environment import RENDERER_FLAGS, Arrival, ControlSuite, Environment
-from aime.data.collect.policies import ACTIONS
+from aime.data.collect.policies import SKILLED, Policy, start_policy
 from aime.data.episodes import Episode
 from aime.data.shards import Attribute
+from aime.errors import AimeError
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Recording:
         domain: of dm_control, for instance `cartpole`.
         task: for instance `swingup`.
         length: frames of an episode; an environment that terminates gives fewer.
-        policy: a name in `aime.data.collect.policies.ACTIONS`.
+        policy: what acts.
         seed: 0 or more.
         distractor: a name in `aime.data.collect.distractors.DISTRACTORS`.
         action_repeat: simulator steps per recorded step.
@@ -33,7 +35,7 @@ class Recording:
     domain: str
     task: str
     length: int
-    policy: str
+    policy: Policy
     seed: int
     distractor: str
     action_repeat: int
@@ -44,6 +46,13 @@ class Recording:
     def name(self) -> str:
         """Such as `cartpole_swingup`."""
         return f"{self.domain}_{self.task}"
+
+    def __post_init__(self) -> None:
+        if self.policy in SKILLED and self.name not in CONTROLLERS:
+            raise AimeError(
+                f"policy {self.policy}: {self.name} has no controller; choose random or smooth, or one of "
+                f"{', '.join(f'dmc:{name}' for name in CONTROLLERS)}"
+            )
 
     def attributes(self) -> dict[str, Attribute]:
         """What every shard of the recording notes about itself, apart from its episodes and the versions."""
@@ -74,15 +83,17 @@ def record_episode(
         tick: called before every frame but the first; what it raises ends the recording.
     """
     reset_seed, policy_generator, distractor_generator = _seeds(recording.seed, number)
-    actions = ACTIONS[recording.policy](policy_generator, recording.length, environment.action_width)
+    act = start_policy(recording.policy, policy_generator, recording.length, environment)
     distractor = make_distractor(recording.distractor, distractor_generator, recording.image_size)
     arrivals = [_distract(environment.reset(reset_seed), distractor, 0)]
+    actions: list[np.ndarray] = []
     for step in range(1, recording.length):
         tick()
-        arrivals.append(_distract(environment.step(actions[step - 1]), distractor, step))
+        actions.append(act(step - 1))
+        arrivals.append(_distract(environment.step(actions[-1]), distractor, step))
         if arrivals[-1].terminated:
             break
-    return _join(arrivals, actions[: len(arrivals)])
+    return _join(arrivals, actions)
 
 
 def _seeds(seed: int, number: int) -> tuple[int, np.random.Generator, np.random.Generator]:
@@ -97,12 +108,11 @@ def _distract(arrival: Arrival, distractor: Distractor | None, step: int) -> Arr
     return arrival._replace(pixels=blend(arrival.pixels, distractor.frame(step), arrival.background), background=None)
 
 
-def _join(arrivals: list[Arrival], actions: np.ndarray) -> Episode:
-    actions = actions.copy()
-    actions[-1] = np.nan
+def _join(arrivals: list[Arrival], actions: list[np.ndarray]) -> Episode:
+    never_taken = np.full_like(actions[-1], np.nan)
     return Episode(
         pixels=np.stack([arrival.pixels for arrival in arrivals]),
-        action=actions,
+        action=np.stack([*actions, never_taken]),
         reward=np.array([arrival.reward for arrival in arrivals], np.float32),
         terminated=np.array([arrival.terminated for arrival in arrivals]),
         state=np.stack([arrival.state for arrival in arrivals]),
