@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+
 from aime.attention.schema import AttentionConfig
+from aime.control.config import ControlConfig
 from aime.perception.perceiver import PerceiverConfig
 from aime.perception.tokenizer import TokenizerConfig
 from aime.representation.decoder import DecoderConfig
 from aime.representation.encoder import EncoderConfig
 from aime.representation.prior import PriorConfig
 from aime.world_model.config import ModelConfig
+from aime.world_model.outputs import Outcomes
 
 SIZE = 32
 
@@ -28,4 +33,13 @@ def small_config(window: int = 3) -> ModelConfig:
         prior=PriorConfig(components=4, hidden=16),
         attention=AttentionConfig(slots=3, width=8, hidden=16),
         decoder=DecoderConfig(channels=8, multipliers=(1, 1, 2)),
+        control=ControlConfig(hidden=16, bins=21, components=3),
     )
+
+
+def outcomes(valid: Tensor) -> Outcomes:
+    """All actions and rewards known wherever there is no padding, and the last frame of each clip an end."""
+    rewards = torch.linspace(-1, 3, valid.shape[1]).expand(valid.shape)
+    terminated = torch.zeros_like(valid)
+    terminated[:, -1] = True
+    return Outcomes(valid, valid, rewards, valid, terminated)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from tests.models import SIZE, small_config
+from tests.models import SIZE, outcomes, small_config
 from torch import Tensor
 
 from aime.objectives.ledger import gaussian_nats, unless_off, weigh
@@ -45,7 +45,7 @@ def losses_of(
     torch.manual_seed(3)
     output = model.forward_sequence(frames, actions)
     valid = torch.ones(B, T, dtype=torch.bool) if valid is None else valid
-    return task_losses(model, output, frames, valid, LossWeights(), OVERSHOOT), output
+    return task_losses(model, output, frames, outcomes(valid), LossWeights(), OVERSHOOT), output
 
 
 def test_terms_and_weights_have_the_same_names(model: AIME, frames: Tensor, actions: Tensor) -> None:
@@ -110,7 +110,8 @@ def test_the_predictive_task_teaches_no_perception(model: AIME, frames: Tensor, 
     taught = {
         name.split(".")[0] for name, each in zip(weights, gradients, strict=True) if each is not None and each.any()
     }
-    assert taught == {"attention", "dynamics", "prior", "expect_context", "imply_context", "initial_latent"}, (
+    parts = {"attention", "control", "dynamics", "prior", "expect_context", "imply_context", "initial_latent"}
+    assert taught == parts, (
         "latents and contexts are its targets: with a gradient they would be pulled to what is easily guessed"
     )
 
@@ -119,14 +120,13 @@ def test_replayed_clips_teach_the_belief_beside_the_batch(model: AIME, frames: T
     output = model.forward_sequence(frames, actions)
     valid = torch.ones(B, T, dtype=torch.bool)
     model.eval()  # no dropped contexts, no sampled sticks: what differs can only be the clips
-    alone = predictive_loss(model, output, frames, valid, LossWeights(), OVERSHOOT)
-    own = output.clips(valid)
-    twice = predictive_loss(model, output, frames, valid, LossWeights(), OVERSHOOT, replayed=own)
-    other = predictive_loss(
-        model, output, frames, valid, LossWeights(), OVERSHOOT, replayed=own._replace(latents=own.latents.flip(1))
-    )
-    unseen = own._replace(latents=own.latents.flip(1), valid=torch.zeros_like(valid))
-    padding = predictive_loss(model, output, frames, valid, LossWeights(), OVERSHOOT, replayed=unseen)
+    alone = predictive_loss(model, output, frames, outcomes(valid), LossWeights(), OVERSHOOT)
+    own = output.clips(outcomes(valid))
+    twice = predictive_loss(model, output, frames, outcomes(valid), LossWeights(), OVERSHOOT, replayed=own)
+    turned = own._replace(latents=own.latents.flip(1))
+    other = predictive_loss(model, output, frames, outcomes(valid), LossWeights(), OVERSHOOT, replayed=turned)
+    unseen = own._replace(latents=own.latents.flip(1), outcomes=outcomes(torch.zeros_like(valid)))
+    padding = predictive_loss(model, output, frames, outcomes(valid), LossWeights(), OVERSHOOT, replayed=unseen)
     terms = [dict(each.named())["predictive/one_step_latent"] for each in (alone, twice, padding)]
     torch.testing.assert_close(terms[0], terms[1])
     torch.testing.assert_close(terms[0], terms[2])
@@ -158,7 +158,12 @@ def test_overshooting_follows_the_component_most_responsible(model: AIME, frames
 def test_clips_shorter_than_the_overshooting_still_train(model: AIME, frames: Tensor, actions: Tensor) -> None:
     output = model.forward_sequence(frames[:, :2], actions[:, :2])
     losses = task_losses(
-        model, output, frames[:, :2], torch.ones(B, 2, dtype=torch.bool), LossWeights(), OvershootConfig(steps=15)
+        model,
+        output,
+        frames[:, :2],
+        outcomes(torch.ones(B, 2, dtype=torch.bool)),
+        LossWeights(),
+        OvershootConfig(steps=15),
     )
     assert torch.isfinite(losses.predictive.total)
 

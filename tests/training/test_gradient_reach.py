@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.models import SIZE, small_config
+from tests.models import SIZE, outcomes, small_config
 
 from aime.objectives.adversarial import AdversaryConfig, Windows, discriminator_loss, draw_places
 from aime.objectives.tasks import task_losses
@@ -68,7 +68,7 @@ def reached(seed: int) -> dict[str, set[str]]:
     places = draw_places(valid, config)
     windows = Windows(*(places.of(each) for each in (frames, output.reconstructions, valid)))
     losses = [
-        *task_losses(model, output, frames, valid, LossWeights(), overshoot),
+        *task_losses(model, output, frames, outcomes(valid), LossWeights(), overshoot),
         adversary.judge(model, output, frames, valid),
         discriminator_loss(adversary.discriminators, windows),
     ]

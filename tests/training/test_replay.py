@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.models import SIZE, small_config
+from tests.models import SIZE, outcomes, small_config
 
 from aime.errors import AimeError
 from aime.training.replay import LatentReplay, ReplayConfig
@@ -36,7 +36,7 @@ def test_draws_nothing_before_it_remembers_and_nothing_when_off(output: Sequence
     replay, off = replay_of(), replay_of(clips=0)
     valid = torch.ones(B, T, dtype=torch.bool)
     assert replay.draw() is None
-    off.remember(output.posterior, output.clips(valid))
+    off.remember(output.posterior, output.clips(outcomes(valid)))
     assert off.draw() is None
 
 
@@ -44,7 +44,7 @@ def test_draws_the_clips_it_was_given(output: SequenceOutput) -> None:
     torch.manual_seed(0)
     replay, valid = replay_of(clips=64), torch.ones(B, T, dtype=torch.bool)
     valid[1, 2:] = False
-    replay.remember(output.posterior, output.clips(valid))
+    replay.remember(output.posterior, output.clips(outcomes(valid)))
     drawn = replay.draw()
     assert drawn is not None
     first = (drawn.contexts == output.contexts[0]).all((1, 2))
@@ -58,7 +58,7 @@ def test_draws_the_clips_it_was_given(output: SequenceOutput) -> None:
 def test_latents_are_fresh_samples_of_the_posterior(output: SequenceOutput) -> None:
     torch.manual_seed(0)
     replay = replay_of(clips=4000, capacity=2)
-    replay.remember(output.posterior, output.clips(torch.ones(B, T, dtype=torch.bool)))
+    replay.remember(output.posterior, output.clips(outcomes(torch.ones(B, T, dtype=torch.bool))))
     drawn = replay.draw()
     assert drawn is not None
     first = drawn.latents[(drawn.contexts == output.contexts[0]).all((1, 2))]
@@ -71,7 +71,7 @@ def test_the_oldest_are_forgotten_first(output: SequenceOutput) -> None:
     replay, valid = replay_of(clips=64, capacity=5), torch.ones(B, T, dtype=torch.bool)
     for mark in range(4):
         now = marked(output, mark)
-        replay.remember(now.posterior, now.clips(valid))
+        replay.remember(now.posterior, now.clips(outcomes(valid)))
     drawn = replay.draw()
     assert drawn is not None
     # eight clips came and five places remain: 1, 2, 2, 3, 3
@@ -80,7 +80,7 @@ def test_the_oldest_are_forgotten_first(output: SequenceOutput) -> None:
 
 def test_its_state_is_all_it_remembers(output: SequenceOutput) -> None:
     replay, other = replay_of(), replay_of()
-    replay.remember(output.posterior, output.clips(torch.ones(B, T, dtype=torch.bool)))
+    replay.remember(output.posterior, output.clips(outcomes(torch.ones(B, T, dtype=torch.bool))))
     other.load_state_dict(replay.state_dict())
     torch.manual_seed(1)
     first = replay.draw()
@@ -88,7 +88,8 @@ def test_its_state_is_all_it_remembers(output: SequenceOutput) -> None:
     second = other.draw()
     assert first is not None
     assert second is not None
-    assert all(torch.equal(mine, theirs) for mine, theirs in zip(first, second, strict=True))
+    pairs = zip((*first[:3], *first.outcomes), (*second[:3], *second.outcomes), strict=True)
+    assert all(torch.equal(mine, theirs) for mine, theirs in pairs)
 
 
 @pytest.mark.parametrize(("clips", "capacity", "field"), [(-1, 4, "clips"), (3, 0, "capacity")])

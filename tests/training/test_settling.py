@@ -18,8 +18,9 @@ from tests.models import SIZE, small_config
 
 from aime.data import ClipSampler, open_dataset, write_shard
 from aime.errors import AimeError
-from aime.objectives.predictive import latent_loss
-from aime.objectives.weights import OvershootConfig, PredictiveWeights
+from aime.objectives.ledger import TaskLoss
+from aime.objectives.predictive import latent_losses
+from aime.objectives.weights import LossWeights, OvershootConfig, PredictiveWeights
 from aime.training import settling, trainer
 from aime.training.config import TrainConfig
 from aime.training.hardware import choose_hardware
@@ -28,8 +29,9 @@ from aime.training.schedule import Budget
 from aime.training.settling import SettleConfig, Settling
 from aime.training.trainer import train
 from aime.world_model.model import AIME
+from aime.world_model.outputs import LatentClips
 
-ON_VECTORS = ("prior.", "dynamics.", "expect_context.", "imply_context.", "initial_latent")
+ON_VECTORS = ("prior.", "dynamics.", "expect_context.", "imply_context.", "control.", "initial_latent")
 
 
 @pytest.fixture
@@ -74,7 +76,7 @@ def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> 
 def test_it_learns_to_foretell_and_changes_only_what_runs_on_vectors(config: TrainConfig) -> None:
     begun = begin(config, most_steps=60)
     before = {name: value.clone() for name, value in begun.model.state_dict().items()}
-    nats = [float(begun.step(step / 60).total.detach()) for step in range(60)]
+    nats = [float(sum(loss.total.detach() for loss in begun.step(step / 60))) for step in range(60)]
     assert sum(nats[-10:]) < sum(nats[:10]) - 10 * 5, "at least 5 nats a frame"
     found = changed(before, begun.model.state_dict())
     assert found and all(name.startswith(ON_VECTORS) for name in found)
@@ -94,16 +96,16 @@ def test_it_perceives_no_more_than_there_is_or_than_it_can_use(config: TrainConf
 def test_a_step_that_is_not_finite_changes_nothing(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = begin(config, most_steps=2)
     before = {name: value.clone() for name, value in begun.model.state_dict().items()}
-    sound = latent_loss
+    sound = latent_losses
 
-    def broken(*arguments: object) -> object:
-        loss = sound(*arguments)  # type: ignore[arg-type]
-        return loss._replace(total=loss.total * torch.nan)
+    def broken(model: AIME, clips: LatentClips, weights: LossWeights) -> tuple[TaskLoss, ...]:
+        first, *others = sound(model, clips, weights)
+        return (first._replace(total=first.total * torch.nan), *others)
 
-    monkeypatch.setattr(settling, "latent_loss", broken)
+    monkeypatch.setattr(settling, "latent_losses", broken)
     begun.step(0.0)
     assert not changed(before, begun.model.state_dict())
-    monkeypatch.setattr(settling, "latent_loss", sound)
+    monkeypatch.setattr(settling, "latent_losses", sound)
     begun.step(0.5)
     assert changed(before, begun.model.state_dict())
 

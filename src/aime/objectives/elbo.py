@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from aime.attention.maps import map_kl
 from aime.attention.schema import Attention
 from aime.attention.uniform import UniformAttention
+from aime.objectives.behaviour import arrival_terms
 from aime.objectives.ledger import TaskLoss, gaussian_nats, unless_off, weigh
 from aime.objectives.texture import texture_nats
 from aime.objectives.weights import KLBalance, LossWeights
 from aime.primitives.means import masked_mean
 from aime.representation.divergences import balanced_kl, hierarchical_kl, weights_entropy
 from aime.world_model.model import AIME
-from aime.world_model.outputs import SequenceOutput
+from aime.world_model.outputs import Outcomes, SequenceOutput
 
 
 class ElboTerms(NamedTuple):
@@ -33,22 +34,28 @@ class ElboTerms(NamedTuple):
     """None where the prior has one component."""
     gram: Float[Tensor, ""] | None
     """The textures' distance, on a few frames (`texture_nats`)."""
+    reward: Float[Tensor, ""] | None
+    """-log p(reward | h_{t-1}, z_t) over the frames whose reward is known; None where control is switched off."""
+    continuation: Float[Tensor, ""] | None
+    """-log p(ended or not | h_{t-1}, z_t)."""
 
 
 def elbo_loss(
     model: AIME,
     output: SequenceOutput,
     frames: Float[Tensor, "B T 3 H W"],
-    valid: Bool[Tensor, "B T"],
+    outcomes: Outcomes,
     weights: LossWeights,
 ) -> TaskLoss:
     """-log p(x|z,A) + KL_z + KL_hierarchical + KL_attention - ω·entropy + γ·Gram, on frames in [0, 1], without padding.
+
+    And what is observed beside the frames: -log p(reward, continuation | h, z).
 
     The likelihood's variance is this batch's own mean squared error (optimal σ-VAE: Rybkin et al. 2021, arXiv
     2006.13202, equation 5), so that nats of reconstruction and of KL keep their true proportion. Pixels count by their
     precision, which is higher where the model attends.
     """
-    wanted, balance = weights.elbo, weights.kl_balance
+    wanted, balance, valid = weights.elbo, weights.kl_balance, outcomes.valid
     attends = not isinstance(model.attention, UniformAttention)
     several = output.prior.mixture.log_weights.shape[-1] > 1
     squared_error = (output.reconstructions - frames).square().mean(dim=2)
@@ -82,6 +89,7 @@ def elbo_loss(
         ),
         entropy=unless_off(several * wanted.entropy, lambda: -weights_entropy(output.prior.mixture.log_weights)),
         gram=unless_off(wanted.gram, lambda: texture_nats(model, output.reconstructions, frames, valid)),
+        **arrival_terms(model, lambda: output.track, outcomes, wanted),
     )
     return weigh("elbo", terms, wanted)
 

@@ -13,6 +13,8 @@ from torch import Tensor
 from aime.attention.maps import centre_of_mass
 from aime.attention.schema import Attention
 from aime.attention.uniform import UniformAttention
+from aime.objectives.behaviour import action_terms, arrival_terms
+from aime.objectives.elbo import ElboTerms
 from aime.objectives.ledger import TaskLoss, gaussian_nats, unless_off, weigh
 from aime.objectives.weights import LossWeights, OvershootConfig, PredictiveWeights
 from aime.primitives.distributions import GaussianMixture
@@ -20,7 +22,7 @@ from aime.primitives.means import masked_mean
 from aime.world_model import imagination
 from aime.world_model.imagination import Choice
 from aime.world_model.model import AIME
-from aime.world_model.outputs import DreamState, LatentClips, SequenceOutput, Track
+from aime.world_model.outputs import DreamState, LatentClips, Outcomes, SequenceOutput, Track
 
 
 class PredictiveTerms(NamedTuple):
@@ -43,6 +45,10 @@ class PredictiveTerms(NamedTuple):
     """Half the squared distance of the context that (h_{t-1}, z_t) implies from c_t."""
     one_step_latent: Float[Tensor, ""] | None
     """-log p(z) under the prior one step ahead, in nats."""
+    action: Float[Tensor, ""] | None
+    """-log p(a_t | h_{t-1}, z_t) where an action is known, in nats; None where control is switched off."""
+    inverse_dynamics: Float[Tensor, ""] | None
+    """-log p(a_t | h_{t-1}, z_t, z_{t+1}), in nats."""
     overshoot_latent: Float[Tensor, ""] | None
     """-log p(z) under priors imagined up to `steps` frames ahead, in nats."""
     overshoot_frames: Float[Tensor, ""] | None
@@ -69,7 +75,7 @@ def predictive_loss(
     model: AIME,
     output: SequenceOutput,
     frames: Float[Tensor, "B T 3 H W"],
-    valid: Bool[Tensor, "B T"],
+    outcomes: Outcomes,
     weights: LossWeights,
     overshoot: OvershootConfig,
     replayed: LatentClips | None = None,
@@ -79,9 +85,9 @@ def predictive_loss(
     It teaches the belief and the prior, from latents without gradient: those of the batch and those of `replayed`
     clips, many more than one step can perceive. A batch's own clips are few and their frames much alike.
     """
-    wanted, attention = weights.predictive, output.attention
+    wanted, attention, valid = weights.predictive, output.attention, outcomes.valid
     attends = not isinstance(model.attention, UniformAttention)
-    clips = output.clips(valid) if replayed is None else output.clips(valid).join(replayed)
+    clips = output.clips(outcomes) if replayed is None else output.clips(outcomes).join(replayed)
     paths = _Paths(model, clips, overshoot)
     terms = PredictiveTerms(
         attention_dynamics=unless_off(
@@ -103,16 +109,20 @@ def predictive_loss(
     return weigh("predictive", terms, wanted)
 
 
-def latent_loss(model: AIME, clips: LatentClips, weights: LossWeights) -> TaskLoss:
-    """The predictive task's terms one step ahead, of clips whose frames are not at hand."""
-    others = dict.fromkeys(PredictiveTerms._fields)
-    terms = PredictiveTerms(**others | _one_step(_Paths(model, clips), weights.predictive))
-    return weigh("predictive", terms, weights.predictive)
+def latent_losses(model: AIME, clips: LatentClips, weights: LossWeights) -> tuple[TaskLoss, TaskLoss]:
+    """What the ELBO and the predictive task have to say, one step ahead, of clips whose frames are not at hand."""
+    paths = _Paths(model, clips)
+    arrival = ElboTerms(
+        **dict.fromkeys(ElboTerms._fields) | arrival_terms(model, lambda: paths.track, clips.outcomes, weights.elbo)
+    )
+    ahead = PredictiveTerms(**dict.fromkeys(PredictiveTerms._fields) | _one_step(paths, weights.predictive))
+    return weigh("elbo", arrival, weights.elbo), weigh("predictive", ahead, weights.predictive)
 
 
 def _one_step(paths: _Paths, wanted: PredictiveWeights) -> dict[str, Float[Tensor, ""] | None]:
     has_context = paths.model.config.context_width > 0
     return {
+        **action_terms(paths.model, lambda: paths.track, paths.clips.outcomes, wanted),
         "expected_context": unless_off(
             has_context * wanted.expected_context, lambda: paths.distance(paths.track.expected_contexts)
         ),

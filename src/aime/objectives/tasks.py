@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from aime.objectives.elbo import elbo_loss
@@ -13,7 +13,7 @@ from aime.objectives.perceiver import perceiver_loss
 from aime.objectives.predictive import predictive_loss
 from aime.objectives.weights import LossWeights, OvershootConfig
 from aime.world_model.model import AIME
-from aime.world_model.outputs import LatentClips, SequenceOutput
+from aime.world_model.outputs import LatentClips, Outcomes, SequenceOutput
 
 
 class TaskLosses(NamedTuple):
@@ -28,14 +28,14 @@ def task_losses(
     model: AIME,
     output: SequenceOutput,
     frames: Float[Tensor, "B T 3 H W"],
-    valid: Bool[Tensor, "B T"],
+    outcomes: Outcomes,
     weights: LossWeights,
     overshoot: OvershootConfig,
     replayed: LatentClips | None = None,
 ) -> TaskLosses:
-    """All task losses of a pass over frames in [0, 1]; `valid` is False on padding, `replayed` as in `LatentReplay`."""
+    """All task losses of a pass over frames in [0, 1]; `replayed` as in `LatentReplay`."""
     return TaskLosses(
-        elbo_loss(model, output, frames, valid, weights),
-        perceiver_loss(model, output, frames, valid, weights),
-        predictive_loss(model, output, frames, valid, weights, overshoot, replayed),
+        elbo_loss(model, output, frames, outcomes, weights),
+        perceiver_loss(model, output, frames, outcomes.valid, weights),
+        predictive_loss(model, output, frames, outcomes, weights, overshoot, replayed),
     )

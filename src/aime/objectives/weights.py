@@ -19,6 +19,8 @@ class ElboWeights:
     """Of the entropy of the batch's mean mixture weights, which is maximised: the term is its negative."""
     gram: float = 0.01
     """Of the textures' distance (Gram loss)."""
+    reward: float = 1.0
+    continuation: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class PredictiveWeights:
     expected_context: float = 1.0
     implied_context: float = 1.0
     one_step_latent: float = 1.0
+    action: float = 1.0
+    inverse_dynamics: float = 1.0
     overshoot_latent: float = 0.3
     overshoot_frames: float = 0.03
     """Small, since an imagined frame that is wrong costs thousands of nats."""

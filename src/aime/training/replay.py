@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from aime.errors import AimeError
 from aime.primitives.distributions import DiagonalGaussian
-from aime.world_model.outputs import LatentClips
+from aime.world_model.outputs import LatentClips, Outcomes
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ReplayConfig:
 
 
 class LatentReplay(nn.Module):
-    """The posteriors, contexts and actions of the last clips, `[capacity,T,·]` on the device.
+    """The posteriors, contexts, actions and rewards of the last clips, `[capacity,T,·]` on the device.
 
     To perceive a frame costs a hundred times what it costs to follow its latent, so that the few clips that a step can
     perceive teach the dynamics little: with the latents of one cartpole model held fixed, 16 clips a step instead of 4
@@ -47,7 +47,9 @@ class LatentReplay(nn.Module):
         self.config = config
         for name, width in (("means", latent), ("stds", latent), ("contexts", context), ("actions", action_width)):
             self.register_buffer(name, torch.zeros(config.capacity, length, width))
-        self.register_buffer("valid", torch.zeros(config.capacity, length, dtype=torch.bool))
+        self.register_buffer("rewards", torch.zeros(config.capacity, length))
+        for name in ("valid", "action_valid", "reward_valid", "terminated"):
+            self.register_buffer(name, torch.zeros(config.capacity, length, dtype=torch.bool))
         self.seen = 0
         """Clips remembered since the start, forgotten ones included; a plain number, so that no step waits for it."""
 
@@ -55,7 +57,11 @@ class LatentReplay(nn.Module):
     stds: Float[Tensor, "N T latent"]
     contexts: Float[Tensor, "N T context"]
     actions: Float[Tensor, "N T A"]
+    rewards: Float[Tensor, "N T"]
     valid: Bool[Tensor, "N T"]
+    action_valid: Bool[Tensor, "N T"]
+    reward_valid: Bool[Tensor, "N T"]
+    terminated: Bool[Tensor, "N T"]
 
     def draw(self) -> LatentClips | None:
         """Clips drawn with replacement, their latents sampled afresh; None while nothing is remembered."""
@@ -64,7 +70,8 @@ class LatentReplay(nn.Module):
             return None
         drawn = torch.randint(remembered, (self.config.clips,), device=self.valid.device)
         latents = DiagonalGaussian(self.means[drawn], self.stds[drawn]).rsample()
-        return LatentClips(latents, self.contexts[drawn], self.actions[drawn], self.valid[drawn])
+        outcomes = Outcomes(*(getattr(self, name)[drawn] for name in Outcomes._fields))
+        return LatentClips(latents, self.contexts[drawn], self.actions[drawn], outcomes)
 
     def get_extra_state(self) -> Tensor:
         """`seen`, for the checkpoint."""
@@ -77,12 +84,15 @@ class LatentReplay(nn.Module):
     @torch.no_grad()
     def remember(self, posterior: DiagonalGaussian, clips: LatentClips) -> None:
         """Take in a batch, in the place of the oldest clips; one with a latent that is not finite as padding."""
-        valid = clips.valid
+        outcomes, valid = clips.outcomes, clips.valid
         places = torch.arange(self.seen, self.seen + valid.shape[0], device=valid.device) % self.config.capacity
         told = (posterior.mean, posterior.std, clips.contexts)
         sound = torch.stack([each.detach().isfinite().all(-1).all(-1) for each in told]).all(0)[:, None]
         for memory, values in zip((self.means, self.stds, self.contexts), told, strict=True):
             memory[places] = torch.where(sound[..., None], values.detach(), 1.0).to(memory.dtype)
         self.actions[places] = clips.actions.detach()
-        self.valid[places] = valid & sound
+        self.rewards[places] = outcomes.rewards.to(self.rewards.dtype)
+        self.terminated[places] = outcomes.terminated
+        for name in ("valid", "action_valid", "reward_valid"):
+            getattr(self, name)[places] = getattr(outcomes, name) & sound
         self.seen += valid.shape[0]

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from aime.data import Clips
 from aime.errors import AimeError
 from aime.objectives.ledger import TaskLoss
-from aime.objectives.predictive import latent_loss
+from aime.objectives.predictive import latent_losses
 from aime.primitives.ranks import average_over_ranks, ranks
 from aime.training.guard import Guard
 from aime.training.hardware import Hardware
+from aime.training.outcomes import outcomes_of
 from aime.training.replay import LatentReplay, ReplayConfig
 from aime.world_model import doors
 from aime.world_model.model import AIME
@@ -104,9 +105,10 @@ class Settling:
             sight = model.perceive(model.centre(clips.frames))
             posterior = model.infer(sight)
         actions = doors.admit_actions(clips.actions, clips.action_valid, clips.valid.shape, model.null_action)
-        self._memory.remember(posterior, LatentClips(posterior.mean, sight.percept.contexts, actions, clips.valid))
+        latents = LatentClips(posterior.mean, sight.percept.contexts, actions, outcomes_of(clips))
+        self._memory.remember(posterior, latents)
 
-    def step(self, share: float) -> TaskLoss:
+    def step(self, share: float) -> tuple[TaskLoss, ...]:
         """One step on remembered clips, `share` in [0, 1] of the way; once a batch is perceived.
 
         One whose loss or gradient is not finite changes nothing.
@@ -119,19 +121,20 @@ class Settling:
         for weight in self._learning:
             weight.requires_grad_(True)
         try:
-            loss = latent_loss(self.model, clips, self.run.weights)
-            gradients = torch.autograd.grad(loss.total, self._learning, allow_unused=True, materialize_grads=True)
+            losses = latent_losses(self.model, clips, self.run.weights)
+            total = torch.stack([loss.total for loss in losses]).sum()
+            gradients = torch.autograd.grad(total, self._learning, allow_unused=True, materialize_grads=True)
             average_over_ranks(gradients)
             for weight, gradient in zip(self._learning, gradients, strict=True):
                 weight.grad = gradient
             norm = nn.utils.clip_grad_norm_(self._learning, self.config.clip)
-            self._guard.judge(self._optimizer, [loss], norm)
+            self._guard.judge(self._optimizer, losses, norm)
             self._optimizer.step()
         finally:
             self._optimizer.zero_grad(set_to_none=True)
             self.model.eval().requires_grad_(False)
         self._taken += 1
-        return loss
+        return losses
 
 
 def _rate(step: int, share: float) -> float:
@@ -140,6 +143,7 @@ def _rate(step: int, share: float) -> float:
 
 
 def _on_vectors(model: AIME) -> list[Tensor]:
-    """The weights of belief, prior and guessed contexts; the null action is part of what was perceived."""
-    parts = (model.prior, model.dynamics, model.expect_context, model.imply_context)
-    return [*(weight for part in parts for weight in part.parameters()), model.initial_latent]
+    """The weights of belief, prior, guessed contexts and control; the null action is part of what was perceived."""
+    parts = (model.prior, model.dynamics, model.expect_context, model.imply_context, model.control)
+    weights = [weight for part in parts if part is not None for weight in part.parameters()]
+    return [*weights, model.initial_latent]

@@ -33,6 +33,7 @@ from aime.training.config import TrainConfig
 from aime.training.guard import MOST_IN_A_ROW, Guard
 from aime.training.hardware import Hardware, choose_hardware, keep_freed_memory
 from aime.training.logbook import Logbook
+from aime.training.outcomes import outcomes_of
 from aime.training.pictures import log_picture
 from aime.training.processes import process_group, seed_noise
 from aime.training.replay import LatentReplay
@@ -131,6 +132,7 @@ class Trainer:
 
     def _differentiate(self, clips: Clips, share: float) -> tuple[tuple[TaskLoss, ...], SequenceOutput]:
         ramp = 0.0 if self.adversary is None else self.adversary.ramp(share)
+        outcomes = outcomes_of(clips)
         with self.hardware.autocast():
             frames = clips.frames.float() / 255
             output = self.forward(frames, clips.actions, clips.action_valid)
@@ -138,7 +140,7 @@ class Trainer:
                 self.model,
                 output,
                 frames,
-                clips.valid,
+                outcomes,
                 self.config.weights,
                 self.config.overshoot,
                 self.replay.draw(),
@@ -146,7 +148,7 @@ class Trainer:
             if self.adversary is not None and ramp > 0:
                 losses = (*losses, self.adversary.judge(self.model, output, frames, clips.valid))
             losses = tuple(task for task in losses if not task.off)
-        self.replay.remember(output.posterior, output.clips(clips.valid))
+        self.replay.remember(output.posterior, output.clips(outcomes))
         # nats per frame to nats per pixel value: keeps gradients near 1 at any frame size
         scale = 1 / (frames[0, 0].numel() * self.config.accumulate)
         ramps = {"adversarial": ramp}
@@ -252,9 +254,10 @@ def _settle(
         share = max((step - 1) / settling.steps, share_of_time())
         if share >= 1 or true_on_any_rank(bool(interrupted)):
             break
-        loss = settling.step(share)
+        losses = settling.step(share)
         if step % config.log_every == 0 or step == 1:
-            figures = {name.replace(loss.task, "settling"): float(value) for name, value in loss.named()}
+            named = [pair for loss in losses for pair in loss.named()]
+            figures = {f"settling/{name.split('/')[1]}": float(value) for name, value in named}
             logbook.log_settling(step, figures)
     if true_on_any_rank(bool(interrupted)):
         trainer.average.settled = None

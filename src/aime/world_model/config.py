@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from aime.attention.schema import AttentionConfig
+from aime.control.config import ControlConfig
 from aime.errors import AimeError
 from aime.perception.perceiver import PerceiverConfig
 from aime.perception.tokenizer import TokenizerConfig
@@ -39,6 +40,7 @@ class ModelConfig:
     prior: PriorConfig = field(default_factory=PriorConfig)
     attention: AttentionConfig = field(default_factory=AttentionConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    control: ControlConfig = field(default_factory=ControlConfig)
 
     def __post_init__(self) -> None:
         if self.image_size % 16 or not 16 <= self.image_size <= 256:

@@ -31,7 +31,7 @@ from aime.world_model.outputs import (
     SequenceOutput,
     Track,
 )
-from aime.world_model.parts import make_attention, make_context_head, make_perceiver, make_prior
+from aime.world_model.parts import make_attention, make_context_head, make_control, make_perceiver, make_prior
 
 Frames = UInt8[Tensor, "B T 3 H W"] | Float[Tensor, "B T 3 H W"]
 
@@ -55,6 +55,7 @@ class AIME(nn.Module):
         attention   U_t from x_t, P_t from (h_{t-1}, z_t, U_{t-1}), A_t from both
         belief      h_t = LSTM(h_{t-1}, [z_t, z_t - z_{t-1}, c_t, a_t])
         decoder     p(x_t | z_t, A_t)
+        control     reward, continuation and action of step t from (h_{t-1}, z_t)
 
     Frames are `[B,T,3,H,W]`, uint8 or float in [0, 1]; actions `[B,T,A]` in [-1, 1], action t taken after frame t.
     Only the LSTM needs the step before, so a pass over T frames runs everything else for all B·T frames at once.
@@ -82,6 +83,7 @@ class AIME(nn.Module):
         self.imply_context = make_context_head(config, reads_latent=True)
         self.attention = make_attention(config, self.encoder.channels)
         self.decoder = Decoder(config.decoder, config.image_size, config.latent)
+        self.control = make_control(config)
         self.initial_latent = nn.Parameter(torch.zeros(config.latent))
         self.null_action = nn.Parameter(torch.zeros(config.action_width))
         self.register_buffer("mean_image", torch.full((3, config.image_size, config.image_size), 0.5))

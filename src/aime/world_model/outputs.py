@@ -30,6 +30,26 @@ class DreamState(NamedTuple):
     """c_t where the frame was seen, the implied context where it was imagined."""
 
 
+class Outcomes(NamedTuple):
+    """What came with the frames of B clips of T steps, and where it is known."""
+
+    valid: Bool[Tensor, "B T"]
+    """False on padding."""
+    action_valid: Bool[Tensor, "B T"]
+    """Where an action was taken and recorded."""
+    rewards: Float[Tensor, "B T"]
+    """Received on arrival at the frame, in the environment's units."""
+    reward_valid: Bool[Tensor, "B T"]
+    terminated: Bool[Tensor, "B T"]
+    """Whether the arrival at the frame ended the episode for good."""
+
+    @classmethod
+    def unknown(cls, valid: Bool[Tensor, "B T"]) -> Outcomes:
+        """Of frames of which nothing but their padding is known."""
+        nowhere = torch.zeros_like(valid)
+        return cls(valid, nowhere, torch.zeros(valid.shape, device=valid.device), nowhere, nowhere)
+
+
 class LatentClips(NamedTuple):
     """Clips as the belief reads them, without their frames."""
 
@@ -38,12 +58,18 @@ class LatentClips(NamedTuple):
     contexts: Float[Tensor, "B T context"]
     actions: Float[Tensor, "B T A"]
     """As the belief reads them: missing ones are the learned null action."""
-    valid: Bool[Tensor, "B T"]
-    """False on padding."""
+    outcomes: Outcomes
+
+    @property
+    def valid(self) -> Bool[Tensor, "B T"]:
+        """False on padding."""
+        return self.outcomes.valid
 
     def join(self, others: LatentClips) -> LatentClips:
         """These clips and others of the same length, in one batch."""
-        return LatentClips(*(torch.cat(pair) for pair in zip(self, others, strict=True)))
+        latents, contexts, actions = (torch.cat(pair) for pair in zip(self[:3], others[:3], strict=True))
+        outcomes = Outcomes(*(torch.cat(pair) for pair in zip(self.outcomes, others.outcomes, strict=True)))
+        return LatentClips(latents, contexts, actions, outcomes)
 
 
 class Track(NamedTuple):
@@ -109,9 +135,9 @@ class SequenceOutput(NamedTuple):
         """h_{t-1}, the belief that enters step t."""
         return self.track.beliefs
 
-    def clips(self, valid: Bool[Tensor, "B T"]) -> LatentClips:
+    def clips(self, outcomes: Outcomes) -> LatentClips:
         """The latents, contexts and actions of this pass, without gradient but for the null action's."""
-        return LatentClips(self.latents.detach(), self.contexts.detach(), self.track.actions, valid)
+        return LatentClips(self.latents.detach(), self.contexts.detach(), self.track.actions, outcomes)
 
 
 class Dream(NamedTuple):

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from aime.attention.schema import AttentionPillar, AttentionSchema
 from aime.attention.uniform import UniformAttention
+from aime.control.control import Control
 from aime.perception.no_context import NoContext
 from aime.perception.perceiver import CausalPerceiver
 from aime.primitives.readout import BeliefReadout
@@ -35,6 +36,13 @@ def make_attention(config: ModelConfig, channels: tuple[int, ...]) -> AttentionP
     if config.attention.kind == "uniform":
         return UniformAttention(grid)
     return AttentionSchema(config.attention, channels, config.belief, config.latent, grid)
+
+
+def make_control(config: ModelConfig) -> Control | None:
+    """Reward, continuation and action schema, or None where they are switched off (`control.kind`)."""
+    if config.control.kind == "none":
+        return None
+    return Control(config.control, config.belief, config.latent, config.action_width)
 
 
 class ContextHead(nn.Module):

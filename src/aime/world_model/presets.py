@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from aime.attention.schema import AttentionConfig
+from aime.control.config import ControlConfig
 from aime.perception.perceiver import PerceiverConfig
 from aime.perception.tokenizer import TokenizerConfig
 from aime.representation.decoder import DecoderConfig
@@ -28,6 +29,7 @@ def tiny(action_width: int, image_size: int = 64) -> ModelConfig:
         prior=PriorConfig(),
         attention=AttentionConfig(slots=4, width=32, hidden=64),
         decoder=DecoderConfig(channels=24),
+        control=ControlConfig(hidden=128),
     )
 
 

@@ -1,0 +1,1 @@
+"""Belief and latent to what they are worth and what is done: reward, continuation, the action schema."""

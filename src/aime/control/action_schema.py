@@ -1,0 +1,60 @@
+"""The model of the agent's own behaviour: what it is about to do, and what it must have done."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from aime.control.config import ControlConfig
+from aime.primitives.distributions import CensoredGaussian, CensoredMixture
+from aime.primitives.distributions.gaussian import bounded_std
+from aime.primitives.readout import STEP_SCALE, BeliefReadout
+
+
+class ActionReadout(nn.Module):
+    """A belief, and what is read beside it, to a distribution of an action in [-1, 1]: several ways of going on."""
+
+    def __init__(self, config: ControlConfig, belief: int, others: int, action: int) -> None:
+        super().__init__()
+        self.config, self.action = config, action
+        self.readout = BeliefReadout(belief, others, config.hidden)
+        count = config.components
+        self.sizes = (count, count * action, count * action)
+        self.project = nn.Linear(config.hidden, sum(self.sizes))
+        # the components start apart: equal ones would stay equal
+        nn.init.normal_(self.project.bias[count : count + count * action], std=0.5)
+
+    def forward(self, belief: Float[Tensor, "... belief"], *others: Float[Tensor, "... width"]) -> CensoredMixture:
+        """The distribution `[...,A]`."""
+        with torch.autocast(belief.device.type, enabled=False):
+            weights, locations, scales = self.project(self.readout(belief, *others)).split(self.sizes, dim=-1)
+        grid = (self.config.components, self.action)
+        scale = bounded_std(scales.unflatten(-1, grid), self.config.min_scale, self.config.max_scale)
+        return CensoredMixture(weights.log_softmax(-1), CensoredGaussian(locations.unflatten(-1, grid), scale))
+
+
+class ActionSchema(nn.Module):
+    """p(a_t | h_{t-1}, z_t), and inverse dynamics p(a_t | h_{t-1}, z_t, z_{t+1}).
+
+    As the attention schema foretells where the model will look, so this foretells what the agent will do: it clones
+    behaviour, proposes to a planner, holds back offline learning, and acts where a prediction is given no actions.
+    """
+
+    def __init__(self, config: ControlConfig, belief: int, latent: int, action: int) -> None:
+        super().__init__()
+        self.next_action = ActionReadout(config, belief, latent, action)
+        self.past_action = ActionReadout(config, belief, 2 * latent, action)
+
+    def forward(self, belief: Float[Tensor, "... belief"], latent: Float[Tensor, "... latent"]) -> CensoredMixture:
+        """What will be done at frame t, from h_{t-1} and z_t."""
+        return self.next_action(belief, latent)
+
+    def inverse(
+        self,
+        belief: Float[Tensor, "... belief"],
+        latent: Float[Tensor, "... latent"],
+        next_latent: Float[Tensor, "... latent"],
+    ) -> CensoredMixture:
+        """What was done at frame t, from h_{t-1}, z_t and z_{t+1}."""
+        return self.past_action(belief, latent, (next_latent - latent) / STEP_SCALE)

@@ -1,0 +1,41 @@
+"""Sizes of everything that reads belief and latent for acting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from aime.errors import AimeError
+
+
+@dataclass(frozen=True)
+class ControlConfig:
+    """Kind and sizes of the control pillar.
+
+    Raises:
+        AimeError: if a size is below 1, `bins` is even or below 3, or not 0 < min_scale < max_scale.
+    """
+
+    kind: Literal["heads", "none"] = "heads"
+    """`none` leaves out reward, continuation and action schema."""
+    hidden: int = 256
+    """Width of each head's hidden layer."""
+    bins: int = 101
+    """Of the reward's two-hot distribution: an odd number, so that one bin is 0."""
+    components: int = 5
+    """Of the mixture that predicts an action."""
+    min_scale: float = 0.05
+    """Smallest standard deviation of a predicted action, whose range is -1 to 1."""
+    max_scale: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "components"):
+            if getattr(self, name) < 1:
+                raise AimeError(f"control.{name} is {getattr(self, name)}; expected 1 or more: give a positive size")
+        if self.bins < 3 or self.bins % 2 == 0:
+            raise AimeError(f"control.bins is {self.bins}; expected an odd number from 3 on: one bin is 0")
+        if not 0 < self.min_scale < self.max_scale:
+            raise AimeError(
+                f"control.min_scale and max_scale are {self.min_scale} and {self.max_scale}; expected "
+                "0 < min_scale < max_scale: put them in order"
+            )

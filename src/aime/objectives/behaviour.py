@@ -1,0 +1,59 @@
+"""Terms about acting: rewards and ends on arrival, and the actions themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from aime.objectives.ledger import unless_off
+from aime.objectives.weights import ElboWeights, PredictiveWeights
+from aime.primitives.means import masked_mean
+from aime.world_model.model import AIME
+from aime.world_model.outputs import Outcomes, Track
+
+Terms = dict[str, Float[Tensor, ""] | None]
+"""By name, in nats per frame; None where switched off."""
+
+
+def arrival_terms(model: AIME, track: Callable[[], Track], outcomes: Outcomes, wanted: ElboWeights) -> Terms:
+    """`reward` and `continuation`: minus the log probabilities of what came with the arrival at each frame."""
+    control = model.control
+    if control is None:
+        return {"reward": None, "continuation": None}
+
+    def reward() -> Tensor:
+        log_prob = control.reward(track().beliefs, track().latents).log_prob(outcomes.rewards)
+        return masked_mean(-log_prob, outcomes.reward_valid)
+
+    def continuation() -> Tensor:
+        logits = control.continuation(track().beliefs, track().latents)
+        goes_on = (~outcomes.terminated).to(logits.dtype)
+        nats = F.binary_cross_entropy_with_logits(logits, goes_on, reduction="none")
+        return masked_mean(nats, outcomes.valid)
+
+    return {"reward": unless_off(wanted.reward, reward), "continuation": unless_off(wanted.continuation, continuation)}
+
+
+def action_terms(model: AIME, track: Callable[[], Track], outcomes: Outcomes, wanted: PredictiveWeights) -> Terms:
+    """`action` and `inverse_dynamics`: minus the log densities of the actions, before and after their effect."""
+    control = model.control
+    if control is None:
+        return {"action": None, "inverse_dynamics": None}
+
+    def action() -> Tensor:
+        log_prob = control.action_schema(track().beliefs, track().latents).log_prob(track().actions.detach())
+        return masked_mean(-log_prob, outcomes.action_valid)
+
+    def inverse_dynamics() -> Tensor:
+        beliefs, latents, actions = track().beliefs, track().latents, track().actions.detach()
+        done = control.action_schema.inverse(beliefs[:, :-1], latents[:, :-1], latents[:, 1:])
+        arrived = outcomes.action_valid[:, :-1] & outcomes.valid[:, 1:]
+        return masked_mean(-done.log_prob(actions[:, :-1]), arrived)
+
+    return {
+        "action": unless_off(wanted.action, action),
+        "inverse_dynamics": unless_off(wanted.inverse_dynamics, inverse_dynamics),
+    }
