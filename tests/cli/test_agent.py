@@ -6,10 +6,12 @@ import json
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.inference.runs import Run, write_run
 
 from aime.cli.main import main
+from aime.data import open_dataset
 
 QUICK_IMAGINE = "--learning.steps 3 --learning.starts 8 --learning.horizon 2 --learning.policy.hidden 16"
 
@@ -46,6 +48,29 @@ def test_evaluate_counts_returns(run: Run, policy: str, tmp_path: Path, capsys: 
     assert content["mean"]["low"] <= content["mean"]["mean"] <= content["mean"]["high"]
     assert f"{content['mean']['mean']:.1f}" in capsys.readouterr().out
     assert video.exists() == (policy in ("imitate", "imagine", "plan"))
+
+
+@pytest.mark.skipif(find_spec("dm_control") is None, reason="needs dm_control")
+@pytest.mark.parametrize("beside", [False, True])
+def test_online_goes_on_round_by_round(tmp_path: Path, beside: bool) -> None:
+    start, out = tmp_path / "run", tmp_path / "online"
+    recorded = f"collect dmc:cartpole_swingup --out {tmp_path}/data --episodes 3 --length 8 --image-size 32 --workers 1"
+    assert main(recorded.split()) == 0
+    flags = "--steps 1 --batch 2 --length 6 --overshoot.steps 3 --no-pictures --adversary.no-enabled --settle.share 0"
+    assert main(["train", "tiny", "--data", f"{tmp_path}/data", "--out", str(start), *flags.split()]) == 0
+    line = f"agent online {start} --env dmc:cartpole_swingup --out {out} --online.episodes 2 --online.steps 6"
+    quick = "--online.minutes 0.001 --online.learning.steps 2 --online.learning.starts 4 --online.learning.horizon 2"
+    rounds = ["--online.beside"] if beside else []
+    assert main([*line.split(), *quick.split(), *rounds, "--online.rounds", "1"]) == 0
+    before = (out / "data" / "round-000.h5").read_bytes()
+    assert main([*line.split(), *quick.split(), *rounds, "--online.rounds", "3"]) == 0
+    assert (out / "data" / "round-000.h5").read_bytes() == before
+    assert sorted(path.name for path in (out / "rounds").iterdir()) == ["000", "001", "002"]
+    lines = [json.loads(line) for line in (out / "returns.jsonl").read_text().splitlines()]
+    assert [line["round"] for line in lines] == [0, 1, 2] and all(len(line["returns"]) == 2 for line in lines)
+    episodes = list(open_dataset(out / "data" / "round-002.h5"))
+    assert [len(episode) for episode in episodes] == [6, 6]
+    assert lines[2]["returns"] == pytest.approx([float(np.nansum(each.reward)) for each in episodes], rel=1e-5)
 
 
 @pytest.mark.parametrize(

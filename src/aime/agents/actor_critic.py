@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from aime.agents.returns import ReturnScale, lambda_returns
+from aime.agents.saved import Networks
 from aime.control.policy import Critic, Policy, PolicyConfig
 from aime.errors import AimeError
 from aime.primitives.distributions import CensoredGaussian
@@ -124,6 +125,23 @@ class ActorCritic(nn.Module):
     def model(self) -> AIME:
         """The world model whose dreams these are."""
         return self._model[0]
+
+    def start_from(self, networks: Networks) -> None:
+        """Go on from a policy and a critic of the same sizes.
+
+        Raises:
+            AimeError: if they are of other sizes, or there is no critic.
+        """
+        if networks.critic is None or not isinstance(networks.policy, Policy):
+            raise AimeError("the agent to go on from was cloned; expected one that learned in imagination: take that")
+        if networks.policy.config != self.config.policy:
+            raise AimeError(
+                f"the agent to go on from has {networks.policy.config}, expected {self.config.policy}: give the same "
+                "learning.policy flags"
+            )
+        self.policy.load_state_dict(networks.policy.state_dict())
+        for critic in (self.critic, self.slow_critic):
+            critic.load_state_dict(networks.critic.state_dict())
 
     def learn(self, start: DreamState) -> Learned:
         """One step on paths from N states."""

@@ -177,7 +177,7 @@ def _play_all(
     for first in range(0, len(seeds), len(worlds)):
         some = seeds[first : first + len(worlds)]
 
-        def looked(step: int, arrivals: list[Arrival], first: int = first) -> None:
+        def looked(step: int, arrivals: list[Arrival], actions: np.ndarray, first: int = first) -> None:
             if foresight is not None and first == 0:
                 foresight.look(step, arrivals)
             told(first * steps + step * len(arrivals), len(seeds) * steps)

@@ -82,8 +82,8 @@ def imitate(
     episodes = int(experience.episode.max()) + 1
     if episodes < 2 or not known.frames:
         raise AimeError(
-            f"the data has {episodes} episode(s) and {known.frames} actions; expected 2 episodes or more, with actions: "
-            "take more of it by --data"
+            f"the data has {episodes} episode(s) and {known.frames} actions; expected 2 episodes or more with actions: "
+            "take more by --data"
         )
     held_out = known.episode >= episodes - max(1, round(config.held_out * episodes))
     taught, unseen = known.rows(~held_out), known.rows(held_out)

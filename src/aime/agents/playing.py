@@ -26,6 +26,10 @@ class Acting(Protocol):
         """Look at a frame of each, and act."""
 
 
+Looked = Callable[[int, list[Arrival], np.ndarray], None]
+"""Called with each step's number, from 0, its arrivals and the actions `[E,A]` that the agent answers them with."""
+
+
 class Played(NamedTuple):
     """E episodes of T steps at most."""
 
@@ -70,7 +74,7 @@ def play(
     environments: Sequence[Environment],
     seeds: Sequence[int],
     steps: int,
-    looked: Callable[[int, list[Arrival]], None] = lambda step, arrivals: None,
+    looked: Looked = lambda step, arrivals, actions: None,
 ) -> Played:
     """Play one episode in each environment, all in step, so that the agent sees a batch.
 
@@ -81,7 +85,7 @@ def play(
         environments: one or more.
         seeds: of the episodes, one each.
         steps: the most that an episode lasts.
-        looked: is called with each step's number, from 0, and arrivals, after the agent has seen them.
+        looked: see `Looked`.
     """
     agent.reset(len(environments))
     arrivals = [environment.reset(seed) for environment, seed in zip(environments, seeds, strict=True)]
@@ -92,7 +96,7 @@ def play(
         began = time.perf_counter()
         actions = agent.act(_frames(arrivals)).cpu().numpy()
         seconds.append(time.perf_counter() - began)
-        looked(step, arrivals)
+        looked(step, arrivals, actions)
         for place in np.flatnonzero(~over):
             arrivals[place] = environments[place].step(actions[place])
             returns[place] += arrivals[place].reward

@@ -13,7 +13,7 @@ import torch
 from aime.agents.actor_critic import ActorCritic, ActorCriticConfig
 from aime.agents.experience import Experience, perceive
 from aime.agents.imitation import ImitationConfig, imitate
-from aime.agents.saved import AgentInfo, Networks, agent_directory, refuse_without_rewards, save_agent
+from aime.agents.saved import AgentInfo, Networks, agent_directory, load_networks, refuse_without_rewards, save_agent
 from aime.data import Dataset, open_dataset
 from aime.errors import AimeError
 from aime.inference.loading import check_fit, same_source
@@ -68,7 +68,13 @@ def train_imitation(
 
 
 def train_imagination(
-    run: str | Path, data: str | None, config: ActorCriticConfig, seed: int, told: Told, name: str = "imagine"
+    run: str | Path,
+    data: str | None,
+    config: ActorCriticConfig,
+    seed: int,
+    told: Told,
+    name: str = "imagine",
+    start: Path | None = None,
 ) -> AgentResult:
     """Let an actor and a critic learn in dreams that start where a data set has been.
 
@@ -79,6 +85,7 @@ def train_imagination(
         seed: of all randomness.
         told: see `Told`.
         name: of the agent; one that is there is replaced.
+        start: the directory of an agent, of the same sizes, to go on from.
 
     Raises:
         AimeError: if run and data do not fit together, there are no rewards, or losses are not finite.
@@ -91,6 +98,8 @@ def train_imagination(
     if not bool(experience.outcomes.reward_valid.any()):
         raise AimeError(f"{source}: holds no reward, expected some to learn from: take data with rewards, or imitate")
     learner = ActorCritic(config, model, hardware)
+    if start is not None:
+        learner.start_from(load_networks(start, model))
     lines = _learn(learner, experience, told)
     networks = Networks(learner.policy, learner.slow_critic).eval()
     directory = agent_directory(run, name)

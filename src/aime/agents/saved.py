@@ -73,13 +73,32 @@ def load_agent(run: str | Path, name: str, model: AIME) -> tuple[AgentInfo, Netw
     directory = agent_directory(run, name)
     if not (directory / _WEIGHTS).is_file():
         raise AimeError(f"{directory}: no agent there; expected what `aime agent {name} {run}` writes: run it first")
-    info = from_plain(AgentInfo, read_yaml(directory / _CONFIG), str(directory / _CONFIG))
+    networks = load_networks(directory, model)
+    return read_agent(directory), networks.eval().requires_grad_(False)
+
+
+def read_agent(directory: Path) -> AgentInfo:
+    """What an agent's directory says about it.
+
+    Raises:
+        AimeError: if there is none, or it does not fit this version of aime.
+    """
+    return from_plain(AgentInfo, read_yaml(directory / _CONFIG), str(directory / _CONFIG))
+
+
+def load_networks(directory: Path, model: AIME) -> Networks:
+    """An agent's networks on the model's device.
+
+    Raises:
+        AimeError: if files are missing or do not fit the model.
+    """
+    info = read_agent(directory)
     sizes = model.config.belief, model.config.latent
     kind = ClonedPolicy if info.kind == "imitate" else Policy
     critic = Critic(info.policy, *sizes) if info.kind == "imagine" else None
     networks = Networks(kind(info.policy, *sizes, model.config.action_width), critic)
     fill(networks, read_tensors(directory / _WEIGHTS), directory / _WEIGHTS)
-    return info, networks.to(model.device).eval().requires_grad_(False)
+    return networks.to(model.device)
 
 
 def refuse_without_rewards(model: AIME, run: str | Path) -> None:

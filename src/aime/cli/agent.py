@@ -13,6 +13,7 @@ from rich.console import Console
 
 from aime.agents.actor_critic import ActorCriticConfig
 from aime.agents.imitation import ImitationConfig
+from aime.agents.online import OnlineConfig
 from aime.agents.planner import PlannerConfig
 from aime.cli.arguments import parse, wants_help
 from aime.cli.progress import counting, stages
@@ -41,6 +42,20 @@ class ImagineOptions:
     """Where dreams start. By default the run's own data."""
     seed: int = 0
     learning: ActorCriticConfig = field(default_factory=ActorCriticConfig)
+
+
+@dataclass(frozen=True)
+class OnlineOptions:
+    """Go on with a run in the real environment: collect, train the world model, learn in imagination, and again."""
+
+    run: tyro.conf.Positional[Path]
+    """The run directory to start from; its agent imagine, where it has one, collects first."""
+    env: str
+    """Such as dmc:cartpole_swingup."""
+    out: Path
+    """A directory of its own: data, a run a round, returns. The same command again goes on after the last round."""
+    seed: int = 0
+    online: OnlineConfig = field(default_factory=OnlineConfig)
 
 
 @dataclass(frozen=True)
@@ -109,6 +124,18 @@ def imagine(arguments: list[str]) -> int:
     return 0
 
 
+def online(arguments: list[str]) -> int:
+    """Run `aime agent online`."""
+    options = parse(OnlineOptions, "agent online", arguments)
+    from aime.agents.online import learn_online
+
+    with stages() as told:
+        latest, means = learn_online(options.run, options.env, options.out, options.online, options.seed, told)
+    print(f"mean return of each round: {', '.join(f'{mean:.1f}' for mean in means)}")
+    print(f"the last world model and its agent: {latest}")
+    return 0
+
+
 def evaluate(arguments: list[str]) -> int:
     """Run `aime agent evaluate`."""
     options = parse(EvaluateOptions, "agent evaluate", arguments)
@@ -147,9 +174,15 @@ def _figures(figures: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
 
 
-ACTIONS: dict[str, Callable[[list[str]], int]] = {"imitate": imitate, "imagine": imagine, "evaluate": evaluate}
+ACTIONS: dict[str, Callable[[list[str]], int]] = {
+    "imitate": imitate,
+    "imagine": imagine,
+    "online": online,
+    "evaluate": evaluate,
+}
 SUMMARIES = {
     "imitate": "clone the behaviour that data shows",
     "imagine": "let an actor and a critic learn in dreams",
+    "online": "collect, train and learn by turns in the real environment",
     "evaluate": "play in the real environment, and count returns",
 }
