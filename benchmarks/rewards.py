@@ -2,8 +2,8 @@
 
     python benchmarks/rewards.py runs/mine
 
-The model sees 5 frames, then imagines 15 steps under the clip's own actions, along its most likely future; what its reward
-head expects of the arrivals is summed, and held against what came.
+The model sees 5 frames, then imagines 15 steps under the actions of the clip, along its most likely future; what its
+reward head expects of the arrivals is summed, and held against what came.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def train_imitation(
     """Clone the behaviour that a data set shows, on the run's frozen representation.
 
     Args:
-        run: a run directory, or bundled:NAME.
+        run: a run directory.
         data: whose behaviour; None for the run's own data.
         config: how.
         seed: of the weights at first and of the batches.
@@ -79,7 +79,7 @@ def train_imagination(
     """Let an actor and a critic learn in dreams that start where a data set has been.
 
     Args:
-        run: a run directory, or bundled:NAME.
+        run: a run directory.
         data: where dreams start; None for the run's own data.
         config: how.
         seed: of all randomness.
@@ -124,6 +124,11 @@ def _learn(learner: ActorCritic, experience: Experience, told: Told) -> list[dic
 
 
 def _load(run: str | Path) -> tuple[RunInfo, AIME, Hardware]:
+    if str(run).startswith("bundled:"):
+        raise AimeError(
+            f"{run}: comes with the package, and agents are kept in their runs; expected a run of your own: start one from "
+            f"it by `aime train tiny --data DIR --out RUN --init-from {run}`"
+        )
     keep_freed_memory()
     hardware = choose_hardware()
     return read_run(run), load_model(run).to(hardware.device).requires_grad_(False), hardware

@@ -25,7 +25,7 @@ class ImitateOptions:
     """Clone the behaviour that a data set shows: RUN/agents/imitate."""
 
     run: tyro.conf.Positional[Path]
-    """The run directory that `aime train` wrote, or bundled:cartpole."""
+    """The run directory that `aime train` wrote."""
     data: str | None = None
     """Whose behaviour. By default that of the run's own data."""
     seed: int = 0
@@ -37,7 +37,7 @@ class ImagineOptions:
     """Let an actor and a critic learn in the dreams of a run: RUN/agents/imagine."""
 
     run: tyro.conf.Positional[Path]
-    """The run directory that `aime train` wrote, or bundled:cartpole."""
+    """The run directory that `aime train` wrote."""
     data: str | None = None
     """Where dreams start. By default the run's own data."""
     seed: int = 0
