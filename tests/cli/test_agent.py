@@ -77,7 +77,7 @@ def test_online_goes_on_round_by_round(tmp_path: Path, beside: bool) -> None:
     ("line", "message"),
     [
         ("agent imagin {run}", "did you mean imagine?"),
-        ("agent imitate bundled:cartpole", "start one from it by `aime train tiny"),
+        ("agent imitate bundled:cartpole", "from it by `aime train tiny"),
         ("agent imagine {run}/nothing", "expected the run directory"),
         ("agent imagine {run} --data {run}/nothing", "no such file or directory"),
         ("agent evaluate {run} --env gym:Pendulum", "expected dmc:DOMAIN_TASK"),

@@ -126,8 +126,8 @@ def _learn(learner: ActorCritic, experience: Experience, told: Told) -> list[dic
 def _load(run: str | Path) -> tuple[RunInfo, AIME, Hardware]:
     if str(run).startswith("bundled:"):
         raise AimeError(
-            f"{run}: comes with the package, and agents are kept in their runs; expected a run of your own: start one from "
-            f"it by `aime train tiny --data DIR --out RUN --init-from {run}`"
+            f"{run}: comes with the package, and agents are kept in their runs; expected a run of your own: start one "
+            f"from it by `aime train tiny --data DIR --out RUN --init-from {run}`"
         )
     keep_freed_memory()
     hardware = choose_hardware()
