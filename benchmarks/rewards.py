@@ -45,7 +45,7 @@ def main() -> None:
         start = model.forward_sequence(clips.frames[part, : options.context], seen).track.state_at(-1)
         actions = clips.actions[part, options.context - 1 : -1].to(model.device)
         dream = imagination.rollout(model, start, actions, imagination.likeliest)
-        expected.append(model.control.reward(dream.beliefs, dream.latents).mean.sum(1).cpu())
+        expected.append(model.control.reward(dream.beliefs, dream.latents, dream.steps(start)).mean.sum(1).cpu())
         came.append(clips.rewards[part, options.context :].sum(1))
     predicted, true = torch.cat(expected).numpy(), torch.cat(came).numpy()
     result = {

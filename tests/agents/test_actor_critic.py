@@ -29,10 +29,10 @@ def test_the_policy_comes_to_do_what_is_best(monkeypatch: pytest.MonkeyPatch) ->
     for _ in range(120):
         last = agent.learn(states(model, 256))
     there = states(model, 200)
-    chosen = agent.policy(there.belief, there.latent).mode
+    chosen = agent.policy(there.belief, there.latent, there.step).mode
     assert (chosen - BEST).abs().mean() < 0.15
     assert last.imagined_reward > first.imagined_reward + 0.2
-    values = agent.critic(there.belief, there.latent).mean
+    values = agent.critic(there.belief, there.latent, there.step).mean
     most = 1 / (1 - agent.config.discount)
     assert values.mean() > 1.2 and values.max() < 1.1 * most, "the critic expects more than one step's reward"
 
@@ -43,7 +43,7 @@ def test_a_divergence_holds_it_to_the_behaviour(monkeypatch: pytest.MonkeyPatch)
     for _ in range(120):
         last = agent.learn(states(model, 64))
     there = states(model, 200)
-    assert (agent.policy(there.belief, there.latent).mode + 0.5).abs().mean() < 0.15
+    assert (agent.policy(there.belief, there.latent, there.step).mode + 0.5).abs().mean() < 0.15
     assert last.divergence < 0.5
 
 
@@ -53,7 +53,7 @@ def test_the_gradient_of_the_divergence_is_that_of_the_integral(monkeypatch: pyt
     location = torch.tensor([[[0.4, 0.8]]], requires_grad=True)
     scale = torch.tensor([[[0.3, 0.5]]], requires_grad=True)
     policy = CensoredGaussian(location, scale)
-    path = Path(torch.zeros(2, 1, 16), torch.zeros(2, 1, 6), torch.zeros(1, 1, 2))
+    path = Path(torch.zeros(2, 1, 16), torch.zeros(2, 1, 6), torch.zeros(2, 1, 6), torch.zeros(1, 1, 2))
     torch.manual_seed(0)
     held, divergence = agent._divergence(policy, path)
     found = torch.autograd.grad(held.sum(), (location, scale))

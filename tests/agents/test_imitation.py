@@ -32,7 +32,7 @@ def test_a_clone_does_what_was_done() -> None:
     told: list[dict[str, float]] = []
     cloned = imitate(model, experience(model, 2000), QUICK, lambda step, figures: told.append(figures))
     unseen = states(model, 500)
-    chosen, wanted = cloned.policy(unseen.belief, unseen.latent).mode, habit(unseen.latent)
+    chosen, wanted = cloned.policy(unseen.belief, unseen.latent, unseen.step).mode, habit(unseen.latent)
     assert (chosen[:, 0] - wanted[:, 0]).abs().mean() < 0.12
     assert (chosen[:, 1].sign() == wanted[:, 1]).float().mean() > 0.9
     assert cloned.nats == min(figures["held_out_action"] for figures in told) < told[0]["held_out_action"]

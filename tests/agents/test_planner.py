@@ -38,7 +38,7 @@ def test_a_plan_is_carried_on(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_critic_counts_beyond_the_horizon(monkeypatch: pytest.MonkeyPatch) -> None:
     model = simple_world(monkeypatch)
 
-    def critic(belief: Tensor, latent: Tensor) -> Exactly:
+    def critic(belief: Tensor, latent: Tensor, step: Tensor) -> Exactly:
         return Exactly(-100 * (latent[..., :2] + BEST).square().sum(-1))
 
     planner = Planner(model, PlannerConfig(horizon=1, iterations=5, candidates=128, elite=16), critic)  # type: ignore[arg-type]
@@ -73,8 +73,9 @@ def test_candidates_are_worth_what_a_dream_of_them_is() -> None:
         for which in range(3):
             start = type(there)(*(field[row : row + 1] for field in there))
             dream = imagination.rollout(model, start, candidates[row, which][None], imagination.likeliest)
-            rewards = model.control.reward(dream.beliefs, dream.latents).mean[0]
-            goes_on = model.control.continuation(dream.beliefs, dream.latents).sigmoid()[0]
+            read = dream.beliefs, dream.latents, dream.steps(start)
+            rewards = model.control.reward(*read).mean[0]
+            goes_on = model.control.continuation(*read).sigmoid()[0]
             reached = torch.cat([torch.ones(1), (0.9 * goes_on).cumprod(0)[:-1]])
             torch.testing.assert_close(found[row, which], (reached * rewards).sum(), rtol=1e-4, atol=1e-4)
 

@@ -31,8 +31,8 @@ def test_an_agent_comes_back_as_it_was(tmp_path: Path, kind: Kind) -> None:
     assert found == info
     assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in saved.state_dict().items())
     assert not loaded.training and not any(weight.requires_grad for weight in loaded.parameters())
-    belief, latent = torch.randn(3, 16), torch.randn(3, 6)
-    torch.testing.assert_close(loaded.policy(belief, latent).mode, saved.eval().policy(belief, latent).mode)
+    read = torch.randn(3, 16), torch.randn(3, 6), torch.randn(3, 6)
+    torch.testing.assert_close(loaded.policy(*read).mode, saved.eval().policy(*read).mode)
 
 
 def test_a_missing_agent_is_one_line(tmp_path: Path) -> None:

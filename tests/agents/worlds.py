@@ -30,13 +30,13 @@ class Control:
     def __init__(self, habit: float) -> None:
         self.habit = habit
 
-    def reward(self, belief: Tensor, latent: Tensor) -> Exactly:
+    def reward(self, belief: Tensor, latent: Tensor, step: Tensor) -> Exactly:
         return Exactly(1 - (latent[..., :2] - BEST).square().sum(-1))
 
-    def continuation(self, belief: Tensor, latent: Tensor) -> Tensor:
+    def continuation(self, belief: Tensor, latent: Tensor, step: Tensor) -> Tensor:
         return torch.full(belief.shape[:-1], 20.0)
 
-    def action_schema(self, belief: Tensor, latent: Tensor) -> CensoredMixture:
+    def action_schema(self, belief: Tensor, latent: Tensor, step: Tensor) -> CensoredMixture:
         shape = *belief.shape[:-1], 1
         each = CensoredGaussian(torch.full((*shape, 2), self.habit), torch.full((*shape, 2), 0.2))
         return CensoredMixture(torch.zeros(shape), each)

@@ -72,7 +72,18 @@ class Path(NamedTuple):
 
     beliefs: Float[Tensor, "H_and_1 N belief"]
     latents: Float[Tensor, "H_and_1 N latent"]
+    steps: Float[Tensor, "H_and_1 N latent"]
     actions: Float[Tensor, "H N A"]
+
+    @property
+    def acted(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Where the actions were taken: beliefs, latents and steps `[H,N,·]`."""
+        return self.beliefs[:-1], self.latents[:-1], self.steps[:-1]
+
+    @property
+    def arrived(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Where they led, likewise."""
+        return self.beliefs[1:], self.latents[1:], self.steps[1:]
 
 
 class Learned(NamedTuple):
@@ -149,10 +160,9 @@ class ActorCritic(nn.Module):
         assert control is not None, "checked before anything was perceived"
         path = self.imagine(start)
         with torch.no_grad(), self.hardware.autocast():
-            arrivals = path.beliefs[1:], path.latents[1:]
-            rewards = control.reward(*arrivals).mean
-            continues = control.continuation(*arrivals).sigmoid()
-            values = self.slow_critic(path.beliefs, path.latents).mean
+            rewards = control.reward(*path.arrived).mean
+            continues = control.continuation(*path.arrived).sigmoid()
+            values = self.slow_critic(path.beliefs, path.latents, path.steps).mean
         returns = lambda_returns(rewards, continues, values[1:], self.config.discount, self.config.trace)
         reached = torch.cat([torch.ones_like(continues[:1]), self.config.discount * continues[:-1]]).cumprod(0)
         scale = self.scale(returns)
@@ -168,19 +178,19 @@ class ActorCritic(nn.Module):
     @torch.no_grad()
     def imagine(self, start: DreamState) -> Path:
         """H steps from N states, under sampled actions and into sampled latents."""
-        state, beliefs, latents, actions = start, [start.belief], [start.latent], []
+        state, states, actions = start, [start], []
         with self.hardware.autocast():
             for number in range(self.config.horizon):
-                actions.append(self.policy(state.belief, state.latent).sample())
+                actions.append(self.policy(state.belief, state.latent, state.step).sample())
                 state, _, _ = imagination.step(self.model, state, actions[-1], imagination.sampled, number)
-                beliefs.append(state.belief)
-                latents.append(state.latent)
-        return Path(torch.stack(beliefs).float(), torch.stack(latents).float(), torch.stack(actions))
+                states.append(state)
+        fields = ([getattr(each, name) for each in states] for name in ("belief", "latent", "step"))
+        return Path(*(torch.stack(field).float() for field in fields), torch.stack(actions))
 
     def _actor_loss(
         self, path: Path, advantages: Float[Tensor, "H N"], reached: Float[Tensor, "H N"]
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, ""]]:
-        policy = self.policy(path.beliefs[:-1], path.latents[:-1])
+        policy = self.policy(*path.acted)
         entropy = policy.entropy()
         gain = advantages.detach() * policy.log_prob(path.actions) + self.config.entropy * entropy
         divergence = torch.zeros(())
@@ -197,7 +207,7 @@ class ActorCritic(nn.Module):
         control = self.model.control
         assert control is not None
         with torch.no_grad():
-            behaviour = control.action_schema(path.beliefs[:-1], path.latents[:-1])
+            behaviour = control.action_schema(*path.acted)
             actions = torch.stack([policy.sample() for _ in range(self.config.samples)])
         log_prob = policy.log_prob(actions)
         ratio = (log_prob - behaviour.log_prob(actions)).detach()
@@ -207,7 +217,7 @@ class ActorCritic(nn.Module):
     def _critic_loss(
         self, path: Path, returns: Float[Tensor, "H N"], reached: Float[Tensor, "H N"]
     ) -> Float[Tensor, ""]:
-        return -(reached * self.critic(path.beliefs[:-1], path.latents[:-1]).log_prob(returns)).mean()
+        return -(reached * self.critic(*path.acted).log_prob(returns)).mean()
 
     def _update(self, optimizer: torch.optim.Optimizer, network: nn.Module, loss: Float[Tensor, ""]) -> None:
         optimizer.zero_grad(set_to_none=True)

@@ -29,7 +29,7 @@ class PolicyDecider:
     """Does what a policy thinks most likely, or a sample of it."""
 
     def __init__(
-        self, policy: Callable[[Tensor, Tensor], CensoredGaussian | CensoredMixture], sample: bool = False
+        self, policy: Callable[[Tensor, Tensor, Tensor], CensoredGaussian | CensoredMixture], sample: bool = False
     ) -> None:
         self.policy, self.sample = policy, sample
 
@@ -37,8 +37,8 @@ class PolicyDecider:
         """A policy remembers nothing."""
 
     def decide(self, state: DreamState) -> Float[Tensor, "B A"]:
-        """The mode of π(a_t | h_{t-1}, z_t), or one sample from torch's global generator."""
-        distribution = self.policy(state.belief, state.latent)
+        """The mode of π(a_t | h_{t-1}, z_t, z_t - z_{t-1}), or one sample from torch's global generator."""
+        distribution = self.policy(state.belief, state.latent, state.step)
         return distribution.sample() if self.sample else distribution.mode
 
 

@@ -52,7 +52,7 @@ class Foresight:
         state = DreamState(*(each[:1] for each in self.agent.state.dream))
         beliefs, latents = [], []
         for number in range(self.ahead):
-            action = self.behaviour(state.belief, state.latent).mode
+            action = self.behaviour(state.belief, state.latent, state.step).mode
             state, _, _ = imagination.step(model, state, action, imagination.likeliest, number)
             beliefs.append(state.belief)
             latents.append(state.latent)

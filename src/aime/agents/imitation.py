@@ -67,7 +67,7 @@ def imitate(
     config: ImitationConfig,
     told: Callable[[int, dict[str, float]], None] = lambda step, figures: None,
 ) -> Cloned:
-    """Fit π(a_t | h_{t-1}, z_t) to the actions of the experience by likelihood, the representation as it is.
+    """Fit π(a_t | h_{t-1}, z_t, z_t - z_{t-1}) to the actions of the experience by likelihood; the model stays.
 
     Args:
         model: what the experience was perceived with; gives the sizes.
@@ -112,4 +112,5 @@ def imitate(
 
 
 def _nats(policy: ClonedPolicy, rows: Experience, noise: Float[Tensor, "M latent"] | float = 0.0) -> Float[Tensor, ""]:
-    return -policy(rows.states.belief, rows.states.latent + noise).log_prob(rows.actions).mean()
+    states = rows.states
+    return -policy(states.belief, states.latent + noise, states.step).log_prob(rows.actions).mean()

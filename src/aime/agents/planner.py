@@ -18,8 +18,8 @@ from aime.world_model import imagination
 from aime.world_model.model import AIME
 from aime.world_model.outputs import DreamState
 
-Proposer = Callable[[Tensor, Tensor], CensoredGaussian | CensoredMixture]
-"""From belief and latent to what might be done: the action schema, or a policy."""
+Proposer = Callable[[Tensor, Tensor, Tensor], CensoredGaussian | CensoredMixture]
+"""From belief, latent and its last step to what might be done: the action schema, or a policy."""
 
 
 @dataclass(frozen=True)
@@ -123,14 +123,14 @@ class Planner:
         reached = torch.ones_like(worth)
         for number, action in enumerate(steps):
             if self.config.leash:
-                behaviour = self._control.action_schema(current.belief, current.latent)
+                behaviour = self._control.action_schema(*_read(current))
                 worth = worth + self.config.leash * reached * behaviour.log_prob(action)
             current, _, _ = imagination.step(self.model, current, action, imagination.likeliest, number)
-            worth = worth + reached * self._control.reward(current.belief, current.latent).mean
-            goes_on = self._control.continuation(current.belief, current.latent).sigmoid()
+            worth = worth + reached * self._control.reward(*_read(current)).mean
+            goes_on = self._control.continuation(*_read(current)).sigmoid()
             reached = reached * self.config.discount * goes_on
         if self.critic is not None:
-            worth = worth + reached * self.critic(current.belief, current.latent).mean
+            worth = worth + reached * self.critic(*_read(current)).mean
         return worth.unflatten(0, (-1, count))
 
     def _carried_on(self, batch: int, like: Tensor) -> Plan:
@@ -161,7 +161,7 @@ class Planner:
         current = DreamState(*(repeat(field, "b d -> (b s) d", s=count) for field in state))
         actions = []
         for number in range(self.config.horizon):
-            actions.append(proposer(current.belief, current.latent).sample())
+            actions.append(proposer(*_read(current)).sample())
             current, _, _ = imagination.step(self.model, current, actions[-1], imagination.likeliest, number)
         return rearrange(torch.stack(actions), "h (b s) a -> b s h a", s=count)
 
@@ -180,3 +180,7 @@ class Planner:
             return torch.full_like(worth, 1 / worth.shape[1])
         spread = worth.std(dim=1, keepdim=True).clamp(min=1e-6)
         return torch.softmax((worth - worth[:, :1]) / (self.config.temperature * spread), dim=1)
+
+
+def _read(state: DreamState) -> tuple[Tensor, Tensor, Tensor]:
+    return state.belief, state.latent, state.step

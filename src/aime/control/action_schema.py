@@ -35,7 +35,7 @@ class ActionReadout(nn.Module):
 
 
 class ActionSchema(nn.Module):
-    """p(a_t | h_{t-1}, z_t), and inverse dynamics p(a_t | h_{t-1}, z_t, z_{t+1}).
+    """p(a_t | h_{t-1}, z_t, z_t - z_{t-1}), and inverse dynamics p(a_t | h_{t-1}, z_t, z_{t+1}).
 
     As the attention schema foretells where the model will look, so this foretells what the agent will do: it clones
     behaviour, proposes to a planner, holds back offline learning, and acts where a prediction is given no actions.
@@ -43,12 +43,17 @@ class ActionSchema(nn.Module):
 
     def __init__(self, config: ControlConfig, belief: int, latent: int, action: int) -> None:
         super().__init__()
-        self.next_action = ActionReadout(config, belief, latent, action)
+        self.next_action = ActionReadout(config, belief, 2 * latent, action)
         self.past_action = ActionReadout(config, belief, 2 * latent, action)
 
-    def forward(self, belief: Float[Tensor, "... belief"], latent: Float[Tensor, "... latent"]) -> CensoredMixture:
-        """What will be done at frame t, from h_{t-1} and z_t."""
-        return self.next_action(belief, latent)
+    def forward(
+        self,
+        belief: Float[Tensor, "... belief"],
+        latent: Float[Tensor, "... latent"],
+        step: Float[Tensor, "... latent"],
+    ) -> CensoredMixture:
+        """What will be done at frame t, from h_{t-1}, z_t and its last step."""
+        return self.next_action(belief, latent, step / STEP_SCALE)
 
     def inverse(
         self,

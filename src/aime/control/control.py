@@ -10,7 +10,7 @@ from aime.control.heads import ContinuationHead, RewardHead
 
 
 class Control(nn.Module):
-    """Reward and continuation on arrival at frame t, and the action there, all from (h_{t-1}, z_t)."""
+    """Reward and continuation on arrival at frame t, and the action there, all from (h_{t-1}, z_t, z_t - z_{t-1})."""
 
     def __init__(self, config: ControlConfig, belief: int, latent: int, action: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What belief and latent say of the arrival at a frame: its reward, and whether the episode goes on."""
+"""What belief, latent and its last step say of the arrival at a frame: its reward, and whether the episode goes on."""
 
 from __future__ import annotations
 
@@ -8,37 +8,47 @@ from torch import Tensor, nn
 
 from aime.control.config import ControlConfig
 from aime.primitives.distributions import TwoHot
-from aime.primitives.readout import BeliefReadout
+from aime.primitives.readout import STEP_SCALE, BeliefReadout
 
 
 class RewardHead(nn.Module):
-    """p(reward | h_{t-1}, z_t) of the arrival at frame t; predicts 0 before it has learned anything.
+    """p(reward | h_{t-1}, z_t, z_t - z_{t-1}) of the arrival at frame t; predicts 0 before it has learned anything.
 
     Reference: Hafner et al. 2023, DreamerV3, arXiv 2301.04104.
     """
 
     def __init__(self, config: ControlConfig, belief: int, latent: int) -> None:
         super().__init__()
-        self.readout = BeliefReadout(belief, latent, config.hidden)
+        self.readout = BeliefReadout(belief, 2 * latent, config.hidden)
         self.logits = nn.Linear(config.hidden, config.bins)
         nn.init.zeros_(self.logits.weight)
         nn.init.zeros_(self.logits.bias)
 
-    def forward(self, belief: Float[Tensor, "... belief"], latent: Float[Tensor, "... latent"]) -> TwoHot:
+    def forward(
+        self,
+        belief: Float[Tensor, "... belief"],
+        latent: Float[Tensor, "... latent"],
+        step: Float[Tensor, "... latent"],
+    ) -> TwoHot:
         """The distribution of the reward, in the environment's units, `[...]`."""
         with torch.autocast(belief.device.type, enabled=False):
-            return TwoHot(self.logits(self.readout(belief, latent)))
+            return TwoHot(self.logits(self.readout(belief, latent, step / STEP_SCALE)))
 
 
 class ContinuationHead(nn.Module):
-    """p(the episode goes on | h_{t-1}, z_t) after the arrival at frame t, as a logit."""
+    """p(the episode goes on | h_{t-1}, z_t, z_t - z_{t-1}) after the arrival at frame t, as a logit."""
 
     def __init__(self, config: ControlConfig, belief: int, latent: int) -> None:
         super().__init__()
-        self.readout = BeliefReadout(belief, latent, config.hidden)
+        self.readout = BeliefReadout(belief, 2 * latent, config.hidden)
         self.logit = nn.Linear(config.hidden, 1)
 
-    def forward(self, belief: Float[Tensor, "... belief"], latent: Float[Tensor, "... latent"]) -> Float[Tensor, "..."]:
+    def forward(
+        self,
+        belief: Float[Tensor, "... belief"],
+        latent: Float[Tensor, "... latent"],
+        step: Float[Tensor, "... latent"],
+    ) -> Float[Tensor, "..."]:
         """The logit `[...]`; its sigmoid is the probability."""
         with torch.autocast(belief.device.type, enabled=False):
-            return self.logit(self.readout(belief, latent)).squeeze(-1)
+            return self.logit(self.readout(belief, latent, step / STEP_SCALE)).squeeze(-1)

@@ -1,4 +1,4 @@
-"""Acting and judging: a policy and a critic on belief and latent."""
+"""Acting and judging: a policy and a critic on belief, latent and its last step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aime.control.config import ControlConfig
 from aime.primitives.distributions import CensoredGaussian, CensoredMixture, TwoHot
 from aime.primitives.distributions.gaussian import bounded_std
 from aime.primitives.distributions.precision import accurate
-from aime.primitives.readout import BeliefReadout
+from aime.primitives.readout import STEP_SCALE, BeliefReadout
 
 REACH = 2.0
 """Largest location of a policy's action before clipping: beyond the bound, so that it can be all but certain of it."""
@@ -47,22 +47,28 @@ class PolicyConfig:
 
 
 class Trunk(nn.Module):
-    """Two hidden layers on (h_{t-1}, z_t)."""
+    """Two hidden layers on (h_{t-1}, z_t, z_t - z_{t-1}).
+
+    A belief keeps the last latent only roughly, and what to do depends on how things move as much as on where they are.
+    """
 
     def __init__(self, belief: int, latent: int, hidden: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.readout = BeliefReadout(belief, latent, hidden, dropout)
+        self.readout = BeliefReadout(belief, 2 * latent, hidden, dropout)
         self.deepen = nn.Sequential(nn.Linear(hidden, hidden), nn.LayerNorm(hidden), nn.SiLU(), nn.Dropout(dropout))
 
     def forward(
-        self, belief: Float[Tensor, "... belief"], latent: Float[Tensor, "... latent"]
+        self,
+        belief: Float[Tensor, "... belief"],
+        latent: Float[Tensor, "... latent"],
+        step: Float[Tensor, "... latent"],
     ) -> Float[Tensor, "... hidden"]:
         """Features `[...,hidden]`."""
-        return self.deepen(self.readout(belief, latent))
+        return self.deepen(self.readout(belief, latent, step / STEP_SCALE))
 
 
 class Policy(nn.Module):
-    """π(a_t | h_{t-1}, z_t), a censored Gaussian: one way to go on, found by trying."""
+    """π(a_t | h_{t-1}, z_t, z_t - z_{t-1}), a censored Gaussian: one way to go on, found by trying."""
 
     def __init__(self, config: PolicyConfig, belief: int, latent: int, action: int) -> None:
         super().__init__()
@@ -72,27 +78,37 @@ class Policy(nn.Module):
         nn.init.normal_(self.project.weight, std=0.01)
         nn.init.zeros_(self.project.bias)
 
-    def forward(self, belief: Float[Tensor, "... belief"], latent: Float[Tensor, "... latent"]) -> CensoredGaussian:
+    def forward(
+        self,
+        belief: Float[Tensor, "... belief"],
+        latent: Float[Tensor, "... latent"],
+        step: Float[Tensor, "... latent"],
+    ) -> CensoredGaussian:
         """The distribution of the action `[...,A]` in [-1, 1]."""
-        location, scale = accurate(self.project(self.trunk(belief, latent))).chunk(2, dim=-1)
+        location, scale = accurate(self.project(self.trunk(belief, latent, step))).chunk(2, dim=-1)
         scale = bounded_std(scale, self.config.min_scale, self.config.max_scale)
         return CensoredGaussian(REACH * torch.tanh(location / REACH), scale)
 
 
 class ClonedPolicy(nn.Module):
-    """π(a_t | h_{t-1}, z_t), a mixture: as many ways to go on as the behaviour shows that it clones."""
+    """π(a_t | h_{t-1}, z_t, z_t - z_{t-1}), a mixture: as many ways to go on as the behaviour shows that it clones."""
 
     def __init__(self, config: PolicyConfig, belief: int, latent: int, action: int) -> None:
         super().__init__()
-        self.readout = ActionReadout(config.cloning, belief, latent, action)
+        self.readout = ActionReadout(config.cloning, belief, 2 * latent, action)
 
-    def forward(self, belief: Float[Tensor, "... belief"], latent: Float[Tensor, "... latent"]) -> CensoredMixture:
+    def forward(
+        self,
+        belief: Float[Tensor, "... belief"],
+        latent: Float[Tensor, "... latent"],
+        step: Float[Tensor, "... latent"],
+    ) -> CensoredMixture:
         """The distribution of the action `[...,A]` in [-1, 1]."""
-        return self.readout(belief, latent)
+        return self.readout(belief, latent, step / STEP_SCALE)
 
 
 class Critic(nn.Module):
-    """The discounted return from (h_{t-1}, z_t) on, two-hot; 0 before it has learned anything.
+    """The discounted return from (h_{t-1}, z_t, z_t - z_{t-1}) on, two-hot; 0 before it has learned anything.
 
     Reference: Hafner et al. 2023, DreamerV3, arXiv 2301.04104.
     """
@@ -104,6 +120,11 @@ class Critic(nn.Module):
         nn.init.zeros_(self.logits.weight)
         nn.init.zeros_(self.logits.bias)
 
-    def forward(self, belief: Float[Tensor, "... belief"], latent: Float[Tensor, "... latent"]) -> TwoHot:
+    def forward(
+        self,
+        belief: Float[Tensor, "... belief"],
+        latent: Float[Tensor, "... latent"],
+        step: Float[Tensor, "... latent"],
+    ) -> TwoHot:
         """The distribution of the return, in the environment's units, `[...]`."""
-        return TwoHot(self.logits(self.trunk(belief, latent)))
+        return TwoHot(self.logits(self.trunk(belief, latent, step)))

@@ -25,11 +25,11 @@ def arrival_terms(model: AIME, track: Callable[[], Track], outcomes: Outcomes, w
         return {"reward": None, "continuation": None}
 
     def reward() -> Tensor:
-        log_prob = control.reward(track().beliefs, track().latents).log_prob(outcomes.rewards)
+        log_prob = control.reward(*_arrival(track())).log_prob(outcomes.rewards)
         return masked_mean(-log_prob, outcomes.reward_valid)
 
     def continuation() -> Tensor:
-        logits = control.continuation(track().beliefs, track().latents)
+        logits = control.continuation(*_arrival(track()))
         goes_on = (~outcomes.terminated).to(logits.dtype)
         nats = F.binary_cross_entropy_with_logits(logits, goes_on, reduction="none")
         return masked_mean(nats, outcomes.valid)
@@ -44,7 +44,7 @@ def action_terms(model: AIME, track: Callable[[], Track], outcomes: Outcomes, wa
         return {"action": None, "inverse_dynamics": None}
 
     def action() -> Tensor:
-        log_prob = control.action_schema(track().beliefs, track().latents).log_prob(track().actions.detach())
+        log_prob = control.action_schema(*_arrival(track())).log_prob(track().actions.detach())
         return masked_mean(-log_prob, outcomes.action_valid)
 
     def inverse_dynamics() -> Tensor:
@@ -57,3 +57,7 @@ def action_terms(model: AIME, track: Callable[[], Track], outcomes: Outcomes, wa
         "action": unless_off(wanted.action, action),
         "inverse_dynamics": unless_off(wanted.inverse_dynamics, inverse_dynamics),
     }
+
+
+def _arrival(track: Track) -> tuple[Tensor, Tensor, Tensor]:
+    return track.beliefs, track.latents, track.steps

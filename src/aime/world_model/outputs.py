@@ -149,6 +149,10 @@ class Dream(NamedTuple):
     components: Int[Tensor, "N F"]
     """The mixture component that each latent came from."""
 
+    def steps(self, start: DreamState) -> Float[Tensor, "N F latent"]:
+        """How far each latent is from the one before, of a dream that began in `start`."""
+        return torch.diff(torch.cat([start.latent[:, None], self.latents], dim=1), dim=1)
+
 
 class BeliefState(NamedTuple):
     """Everything carried between the frames of B videos that are watched step by step."""
