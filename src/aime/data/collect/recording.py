@@ -85,12 +85,12 @@ def record_episode(
     reset_seed, policy_generator, distractor_generator = _seeds(recording.seed, number)
     act = start_policy(recording.policy, policy_generator, recording.length, environment)
     distractor = make_distractor(recording.distractor, distractor_generator, recording.image_size)
-    arrivals = [_distract(environment.reset(reset_seed), distractor, 0)]
+    arrivals = [distract(environment.reset(reset_seed), distractor, 0)]
     actions: list[np.ndarray] = []
     for step in range(1, recording.length):
         tick()
         actions.append(act(step - 1))
-        arrivals.append(_distract(environment.step(actions[-1]), distractor, step))
+        arrivals.append(distract(environment.step(actions[-1]), distractor, step))
         if arrivals[-1].terminated:
             break
     return _join(arrivals, actions)
@@ -102,7 +102,8 @@ def _seeds(seed: int, number: int) -> tuple[int, np.random.Generator, np.random.
     return int(simulator.generate_state(1)[0]), np.random.default_rng(policy), np.random.default_rng(distractor)
 
 
-def _distract(arrival: Arrival, distractor: Distractor | None, step: int) -> Arrival:
+def distract(arrival: Arrival, distractor: Distractor | None, step: int) -> Arrival:
+    """An arrival with the distractor's picture of that step in the place of its background."""
     if distractor is None or arrival.background is None:
         return arrival
     return arrival._replace(pixels=blend(arrival.pixels, distractor.frame(step), arrival.background), background=None)
