@@ -149,6 +149,26 @@ def test_the_vector_form_is_the_single_form_side_by_side(run: Path) -> None:
     assert ends.min() >= 2 and many.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
 
 
+def test_starting_anew_in_the_same_step_leaves_out_the_step_between(run: Path) -> None:
+    """One row's episodes, in both modes: the same observations, rewards and ends."""
+    settled = make_many(run, 1, autoreset_mode=AutoresetMode.NEXT_STEP)
+    quick = make_many(run, 1, autoreset_mode=AutoresetMode.SAME_STEP)
+    assert quick.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+    np.testing.assert_array_equal(settled.reset(seed=3)[0], quick.reset(seed=3)[0])
+    ends = 0
+    for action in actions(20):
+        expected, reward, terminated, truncated, _ = settled.step(action)
+        observed, *same, info = quick.step(action)
+        assert_same([reward, terminated, truncated], same)
+        if terminated[0] or truncated[0]:
+            np.testing.assert_array_equal(info["final_obs"], expected)
+            expected = settled.step(action)[0]
+            ends += 1
+        assert ("final_obs" in info) == bool(terminated[0] or truncated[0])
+        np.testing.assert_array_equal(observed, expected)
+    assert ends >= 3
+
+
 def test_an_episode_is_truncated_at_the_horizon_and_terminated_by_the_model(run: Path) -> None:
     patient = make_many(run, 16, terminate=False)
     patient.reset(seed=0)
@@ -256,12 +276,14 @@ def test_actions_that_are_none_are_refused_in_one_line(run: Path) -> None:
         ({"context": 0}, "context is 0"),
         ({"starts": 0}, "starts is 0"),
         ({"render_mode": "ansi"}, "render_mode is 'ansi'"),
+        ({"num_envs": 0}, "num_envs is 0"),
+        ({"autoreset_mode": AutoresetMode.DISABLED}, "autoreset_mode is DISABLED"),
         ({"context": 21}, "longest episode has 20 frames, expected 21"),
     ],
 )
 def test_settings_out_of_range_are_refused(run: Path, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(AimeError, match=message) as refusal:
-        DreamEnv(run, **(SETTINGS | settings))
+        DreamVectorEnv(run=run, **({"num_envs": 2} | SETTINGS | settings))
     assert "\n" not in str(refusal.value)
 
 

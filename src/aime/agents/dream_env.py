@@ -33,8 +33,11 @@ class DreamVectorEnv(VectorEnv):
     belief and latent [h_{t-1}, z_t], or frames; the reward is the mean that the reward head predicts. An episode is a
     function of its seed and its actions; no generator outside is touched.
 
-    A dream that has ended starts anew at the next step, which ignores its action and gives the reward 0 (gymnasium's
-    default, `AutoresetMode.NEXT_STEP`). With a seed s, dream i runs the episodes that `DreamEnv` runs from seed s + i.
+    A dream that has ended starts anew at the next step, which ignores its action and gives the reward 0: gymnasium's
+    default, `AutoresetMode.NEXT_STEP`. In `AutoresetMode.SAME_STEP` it starts anew at once, and the episode's last
+    observation is in `info["final_obs"]`.
+
+    With a seed s, dream i runs the episodes that `DreamEnv` runs from seed s + i.
     """
 
     metadata = METADATA | {"autoreset_mode": AutoresetMode.NEXT_STEP}
@@ -53,6 +56,7 @@ class DreamVectorEnv(VectorEnv):
         terminate: bool = True,
         device: Device = "auto",
         render_mode: str | None = None,
+        autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
     ) -> None:
         """Load a run and watch the clips that dreams begin in.
 
@@ -68,11 +72,16 @@ class DreamVectorEnv(VectorEnv):
             terminate: end an episode where the continuation head gives less than 0.5 for its going on.
             device: where the model runs.
             render_mode: "rgb_array" lets `render` give the frames, beside latents too.
+            autoreset_mode: when a dream that has ended starts anew, at the next step or in the same one.
 
         Raises:
             AimeError: if a setting is out of its range, `run` is no run, its model has no reward head, or the data does
                 not fit it or has no rewards.
         """
+        if autoreset_mode is AutoresetMode.DISABLED:
+            raise AimeError(
+                "autoreset_mode is DISABLED, expected NEXT_STEP or SAME_STEP: dreams start anew by themselves"
+            )
         _check(observations, render_mode, num_envs=num_envs, horizon=horizon, context=context, starts=starts)
         dataset = open_starts(read_run(run), data, context)
         info, model = load_run(run, device)
@@ -84,6 +93,7 @@ class DreamVectorEnv(VectorEnv):
         self.single_action_space = spaces.Box(-1.0, 1.0, (info.model.action_width,), np.float32)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
+        self.metadata = METADATA | {"autoreset_mode": autoreset_mode}
         self._seeded = False
 
     def reset(
@@ -115,15 +125,17 @@ class DreamVectorEnv(VectorEnv):
         """
         anew = self._worlds.ended
         outcome = self._worlds.step(self._admit(actions, anew))
+        info = {"continuation": np.where(anew, 0, outcome.continuation), "_continuation": ~anew}
+        if self.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP:
+            anew = self._worlds.ended
+            rewards, ends = outcome.reward, (outcome.terminated, outcome.truncated)
+            if anew.any():
+                info |= {"final_obs": self._observe(), "_final_obs": anew}
+        else:
+            rewards, ends = np.where(anew, 0, outcome.reward), (outcome.terminated & ~anew, outcome.truncated & ~anew)
         if anew.any():
             self._worlds.begin(anew)
-        return (
-            self._observe(),
-            np.where(anew, 0.0, outcome.reward).astype(np.float64),
-            outcome.terminated & ~anew,
-            outcome.truncated & ~anew,
-            {"continuation": np.where(anew, 0, outcome.continuation), "_continuation": ~anew},
-        )
+        return self._observe(), rewards.astype(np.float64), *ends, info
 
     def render(self) -> UInt8[np.ndarray, "N H W 3"] | None:  # type: ignore[override]
         """The frames, where `render_mode` is "rgb_array"."""
@@ -177,12 +189,14 @@ class DreamEnv(gymnasium.Env):
         Args:
             run: a run directory, or "bundled:NAME", whose model has reward and continuation heads.
             render_mode: "rgb_array" lets `render` give the frame, beside latents too.
-            settings: those of `DreamVectorEnv`.
+            settings: those of `DreamVectorEnv`, but for `autoreset_mode`.
 
         Raises:
             AimeError: as `DreamVectorEnv` does.
         """
-        self._dreams = DreamVectorEnv(1, run, render_mode=render_mode, **settings)
+        self._dreams = DreamVectorEnv(
+            1, run, render_mode=render_mode, autoreset_mode=AutoresetMode.NEXT_STEP, **settings
+        )
         self.render_mode = render_mode
         self.observation_space = self._dreams.single_observation_space
         self.action_space = self._dreams.single_action_space

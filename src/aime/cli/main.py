@@ -18,7 +18,7 @@ VERBS = {
     "predict": "draw truth, dreams and difference side by side, moving",
     "ablate": "compare the complete model with variants that lack one part",
     "report": "show everything about a run in one HTML page",
-    "collect": "record episodes of DeepMind Control environments",
+    "collect": "record episodes of DeepMind Control or gymnasium environments",
     "data": "check and describe a data set, with a contact sheet",
     "doctor": "say what this machine has, and what is missing",
 }
