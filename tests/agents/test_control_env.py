@@ -9,18 +9,13 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from aime.agents.control_env import ControlEnv
-from aime.data.collect.environment import ControlSuite, rendering_problem
+from aime.data.collect.environment import ControlSuite
 from aime.data.collect.recording import Recording, record_episode
 from aime.errors import AimeError
 
+pytestmark = pytest.mark.usefixtures("rendering")
+
 SETTINGS: dict[str, Any] = {"domain": "cartpole", "task": "swingup", "image_size": 16}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def rendering() -> None:
-    problem = rendering_problem(timeout=300)
-    if problem is not None:
-        pytest.skip(problem)
 
 
 def make(**settings: Any) -> ControlEnv:

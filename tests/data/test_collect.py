@@ -88,13 +88,6 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT))
 
 
-@pytest.fixture(scope="session")
-def rendering() -> None:
-    problem = rendering_problem(timeout=300)
-    if problem is not None:
-        pytest.skip(problem)
-
-
 # policies
 
 
