@@ -16,7 +16,7 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode
 from stable_baselines3 import PPO
-from stable_baselines3.common.vec_env import VecEnv, VecMonitor
+from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
 from aime.agents.dream_env import DreamVectorEnv
 
@@ -77,16 +77,18 @@ class Dreams(VecEnv):
         return [False] * self.num_envs
 
 
-def mean_return(model: PPO, dreams: VecEnv, horizon: int, seed: int) -> float:
+def mean_return(model: PPO, dreams: VecNormalize, horizon: int, seed: int) -> float:
     """Of one episode of each dream, under the likeliest actions."""
+    dreams.training = False
     dreams.seed(seed)
     observations = dreams.reset()
     total, going_on = np.zeros(dreams.num_envs), np.ones(dreams.num_envs, bool)
     for _ in range(horizon):
         actions, _ = model.predict(observations, deterministic=True)
-        observations, rewards, over, _ = dreams.step(actions)
-        total += rewards * going_on
+        observations, _, over, _ = dreams.step(actions)
+        total += dreams.get_original_reward() * going_on
         going_on &= ~over
+    dreams.training = True
     return float(total.mean())
 
 
@@ -98,8 +100,18 @@ def main() -> None:
     parser.add_argument("--dreams", type=int, default=64, help="side by side")
     parser.add_argument("--horizon", type=int, default=50)
     options = parser.parse_args()
-    dreams = VecMonitor(Dreams(options.run, options.dreams, options.horizon))
-    model = PPO("MlpPolicy", dreams, n_steps=options.horizon, batch_size=800, seed=0, device="cpu", verbose=1)
+    dreams = VecNormalize(VecMonitor(Dreams(options.run, options.dreams, options.horizon)), gamma=0.97)
+    model = PPO(
+        "MlpPolicy",
+        dreams,
+        n_steps=options.horizon,
+        batch_size=400,
+        gamma=0.97,
+        policy_kwargs={"log_std_init": -0.7},
+        seed=0,
+        device="cpu",
+        verbose=1,
+    )
     before = mean_return(model, dreams, options.horizon, seed=1)
     model.learn(options.steps)
     after = mean_return(model, dreams, options.horizon, seed=1)

@@ -137,9 +137,9 @@ class DreamVectorEnv(VectorEnv):
             self._worlds.begin(anew)
         return self._observe(), rewards.astype(np.float64), *ends, info
 
-    def render(self) -> UInt8[np.ndarray, "N H W 3"] | None:  # type: ignore[override]
-        """The frames, where `render_mode` is "rgb_array"."""
-        return None if self.render_mode is None else self._worlds.frames()
+    def render(self) -> tuple[UInt8[np.ndarray, "H W 3"], ...] | None:
+        """The frame of each dream, where `render_mode` is "rgb_array"."""
+        return None if self.render_mode is None else tuple(self._worlds.frames())
 
     def snapshot(self) -> DreamSnapshot:
         """All dreams as they are now, to `restore` later, any number of times."""
