@@ -18,7 +18,8 @@ FLOORS = [
     {"world_model"},
     {"inference"},
     {"objectives"},
-    {"training", "agents"},
+    {"training"},
+    {"agents"},
     {"cli"},
     {"__main__"},
 ]

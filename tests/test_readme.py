@@ -25,11 +25,13 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         main(["train", "tiny", "--data", "bundled:cartpole", "--out", str(place / "runs" / "demo"), *flags.split()])
         == 0
     )
+    quick = "--learning.steps 1 --learning.starts 4 --learning.horizon 2 --learning.frames 100"
+    assert main(["agent", "imagine", str(place / "runs" / "demo"), *quick.split()]) == 0
     (place / "runs" / "mine").symlink_to(place / "runs" / "demo")
     return place
 
 
-@pytest.mark.parametrize(("page", "count"), [("README.md", 1), ("docs/guide.md", 2)])
+@pytest.mark.parametrize(("page", "count"), [("README.md", 1), ("docs/guide.md", 2), ("docs/agents.md", 1)])
 def test_examples_run_as_they_stand(page: str, count: int, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workplace)
     blocks = python_blocks(page)

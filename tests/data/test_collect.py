@@ -43,6 +43,7 @@ class Drift:
     """A body that each action moves; the frame shows its place, and a reset at an odd seed makes it end early."""
 
     action_width = 2
+    step_seconds = 0.1
 
     def __init__(self, pause: float = 0.0) -> None:
         self.pause = pause

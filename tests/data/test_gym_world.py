@@ -77,6 +77,10 @@ def test_an_action_is_repeated_and_its_rewards_are_summed() -> None:
         np.testing.assert_allclose(np.diff(episode.state[:, 0]), episode.reward[1:], atol=1e-4)
 
 
+def test_time_passes_at_the_environment_s_frame_rate() -> None:
+    assert replace(RECORDING, action_repeat=3).build().step_seconds == pytest.approx(0.3)
+
+
 def test_large_frames_shrink_without_losing_thin_things() -> None:
     world = GymWorld(PAINTED, 1, 16)
     frame = np.zeros((480, 640, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""Agents: what acts with a trained world model, and the environments that they act in."""
+"""A trained world model's hands: agents that imitate, learn in imagination, or plan, and worlds for them to act in."""
 
 from __future__ import annotations
 

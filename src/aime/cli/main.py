@@ -17,6 +17,7 @@ VERBS = {
     "evaluate": "measure a run's predictions on episodes it has never seen",
     "predict": "draw truth, dreams and difference side by side, moving",
     "ablate": "compare the complete model with variants that lack one part",
+    "agent": "act with a run: imitate, learn in imagination, plan, and be judged",
     "report": "show everything about a run in one HTML page",
     "collect": "record episodes of DeepMind Control or gymnasium environments",
     "data": "check and describe a data set, with a contact sheet",

@@ -59,7 +59,7 @@ class TrainConfig:
     resume: bool = False
     """Go on with the run in `out` from its last checkpoint."""
     init_from: Path | None = None
-    """A run whose weights to start from (fine-tuning)."""
+    """A run whose weights to start from (fine-tuning); one without control heads starts all others."""
     batch: int = 4
     """Clips in a batch."""
     length: int = 32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from aime.data import Dataset
@@ -30,7 +31,10 @@ def prepare(config: TrainConfig, dataset: Dataset) -> None:
             "run by --resume"
         )
     if config.init_from is not None:
-        _check_same_model(config.model, read_run(config.init_from).model, f"{config.init_from}: --init-from")
+        start = read_run(config.init_from).model
+        # heads can be learned afresh on what a run without them has learned
+        wanted = replace(config.model, control=start.control) if start.control.kind == "none" else config.model
+        _check_same_model(wanted, start, f"{config.init_from}: --init-from")
         checkpoint_directory(config.init_from)
     plain = to_plain(config)
     assert isinstance(plain, dict)

@@ -294,8 +294,9 @@ def _figures(result: StepResult, trainer: Trainer) -> dict[str, float]:
 
 
 def _starting_model(config: TrainConfig, dataset: Dataset) -> AIME:
-    model = AIME(config.model) if config.init_from is None else load_model(config.init_from)
-    model.requires_grad_(True)
+    model = AIME(config.model)
+    if config.init_from is not None:
+        model.load_state_dict({**model.state_dict(), **load_model(config.init_from).state_dict()})
     model.mean_image.copy_(torch.from_numpy(dataset.mean_image()))
     return model
 

@@ -61,6 +61,8 @@ class Environment(Protocol):
     """Something that can be reset, acted on and looked at."""
 
     action_width: int
+    step_seconds: float
+    """Simulated time from one frame to the next, in seconds."""
 
     def reset(self, seed: int) -> Arrival:
         """Start an episode that depends on `seed` (0 to 2³²-1) and on nothing that happened before."""
@@ -196,6 +198,7 @@ class ControlSuite:
         specification = self._environment.action_spec()
         self._low, self._high = specification.minimum, specification.maximum
         self.action_width = int(specification.shape[0])
+        self.step_seconds = action_repeat * float(self._environment.control_timestep())
         self._controller = CONTROLLERS.get(f"{domain}_{task}")
         self._action_repeat, self._image_size, self._camera = action_repeat, image_size, camera
         self._background_geoms = self._find_background() if segment else None

@@ -18,6 +18,9 @@ from aime.data.collect.policies import SKILLED, Policy
 from aime.data.shards import Attribute
 from aime.errors import AimeError
 
+USUAL_RATE = 30.0
+"""Frames a second of an environment that names no rate."""
+
 
 @dataclass(frozen=True)
 class GymRecording:
@@ -99,6 +102,7 @@ class GymWorld:
 
     Attributes:
         action_width: A.
+        step_seconds: time from one frame to the next, by the frame rate that the environment names, or else by 30 Hz.
     """
 
     def __init__(self, environment: str, action_repeat: int, image_size: int) -> None:
@@ -130,6 +134,7 @@ class GymWorld:
         self._discrete = isinstance(space, gymnasium.spaces.Discrete)
         self._check_actions(space, gymnasium.spaces)
         self._space = space
+        self.step_seconds = action_repeat / float(self._environment.metadata.get("render_fps") or USUAL_RATE)
         self.action_width = int(space.n) if self._discrete else int(np.prod(space.shape))
         seen = self._environment.observation_space
         self._has_state = isinstance(seen, gymnasium.spaces.Box) and len(seen.shape) == 1

@@ -142,7 +142,7 @@ def record_episode(
         actions.append(asked if arrivals[-1].taken is None else arrivals[-1].taken)
         if arrivals[-1].terminated or arrivals[-1].truncated:
             break
-    return _join(arrivals, actions)
+    return episode_of(arrivals, actions)
 
 
 def _seeds(seed: int, number: int) -> tuple[int, np.random.Generator, np.random.Generator]:
@@ -158,7 +158,8 @@ def distract(arrival: Arrival, distractor: Distractor | None, step: int) -> Arri
     return arrival._replace(pixels=blend(arrival.pixels, distractor.frame(step), arrival.background), background=None)
 
 
-def _join(arrivals: list[Arrival], actions: list[np.ndarray]) -> Episode:
+def episode_of(arrivals: list[Arrival], actions: list[np.ndarray]) -> Episode:
+    """The episode of L arrivals and the L - 1 actions `[A]` between them; 2 arrivals or more."""
     never_taken = np.full_like(actions[-1], np.nan)
     return Episode(
         pixels=np.stack([arrival.pixels for arrival in arrivals]),

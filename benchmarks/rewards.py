@@ -1,0 +1,62 @@
+"""Does the dream agree with the world? Correlation of predicted and true sums of rewards over held-out clips.
+
+    python benchmarks/rewards.py runs/mine
+
+The model sees 5 frames, then imagines 15 steps under the actions of the clip, along its most likely future; what its
+reward head expects of the arrivals is summed, and held against what came.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from aime.agents.saved import refuse_without_rewards
+from aime.data import load_clips
+from aime.inference.loading import load_run, open_unseen
+from aime.world_model import imagination
+
+AT_ONCE = 32
+"""Clips that are perceived in one pass."""
+
+
+@torch.inference_mode()
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--data", default=None, help="by default the held-out part of the run's own")
+    parser.add_argument("--context", type=int, default=5)
+    parser.add_argument("--horizon", type=int, default=15)
+    parser.add_argument("--clips", type=int, default=192)
+    options = parser.parse_args()
+    info, model = load_run(options.run)
+    refuse_without_rewards(model, options.run)
+    assert model.control is not None
+    unseen = open_unseen(info, options.data, options.context, options.horizon)
+    clips = load_clips(unseen.dataset, options.context + options.horizon, options.clips)
+    expected, came = [], []
+    for part in torch.arange(len(clips.frames)).split(AT_ONCE):
+        seen = clips.actions[part, : options.context].to(model.device)
+        start = model.forward_sequence(clips.frames[part, : options.context], seen).track.state_at(-1)
+        actions = clips.actions[part, options.context - 1 : -1].to(model.device)
+        dream = imagination.rollout(model, start, actions, imagination.likeliest)
+        expected.append(model.control.reward(dream.beliefs, dream.latents).mean.sum(1).cpu())
+        came.append(clips.rewards[part, options.context :].sum(1))
+    predicted, true = torch.cat(expected).numpy(), torch.cat(came).numpy()
+    result = {
+        "correlation": float(np.corrcoef(predicted, true)[0, 1]),
+        "mean_predicted": float(predicted.mean()),
+        "mean_true": float(true.mean()),
+        "clips": len(true),
+    }
+    print(f"{options.run}: reward sums over {options.horizon} steps, correlation {result['correlation']:.3f}")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""An actor and a critic that learn in imagination: no frame is seen or drawn."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from aime.agents.returns import ReturnScale, lambda_returns
+from aime.agents.saved import Networks
+from aime.control.policy import Critic, Policy, PolicyConfig
+from aime.errors import AimeError
+from aime.primitives.distributions import CensoredGaussian
+from aime.training.hardware import Hardware
+from aime.world_model import imagination
+from aime.world_model.model import AIME
+from aime.world_model.outputs import DreamState
+
+
+@dataclass(frozen=True)
+class ActorCriticConfig:
+    """How actor and critic learn.
+
+    Raises:
+        AimeError: if a number is out of its range.
+    """
+
+    steps: int = 2000
+    starts: int = 384
+    """Imagined paths a step, from frames drawn from the data."""
+    horizon: int = 15
+    """Steps of each path."""
+    discount: float = 0.99
+    trace: float = 0.95
+    """λ of the returns."""
+    entropy: float = 3e-4
+    """Weight of the policy's entropy, beside advantages of order one."""
+    divergence: float = 0.1
+    """Weight of KL(π ‖ action schema), which holds the policy to what the data shows; 0 where it collects its own."""
+    samples: int = 4
+    """Actions a state by which that divergence is estimated."""
+    actor_rate: float = 3e-4
+    critic_rate: float = 1e-3
+    clip: float = 100.0
+    """Largest norm of each network's gradient."""
+    slow: float = 0.02
+    """Share of the critic that its slow copy takes over at each step."""
+    frames: int = 65536
+    """The most frames to start from."""
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "starts", "horizon", "actor_rate", "critic_rate", "clip", "frames"):
+            if not getattr(self, name) > 0:
+                raise AimeError(f"{name} is {getattr(self, name)}; expected a positive number")
+        for name in ("discount", "trace", "slow"):
+            if not 0 < getattr(self, name) <= 1:
+                raise AimeError(f"{name} is {getattr(self, name)}; expected more than 0 and at most 1")
+        for name in ("entropy", "divergence"):
+            if not getattr(self, name) >= 0:
+                raise AimeError(f"{name} is {getattr(self, name)}; expected 0 or more")
+        if self.samples < 2:
+            raise AimeError(f"samples is {self.samples}; expected 2 or more: each is judged beside the others")
+
+
+class Path(NamedTuple):
+    """N imagined paths of H steps."""
+
+    beliefs: Float[Tensor, "H_and_1 N belief"]
+    latents: Float[Tensor, "H_and_1 N latent"]
+    actions: Float[Tensor, "H N A"]
+
+
+class Learned(NamedTuple):
+    """Scalars of one step, for the log."""
+
+    actor: Float[Tensor, ""]
+    critic: Float[Tensor, ""]
+    """-log p of the returns under the critic, in nats."""
+    imagined_return: Float[Tensor, ""]
+    """Mean λ-return of the paths' starts, in the environment's units."""
+    imagined_reward: Float[Tensor, ""]
+    """Mean reward of a step."""
+    scale: Float[Tensor, ""]
+    entropy: Float[Tensor, ""]
+    """Of the policy, in nats."""
+    divergence: Float[Tensor, ""]
+    """KL(π ‖ action schema), in nats; 0 where it is not asked for."""
+
+
+class ActorCritic(nn.Module):
+    """A policy and a critic, and the step that teaches both on paths that start where the data has been.
+
+    The policy follows the score-function gradient of scaled advantages, with an entropy bonus; trained on what others
+    recorded it is also held to the action schema, since a world model errs where nobody has been.
+    Reference: Hafner et al. 2023, DreamerV3, arXiv 2301.04104, equations 4 to 7; the divergence: Wu et al. 2019,
+    "Behavior regularized offline reinforcement learning", arXiv 1911.11361.
+    """
+
+    def __init__(self, config: ActorCriticConfig, model: AIME, hardware: Hardware) -> None:
+        """Nothing is learned yet.
+
+        Args:
+            config: how.
+            model: with reward heads, in eval mode; it is never changed.
+            hardware: where, and how precisely paths are imagined.
+        """
+        super().__init__()
+        self.config, self.hardware = config, hardware
+        self._model = [model]  # not a submodule: its weights are the run's
+        sizes = model.config.belief, model.config.latent
+        self.policy = Policy(config.policy, *sizes, model.config.action_width)
+        self.critic = Critic(config.policy, *sizes)
+        self.slow_critic = copy.deepcopy(self.critic).requires_grad_(False)
+        self.scale = ReturnScale()
+        self.to(hardware.device)
+        self._actor_optimizer = torch.optim.AdamW(self.policy.parameters(), config.actor_rate, weight_decay=0.0)
+        self._critic_optimizer = torch.optim.AdamW(self.critic.parameters(), config.critic_rate, weight_decay=0.0)
+
+    @property
+    def model(self) -> AIME:
+        """The world model whose dreams these are."""
+        return self._model[0]
+
+    def start_from(self, networks: Networks) -> None:
+        """Go on from a policy and a critic of the same sizes.
+
+        Raises:
+            AimeError: if they are of other sizes, or there is no critic.
+        """
+        if networks.critic is None or not isinstance(networks.policy, Policy):
+            raise AimeError("the agent to go on from was cloned; expected one that learned in imagination: take that")
+        if networks.policy.config != self.config.policy:
+            raise AimeError(
+                f"the agent to go on from has {networks.policy.config}, expected {self.config.policy}: give the same "
+                "learning.policy flags"
+            )
+        self.policy.load_state_dict(networks.policy.state_dict())
+        for critic in (self.critic, self.slow_critic):
+            critic.load_state_dict(networks.critic.state_dict())
+
+    def learn(self, start: DreamState) -> Learned:
+        """One step on paths from N states."""
+        control = self.model.control
+        assert control is not None, "checked before anything was perceived"
+        path = self.imagine(start)
+        with torch.no_grad(), self.hardware.autocast():
+            arrivals = path.beliefs[1:], path.latents[1:]
+            rewards = control.reward(*arrivals).mean
+            continues = control.continuation(*arrivals).sigmoid()
+            values = self.slow_critic(path.beliefs, path.latents).mean
+        returns = lambda_returns(rewards, continues, values[1:], self.config.discount, self.config.trace)
+        reached = torch.cat([torch.ones_like(continues[:1]), self.config.discount * continues[:-1]]).cumprod(0)
+        scale = self.scale(returns)
+        actor, entropy, divergence = self._actor_loss(path, (returns - values[:-1]) / scale, reached)
+        self._update(self._actor_optimizer, self.policy, actor)
+        critic = self._critic_loss(path, returns, reached)
+        self._update(self._critic_optimizer, self.critic, critic)
+        for slow, fast in zip(self.slow_critic.parameters(), self.critic.parameters(), strict=True):
+            slow.data.lerp_(fast.data, self.config.slow)
+        told = actor, critic, returns[0].mean(), rewards.mean(), scale, entropy, divergence
+        return Learned(*(each.detach() for each in told))
+
+    @torch.no_grad()
+    def imagine(self, start: DreamState) -> Path:
+        """H steps from N states, under sampled actions and into sampled latents."""
+        state, beliefs, latents, actions = start, [start.belief], [start.latent], []
+        with self.hardware.autocast():
+            for number in range(self.config.horizon):
+                actions.append(self.policy(state.belief, state.latent).sample())
+                state, _, _ = imagination.step(self.model, state, actions[-1], imagination.sampled, number)
+                beliefs.append(state.belief)
+                latents.append(state.latent)
+        return Path(torch.stack(beliefs).float(), torch.stack(latents).float(), torch.stack(actions))
+
+    def _actor_loss(
+        self, path: Path, advantages: Float[Tensor, "H N"], reached: Float[Tensor, "H N"]
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, ""]]:
+        policy = self.policy(path.beliefs[:-1], path.latents[:-1])
+        entropy = policy.entropy()
+        gain = advantages.detach() * policy.log_prob(path.actions) + self.config.entropy * entropy
+        divergence = torch.zeros(())
+        if self.config.divergence:
+            held, divergence = self._divergence(policy, path)
+            gain = gain - self.config.divergence * held
+        return -(reached * gain).mean(), entropy.mean(), divergence
+
+    def _divergence(self, policy: CensoredGaussian, path: Path) -> tuple[Float[Tensor, "H N"], Float[Tensor, ""]]:
+        """What has the gradient of KL(π ‖ action schema), and the divergence itself.
+
+        ∇ KL = E_π [(log π(a) - log ρ(a)) ∇ log π(a)]; each action is judged beside the mean of the other ones.
+        """
+        control = self.model.control
+        assert control is not None
+        with torch.no_grad():
+            behaviour = control.action_schema(path.beliefs[:-1], path.latents[:-1])
+            actions = torch.stack([policy.sample() for _ in range(self.config.samples)])
+        log_prob = policy.log_prob(actions)
+        ratio = (log_prob - behaviour.log_prob(actions)).detach()
+        others = (ratio.sum(0) - ratio) / (self.config.samples - 1)
+        return ((ratio - others) * log_prob).mean(0), ratio.mean()
+
+    def _critic_loss(
+        self, path: Path, returns: Float[Tensor, "H N"], reached: Float[Tensor, "H N"]
+    ) -> Float[Tensor, ""]:
+        return -(reached * self.critic(path.beliefs[:-1], path.latents[:-1]).log_prob(returns)).mean()
+
+    def _update(self, optimizer: torch.optim.Optimizer, network: nn.Module, loss: Float[Tensor, ""]) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), self.config.clip)
+        optimizer.step()

@@ -1,0 +1,94 @@
+"""What acts: a world model that watches, and what decides from the state of its belief."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from aime.errors import AimeError
+from aime.primitives.distributions import CensoredGaussian, CensoredMixture
+from aime.world_model.model import AIME
+from aime.world_model.outputs import BeliefState, DreamState, Observation
+
+
+class Decider(Protocol):
+    """Decides from what the world model believes of B worlds; a planner carries its plans from step to step."""
+
+    def reset(self, batch: int) -> None:
+        """Forget what was before: `batch` episodes begin."""
+
+    def decide(self, state: DreamState) -> Float[Tensor, "B A"]:
+        """The action `[B,A]` in [-1, 1] at the frames that were just seen."""
+
+
+class PolicyDecider:
+    """Does what a policy thinks most likely, or a sample of it."""
+
+    def __init__(
+        self, policy: Callable[[Tensor, Tensor], CensoredGaussian | CensoredMixture], sample: bool = False
+    ) -> None:
+        self.policy, self.sample = policy, sample
+
+    def reset(self, batch: int) -> None:
+        """A policy remembers nothing."""
+
+    def decide(self, state: DreamState) -> Float[Tensor, "B A"]:
+        """The mode of π(a_t | h_{t-1}, z_t), or one sample from torch's global generator."""
+        distribution = self.policy(state.belief, state.latent)
+        return distribution.sample() if self.sample else distribution.mode
+
+
+class Agent:
+    """Sees frames, one after the other, and answers each with an action, for B episodes at once.
+
+    Example:
+        >>> from aime.world_model.presets import tiny
+        >>> model = AIME(tiny(action_width=2)).eval()
+        >>> agent = Agent(model, PolicyDecider(model.control.action_schema))
+        >>> agent.reset(batch=1)
+        >>> agent.act(torch.zeros(1, 3, 64, 64)).shape
+        torch.Size([1, 2])
+    """
+
+    def __init__(self, model: AIME, decider: Decider) -> None:
+        """An agent before its first episode.
+
+        Args:
+            model: in eval mode.
+            decider: from beliefs to actions.
+        """
+        self.model, self.decider = model, decider
+        self.state: BeliefState | None = None
+        """What the model believes after the last frame; for a look into its dreams."""
+        self.seen: Observation | None = None
+        """What the last frame told."""
+        self._last: Float[Tensor, "B A"] | None = None
+
+    def reset(self, batch: int) -> None:
+        """Begin `batch` episodes, 1 or more."""
+        self.state = self.model.initial_state(batch)
+        self._last = self.model.null_action.detach().expand(batch, -1)
+        self.decider.reset(batch)
+
+    @torch.inference_mode()
+    def act(self, observation: UInt8[Tensor, "B 3 H W"] | Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B A"]:
+        """Look at one more frame of each episode, and act.
+
+        Args:
+            observation: `[B,3,H,W]`, uint8 or float in [0, 1].
+
+        Returns:
+            Actions `[B,A]` in [-1, 1].
+
+        Raises:
+            AimeError: if `reset` was not called, or the frames do not have the model's shape.
+        """
+        if self.state is None or self._last is None:
+            raise AimeError("act() before any episode has begun; expected reset(batch) first: call it")
+        self.state, self.seen = self.model.observe(self.state, observation, self._last)
+        self._last = self.decider.decide(self.state.dream)
+        return self._last

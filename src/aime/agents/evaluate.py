@@ -1,0 +1,238 @@
+"""How well an agent does: returns in the real environment, with intervals, and a film."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from aime.agents.agent import Agent, Decider, PolicyDecider
+from aime.agents.foresight import Foresight
+from aime.agents.planner import Planner, PlannerConfig, Proposer
+from aime.agents.playing import Acting, Interval, Played, bootstrap, play
+from aime.agents.saved import agent_directory, load_agent, refuse_without_rewards
+from aime.data import open_dataset
+from aime.data.collect import Environment, Recording
+from aime.data.collect.environment import Arrival, default_action_repeat, default_camera, split_name
+from aime.errors import AimeError
+from aime.inference.animation import check_film_path, encode_film
+from aime.inference.loading import Device, load_run
+from aime.primitives.files import write_atomically
+from aime.primitives.plain import to_plain
+from aime.world_model.model import AIME
+from aime.world_model.saved import RunInfo
+
+Behaviour = Literal["imitate", "imagine", "plan", "expert", "random"]
+
+SIMULATED_STEPS = 1000
+"""Of an episode of the DeepMind Control Suite, whatever the action repeat."""
+
+AT_ONCE = 10
+"""Episodes in step, which bounds the memory of the renderers."""
+
+
+@dataclass(frozen=True)
+class AgentEvaluation:
+    """What some episodes came to.
+
+    Attributes:
+        run: whose world model.
+        environment: such as dmc:cartpole_swingup.
+        policy: what acted.
+        seed: of the first episode; each has the next one.
+        steps: frames that an episode lasts at most.
+        returns: of each episode, in the environment's units.
+        mean: of the returns, with a 95 % bootstrap interval.
+        seconds_per_act: median time to see a frame of all episodes that are played at once, and to act.
+        at_once: how many those are.
+    """
+
+    run: str
+    environment: str
+    policy: str
+    seed: int
+    steps: int
+    returns: tuple[float, ...]
+    mean: Interval
+    seconds_per_act: float
+    at_once: int
+
+
+class Scripted:
+    """Acts by the environments' own controllers, or at random; sees nothing."""
+
+    def __init__(self, environments: Sequence[Environment], random: np.random.Generator | None) -> None:
+        self.environments, self.random = environments, random
+
+    def reset(self, batch: int) -> None:
+        """There is nothing to remember."""
+
+    def act(self, observation: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B A"]:
+        """An action each, `[B,A]` in [-1, 1]."""
+        if self.random is None:
+            return torch.from_numpy(np.stack([each.control() for each in self.environments])).float()
+        shape = len(self.environments), self.environments[0].action_width
+        return torch.from_numpy(self.random.uniform(-1, 1, shape)).float()
+
+
+def evaluate_agent(
+    run: str | Path,
+    environment: str,
+    policy: Behaviour,
+    episodes: int,
+    planner: PlannerConfig | None = None,
+    seed: int = 10_000,
+    steps: int | None = None,
+    device: Device = "auto",
+    video: Path | None = None,
+    out: Path | None = None,
+    told: Callable[[int, int], None] = lambda done, total: None,
+) -> AgentEvaluation:
+    """Play some episodes, and write what came of them.
+
+    Args:
+        run: a run directory, or bundled:NAME.
+        environment: dmc:DOMAIN_TASK; recorded as the run's data was, if that is from it.
+        policy: imitate or imagine, agents that the run has; plan, which uses what of them is there; expert, the task's
+            scripted controller; random.
+        episodes: 1 or more.
+        planner: how to plan; its defaults if None.
+        seed: of the first episode.
+        steps: frames of an episode; 1000 simulated steps by default.
+        device: where to compute.
+        video: a film of the first episode, FILE.webp, .gif or .mp4.
+        out: a JSON file.
+        told: is called with (episodes done, episodes in all), now and then.
+
+    Raises:
+        AimeError: if run, agent, environment and files do not fit together; before anything is played.
+    """
+    if episodes < 1:
+        raise AimeError(f"episodes is {episodes}; expected 1 or more")
+    if video is not None:
+        check_film_path(video)
+    info, model = load_run(run, device)
+    recording = recording_like(environment, info)
+    if policy == "expert":
+        _check_expert(recording)
+    steps = SIMULATED_STEPS // recording.action_repeat if steps is None else steps
+    worlds = [recording.build() for _ in range(min(AT_ONCE, episodes))]
+    _check_actions(worlds[0], environment, model, info)
+    torch.manual_seed(seed)
+    acting, behaviour = _acting(policy, worlds, run, model, planner or PlannerConfig(), seed)
+    foresight = None
+    if isinstance(acting, Agent) and behaviour is not None and video is not None:
+        foresight = Foresight(acting, behaviour, ahead=max(1, round(1.0 / worlds[0].step_seconds)))
+    played = _play_all(acting, worlds, range(seed, seed + episodes), steps, foresight, told)
+    returns = np.concatenate([each.returns for each in played])
+    seconds = float(np.median([each.seconds_per_act for each in played]))
+    evaluation = AgentEvaluation(
+        str(run), environment, policy, seed, steps, tuple(returns.tolist()), bootstrap(returns), seconds, len(worlds)
+    )
+    if out is not None:
+        write_atomically(out, (json.dumps(to_plain(evaluation), indent=1) + "\n").encode())
+    if foresight is not None and video is not None:
+        write_atomically(video, encode_film(foresight.film(), video.suffix))
+    return evaluation
+
+
+def recording_like(environment: str, info: RunInfo) -> Recording:
+    """The settings that the run's data was recorded with, or the usual ones where it is not of this environment.
+
+    Raises:
+        AimeError: if there is no such environment.
+    """
+    domain, task = split_name(environment)
+    found = open_dataset(info.data).attributes
+    like = found if found.get("environment") == environment else {}
+    return Recording(
+        domain=domain,
+        task=task,
+        length=2,
+        policy="random",
+        seed=0,
+        distractor=str(like.get("distractor", "none")),
+        action_repeat=int(like.get("action_repeat", default_action_repeat(domain))),
+        image_size=info.model.image_size,
+        camera=int(like.get("camera", default_camera(domain))),
+    )
+
+
+def _play_all(
+    acting: Acting,
+    worlds: Sequence[Environment],
+    seeds: range,
+    steps: int,
+    foresight: Foresight | None,
+    told: Callable[[int, int], None],
+) -> list[Played]:
+    played: list[Played] = []
+    for first in range(0, len(seeds), len(worlds)):
+        some = seeds[first : first + len(worlds)]
+
+        def looked(step: int, arrivals: list[Arrival], actions: np.ndarray, first: int = first) -> None:
+            if foresight is not None and first == 0:
+                foresight.look(step, arrivals)
+            told(first * steps + step * len(arrivals), len(seeds) * steps)
+
+        played.append(play(acting, worlds[: len(some)], some, steps, looked))
+    return played
+
+
+def _acting(
+    policy: Behaviour,
+    worlds: Sequence[Environment],
+    run: str | Path,
+    model: AIME,
+    planner: PlannerConfig,
+    seed: int,
+) -> tuple[Acting, Proposer | None]:
+    """What acts, and what it is taken to do where it dreams."""
+    if policy in ("expert", "random"):
+        return Scripted(worlds, np.random.default_rng(seed) if policy == "random" else None), None
+    decider, behaviour = make_decider(policy, run, model, planner)
+    return Agent(model, decider), behaviour
+
+
+def make_decider(policy: Behaviour, run: str | Path, model: AIME, planner: PlannerConfig) -> tuple[Decider, Proposer]:
+    """What decides for the model of a run, and the policy that stands for it in dreams.
+
+    A planner takes its critic and one proposer from the agent that learned in imagination, where there is one, another
+    proposer from the agent that imitates, where there is one, and the action schema.
+
+    Raises:
+        AimeError: if the run has no such agent, or to plan no rewards.
+    """
+    if policy != "plan":
+        _, networks = load_agent(run, policy, model)
+        return PolicyDecider(networks.policy), networks.policy
+    refuse_without_rewards(model, run)
+    assert model.control is not None
+    proposers: list[Proposer] = [model.control.action_schema]
+    critic = None
+    for name in ("imitate", "imagine"):
+        if agent_directory(run, name).is_dir():
+            _, networks = load_agent(run, name, model)
+            proposers.insert(0, networks.policy)
+            critic = networks.critic or critic
+    return Planner(model, planner, critic, tuple(proposers)), proposers[0]
+
+
+def _check_actions(world: Environment, environment: str, model: AIME, info: RunInfo) -> None:
+    if world.action_width != model.config.action_width:
+        raise AimeError(
+            f"{environment}: has actions of width {world.action_width}, expected {model.config.action_width} as in the "
+            f"model of {info.path}; take the environment that its data came from"
+        )
+
+
+def _check_expert(recording: Recording) -> None:
+    # a recording refuses a policy with skill where there is no controller
+    replace(recording, policy="expert")

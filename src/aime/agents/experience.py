@@ -1,0 +1,115 @@
+"""What an agent learns from: recorded frames as the states that a world model believes, held fixed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from aime.data import Clips, Dataset, load_clips
+from aime.training.hardware import Hardware
+from aime.training.outcomes import outcomes_of
+from aime.world_model import doors
+from aime.world_model.model import AIME
+from aime.world_model.outputs import DreamState, Outcomes
+
+LONGEST = 256
+"""Frames that are perceived in one pass; in a longer episode the belief begins afresh after as many."""
+
+PERCEIVED_AT_ONCE = 1024
+"""Frames, which bounds the memory."""
+
+
+class Experience(NamedTuple):
+    """N recorded frames, in the order of their episodes, on the device of the model."""
+
+    states: DreamState
+    """What is believed at each frame, `[N,·]`."""
+    actions: Float[Tensor, "N A"]
+    """Taken there, in [-1, 1]."""
+    outcomes: Outcomes
+    """Each field `[N]`; all of them are valid."""
+    episode: Int[Tensor, " N"]
+    """The number of the episode, from 0."""
+
+    @property
+    def frames(self) -> int:
+        """N."""
+        return self.episode.shape[0]
+
+    def rows(self, chosen: Int[Tensor, " M"] | Bool[Tensor, " N"]) -> Experience:
+        """Some of the frames."""
+        states = DreamState(*(field[chosen] for field in self.states))
+        outcomes = Outcomes(*(field[chosen] for field in self.outcomes))
+        return Experience(states, self.actions[chosen], outcomes, self.episode[chosen])
+
+
+@torch.no_grad()
+def perceive(
+    model: AIME,
+    dataset: Dataset,
+    frames: int,
+    hardware: Hardware,
+    told: Callable[[int, int], None] = lambda done, total: None,
+) -> Experience:
+    """Watch whole episodes as an agent would, from their first frame on.
+
+    Args:
+        model: in eval mode, on the device.
+        dataset: its frames and actions fit the model.
+        frames: at most about so many, of episodes at equal distances through the data set; 1 or more.
+        hardware: where and how precisely to compute.
+        told: is called with (frames done, frames in all), now and then.
+
+    Raises:
+        AimeError: if a file is damaged.
+    """
+    chosen = _spread(dataset, frames)
+    total, parts, done = int(chosen.lengths.sum()), [], 0
+    for episode, clips in _passes(chosen):
+        parts.append(_believe(model, clips.to(hardware.device), episode, hardware))
+        done += parts[-1].frames
+        told(done, total)
+    states = DreamState(*(torch.cat(field) for field in zip(*(part.states for part in parts), strict=True)))
+    outcomes = Outcomes(*(torch.cat(field) for field in zip(*(part.outcomes for part in parts), strict=True)))
+    actions, episodes = (torch.cat([getattr(part, name) for part in parts]) for name in ("actions", "episode"))
+    return Experience(states, actions, outcomes, episodes)
+
+
+def _spread(dataset: Dataset, frames: int) -> Dataset:
+    wanted = max(1, min(dataset.episodes, round(frames * dataset.episodes / dataset.frames)))
+    return dataset.select(np.unique(np.linspace(0, dataset.episodes - 1, wanted).round().astype(np.int64)))
+
+
+def _passes(dataset: Dataset) -> Iterator[tuple[Int[Tensor, " B"], Clips]]:
+    """Batches of clips from the starts of episodes on, with the numbers of their episodes."""
+    length = int(min(LONGEST, dataset.lengths.max()))
+    at_once = max(1, PERCEIVED_AT_ONCE // length)
+    for first in range(0, dataset.episodes, at_once):
+        some = dataset.select(np.arange(first, min(first + at_once, dataset.episodes)))
+        clips = load_clips(some, length, stride=length)
+        # of every episode first its first clip, then its second, ...
+        counts = np.maximum(1, some.lengths // length)
+        rounds = [np.flatnonzero(counts > number) for number in range(int(counts.max()))]
+        yield torch.from_numpy(first + np.concatenate(rounds)), clips
+
+
+def _believe(model: AIME, clips: Clips, episode: Int[Tensor, " B"], hardware: Hardware) -> Experience:
+    with hardware.autocast():
+        sight = model.perceive(model.centre(clips.frames))
+        latents = model.infer(sight).mean
+    actions = doors.admit_actions(clips.actions, clips.action_valid, clips.valid.shape, model.null_action)
+    track = model.follow(latents.float(), sight.percept.contexts, actions)
+    states = track.state_at(torch.arange(clips.valid.shape[1], device=clips.valid.device))
+    numbers = episode.to(clips.valid.device)[:, None].expand(clips.valid.shape)
+    valid = clips.valid
+    return Experience(
+        DreamState(*(field[valid] for field in states)),
+        clips.actions[valid],
+        Outcomes(*(field[valid] for field in outcomes_of(clips))),
+        numbers[valid],
+    )

@@ -1,0 +1,178 @@
+"""Learning online: collect with the agent as it is, teach the world model, let the agent learn in it, and again.
+
+OUT/data/start-*.h5          links to what the run was trained on, if it is kept
+OUT/data/round-000.h5, ...   what each round collected
+OUT/rounds/000/, ...         runs: the world model after each round, with its agent in agents/imagine
+OUT/returns.jsonl            the returns of the episodes collected, one JSON object a round
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from aime.agents.actor_critic import ActorCriticConfig
+from aime.agents.agent import Agent, PolicyDecider
+from aime.agents.evaluate import SIMULATED_STEPS, Scripted, recording_like
+from aime.agents.playing import Acting, bootstrap, play
+from aime.agents.runs import Told, train_imagination
+from aime.agents.saved import agent_directory, load_agent
+from aime.data import Dataset, open_dataset
+from aime.data.collect.environment import Arrival
+from aime.data.collect.recording import Recording, episode_of
+from aime.data.shards import write_shard
+from aime.errors import AimeError
+from aime.inference.loading import load_run
+from aime.training.run_directory import read_config
+from aime.training.trainer import train
+from aime.world_model.saved import read_run
+
+AGENT = "imagine"
+
+
+@dataclass(frozen=True)
+class OnlineConfig:
+    """How a run goes on online.
+
+    Raises:
+        AimeError: if a number is out of its range.
+    """
+
+    rounds: int = 10
+    episodes: int = 8
+    """Collected in each round."""
+    steps: int | None = None
+    """Frames of an episode; those of 1000 simulated steps if None."""
+    minutes: float = 5.0
+    """That the world model is trained for in each round."""
+    keep_data: bool = True
+    """Go on training on the run's own data too."""
+    beside: bool = False
+    """Collect in a process of its own while the world model trains, with the agent of the round before."""
+    learning: ActorCriticConfig = field(default_factory=lambda: ActorCriticConfig(steps=500, divergence=0.0))
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "episodes", "minutes"):
+            if not getattr(self, name) > 0:
+                raise AimeError(f"{name} is {getattr(self, name)}; expected a positive number")
+
+
+def learn_online(
+    run: str | Path, environment: str, out: Path, config: OnlineConfig, seed: int, told: Told
+) -> tuple[Path, list[float]]:
+    """Go on with a run in a real environment; called again, it goes on after the last whole round.
+
+    Args:
+        run: the run to start from; its agent `imagine`, where it has one, collects first, else chance does.
+        environment: dmc:DOMAIN_TASK.
+        out: a directory of its own.
+        config: how.
+        seed: of all randomness.
+        told: see `aime.agents.runs.Told`.
+
+    Returns:
+        The last round's run, and the mean return that each round collected.
+
+    Raises:
+        AimeError: if run and environment do not fit together, or `out` holds something else.
+    """
+    recording = recording_like(environment, read_run(run))
+    steps = config.steps or SIMULATED_STEPS // recording.action_repeat
+    if out.exists() and not (out / "data").is_dir() and any(out.iterdir()):
+        raise AimeError(f"{out}: exists and is no online run; expected a new directory: take another --out")
+    (out / "data").mkdir(parents=True, exist_ok=True)
+    if config.keep_data:
+        _link_data(open_dataset(read_run(run).data, "train"), out / "data")
+    latest, means = Path(run), []
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context) as beside:
+        collecting: Future[list[float]] | None = None
+        for number in range(config.rounds):
+            place, shard = out / "rounds" / f"{number:03d}", out / "data" / f"round-{number:03d}.h5"
+            work = (str(latest), recording, config.episodes, steps, seed + 1000 * number, shard)
+            returns = _returns_of(shard) if shard.exists() else collecting.result() if collecting else collect(*work)
+            means.append(_note(out, number, returns))
+            told("rounds", number, config.rounds, {"mean_return": means[-1]})
+            following = out / "data" / f"round-{number + 1:03d}.h5"
+            if config.beside and number + 1 < config.rounds and not following.exists():
+                ahead = (str(latest), recording, config.episodes, steps, seed + 1000 * (number + 1), following)
+                collecting = beside.submit(collect, *ahead)
+            latest = _one_round(latest, place, out / "data", config, seed + number, told)
+    told("rounds", config.rounds, config.rounds, {"mean_return": means[-1]})
+    return latest, means
+
+
+def collect(run: str, recording: Recording, episodes: int, steps: int, seed: int, shard: Path) -> list[float]:
+    """Play some episodes with a run's agent as it explores, and write them as one shard; their returns.
+
+    Raises:
+        AimeError: if the environment cannot be built, or the shard cannot be written.
+    """
+    torch.manual_seed(seed)
+    worlds = [recording.build() for _ in range(episodes)]
+    acting: Acting = Scripted(worlds, np.random.default_rng(seed))
+    if agent_directory(run, AGENT).is_dir():
+        _, model = load_run(run)
+        acting = Agent(model, PolicyDecider(load_agent(run, AGENT, model)[1].policy, sample=True))
+    seen: list[list[Arrival]] = [[] for _ in worlds]
+    done: list[list[np.ndarray]] = [[] for _ in worlds]
+
+    def keep(step: int, arrivals: list[Arrival], actions: np.ndarray) -> None:
+        for place, arrival in enumerate(arrivals):
+            if not (seen[place] and seen[place][-1].terminated):
+                seen[place].append(arrival)
+                done[place].append(actions[place])
+
+    played = play(acting, worlds, range(seed, seed + episodes), steps, keep)
+    whole = [episode_of(arrivals, actions[:-1]) for arrivals, actions in zip(seen, done, strict=True)]
+    write_shard(shard, whole, {**recording.attributes(), "policy": AGENT, "seed": seed})
+    return played.returns.tolist()
+
+
+def _one_round(latest: Path, place: Path, data: Path, config: OnlineConfig, seed: int, told: Told) -> Path:
+    """The next world model and its agent, from the ones before; what is there already is left as it is."""
+    if not agent_directory(place, AGENT).is_dir():
+        if not (place / "checkpoint").is_dir():
+            before = read_config(latest)
+            train(
+                replace(
+                    before,
+                    data=str(data),
+                    out=place,
+                    init_from=latest,
+                    resume=False,
+                    steps=None,
+                    minutes=config.minutes,
+                    seed=seed,
+                )
+            )
+        start = agent_directory(latest, AGENT)
+        train_imagination(place, None, config.learning, seed, told, AGENT, start if start.is_dir() else None)
+    return place
+
+
+def _link_data(dataset: Dataset, place: Path) -> None:
+    for file in dataset.files:
+        link = place / f"start-{file.name}"
+        if not link.is_symlink():
+            os.symlink(file.resolve(), link)
+
+
+def _returns_of(shard: Path) -> list[float]:
+    return [float(np.nansum(episode.reward)) for episode in open_dataset(shard)]
+
+
+def _note(out: Path, number: int, returns: list[float]) -> float:
+    mean = bootstrap(np.array(returns))
+    lines = (out / "returns.jsonl").read_text(encoding="utf-8").splitlines() if number else []
+    line = {"round": number, "mean": mean.mean, "low": mean.low, "high": mean.high, "returns": returns}
+    lines = [*lines[:number], json.dumps(line)]
+    (out / "returns.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return mean.mean

@@ -1,0 +1,182 @@
+"""Planning: many action sequences dreamt at once, the good ones kept and varied, the first action taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float
+from torch import Tensor
+
+from aime.control.policy import Critic
+from aime.errors import AimeError
+from aime.primitives.distributions import CensoredGaussian, CensoredMixture
+from aime.world_model import imagination
+from aime.world_model.model import AIME
+from aime.world_model.outputs import DreamState
+
+Proposer = Callable[[Tensor, Tensor], CensoredGaussian | CensoredMixture]
+"""From belief and latent to what might be done: the action schema, or a policy."""
+
+
+@dataclass(frozen=True)
+class PlannerConfig:
+    """How a planner searches.
+
+    Raises:
+        AimeError: if a number is out of its range.
+    """
+
+    kind: Literal["mppi", "cem"] = "mppi"
+    """mppi weighs the elite by their returns; cem counts them alike."""
+    candidates: int = 512
+    """Action sequences tried in each iteration."""
+    horizon: int = 12
+    """Steps of each."""
+    iterations: int = 3
+    elite: int = 64
+    """Sequences that the next iteration is drawn around."""
+    proposed: float = 0.25
+    """Share of the candidates that the proposers act out, in the first iteration; they stay in the running."""
+    temperature: float = 0.5
+    """Of mppi, in standard deviations of the elite's returns: the lower, the more the best one counts."""
+    min_scale: float = 0.1
+    """Smallest standard deviation of the actions that are drawn."""
+    max_scale: float = 0.8
+    """That of the first iteration."""
+    discount: float = 0.99
+    leash: float = 0.0
+    """What a nat of -log p(action) under the action schema costs, in the environment's units of reward."""
+
+    def __post_init__(self) -> None:
+        for name in ("candidates", "horizon", "iterations", "elite", "temperature", "min_scale", "discount"):
+            if not getattr(self, name) > 0:
+                raise AimeError(f"{name} is {getattr(self, name)}; expected a positive number")
+        if self.elite > self.candidates:
+            raise AimeError(f"elite is {self.elite}; expected {self.candidates} or fewer, of as many candidates")
+        if not 0 <= self.proposed < 1:
+            raise AimeError(f"proposed is {self.proposed}; expected a share in [0, 1)")
+        if not self.min_scale <= self.max_scale:
+            raise AimeError(f"min_scale is {self.min_scale}; expected max_scale, {self.max_scale}, or less")
+        if not self.leash >= 0:
+            raise AimeError(f"leash is {self.leash}; expected 0 or more")
+
+
+class Plan(NamedTuple):
+    """What B worlds' sequences are drawn from."""
+
+    mean: Float[Tensor, "B H A"]
+    scale: Float[Tensor, "B H A"]
+
+
+class Planner:
+    """The cross-entropy method, or MPPI, over a world model's dreams; a plan is carried on from step to step.
+
+    A candidate is worth the rewards that the model expects along its most likely future, discounted, and what the
+    critic expects from there, where there is one. Reference: Chua et al. 2018, arXiv 1805.12114 (CEM); Williams et al.
+    2017, arXiv 1707.02342 (MPPI); proposals and the critic at the end: Hansen et al. 2022, arXiv 2203.04955.
+    """
+
+    def __init__(
+        self, model: AIME, config: PlannerConfig, critic: Critic | None = None, proposers: tuple[Proposer, ...] = ()
+    ) -> None:
+        """A planner without a plan.
+
+        Args:
+            model: with reward heads, in eval mode.
+            config: how to search.
+            critic: what lies beyond the horizon; without one, nothing does.
+            proposers: share the proposed candidates among them.
+        """
+        assert model.control is not None, "checked where the run was loaded"
+        self.model, self.config, self.critic, self.proposers = model, config, critic, proposers
+        self._control = model.control
+        self._plan: Plan | None = None
+
+    def reset(self, batch: int) -> None:
+        """Forget the plan."""
+        self._plan = None
+
+    @torch.inference_mode()
+    def decide(self, state: DreamState) -> Float[Tensor, "B A"]:
+        """The first action of the plan that the search ends with."""
+        batch = state.latent.shape[0]
+        plan = self._carried_on(batch, state.latent)
+        proposals = self._propose(state)
+        kept = proposals.shape[1]
+        for _ in range(self.config.iterations):
+            drawn = self._draw(plan, self.config.candidates - kept)
+            candidates = torch.cat([proposals, drawn], dim=1)
+            plan = self._improve(candidates, self.evaluate(state, candidates))
+        self._plan = plan
+        return plan.mean[:, 0]
+
+    def evaluate(self, state: DreamState, candidates: Float[Tensor, "B S H A"]) -> Float[Tensor, "B S"]:
+        """What each of S action sequences is worth, in the environment's units of reward."""
+        count = candidates.shape[1]
+        current = DreamState(*(repeat(field, "b d -> (b s) d", s=count) for field in state))
+        steps = rearrange(candidates, "b s h a -> h (b s) a")
+        worth = torch.zeros_like(steps[0, :, 0])
+        reached = torch.ones_like(worth)
+        for number, action in enumerate(steps):
+            if self.config.leash:
+                behaviour = self._control.action_schema(current.belief, current.latent)
+                worth = worth + self.config.leash * reached * behaviour.log_prob(action)
+            current, _, _ = imagination.step(self.model, current, action, imagination.likeliest, number)
+            worth = worth + reached * self._control.reward(current.belief, current.latent).mean
+            goes_on = self._control.continuation(current.belief, current.latent).sigmoid()
+            reached = reached * self.config.discount * goes_on
+        if self.critic is not None:
+            worth = worth + reached * self.critic(current.belief, current.latent).mean
+        return worth.unflatten(0, (-1, count))
+
+    def _carried_on(self, batch: int, like: Tensor) -> Plan:
+        """The last plan, a step on; as wide as at first."""
+        shape = (batch, self.config.horizon, self.model.config.action_width)
+        scale = like.new_full(shape, self.config.max_scale)
+        if self._plan is None:
+            return Plan(like.new_zeros(shape), scale)
+        return Plan(torch.cat([self._plan.mean[:, 1:], like.new_zeros(batch, 1, shape[2])], dim=1), scale)
+
+    def _draw(self, plan: Plan, count: int) -> Float[Tensor, "B S H A"]:
+        """Around the plan, which is one of them itself."""
+        mean = repeat(plan.mean, "b h a -> b s h a", s=count)
+        noise = torch.randn_like(mean) * plan.scale[:, None]
+        noise[:, 0] = 0
+        return (mean + noise).clamp(-1, 1)
+
+    def _propose(self, state: DreamState) -> Float[Tensor, "B S H A"]:
+        """What the proposers would do, acted out in dreams of their own."""
+        batch = state.latent.shape[0]
+        each = round(self.config.proposed * self.config.candidates) // max(1, len(self.proposers))
+        acted = [self._act_out(proposer, state, each) for proposer in self.proposers if each]
+        if not acted:
+            return state.latent.new_zeros(batch, 0, self.config.horizon, self.model.config.action_width)
+        return torch.cat(acted, dim=1)
+
+    def _act_out(self, proposer: Proposer, state: DreamState, count: int) -> Float[Tensor, "B S H A"]:
+        current = DreamState(*(repeat(field, "b d -> (b s) d", s=count) for field in state))
+        actions = []
+        for number in range(self.config.horizon):
+            actions.append(proposer(current.belief, current.latent).sample())
+            current, _, _ = imagination.step(self.model, current, actions[-1], imagination.likeliest, number)
+        return rearrange(torch.stack(actions), "h (b s) a -> b s h a", s=count)
+
+    def _improve(self, candidates: Float[Tensor, "B S H A"], worth: Float[Tensor, "B S"]) -> Plan:
+        """Mean and spread of the elite."""
+        best = worth.nan_to_num(-torch.inf).topk(self.config.elite, dim=1)
+        index = repeat(best.indices, "b e -> b e h a", h=candidates.shape[2], a=candidates.shape[3])
+        elite = candidates.gather(1, index)
+        weights = self._weights(best.values)[..., None, None]
+        mean = (weights * elite).sum(1)
+        variance = (weights * (elite - mean[:, None]).square()).sum(1)
+        return Plan(mean, variance.sqrt().clamp(self.config.min_scale, self.config.max_scale))
+
+    def _weights(self, worth: Float[Tensor, "B E"]) -> Float[Tensor, "B E"]:
+        if self.config.kind == "cem":
+            return torch.full_like(worth, 1 / worth.shape[1])
+        spread = worth.std(dim=1, keepdim=True).clamp(min=1e-6)
+        return torch.softmax((worth - worth[:, :1]) / (self.config.temperature * spread), dim=1)

@@ -1,0 +1,111 @@
+"""Agents in environments: several episodes in step, and the returns that they come to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from aime.data.collect import Environment
+from aime.data.collect.environment import Arrival
+
+
+class Acting(Protocol):
+    """What plays: sees frames of B episodes, and answers with actions."""
+
+    def reset(self, batch: int) -> None:
+        """Begin `batch` episodes."""
+
+    def act(self, observation: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B A"]:
+        """Look at a frame of each, and act."""
+
+
+Looked = Callable[[int, list[Arrival], np.ndarray], None]
+"""Called with each step's number, from 0, its arrivals and the actions `[E,A]` that the agent answers them with."""
+
+
+class Played(NamedTuple):
+    """E episodes of T steps at most."""
+
+    returns: Float[np.ndarray, " E"]
+    """Sums of rewards, in the environment's units."""
+    lengths: Float[np.ndarray, " E"]
+    """Steps taken until the end."""
+    seconds_per_act: float
+    """Median time of one `act` of all episodes at once."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean, and where it may lie.
+
+    Attributes:
+        mean: of the sample.
+        low: 2.5th percentile of the means of resampled samples.
+        high: 97.5th percentile.
+    """
+
+    mean: float
+    low: float
+    high: float
+
+
+def bootstrap(values: Float[np.ndarray, " E"], seed: int = 0, rounds: int = 10_000) -> Interval:
+    """The mean of E values with its 95 % interval, by the percentile bootstrap (Efron 1979).
+
+    Args:
+        values: one or more.
+        seed: of the resampling.
+        rounds: resampled samples.
+    """
+    drawn = np.random.default_rng(seed).integers(len(values), size=(rounds, len(values)))
+    low, high = np.percentile(values[drawn].mean(axis=1), [2.5, 97.5])
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+def play(
+    agent: Acting,
+    environments: Sequence[Environment],
+    seeds: Sequence[int],
+    steps: int,
+    looked: Looked = lambda step, arrivals, actions: None,
+) -> Played:
+    """Play one episode in each environment, all in step, so that the agent sees a batch.
+
+    An episode that has ended stands still, and earns nothing more.
+
+    Args:
+        agent: acts in all of them.
+        environments: one or more.
+        seeds: of the episodes, one each.
+        steps: the most that an episode lasts.
+        looked: see `Looked`.
+    """
+    agent.reset(len(environments))
+    arrivals = [environment.reset(seed) for environment, seed in zip(environments, seeds, strict=True)]
+    returns, lengths = np.zeros(len(environments)), np.full(len(environments), float(steps))
+    over = np.zeros(len(environments), bool)
+    seconds = []
+    for step in range(steps):
+        began = time.perf_counter()
+        actions = agent.act(_frames(arrivals)).cpu().numpy()
+        seconds.append(time.perf_counter() - began)
+        looked(step, arrivals, actions)
+        for place in np.flatnonzero(~over):
+            arrivals[place] = environments[place].step(actions[place])
+            returns[place] += arrivals[place].reward
+            if arrivals[place].terminated:
+                over[place], lengths[place] = True, step + 1
+        if over.all():
+            break
+    return Played(returns, lengths, float(np.median(seconds)))
+
+
+def _frames(arrivals: Sequence[Arrival]) -> UInt8[Tensor, "B 3 H W"]:
+    return torch.from_numpy(np.stack([arrival.pixels for arrival in arrivals])).permute(0, 3, 1, 2)

@@ -1,0 +1,151 @@
+"""From a run and a data set to an agent: what `aime agent imitate` and `aime agent imagine` do."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from aime.agents.actor_critic import ActorCritic, ActorCriticConfig
+from aime.agents.experience import Experience, perceive
+from aime.agents.imitation import ImitationConfig, imitate
+from aime.agents.saved import AgentInfo, Networks, agent_directory, load_networks, refuse_without_rewards, save_agent
+from aime.data import Dataset, open_dataset
+from aime.errors import AimeError
+from aime.inference.loading import check_fit, same_source
+from aime.primitives.files import write_atomically
+from aime.training.hardware import Hardware, choose_hardware, keep_freed_memory
+from aime.world_model.model import AIME
+from aime.world_model.saved import RunInfo, load_model, read_run
+
+Told = Callable[[str, int, int, Mapping[str, float]], None]
+"""Called with what is being done, how far it is of how much, and the last figures."""
+
+
+@dataclass(frozen=True)
+class AgentResult:
+    """Where an agent is, and the last figures of its learning."""
+
+    directory: Path
+    figures: Mapping[str, float]
+
+
+def train_imitation(
+    run: str | Path, data: str | None, config: ImitationConfig, seed: int, told: Told, name: str = "imitate"
+) -> AgentResult:
+    """Clone the behaviour that a data set shows, on the run's frozen representation.
+
+    Args:
+        run: a run directory.
+        data: whose behaviour; None for the run's own data.
+        config: how.
+        seed: of the weights at first and of the batches.
+        told: see `Told`.
+        name: of the agent; one that is there is replaced.
+
+    Raises:
+        AimeError: if run and data do not fit together, or there is too little of it.
+    """
+    torch.manual_seed(seed)
+    info, model, hardware = _load(run)
+    dataset, source = _open(info, model, data)
+    experience = _perceive(model, dataset, config.frames, hardware, told)
+    lines: list[dict[str, float]] = []
+
+    def check(step: int, figures: Mapping[str, float]) -> None:
+        lines.append({"step": step, **figures})
+        told("cloning", step, config.steps, figures)
+
+    cloned = imitate(model, experience, config, check)
+    directory = agent_directory(run, name)
+    save_agent(directory, AgentInfo("imitate", config.policy, source), Networks(cloned.policy, None))
+    _log(directory, lines)
+    return AgentResult(directory, {"held_out_action": cloned.nats, "kept_step": cloned.step})
+
+
+def train_imagination(
+    run: str | Path,
+    data: str | None,
+    config: ActorCriticConfig,
+    seed: int,
+    told: Told,
+    name: str = "imagine",
+    start: Path | None = None,
+) -> AgentResult:
+    """Let an actor and a critic learn in dreams that start where a data set has been.
+
+    Args:
+        run: a run directory.
+        data: where dreams start; None for the run's own data.
+        config: how.
+        seed: of all randomness.
+        told: see `Told`.
+        name: of the agent; one that is there is replaced.
+        start: the directory of an agent, of the same sizes, to go on from.
+
+    Raises:
+        AimeError: if run and data do not fit together, there are no rewards, or losses are not finite.
+    """
+    torch.manual_seed(seed)
+    info, model, hardware = _load(run)
+    refuse_without_rewards(model, run)
+    dataset, source = _open(info, model, data)
+    experience = _perceive(model, dataset, config.frames, hardware, told)
+    if not bool(experience.outcomes.reward_valid.any()):
+        raise AimeError(f"{source}: holds no reward, expected some to learn from: take data with rewards, or imitate")
+    learner = ActorCritic(config, model, hardware)
+    if start is not None:
+        learner.start_from(load_networks(start, model))
+    lines = _learn(learner, experience, told)
+    networks = Networks(learner.policy, learner.slow_critic).eval()
+    directory = agent_directory(run, name)
+    save_agent(directory, AgentInfo("imagine", config.policy, source), networks)
+    _log(directory, lines)
+    return AgentResult(directory, lines[-1])
+
+
+def _learn(learner: ActorCritic, experience: Experience, told: Told) -> list[dict[str, float]]:
+    config, lines = learner.config, []
+    for step in range(1, config.steps + 1):
+        drawn = torch.randint(experience.frames, (config.starts,), device=experience.episode.device)
+        learned = learner.learn(experience.rows(drawn).states)
+        if step % 20 and step != config.steps:
+            continue
+        figures = {name: float(value) for name, value in learned._asdict().items()}
+        if not all(math.isfinite(value) for value in figures.values()):
+            raise AimeError(f"step {step}: found {figures}, expected finite figures: lower actor_rate and critic_rate")
+        lines.append({"step": step, **figures})
+        told("learning in imagination", step, config.steps, figures)
+    return lines
+
+
+def _load(run: str | Path) -> tuple[RunInfo, AIME, Hardware]:
+    if str(run).startswith("bundled:"):
+        raise AimeError(
+            f"{run}: comes with the package, and agents are kept in their runs; expected a run of your own: start one "
+            f"from it by `aime train tiny --data DIR --out RUN --init-from {run}`"
+        )
+    keep_freed_memory()
+    hardware = choose_hardware()
+    return read_run(run), load_model(run).to(hardware.device).requires_grad_(False), hardware
+
+
+def _open(info: RunInfo, model: AIME, data: str | None) -> tuple[Dataset, str]:
+    """The training part of the run's own data, or all of another set."""
+    source = info.data if data is None else data
+    own = same_source(source, info.data) or source.startswith("bundled:")
+    dataset = open_dataset(source, "train" if own else "all", float(info.train.get("held_out", 0.05)))
+    check_fit(dataset, model.config, info.path)
+    return dataset, source
+
+
+def _perceive(model: AIME, dataset: Dataset, frames: int, hardware: Hardware, told: Told) -> Experience:
+    return perceive(model, dataset, frames, hardware, lambda done, total: told("perceiving", done, total, {}))
+
+
+def _log(directory: Path, lines: list[dict[str, float]]) -> None:
+    write_atomically(directory / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())

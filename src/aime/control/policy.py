@@ -1,0 +1,109 @@
+"""Acting and judging: a policy and a critic on belief and latent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from aime.control.action_schema import ActionReadout
+from aime.control.config import ControlConfig
+from aime.primitives.distributions import CensoredGaussian, CensoredMixture, TwoHot
+from aime.primitives.distributions.gaussian import bounded_std
+from aime.primitives.distributions.precision import accurate
+from aime.primitives.readout import BeliefReadout
+
+REACH = 2.0
+"""Largest location of a policy's action before clipping: beyond the bound, so that it can be all but certain of it."""
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """Sizes of an agent's networks.
+
+    Raises:
+        AimeError: if a size is below 1, `bins` is even or below 3, or not 0 < min_scale < max_scale.
+    """
+
+    hidden: int = 256
+    """Width of each of two hidden layers."""
+    bins: int = 101
+    """Of the critic's two-hot distribution, an odd number."""
+    components: int = 5
+    """Of the mixture that a cloned policy is."""
+    min_scale: float = 0.1
+    """Smallest standard deviation of an action before clipping: of a policy that learns by trying."""
+    max_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        ControlConfig("heads", self.hidden, self.bins, self.components, self.min_scale, self.max_scale)
+
+    @property
+    def cloning(self) -> ControlConfig:
+        """Of a cloned policy, which may be as sure as the behaviour that it clones."""
+        return ControlConfig(hidden=self.hidden, components=self.components)
+
+
+class Trunk(nn.Module):
+    """Two hidden layers on (h_{t-1}, z_t)."""
+
+    def __init__(self, belief: int, latent: int, hidden: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.readout = BeliefReadout(belief, latent, hidden, dropout)
+        self.deepen = nn.Sequential(nn.Linear(hidden, hidden), nn.LayerNorm(hidden), nn.SiLU(), nn.Dropout(dropout))
+
+    def forward(
+        self, belief: Float[Tensor, "... belief"], latent: Float[Tensor, "... latent"]
+    ) -> Float[Tensor, "... hidden"]:
+        """Features `[...,hidden]`."""
+        return self.deepen(self.readout(belief, latent))
+
+
+class Policy(nn.Module):
+    """π(a_t | h_{t-1}, z_t), a censored Gaussian: one way to go on, found by trying."""
+
+    def __init__(self, config: PolicyConfig, belief: int, latent: int, action: int) -> None:
+        super().__init__()
+        self.config = config
+        self.trunk = Trunk(belief, latent, config.hidden)
+        self.project = nn.Linear(config.hidden, 2 * action)
+        nn.init.normal_(self.project.weight, std=0.01)
+        nn.init.zeros_(self.project.bias)
+
+    def forward(self, belief: Float[Tensor, "... belief"], latent: Float[Tensor, "... latent"]) -> CensoredGaussian:
+        """The distribution of the action `[...,A]` in [-1, 1]."""
+        location, scale = accurate(self.project(self.trunk(belief, latent))).chunk(2, dim=-1)
+        scale = bounded_std(scale, self.config.min_scale, self.config.max_scale)
+        return CensoredGaussian(REACH * torch.tanh(location / REACH), scale)
+
+
+class ClonedPolicy(nn.Module):
+    """π(a_t | h_{t-1}, z_t), a mixture: as many ways to go on as the behaviour shows that it clones."""
+
+    def __init__(self, config: PolicyConfig, belief: int, latent: int, action: int) -> None:
+        super().__init__()
+        self.readout = ActionReadout(config.cloning, belief, latent, action)
+
+    def forward(self, belief: Float[Tensor, "... belief"], latent: Float[Tensor, "... latent"]) -> CensoredMixture:
+        """The distribution of the action `[...,A]` in [-1, 1]."""
+        return self.readout(belief, latent)
+
+
+class Critic(nn.Module):
+    """The discounted return from (h_{t-1}, z_t) on, two-hot; 0 before it has learned anything.
+
+    Reference: Hafner et al. 2023, DreamerV3, arXiv 2301.04104.
+    """
+
+    def __init__(self, config: PolicyConfig, belief: int, latent: int) -> None:
+        super().__init__()
+        self.trunk = Trunk(belief, latent, config.hidden)
+        self.logits = nn.Linear(config.hidden, config.bins)
+        nn.init.zeros_(self.logits.weight)
+        nn.init.zeros_(self.logits.bias)
+
+    def forward(self, belief: Float[Tensor, "... belief"], latent: Float[Tensor, "... latent"]) -> TwoHot:
+        """The distribution of the return, in the environment's units, `[...]`."""
+        return TwoHot(self.logits(self.trunk(belief, latent)))

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from tests.agents.worlds import BEST, simple_world, states
+
+from aime.agents.actor_critic import ActorCritic, ActorCriticConfig, Path
+from aime.control.policy import PolicyConfig
+from aime.errors import AimeError
+from aime.primitives.distributions import CensoredGaussian
+from aime.training.hardware import Hardware
+from aime.world_model.model import AIME
+
+CPU = Hardware(torch.device("cpu"), torch.float32)
+SMALL = PolicyConfig(hidden=32, bins=41)
+
+
+def learner(model: AIME, **changes: float) -> ActorCritic:
+    settings = {"starts": 256, "horizon": 2, "actor_rate": 5e-3, "entropy": 0.0, "divergence": 0.0, **changes}
+    return ActorCritic(ActorCriticConfig(policy=SMALL, **settings), model, CPU)  # type: ignore[arg-type]
+
+
+def test_the_policy_comes_to_do_what_is_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = simple_world(monkeypatch)
+    agent = learner(model)
+    first = agent.learn(states(model, 256))
+    for _ in range(120):
+        last = agent.learn(states(model, 256))
+    there = states(model, 200)
+    chosen = agent.policy(there.belief, there.latent).mode
+    assert (chosen - BEST).abs().mean() < 0.15
+    assert last.imagined_reward > first.imagined_reward + 0.2
+    values = agent.critic(there.belief, there.latent).mean
+    most = 1 / (1 - agent.config.discount)
+    assert values.mean() > 1.2 and values.max() < 1.1 * most, "the critic expects more than one step's reward"
+
+
+def test_a_divergence_holds_it_to_the_behaviour(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = simple_world(monkeypatch, habit=-0.5)
+    agent = learner(model, divergence=30.0, samples=16)
+    for _ in range(120):
+        last = agent.learn(states(model, 64))
+    there = states(model, 200)
+    assert (agent.policy(there.belief, there.latent).mode + 0.5).abs().mean() < 0.15
+    assert last.divergence < 0.5
+
+
+def test_the_gradient_of_the_divergence_is_that_of_the_integral(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = simple_world(monkeypatch, habit=0.1)
+    agent = learner(model, divergence=1.0, samples=60_000)
+    location = torch.tensor([[[0.4, 0.8]]], requires_grad=True)
+    scale = torch.tensor([[[0.3, 0.5]]], requires_grad=True)
+    policy = CensoredGaussian(location, scale)
+    path = Path(torch.zeros(2, 1, 16), torch.zeros(2, 1, 6), torch.zeros(1, 1, 2))
+    torch.manual_seed(0)
+    held, divergence = agent._divergence(policy, path)
+    found = torch.autograd.grad(held.sum(), (location, scale))
+    integral = divergence_by_quadrature(location, scale, 0.1, 0.2)
+    expected = torch.autograd.grad(integral, (location, scale))
+    assert float(divergence) == pytest.approx(float(integral.detach()), rel=0.02)
+    for mine, reference in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, reference, rtol=0.06, atol=0.03)
+
+
+def divergence_by_quadrature(
+    location: torch.Tensor, scale: torch.Tensor, other_location: float, other_scale: float
+) -> torch.Tensor:
+    """KL of censored Gaussians, summed over independent actions: the density's integral and two point masses."""
+    grid = torch.linspace(-1, 1, 20_001, dtype=torch.float64)[:, None]
+    mine = torch.distributions.Normal(location[0, 0].double(), scale[0, 0].double())
+    other = torch.distributions.Normal(torch.tensor(other_location).double(), torch.tensor(other_scale).double())
+    inside = torch.trapezoid(mine.log_prob(grid).exp() * (mine.log_prob(grid) - other.log_prob(grid)), grid, dim=0)
+    edge = torch.tensor(1.0, dtype=torch.float64)
+    low, other_low = mine.cdf(-edge), other.cdf(-edge)
+    high, other_high = 1 - mine.cdf(edge), 1 - other.cdf(edge)
+    return (inside + low * (low / other_low).log() + high * (high / other_high).log()).sum()
+
+
+def test_the_same_seed_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = simple_world(monkeypatch)
+
+    def learned() -> list[float]:
+        torch.manual_seed(3)
+        agent = learner(model)
+        return [float(agent.learn(states(model, 8)).actor) for _ in range(3)]
+
+    assert learned() == learned()
+    assert all(math.isfinite(each) for each in learned())
+
+
+def test_the_world_model_is_not_changed() -> None:
+    from tests.models import small_config
+
+    torch.manual_seed(0)
+    model = AIME(small_config()).eval().requires_grad_(False)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    agent = learner(model, divergence=0.1, entropy=1e-3)
+    figures = agent.learn(states(model, 16))
+    assert all(torch.isfinite(each) for each in figures)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not any(name.startswith("_model") for name in agent.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("steps", 0), ("horizon", -1), ("discount", 1.5), ("entropy", -1.0), ("samples", 1)]
+)
+def test_numbers_out_of_range_are_refused(name: str, value: float) -> None:
+    with pytest.raises(AimeError, match=f"{name} is {value}; expected"):
+        ActorCriticConfig(**{name: value})  # type: ignore[arg-type]

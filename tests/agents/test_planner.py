@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.agents.worlds import BEST, Control, Exactly, simple_world, states
+from tests.models import small_config
+from torch import Tensor
+
+from aime.agents.planner import Planner, PlannerConfig
+from aime.errors import AimeError
+from aime.world_model import imagination
+from aime.world_model.model import AIME
+
+QUICK = {"candidates": 128, "elite": 16, "horizon": 4}
+
+
+@pytest.mark.parametrize("kind", ["mppi", "cem"])
+def test_it_finds_what_is_worth_most(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    model = simple_world(monkeypatch)
+    planner = Planner(model, PlannerConfig(kind=kind, iterations=5, **QUICK))  # type: ignore[arg-type]
+    planner.reset(3)
+    action = planner.decide(states(model, 3))
+    assert action.shape == (3, 2)
+    assert (action - BEST).abs().max() < 0.2
+
+
+def test_a_plan_is_carried_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = simple_world(monkeypatch)
+    planner = Planner(model, PlannerConfig(iterations=1, **QUICK))  # type: ignore[arg-type]
+    planner.reset(1)
+    there = states(model, 1)
+    distances = [float((planner.decide(there) - BEST).abs().mean()) for _ in range(6)]
+    assert min(distances[3:]) < distances[0]
+    planner.reset(1)
+    assert planner._plan is None
+
+
+def test_the_critic_counts_beyond_the_horizon(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = simple_world(monkeypatch)
+
+    def critic(belief: Tensor, latent: Tensor) -> Exactly:
+        return Exactly(-100 * (latent[..., :2] + BEST).square().sum(-1))
+
+    planner = Planner(model, PlannerConfig(horizon=1, iterations=5, candidates=128, elite=16), critic)  # type: ignore[arg-type]
+    assert (planner.decide(states(model, 2)) + BEST).abs().max() < 0.2
+
+
+def test_a_leash_holds_it_to_the_behaviour(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = simple_world(monkeypatch, habit=-0.5)
+    free = Planner(model, PlannerConfig(iterations=5, **QUICK))  # type: ignore[arg-type]
+    held = Planner(model, PlannerConfig(iterations=5, leash=10.0, **QUICK))  # type: ignore[arg-type]
+    there = states(model, 1)
+    assert float(free.decide(there).mean()) > 0.3
+    assert float(held.decide(there).mean()) < -0.3
+
+
+def test_proposals_are_among_the_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = simple_world(monkeypatch)
+    behaviour = Control(BEST).action_schema
+    alone = PlannerConfig(iterations=1, proposed=0.5, temperature=0.01, max_scale=0.1, **QUICK)  # type: ignore[arg-type]
+    planner = Planner(model, alone, proposers=(behaviour,))
+    assert (planner.decide(states(model, 1)) - BEST).abs().max() < 0.3, "what is drawn around 0 does not reach so far"
+
+
+def test_candidates_are_worth_what_a_dream_of_them_is() -> None:
+    torch.manual_seed(0)
+    model = AIME(small_config()).eval().requires_grad_(False)
+    torch.nn.init.normal_(model.control.reward.logits.weight)
+    planner = Planner(model, PlannerConfig(discount=0.9, **QUICK))  # type: ignore[arg-type]
+    there, candidates = states(model, 2), torch.rand(2, 3, 4, 2) * 2 - 1
+    found = planner.evaluate(there, candidates)
+    for row in range(2):
+        for which in range(3):
+            start = type(there)(*(field[row : row + 1] for field in there))
+            dream = imagination.rollout(model, start, candidates[row, which][None], imagination.likeliest)
+            rewards = model.control.reward(dream.beliefs, dream.latents).mean[0]
+            goes_on = model.control.continuation(dream.beliefs, dream.latents).sigmoid()[0]
+            reached = torch.cat([torch.ones(1), (0.9 * goes_on).cumprod(0)[:-1]])
+            torch.testing.assert_close(found[row, which], (reached * rewards).sum(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "value"), [("candidates", 0), ("elite", 600), ("proposed", 1.0), ("leash", -1.0)])
+def test_numbers_out_of_range_are_refused(name: str, value: float) -> None:
+    with pytest.raises(AimeError, match=f"{name} is {value}; expected"):
+        PlannerConfig(**{name: value})  # type: ignore[arg-type]

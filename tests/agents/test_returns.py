@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from aime.agents.returns import ReturnScale, lambda_returns
+
+
+def mixed_n_step_returns(rewards: Tensor, continues: Tensor, values: Tensor, discount: float, trace: float) -> Tensor:
+    """(1-λ) Σ_n λ^{n-1} R^n + λ^{N-1} R^N of every start, from the definition of the n-step return R^n."""
+    steps = len(rewards)
+    found = torch.zeros_like(rewards)
+    for start in range(steps):
+        weight_left = torch.ones_like(rewards[0])
+        total, reached = torch.zeros_like(rewards[0]), torch.ones_like(rewards[0])
+        for end in range(start, steps):
+            total = total + reached * rewards[end]
+            reached = reached * discount * continues[end]
+            weight = weight_left if end == steps - 1 else weight_left * (1 - trace)
+            found[start] += weight * (total + reached * values[end])
+            weight_left = weight_left * trace
+    return found
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 8), st.floats(0, 1), st.floats(0, 1), st.integers(0, 1000))
+def test_returns_are_the_weighted_n_step_returns(steps: int, discount: float, trace: float, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    rewards, continues, values = torch.rand(3, steps, 4, generator=generator, dtype=torch.float64)
+    found = lambda_returns(rewards, continues, values, discount, trace)
+    expected = mixed_n_step_returns(rewards, continues, values, discount, trace)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_an_end_hides_what_would_come_after_it() -> None:
+    rewards, values = torch.ones(3, 1), torch.full((3, 1), 100.0)
+    continues = torch.tensor([[1.0], [0.0], [1.0]])
+    assert lambda_returns(rewards, continues, values, 1.0, 1.0)[:, 0].tolist() == [2.0, 1.0, 101.0]
+
+
+def test_the_scale_follows_the_spread_and_stays_above_one() -> None:
+    scale = ReturnScale(decay=0.5)
+    wide = torch.linspace(0, 100, 1001)
+    assert float(scale(wide)) == pytest.approx(90.0, abs=1e-3)
+    assert float(scale(wide * 0)) == pytest.approx(45.0, abs=1e-3)
+    small = ReturnScale()
+    assert float(small(wide / 1000)) == 1.0

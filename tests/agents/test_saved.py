@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tests.models import small_config
+
+from aime.agents.saved import AgentInfo, Kind, Networks, agent_directory, load_agent, save_agent
+from aime.control.policy import ClonedPolicy, Critic, Policy, PolicyConfig
+from aime.errors import AimeError
+from aime.world_model.model import AIME
+
+SMALL = PolicyConfig(hidden=16, bins=11, components=2)
+
+
+def networks(kind: Kind) -> Networks:
+    config = small_config()
+    sizes = config.belief, config.latent
+    if kind == "imitate":
+        return Networks(ClonedPolicy(SMALL, *sizes, config.action_width), None)
+    return Networks(Policy(SMALL, *sizes, config.action_width), Critic(SMALL, *sizes))
+
+
+@pytest.mark.parametrize("kind", ["imitate", "imagine"])
+def test_an_agent_comes_back_as_it_was(tmp_path: Path, kind: Kind) -> None:
+    model, saved = AIME(small_config()), networks(kind)
+    info = AgentInfo(kind, SMALL, "bundled:cartpole")
+    save_agent(agent_directory(tmp_path, "mine"), info, saved)
+    found, loaded = load_agent(tmp_path, "mine", model)
+    assert found == info
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in saved.state_dict().items())
+    assert not loaded.training and not any(weight.requires_grad for weight in loaded.parameters())
+    belief, latent = torch.randn(3, 16), torch.randn(3, 6)
+    torch.testing.assert_close(loaded.policy(belief, latent).mode, saved.eval().policy(belief, latent).mode)
+
+
+def test_a_missing_agent_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(AimeError, match=r"no agent there; expected what `aime agent imagine .*` writes: run it first"):
+        load_agent(tmp_path, "imagine", AIME(small_config()))
+
+
+def test_weights_of_another_size_are_refused(tmp_path: Path) -> None:
+    save_agent(agent_directory(tmp_path, "mine"), AgentInfo("imitate", PolicyConfig(), "data"), networks("imitate"))
+    with pytest.raises(AimeError, match="expected"):
+        load_agent(tmp_path, "mine", AIME(small_config()))
