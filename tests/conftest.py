@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from aime.data import Episode, write_shard
+from aime.data.collect.environment import rendering_problem
 
 MakeEpisode = Callable[..., Episode]
 
@@ -43,6 +44,14 @@ def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         directory = tmp_path_factory.mktemp("aime-cache")
         patch.setenv("AIME_CACHE", str(directory))
         yield directory
+
+
+@pytest.fixture(scope="session")
+def rendering() -> None:
+    """Skips a test where DeepMind Control cannot draw."""
+    problem = rendering_problem(timeout=300)
+    if problem is not None:
+        pytest.skip(problem)
 
 
 @pytest.fixture

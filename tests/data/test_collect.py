@@ -43,6 +43,7 @@ class Drift:
     """A body that each action moves; the frame shows its place, and a reset at an odd seed makes it end early."""
 
     action_width = 2
+    step_seconds = 0.1
 
     def __init__(self, pause: float = 0.0) -> None:
         self.pause = pause
@@ -86,13 +87,6 @@ def crash(recording: Recording) -> Drift:
 def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Recording processes import the builders above by this module's name."""
     monkeypatch.syspath_prepend(str(ROOT))
-
-
-@pytest.fixture(scope="session")
-def rendering() -> None:
-    problem = rendering_problem(timeout=300)
-    if problem is not None:
-        pytest.skip(problem)
 
 
 # policies

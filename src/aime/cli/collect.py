@@ -14,9 +14,10 @@ from aime.cli.arguments import parse
 from aime.cli.failures import EXIT_INTERRUPTED
 from aime.data.collect.collect import collect, directories
 from aime.data.collect.distractors import DistractorKind
-from aime.data.collect.environment import RENDERER_FLAGS, default_action_repeat, default_camera, split_name
+from aime.data.collect.environment import default_action_repeat, default_camera, split_name
+from aime.data.collect.gym_world import GymRecording, check_known
 from aime.data.collect.policies import Policy
-from aime.data.collect.recording import Recording
+from aime.data.collect.recording import Recordable, Recording
 from aime.errors import AimeError
 
 MAX_SEED = 2**32 - 1
@@ -24,7 +25,7 @@ MAX_SEED = 2**32 - 1
 
 @dataclass(frozen=True)
 class CollectOptions:
-    """Record episodes of DeepMind Control environments as shards that `aime train --data DIR` reads.
+    """Record episodes of DeepMind Control or gymnasium as shards that `aime train --data DIR` reads.
 
     The same command goes on after an interruption, and a larger --episodes extends a data set. Frames are rendered
     without shadows and reflections. Episode e depends on the settings and on e alone. The reward and termination of a
@@ -32,7 +33,9 @@ class CollectOptions:
     """
 
     environments: tyro.conf.Positional[tuple[str, ...]]
-    """Such as dmc:cartpole_swingup. Each of several is recorded into its own directory DIR/DOMAIN_TASK, because
+    """Such as dmc:cartpole_swingup, gym:CartPole-v1, or gym:MODULE:ENV_ID for one that a module registers. A
+    gymnasium environment must render rgb_array and have continuous actions with bounds, or discrete ones; policies are
+    random and smooth. Each of several is recorded into its own directory DIR/DOMAIN_TASK, because
     their actions differ; one alone goes into DIR itself."""
     out: Path
     """The directory to record into."""
@@ -50,7 +53,7 @@ class CollectOptions:
     """Replace sky and floor by a computed still picture (static) or film (dynamic), another one each episode."""
     action_repeat: int | None = None
     """Simulator steps per frame; rewards are summed over them. By default PlaNet's table (4 for reacher, cheetah and
-    ball_in_cup, 2 for finger and walker), but 4 for cartpole, and 2 for the rest."""
+    ball_in_cup, 2 for finger and walker), but 4 for cartpole, 2 for the rest, and 1 in gymnasium."""
     image_size: int = 64
     """Height and width of a frame in pixels."""
     camera: int | None = None
@@ -66,7 +69,7 @@ def main(arguments: list[str]) -> int:
     workers = options.workers or len(os.sched_getaffinity(0))
     console = Console(stderr=True)
     for recording in recordings:
-        console.print(_sentence(recording), highlight=False)
+        console.print(recording.summary, highlight=False)
     try:
         frames = collect(recordings, options.out, options.episodes, workers, console=console)
     except KeyboardInterrupt:
@@ -77,7 +80,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _recordings(options: CollectOptions) -> list[Recording]:
+def _recordings(options: CollectOptions) -> list[Recordable]:
     """One recording for each environment, after the checks of what the parser cannot know.
 
     Raises:
@@ -99,10 +102,24 @@ def _recordings(options: CollectOptions) -> list[Recording]:
         raise AimeError("no environment is named, expected one or more; write for instance dmc:cartpole_swingup")
     if len(set(options.environments)) < len(options.environments):
         raise AimeError(f"environments {' '.join(options.environments)}: one is named twice; name each once")
-    return [_recording(options, *split_name(name)) for name in options.environments]
+    return [_recording(options, name) for name in options.environments]
 
 
-def _recording(options: CollectOptions, domain: str, task: str) -> Recording:
+def _recording(options: CollectOptions, name: str) -> Recordable:
+    scheme, _, rest = name.partition(":")
+    return _of_gym(options, rest) if scheme == "gym" and rest else _of_control(options, *split_name(name))
+
+
+def _of_gym(options: CollectOptions, environment: str) -> GymRecording:
+    for flag, given in (("distractor", options.distractor != "none"), ("camera", options.camera is not None)):
+        if given:
+            raise AimeError(f"--{flag} is for dmc: environments, not for gym:{environment}; leave it out")
+    check_known(environment)
+    repeat = 1 if options.action_repeat is None else options.action_repeat
+    return GymRecording(environment, options.length, options.policy, options.seed, repeat, options.image_size)
+
+
+def _of_control(options: CollectOptions, domain: str, task: str) -> Recording:
     repeat, camera = options.action_repeat, options.camera
     return Recording(
         domain=domain,
@@ -114,13 +131,4 @@ def _recording(options: CollectOptions, domain: str, task: str) -> Recording:
         action_repeat=default_action_repeat(domain) if repeat is None else repeat,
         image_size=options.image_size,
         camera=default_camera(domain) if camera is None else camera,
-    )
-
-
-def _sentence(recording: Recording) -> str:
-    flags = ", ".join(f"{name} {'on' if value else 'off'}" for name, value in RENDERER_FLAGS.items())
-    return (
-        f"{recording.name}: {recording.image_size}x{recording.image_size}, camera {recording.camera}, action repeat "
-        f"{recording.action_repeat}, {flags}, policy {recording.policy}, distractor {recording.distractor}, seed "
-        f"{recording.seed}"
     )

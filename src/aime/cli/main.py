@@ -19,7 +19,7 @@ VERBS = {
     "ablate": "compare the complete model with variants that lack one part",
     "agent": "act with a run: imitate, learn in imagination, plan, and be judged",
     "report": "show everything about a run in one HTML page",
-    "collect": "record episodes of DeepMind Control environments",
+    "collect": "record episodes of DeepMind Control or gymnasium environments",
     "data": "check and describe a data set, with a contact sheet",
     "doctor": "say what this machine has, and what is missing",
 }

@@ -85,6 +85,11 @@ class Dataset:
         return self.state_width > 0
 
     @property
+    def has_rewards(self) -> bool:
+        """Whether any reward in the files is known and not 0."""
+        return any(bool(np.nan_to_num(shard.reward).any()) for shard in self._shards)
+
+    @property
     def image_size(self) -> int:
         """Height and width of a frame, in pixels."""
         return self._shards[0].image_size

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,7 @@ from aime.primitives.distributions import DiagonalGaussian
 from aime.representation.decoder import Decoder
 from aime.representation.encoder import Encoder
 from aime.representation.prior import DirichletProcessMixture
-from aime.world_model import doors, imagination, stepping
+from aime.world_model import cost, doors, imagination, stepping
 from aime.world_model.config import ModelConfig
 from aime.world_model.outputs import (
     BeliefState,
@@ -310,6 +311,23 @@ class AIME(nn.Module):
             AimeError: if the action does not have the model's width, or a row has seen no frame yet.
         """
         return stepping.imagine(self, state, action, sample)
+
+    def get_cost(self, info: Mapping[str, Any], action_candidates: Float[Tensor, "B S H A"]) -> Float[Tensor, "B S"]:
+        """What plans cost, as stable-worldmodel's solvers ask for it; differentiable in the actions.
+
+        With a goal, the squared distance of the last imagined latent from the goal frame's; without one, minus the sum
+        of the predicted rewards. Every step takes the heaviest component's mean.
+
+        Args:
+            info: `pixels` `[B,S,T,3,H,W]` or `[B,S,T,H,W,3]`, the same for all S; perhaps `goal` alike, whose last
+                frame counts, and `action` `[B,S,T,A]`, which led to each frame.
+            action_candidates: `[B,S,H,A]` from the last frame on, clipped to [-1, 1]; the last axis may hold several
+                steps in a block.
+
+        Raises:
+            AimeError: if a shape does not fit the model, or there is neither a goal nor a reward head.
+        """
+        return cost.get_cost(self, info, action_candidates)
 
     def advance(
         self, state: DreamState, action: Float[Tensor, "N A"]

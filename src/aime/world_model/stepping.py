@@ -12,7 +12,7 @@ from torch import Tensor
 from aime.errors import AimeError
 from aime.perception.tokenizer import Tokenizer
 from aime.world_model import doors, imagination
-from aime.world_model.outputs import BeliefState, DreamState, Imagined, Observation
+from aime.world_model.outputs import BeliefState, DreamState, Imagined, Observation, Track
 
 if TYPE_CHECKING:
     from aime.world_model.model import AIME
@@ -43,6 +43,23 @@ def _empty_past(tokenizer: Tokenizer, batch: int, size: int, like: Tensor) -> tu
     # the past before the first frame is zero; one blank pass tells the shapes
     _, kept = tokenizer(like.new_zeros(batch, 1, 3, size, size))
     return tuple(torch.zeros_like(past) for past in kept)
+
+
+def watch(
+    model: AIME, frames: Tensor, actions: Tensor | None, action_valid: Bool[Tensor, "B T"] | None = None
+) -> tuple[Track, Float[Tensor, "B T h w"]]:
+    """The latents, beliefs and bottom-up maps of `AIME.forward_sequence`, without its frames and prior maps.
+
+    Raises:
+        AimeError: if frames or actions do not have the model's shape.
+    """
+    centred = model.centre(frames)
+    actions = doors.admit_actions(actions, action_valid, centred.shape[:2], model.null_action)
+    sight = model.perceive(centred)
+    posterior = model.infer(sight)
+    latents = posterior.rsample() if model.training else posterior.mean
+    track = model.follow(latents, sight.percept.contexts, actions)
+    return track, sight.seen.map.unflatten(0, centred.shape[:2])
 
 
 def observe(

@@ -21,15 +21,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from aime.data.collect.environment import RENDERING_REMEDY, Environment
 from aime.data.collect.plan import Job, plan
-from aime.data.collect.recording import Recording, record_episode
+from aime.data.collect.recording import Recordable, record_episode
 from aime.data.episodes import Episode
 from aime.data.shards import Attribute, write_shard
 from aime.errors import AimeError
 
-Builder = Callable[[Recording], Environment]
+Builder = Callable[[Any], Environment]
+"""Makes the environment of a recording."""
 
 
-def directories(recordings: Sequence[Recording], out: Path) -> list[Path]:
+def build_environment(recording: Recordable) -> Environment:
+    """What `recording.build` makes."""
+    return recording.build()
+
+
+def directories(recordings: Sequence[Recordable], out: Path) -> list[Path]:
     """Where each recording goes: `out` itself if there is one, else a subdirectory of its name each.
 
     Environments differ in their actions, so two of them cannot share a data set.
@@ -38,11 +44,11 @@ def directories(recordings: Sequence[Recording], out: Path) -> list[Path]:
 
 
 def collect(
-    recordings: Sequence[Recording],
+    recordings: Sequence[Recordable],
     out: str | Path,
     episodes: int,
     workers: int,
-    build: Builder = Recording.build,
+    build: Builder = build_environment,
     console: Console | None = None,
 ) -> int:
     """Record what is missing for every directory to hold episodes 0 to `episodes - 1`, and show the progress.
@@ -151,9 +157,9 @@ class _Worker:
 
     stop: Any
     frames: Any
-    environments: dict[Recording, Environment] = field(default_factory=dict)
+    environments: dict[Recordable, Environment] = field(default_factory=dict)
 
-    def environment(self, recording: Recording, build: Builder) -> Environment:
+    def environment(self, recording: Recordable, build: Builder) -> Environment:
         """The environment of a recording, built once; only the latest is kept, each holds a GL context."""
         if recording not in self.environments:
             self.environments.clear()
@@ -206,7 +212,7 @@ def _run(job: Job, build: Builder) -> None:
 def _versions() -> dict[str, Attribute]:
     """Of the simulator; another version may move bodies a little differently."""
     found: dict[str, Attribute] = {}
-    for package in ("dm-control", "mujoco"):
+    for package in ("dm-control", "mujoco", "gymnasium"):
         try:
             found[f"{package.replace('-', '_')}_version"] = version(package)
         except PackageNotFoundError:

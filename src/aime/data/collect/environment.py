@@ -48,8 +48,13 @@ class Arrival(NamedTuple):
     """Summed over the action repeat; NaN after a reset, which earns nothing."""
     terminated: bool
     state: Float32[np.ndarray, " S"]
+    """S is 0 where there is none to be had."""
     background: Float32[np.ndarray, "H W"] | None
     """The share of each pixel in [0, 1] that sky and floor cover, where it was asked for."""
+    truncated: bool = False
+    """Whether the episode stops here without having ended for good."""
+    taken: Float32[np.ndarray, " A"] | None = None
+    """The action that led here, where it is not the one that was asked for."""
 
 
 class Environment(Protocol):
@@ -87,7 +92,9 @@ def split_name(name: str) -> tuple[str, str]:
     """
     scheme, _, rest = name.partition(":")
     if scheme != "dmc" or not rest:
-        raise AimeError(f"environment '{name}': expected dmc:DOMAIN_TASK; write for instance dmc:cartpole_swingup")
+        raise AimeError(
+            f"environment '{name}': expected dmc:DOMAIN_TASK or gym:ENV_ID; write for instance dmc:cartpole_swingup"
+        )
     tasks: dict[str, tuple[str, str]] = {f"{domain}_{task}": (domain, task) for domain, task in _suite().ALL_TASKS}
     if rest not in tasks:
         near = [f"dmc:{known}" for known in sorted(tasks) if known.startswith(rest.split("_")[0])]

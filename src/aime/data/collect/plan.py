@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from aime.data.collect.recording import Recording
+from aime.data.collect.recording import Recordable
 from aime.data.shards import Shard
 from aime.errors import AimeError
 
@@ -25,7 +25,7 @@ SHARD_FRAMES = 5000
 class Job:
     """One shard to record: episodes `first` to `first + count - 1`."""
 
-    recording: Recording
+    recording: Recordable
     directory: Path
     first: int
     count: int
@@ -41,7 +41,7 @@ class Job:
         return self.count * self.recording.length
 
 
-def plan(recording: Recording, directory: Path, episodes: int, workers: int) -> list[Job]:
+def plan(recording: Recordable, directory: Path, episodes: int, workers: int) -> list[Job]:
     """The shards that are missing from a directory for it to hold episodes 0 to `episodes - 1`.
 
     Args:
@@ -58,7 +58,7 @@ def plan(recording: Recording, directory: Path, episodes: int, workers: int) -> 
     return [Job(recording, directory, first, count) for first, count in _runs(missing, most)]
 
 
-def _recorded(recording: Recording, directory: Path) -> set[int]:
+def _recorded(recording: Recordable, directory: Path) -> set[int]:
     """The numbers of the episodes that a directory has."""
     if directory.exists() and not directory.is_dir():
         raise AimeError(f"{directory}: is a file, expected a directory to record into; choose another --out")
@@ -71,7 +71,7 @@ def _recorded(recording: Recording, directory: Path) -> set[int]:
     return numbers
 
 
-def _check_same(path: Path, shard: Shard, recording: Recording) -> None:
+def _check_same(path: Path, shard: Shard, recording: Recordable) -> None:
     wanted = recording.attributes()
     for name in ("first_episode", *wanted):
         if name not in shard.attributes:
@@ -79,11 +79,11 @@ def _check_same(path: Path, shard: Shard, recording: Recording) -> None:
                 f"{path}: is no shard of `aime collect` (attribute '{name}' is missing), expected an empty directory "
                 "or one to go on with; choose another --out"
             )
-    for name, value in wanted.items():
-        if shard.attributes[name] != value:
+        # the environment comes first: another one may note other settings
+        if name in wanted and shard.attributes[name] != wanted[name]:
             raise AimeError(
-                f"{path}: was recorded with {name} {shard.attributes[name]}, now {value} is asked for; choose another "
-                "--out, or the old settings to go on"
+                f"{path}: was recorded with {name} {shard.attributes[name]}, now {wanted[name]} is asked for; choose "
+                "another --out, or the old settings to go on"
             )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -16,9 +17,47 @@ from aime.data.shards import Attribute
 from aime.errors import AimeError
 
 
+class Recordable(Protocol):
+    """All that determines the episodes of one environment; two that are equal give equal episodes."""
+
+    @property
+    def name(self) -> str:
+        """The environment's, fit for a directory."""
+
+    @property
+    def summary(self) -> str:
+        """What is recorded, in a line."""
+
+    @property
+    def length(self) -> int:
+        """Frames of an episode; an environment that ends gives fewer."""
+
+    @property
+    def policy(self) -> Policy:
+        """What acts."""
+
+    @property
+    def seed(self) -> int:
+        """0 or more."""
+
+    @property
+    def distractor(self) -> str:
+        """A name in `aime.data.collect.distractors.DISTRACTORS`."""
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of a frame in pixels."""
+
+    def attributes(self) -> dict[str, Attribute]:
+        """What every shard of the recording notes about itself, apart from its episodes and the versions."""
+
+    def build(self) -> Environment:
+        """Load the environment, in the process that records."""
+
+
 @dataclass(frozen=True)
 class Recording:
-    """All that determines the episodes of one environment; two recordings that are equal give equal episodes.
+    """A task of DeepMind Control to record.
 
     Attributes:
         domain: of dm_control, for instance `cartpole`.
@@ -47,6 +86,15 @@ class Recording:
         """Such as `cartpole_swingup`."""
         return f"{self.domain}_{self.task}"
 
+    @property
+    def summary(self) -> str:
+        """What is recorded, in a line."""
+        flags = ", ".join(f"{name} {'on' if value else 'off'}" for name, value in RENDERER_FLAGS.items())
+        return (
+            f"{self.name}: {self.image_size}x{self.image_size}, camera {self.camera}, action repeat "
+            f"{self.action_repeat}, {flags}, policy {self.policy}, distractor {self.distractor}, seed {self.seed}"
+        )
+
     def __post_init__(self) -> None:
         if self.policy in SKILLED and self.name not in CONTROLLERS:
             raise AimeError(
@@ -69,7 +117,7 @@ class Recording:
 
 
 def record_episode(
-    environment: Environment, recording: Recording, number: int, tick: Callable[[], None] = lambda: None
+    environment: Environment, recording: Recordable, number: int, tick: Callable[[], None] = lambda: None
 ) -> Episode:
     """Record episode `number`, which depends on the recording and the number alone.
 
@@ -85,13 +133,14 @@ def record_episode(
     reset_seed, policy_generator, distractor_generator = _seeds(recording.seed, number)
     act = start_policy(recording.policy, policy_generator, recording.length, environment)
     distractor = make_distractor(recording.distractor, distractor_generator, recording.image_size)
-    arrivals = [_distract(environment.reset(reset_seed), distractor, 0)]
+    arrivals = [distract(environment.reset(reset_seed), distractor, 0)]
     actions: list[np.ndarray] = []
     for step in range(1, recording.length):
         tick()
-        actions.append(act(step - 1))
-        arrivals.append(_distract(environment.step(actions[-1]), distractor, step))
-        if arrivals[-1].terminated:
+        asked = act(step - 1)
+        arrivals.append(distract(environment.step(asked), distractor, step))
+        actions.append(asked if arrivals[-1].taken is None else arrivals[-1].taken)
+        if arrivals[-1].terminated or arrivals[-1].truncated:
             break
     return episode_of(arrivals, actions)
 
@@ -102,7 +151,8 @@ def _seeds(seed: int, number: int) -> tuple[int, np.random.Generator, np.random.
     return int(simulator.generate_state(1)[0]), np.random.default_rng(policy), np.random.default_rng(distractor)
 
 
-def _distract(arrival: Arrival, distractor: Distractor | None, step: int) -> Arrival:
+def distract(arrival: Arrival, distractor: Distractor | None, step: int) -> Arrival:
+    """An arrival with the distractor's picture of that step in the place of its background."""
     if distractor is None or arrival.background is None:
         return arrival
     return arrival._replace(pixels=blend(arrival.pixels, distractor.frame(step), arrival.background), background=None)
@@ -116,5 +166,5 @@ def episode_of(arrivals: list[Arrival], actions: list[np.ndarray]) -> Episode:
         action=np.stack([*actions, never_taken]),
         reward=np.array([arrival.reward for arrival in arrivals], np.float32),
         terminated=np.array([arrival.terminated for arrival in arrivals]),
-        state=np.stack([arrival.state for arrival in arrivals]),
+        state=np.stack([arrival.state for arrival in arrivals]) if arrivals[0].state.size else None,
     )

@@ -1,0 +1,123 @@
+"""DeepMind Control seen through a camera, as a gymnasium environment: `aime/DMC-v0`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from jaxtyping import Float, UInt8
+
+from aime.data.collect.distractors import DISTRACTORS, Distractor, make_distractor
+from aime.data.collect.environment import Arrival, ControlSuite, default_action_repeat, default_camera, split_name
+from aime.data.collect.recording import distract
+from aime.errors import AimeError
+
+SIMULATOR_STEPS = 1000
+"""Of an episode of the suite."""
+
+METADATA: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 25}
+
+
+class ControlEnv(gymnasium.Env):
+    """One task: `gymnasium.make("aime.agents:aime/DMC-v0", domain="cartpole", task="swingup")`.
+
+    Observations are frames `[H,W,3]`, 0 to 255, rendered, distracted and acted on as `aime collect` does it; each
+    `info["state"]` is the simulator's own state, positions and velocities. Rewards are summed over the action repeat.
+    """
+
+    metadata = METADATA
+
+    def __init__(
+        self,
+        domain: str,
+        task: str,
+        distractor: str = "none",
+        action_repeat: int | None = None,
+        image_size: int = 64,
+        camera: int | None = None,
+        length: int | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        """Load a task and render a frame of it.
+
+        Args:
+            domain: of dm_control, for instance `cartpole`.
+            task: for instance `swingup`.
+            distractor: "none", "static" or "dynamic": what is shown in the place of sky and floor.
+            action_repeat: simulator steps per step, 1 or more; by default as `aime collect` has it.
+            image_size: height and width of a frame in pixels, 8 or more.
+            camera: the number of a camera of the task; by default as `aime collect` has it.
+            length: steps after which an episode is truncated, 1 or more; by default 1000 simulator steps.
+            render_mode: "rgb_array" lets `render` give the frame once more.
+
+        Raises:
+            AimeError: if dm_control is missing, cannot render, or has no such task or camera, or a setting is out of
+                its range.
+        """
+        repeat = default_action_repeat(domain) if action_repeat is None else action_repeat
+        self._length = SIMULATOR_STEPS // max(repeat, 1) if length is None else length
+        _check(distractor, render_mode, action_repeat=(repeat, 1), image_size=(image_size, 8), length=(self._length, 1))
+        camera = default_camera(domain) if camera is None else camera
+        domain, task = split_name(f"dmc:{domain}_{task}")
+        self._suite = ControlSuite(domain, task, repeat, image_size, camera, segment=distractor != "none")
+        self._kind, self._size, self.render_mode = distractor, image_size, render_mode
+        self.observation_space = spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
+        self.action_space = spaces.Box(-1.0, 1.0, (self._suite.action_width,), np.float32)
+        self._distractor: Distractor | None = None
+        self._elapsed = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[UInt8[np.ndarray, "H W 3"], dict[str, Any]]:
+        """Start an episode: the one that `seed` determines, or else another."""
+        super().reset(seed=seed)
+        simulator, picture = (int(each) for each in self.np_random.integers(2**32, size=2))
+        self._distractor = make_distractor(self._kind, np.random.default_rng(picture), self._size)
+        self._elapsed = 0
+        return self._show(self._suite.reset(simulator))
+
+    def step(
+        self, action: Float[np.ndarray, " A"]
+    ) -> tuple[UInt8[np.ndarray, "H W 3"], float, bool, bool, dict[str, Any]]:
+        """Apply an action for the action repeat.
+
+        Args:
+            action: `[A]`, clipped to [-1, 1].
+
+        Returns:
+            Frame, reward, terminated, truncated, and the `state`.
+
+        Raises:
+            AimeError: if the action is not finite or has another shape.
+        """
+        action = np.asarray(action, np.float32)
+        if action.shape != self.action_space.shape or not np.isfinite(action).all():
+            raise AimeError(
+                f"action is {action.tolist()}, expected {self._suite.action_width} finite numbers in [-1, 1]: see what "
+                "the policy computes"
+            )
+        self._elapsed += 1
+        arrival = self._suite.step(np.clip(action, -1, 1))
+        pixels, info = self._show(arrival)
+        return pixels, arrival.reward, arrival.terminated, self._elapsed >= self._length, info
+
+    def render(self) -> UInt8[np.ndarray, "H W 3"] | None:
+        """The frame last observed, where `render_mode` is "rgb_array"."""
+        return None if self.render_mode is None else self._pixels.copy()
+
+    def _show(self, arrival: Arrival) -> tuple[UInt8[np.ndarray, "H W 3"], dict[str, Any]]:
+        self._pixels = distract(arrival, self._distractor, self._elapsed).pixels
+        return self._pixels.copy(), {"state": arrival.state}
+
+
+def _check(distractor: str, render_mode: str | None, **numbers: tuple[int, int]) -> None:
+    """Refuse settings out of range; `numbers` are values with their least."""
+    if distractor not in DISTRACTORS:
+        raise AimeError(f"distractor is {distractor!r}, expected one of {', '.join(DISTRACTORS)}")
+    if render_mode not in (None, "rgb_array"):
+        raise AimeError(f"render_mode is {render_mode!r}, expected 'rgb_array' or None")
+    for name, (value, least) in numbers.items():
+        if value < least:
+            raise AimeError(f"{name} is {value}, expected {least} or more")

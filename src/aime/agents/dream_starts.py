@@ -1,0 +1,151 @@
+"""Where dreams begin: states after real frames, read from clips of a run's data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from aime.data import Clips, ClipSampler, Dataset, open_dataset
+from aime.errors import AimeError
+from aime.inference.loading import check_fit, same_source
+from aime.world_model.model import AIME
+from aime.world_model.outputs import DreamState
+from aime.world_model.saved import RunInfo
+from aime.world_model.stepping import watch
+
+STARTS_A_CLIP = 16
+"""Frames of a clip that dreams begin at: a pass over a clip gives the state after each of its frames."""
+
+AT_ONCE = 8
+"""Clips that are watched in one call, which bounds memory."""
+
+
+class Starts(NamedTuple):
+    """The states after M real frames."""
+
+    state: DreamState
+    last_map: Float[Tensor, "M h w"]
+    """U_t of the frame."""
+    frames: UInt8[Tensor, "M H W 3"]
+
+    @property
+    def number(self) -> int:
+        """M."""
+        return int(self.frames.shape[0])
+
+    def pick(self, places: Int[Tensor, " N"]) -> Starts:
+        """Those at some places, in the order given."""
+        state = DreamState(*(field[places] for field in self.state))
+        return Starts(state, self.last_map[places], self.frames[places])
+
+    def replace(self, rows: Int[Tensor, " N"], others: Starts, visible: bool) -> Starts:
+        """These with N others in the place of some rows; maps and frames stay as they are unless `visible`."""
+        pairs = zip(self.state, others.state, strict=True)
+        state = DreamState(*(old.index_copy(0, rows, new) for old, new in pairs))
+        if not visible:
+            return self._replace(state=state)
+        last_map = self.last_map.index_copy(0, rows, others.last_map)
+        return Starts(state, last_map, self.frames.index_copy(0, rows, others.frames))
+
+
+def open_starts(info: RunInfo, data: str | Path | None, context: int) -> Dataset:
+    """The episodes that dreams of a run begin in, after all checks that need no weights.
+
+    They are the training part of the run's own data and of a bundled data set, and all of any other.
+
+    Args:
+        info: the run.
+        data: what `open_dataset` takes; by default, the run's own data.
+        context: frames that a dream has seen at least when it begins, 1 or more.
+
+    Raises:
+        AimeError: if the model has no reward head, if there is no such data, if its frames or actions do not fit the
+            model, if it has no rewards, or no episode of `context` frames.
+    """
+    check_rewarding(info)
+    source = info.data if data is None else data
+    own = same_source(source, info.data) or str(source).startswith("bundled:")
+    dataset = open_dataset(source, "train" if own else "all", float(info.train.get("held_out", 0.05)))
+    check_fit(dataset, info.model, info.path)
+    check_rewarded(dataset)
+    fitting = np.flatnonzero(dataset.lengths >= context)
+    if fitting.size == 0:
+        raise AimeError(
+            f"{dataset.name}: the longest episode has {int(dataset.lengths.max())} frames, expected {context} or more "
+            "(context): take a smaller context, or record longer episodes"
+        )
+    return dataset.select(fitting)
+
+
+def check_rewarding(info: RunInfo) -> None:
+    """Refuse a run whose model predicts no reward.
+
+    Raises:
+        AimeError: if its control pillar is switched off.
+    """
+    if info.model.control.kind == "none":
+        raise AimeError(
+            f"{info.path}: its model has no reward head (model.control.kind is none); expected one: train again "
+            "without --model.control.kind none"
+        )
+
+
+def check_rewarded(dataset: Dataset) -> None:
+    """Refuse data without rewards, of which a reward head has learned nothing.
+
+    Raises:
+        AimeError: if every reward is 0 or missing.
+    """
+    if not dataset.has_rewards:
+        raise AimeError(
+            f"{dataset.name}: every reward is 0 or missing; expected rewards: take data that has them, or add them and "
+            "train again"
+        )
+
+
+@torch.inference_mode()
+def watch_starts(model: AIME, dataset: Dataset, context: int, count: int, seed: int = 0) -> Starts:
+    """Watch real clips and keep the states after their frames from frame `context` on.
+
+    Args:
+        model: in eval mode.
+        dataset: its episodes have `context` frames or more.
+        context: frames that the belief has seen at least, 1 or more.
+        count: states, 1 or more; a few less or more come back, as whole clips are watched.
+        seed: of the clips; the same seed gives the same starts.
+
+    Raises:
+        AimeError: if a file is damaged, or every frame from `context` on ends its episode.
+    """
+    length = context + min(STARTS_A_CLIP, count) - 1
+    batch = -(-count // min(STARTS_A_CLIP, count))
+    clips = ClipSampler(dataset, batch, length, seed).sample(0)
+    parts = [_watch(model, _rows(clips, first), context) for first in range(0, batch, AT_ONCE)]
+    starts = _join(parts)
+    if starts.number == 0:
+        raise AimeError(f"{dataset.name}: no episode goes on after frame {context}: take a smaller context")
+    return starts
+
+
+def _watch(model: AIME, clips: Clips, context: int) -> Starts:
+    clips = clips.to(model.device)
+    track, maps = watch(model, clips.frames, clips.actions, clips.action_valid)
+    times = torch.arange(context - 1, clips.frames.shape[1], device=model.device)
+    kept: Bool[Tensor, " B S"] = (clips.valid & ~clips.terminated)[:, times]
+    state = DreamState(*(field[kept] for field in track.state_at(times)))
+    frames = clips.frames[:, times].movedim(2, -1)
+    return Starts(state, maps[:, times][kept], frames[kept].contiguous())
+
+
+def _rows(clips: Clips, first: int) -> Clips:
+    return Clips(*(None if field is None else field[first : first + AT_ONCE] for field in clips))  # type: ignore[arg-type]
+
+
+def _join(parts: list[Starts]) -> Starts:
+    state = DreamState(*(torch.cat(fields) for fields in zip(*(part.state for part in parts), strict=True)))
+    return Starts(state, torch.cat([part.last_map for part in parts]), torch.cat([part.frames for part in parts]))

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+from aime.agents.control_env import ControlEnv
+from aime.data.collect.environment import ControlSuite
+from aime.data.collect.recording import Recording, record_episode
+from aime.errors import AimeError
+
+pytestmark = pytest.mark.usefixtures("rendering")
+
+SETTINGS: dict[str, Any] = {"domain": "cartpole", "task": "swingup", "image_size": 16}
+
+
+def make(**settings: Any) -> ControlEnv:
+    environment = gymnasium.make("aime.agents:aime/DMC-v0", **(SETTINGS | settings)).unwrapped
+    assert isinstance(environment, ControlEnv)
+    return environment
+
+
+def test_gymnasium_s_checker_passes() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(make(distractor="dynamic"))
+
+
+def test_frames_rewards_and_states_are_those_of_a_recording() -> None:
+    """The suite itself, from the same start and under the same actions, shows the same."""
+    environment = make(action_repeat=8, length=3)
+    pixels, info = environment.reset(seed=5)
+    simulator = int(np.random.default_rng(5).integers(2**32, size=2)[0])
+    suite = ControlSuite("cartpole", "swingup", 8, 16, 0)
+    first = suite.reset(simulator)
+    np.testing.assert_array_equal(info["state"], first.state)
+    np.testing.assert_array_equal(pixels, first.pixels)
+    for step in range(1, 4):
+        action = np.array([0.3 * step], np.float32)
+        expected = suite.step(action)
+        pixels, reward, terminated, truncated, info = environment.step(action)
+        np.testing.assert_array_equal(pixels, expected.pixels)
+        np.testing.assert_array_equal(info["state"], expected.state)
+        assert (reward, terminated, truncated) == (expected.reward, False, step == 3)
+
+
+def test_the_defaults_are_those_of_aime_collect() -> None:
+    environment = make(image_size=24)
+    recording = Recording("cartpole", "swingup", 2, "random", 0, "none", 4, 24, 0)
+    episode = record_episode(recording.build(), recording, 0)
+    pixels, _ = environment.reset(seed=0)
+    assert pixels.shape == episode.pixels.shape[1:] and environment._length == 250
+
+
+def test_a_distractor_changes_the_background_with_the_seed() -> None:
+    plain, still = make(), make(distractor="static")
+    first, second = (still.reset(seed=seed)[0].astype(int) for seed in (0, 1))
+    assert np.abs(first - plain.reset(seed=0)[0]).mean() > 5
+    assert np.abs(first - second).mean() > 5
+    np.testing.assert_array_equal(first, still.reset(seed=0)[0])
+
+
+def test_what_is_rendered_is_what_is_observed() -> None:
+    environment = make(render_mode="rgb_array", distractor="dynamic")
+    pixels, _ = environment.reset(seed=0)
+    np.testing.assert_array_equal(environment.render(), pixels)
+    assert make().render() is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"task": "swing"}, "no such task"),
+        ({"distractor": "loud"}, "distractor is 'loud', expected one of none, static, dynamic"),
+        ({"action_repeat": 0}, "action_repeat is 0, expected 1 or more"),
+        ({"length": 0}, "length is 0"),
+        ({"image_size": 4}, "image_size is 4, expected 8 or more"),
+        ({"camera": 7}, "camera 7: cartpole_swingup has 2"),
+        ({"render_mode": "human"}, "render_mode is 'human'"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(AimeError, match=message) as refusal:
+        ControlEnv(**(SETTINGS | settings))
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("action", [np.array([np.nan]), np.zeros(2)])
+def test_actions_that_are_none_are_refused(action: np.ndarray) -> None:
+    environment = make()
+    environment.reset(seed=0)
+    with pytest.raises(AimeError, match=r"expected 1 finite numbers in \[-1, 1\]"):
+        environment.step(action)
