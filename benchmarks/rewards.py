@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from aime.agents.saved import refuse_without_rewards
+from aime.agents.experience import check_rewarding
 from aime.data import load_clips
 from aime.inference.loading import load_run, open_unseen
 from aime.world_model import imagination
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=192)
     options = parser.parse_args()
     info, model = load_run(options.run)
-    refuse_without_rewards(model, options.run)
+    check_rewarding(info)
     assert model.control is not None
     unseen = open_unseen(info, options.data, options.context, options.horizon)
     clips = load_clips(unseen.dataset, options.context + options.horizon, options.clips)

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from aime.data import Clips, ClipSampler, Dataset, open_dataset
+from aime.agents.experience import check_rewarded, check_rewarding, open_experience
+from aime.data import Clips, ClipSampler, Dataset
 from aime.errors import AimeError
-from aime.inference.loading import check_fit, same_source
 from aime.world_model.model import AIME
 from aime.world_model.outputs import DreamState
 from aime.world_model.saved import RunInfo
@@ -68,10 +68,7 @@ def open_starts(info: RunInfo, data: str | Path | None, context: int) -> Dataset
             model, if it has no rewards, or no episode of `context` frames.
     """
     check_rewarding(info)
-    source = info.data if data is None else data
-    own = same_source(source, info.data) or str(source).startswith("bundled:")
-    dataset = open_dataset(source, "train" if own else "all", float(info.train.get("held_out", 0.05)))
-    check_fit(dataset, info.model, info.path)
+    dataset = open_experience(info, data)
     check_rewarded(dataset)
     fitting = np.flatnonzero(dataset.lengths >= context)
     if fitting.size == 0:
@@ -80,32 +77,6 @@ def open_starts(info: RunInfo, data: str | Path | None, context: int) -> Dataset
             "(context): take a smaller context, or record longer episodes"
         )
     return dataset.select(fitting)
-
-
-def check_rewarding(info: RunInfo) -> None:
-    """Refuse a run whose model predicts no reward.
-
-    Raises:
-        AimeError: if its control pillar is switched off.
-    """
-    if info.model.control.kind == "none":
-        raise AimeError(
-            f"{info.path}: its model has no reward head (model.control.kind is none); expected one: train again "
-            "without --model.control.kind none"
-        )
-
-
-def check_rewarded(dataset: Dataset) -> None:
-    """Refuse data without rewards, of which a reward head has learned nothing.
-
-    Raises:
-        AimeError: if every reward is 0 or missing.
-    """
-    if not dataset.has_rewards:
-        raise AimeError(
-            f"{dataset.name}: every reward is 0 or missing; expected rewards: take data that has them, or add them and "
-            "train again"
-        )
 
 
 @torch.inference_mode()

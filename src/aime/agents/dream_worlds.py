@@ -108,8 +108,8 @@ class DreamWorlds:
         state, _, _ = imagination.step(self.model, self._now.state, action, choose)
         self._elapsed = self._elapsed + 1
         self._now = self._look(state) if self.rules.visible else self._now._replace(state=state)
-        reward = self.control.reward(state.belief, state.latent).mean.cpu().numpy()
-        going_on = self.control.continuation(state.belief, state.latent).sigmoid().cpu().numpy()
+        reward = self.control.reward(state.belief, state.latent, state.step).mean.cpu().numpy()
+        going_on = self.control.continuation(state.belief, state.latent, state.step).sigmoid().cpu().numpy()
         terminated = (going_on < GOES_ON) & self.rules.terminate
         truncated = self._elapsed >= self.rules.horizon
         self.ended = terminated | truncated

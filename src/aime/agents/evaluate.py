@@ -14,10 +14,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from aime.agents.agent import Agent, Decider, PolicyDecider
+from aime.agents.experience import check_rewarding
 from aime.agents.foresight import Foresight
 from aime.agents.planner import Planner, PlannerConfig, Proposer
 from aime.agents.playing import Acting, Interval, Played, bootstrap, play
-from aime.agents.saved import agent_directory, load_agent, refuse_without_rewards
+from aime.agents.saved import agent_directory, load_agent
 from aime.data import open_dataset
 from aime.data.collect import Environment, Recording
 from aime.data.collect.environment import Arrival, default_action_repeat, default_camera, split_name
@@ -27,7 +28,7 @@ from aime.inference.loading import Device, load_run
 from aime.primitives.files import write_atomically
 from aime.primitives.plain import to_plain
 from aime.world_model.model import AIME
-from aime.world_model.saved import RunInfo
+from aime.world_model.saved import RunInfo, read_run
 
 Behaviour = Literal["imitate", "imagine", "plan", "expert", "random"]
 
@@ -213,7 +214,7 @@ def make_decider(policy: Behaviour, run: str | Path, model: AIME, planner: Plann
     if policy != "plan":
         _, networks = load_agent(run, policy, model)
         return PolicyDecider(networks.policy), networks.policy
-    refuse_without_rewards(model, run)
+    check_rewarding(read_run(run))
     assert model.control is not None
     proposers: list[Proposer] = [model.control.action_schema]
     critic = None

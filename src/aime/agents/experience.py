@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -10,12 +11,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from aime.data import Clips, Dataset, load_clips
+from aime.data import Clips, Dataset, load_clips, open_dataset
+from aime.errors import AimeError
+from aime.inference.loading import check_fit, same_source
 from aime.training.hardware import Hardware
 from aime.training.outcomes import outcomes_of
 from aime.world_model import doors
 from aime.world_model.model import AIME
 from aime.world_model.outputs import DreamState, Outcomes
+from aime.world_model.saved import RunInfo
 
 LONGEST = 256
 """Frames that are perceived in one pass; in a longer episode the belief begins afresh after as many."""
@@ -46,6 +50,51 @@ class Experience(NamedTuple):
         states = DreamState(*(field[chosen] for field in self.states))
         outcomes = Outcomes(*(field[chosen] for field in self.outcomes))
         return Experience(states, self.actions[chosen], outcomes, self.episode[chosen])
+
+
+def open_experience(info: RunInfo, data: str | Path | None) -> Dataset:
+    """The episodes that an agent of a run learns from.
+
+    They are the training part of the run's own data and of a bundled data set, and all of any other.
+
+    Args:
+        info: the run.
+        data: what `open_dataset` takes; by default, the run's own data.
+
+    Raises:
+        AimeError: if there is no such data, or its frames or actions do not fit the model.
+    """
+    source = info.data if data is None else data
+    own = same_source(source, info.data) or str(source).startswith("bundled:")
+    dataset = open_dataset(source, "train" if own else "all", float(info.train.get("held_out", 0.05)))
+    check_fit(dataset, info.model, info.path)
+    return dataset
+
+
+def check_rewarding(info: RunInfo) -> None:
+    """Refuse a run whose model predicts no reward.
+
+    Raises:
+        AimeError: if its control pillar is switched off.
+    """
+    if info.model.control.kind == "none":
+        raise AimeError(
+            f"{info.path}: its model has no reward head (model.control.kind is none); expected one: train again "
+            "without --model.control.kind none"
+        )
+
+
+def check_rewarded(dataset: Dataset) -> None:
+    """Refuse data without rewards, of which a reward head has learned nothing.
+
+    Raises:
+        AimeError: if every reward is 0 or missing.
+    """
+    if not dataset.has_rewards:
+        raise AimeError(
+            f"{dataset.name}: every reward is 0 or missing; expected rewards: take data that has them, or add them and "
+            "train again"
+        )
 
 
 @torch.no_grad()

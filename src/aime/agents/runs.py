@@ -11,12 +11,11 @@ from pathlib import Path
 import torch
 
 from aime.agents.actor_critic import ActorCritic, ActorCriticConfig
-from aime.agents.experience import Experience, perceive
+from aime.agents.experience import Experience, check_rewarded, check_rewarding, open_experience, perceive
 from aime.agents.imitation import ImitationConfig, imitate
-from aime.agents.saved import AgentInfo, Networks, agent_directory, load_networks, refuse_without_rewards, save_agent
-from aime.data import Dataset, open_dataset
+from aime.agents.saved import AgentInfo, Networks, agent_directory, load_networks, save_agent
+from aime.data import Dataset
 from aime.errors import AimeError
-from aime.inference.loading import check_fit, same_source
 from aime.primitives.files import write_atomically
 from aime.training.hardware import Hardware, choose_hardware, keep_freed_memory
 from aime.world_model.model import AIME
@@ -52,7 +51,7 @@ def train_imitation(
     """
     torch.manual_seed(seed)
     info, model, hardware = _load(run)
-    dataset, source = _open(info, model, data)
+    dataset = open_experience(info, data)
     experience = _perceive(model, dataset, config.frames, hardware, told)
     lines: list[dict[str, float]] = []
 
@@ -62,7 +61,7 @@ def train_imitation(
 
     cloned = imitate(model, experience, config, check)
     directory = agent_directory(run, name)
-    save_agent(directory, AgentInfo("imitate", config.policy, source), Networks(cloned.policy, None))
+    save_agent(directory, AgentInfo("imitate", config.policy, dataset.name), Networks(cloned.policy, None))
     _log(directory, lines)
     return AgentResult(directory, {"held_out_action": cloned.nats, "kept_step": cloned.step})
 
@@ -92,18 +91,17 @@ def train_imagination(
     """
     torch.manual_seed(seed)
     info, model, hardware = _load(run)
-    refuse_without_rewards(model, run)
-    dataset, source = _open(info, model, data)
+    check_rewarding(info)
+    dataset = open_experience(info, data)
+    check_rewarded(dataset)
     experience = _perceive(model, dataset, config.frames, hardware, told)
-    if not bool(experience.outcomes.reward_valid.any()):
-        raise AimeError(f"{source}: holds no reward, expected some to learn from: take data with rewards, or imitate")
     learner = ActorCritic(config, model, hardware)
     if start is not None:
         learner.start_from(load_networks(start, model))
     lines = _learn(learner, experience, told)
     networks = Networks(learner.policy, learner.slow_critic).eval()
     directory = agent_directory(run, name)
-    save_agent(directory, AgentInfo("imagine", config.policy, source), networks)
+    save_agent(directory, AgentInfo("imagine", config.policy, dataset.name), networks)
     _log(directory, lines)
     return AgentResult(directory, lines[-1])
 
@@ -132,15 +130,6 @@ def _load(run: str | Path) -> tuple[RunInfo, AIME, Hardware]:
     keep_freed_memory()
     hardware = choose_hardware()
     return read_run(run), load_model(run).to(hardware.device).requires_grad_(False), hardware
-
-
-def _open(info: RunInfo, model: AIME, data: str | None) -> tuple[Dataset, str]:
-    """The training part of the run's own data, or all of another set."""
-    source = info.data if data is None else data
-    own = same_source(source, info.data) or source.startswith("bundled:")
-    dataset = open_dataset(source, "train" if own else "all", float(info.train.get("held_out", 0.05)))
-    check_fit(dataset, model.config, info.path)
-    return dataset, source
 
 
 def _perceive(model: AIME, dataset: Dataset, frames: int, hardware: Hardware, told: Told) -> Experience:

@@ -99,16 +99,3 @@ def load_networks(directory: Path, model: AIME) -> Networks:
     networks = Networks(kind(info.policy, *sizes, model.config.action_width), critic)
     fill(networks, read_tensors(directory / _WEIGHTS), directory / _WEIGHTS)
     return networks.to(model.device)
-
-
-def refuse_without_rewards(model: AIME, run: str | Path) -> None:
-    """Refuse a model that does not foretell rewards.
-
-    Raises:
-        AimeError: if it was trained with `--model.control.kind none`.
-    """
-    if model.control is None:
-        raise AimeError(
-            f"{run}: the model has no reward head (model.control.kind is none); expected heads: train a run without "
-            "that flag"
-        )

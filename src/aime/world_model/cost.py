@@ -17,7 +17,7 @@ from torch import Tensor
 from aime.errors import AimeError
 from aime.world_model import imagination
 from aime.world_model.imagination import likeliest
-from aime.world_model.outputs import DreamState
+from aime.world_model.outputs import Dream, DreamState
 from aime.world_model.stepping import watch
 
 if TYPE_CHECKING:
@@ -44,19 +44,17 @@ def get_cost(
         if goal is not None:
             cost = (dream.latents[:, -1] - repeat(goal, "b d -> (b s) d", s=samples)).square().sum(-1)
         else:
-            cost = -_rewards(model, dream.beliefs, dream.latents).sum(-1)
+            cost = -_rewards(model, dream, start).sum(-1)
     return rearrange(cost, "(b s) -> b s", b=batch)
 
 
-def _rewards(
-    model: AIME, beliefs: Float[Tensor, "N F belief"], latents: Float[Tensor, "N F latent"]
-) -> Float[Tensor, "N F"]:
+def _rewards(model: AIME, dream: Dream, start: DreamState) -> Float[Tensor, "N F"]:
     if model.control is None:
         raise AimeError(
             "info has no 'goal', and the model no reward head (control.kind is none); expected one of them: give a "
             "goal frame, or train without --model.control.kind none"
         )
-    return model.control.reward(beliefs, latents).mean
+    return model.control.reward(dream.beliefs, dream.latents, dream.steps(start)).mean
 
 
 def _present(model: AIME, info: Mapping[str, Any]) -> DreamState:
