@@ -107,7 +107,10 @@ def main() -> None:
         n_steps=options.horizon,
         batch_size=400,
         gamma=0.97,
-        policy_kwargs={"log_std_init": -0.7},
+        # noise that stays for a while: a body of some weight averages out what changes at every step
+        use_sde=True,
+        sde_sample_freq=8,
+        policy_kwargs={"log_std_init": -2.0},
         seed=0,
         device="cpu",
         verbose=1,
