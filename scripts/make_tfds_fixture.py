@@ -5,9 +5,9 @@ It needs an environment of its own, because AIME does without TensorFlow:
     python -m venv /tmp/tfds && /tmp/tfds/bin/pip install tensorflow-cpu tensorflow-datasets
     /tmp/tfds/bin/python scripts/make_tfds_fixture.py --out tests/data/importers/rlds
 
-Three data sets come out, in the layouts of DMC-VB: a locomotion task whose arrays are compressed with zlib, an ant maze
-with two cameras and plain arrays, and one whose frames are PNG files, as other RLDS data sets have them. Beside each lies
-`expected.npz`: what tensorflow-datasets reads from it, array by array.
+Three data sets come out: in the layouts of DMC-VB a locomotion task whose arrays are compressed with zlib and an ant
+maze with two cameras and plain arrays, and one whose frames are PNG files, as other RLDS data sets have them. Beside
+each lies `expected.npz`: what tensorflow-datasets reads from it, array by array.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def builder_of(layout: dict[str, Any]) -> type[Any]:
     """A tensorflow-datasets builder of synthetic episodes with some features."""
     step_features = Features.FeaturesDict(layout)
 
-    class Fixture(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]
+    class Fixture(tfds.core.GeneratorBasedBuilder):
         """Synthetic episodes."""
 
         VERSION = tfds.core.Version("1.0.0")
@@ -155,7 +155,8 @@ def main() -> None:
             builder.download_and_prepare(download_config=tfds.download.DownloadConfig(num_shards=2))
             (out / place).parent.mkdir(parents=True, exist_ok=True)
             shutil.move(builder.data_dir, out / place)
-        np.savez_compressed(out / place / "expected.npz", **expected(out / place))
+        arrays: dict[str, Any] = dict(expected(out / place))
+        np.savez_compressed(out / place / "expected.npz", **arrays)
 
 
 if __name__ == "__main__":

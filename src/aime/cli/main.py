@@ -19,10 +19,14 @@ VERBS = {
     "ablate": "compare the complete model with variants that lack one part",
     "report": "show everything about a run in one HTML page",
     "collect": "record episodes of DeepMind Control environments",
+    "import": "bring a data set of another project into shards: DMC-VB, LeRobot, Minari, videos, …",
     "data": "check and describe a data set, with a contact sheet",
     "doctor": "say what this machine has, and what is missing",
 }
 """Each verb's summary; the verb is the module of that name beside this one, with `main(arguments) -> status`."""
+
+MODULES = {"import": "importing"}
+"""Modules of another name, where the verb is a word of Python's own."""
 
 
 def entry() -> None:
@@ -89,4 +93,4 @@ def _module(verb: str) -> ModuleType:
         near = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f"did you mean {near[0]}?" if near else "see `aime --help`"
         raise AimeError(f"there is no verb '{verb}'; expected {', '.join(VERBS)}: {hint}")
-    return importlib.import_module(f"aime.cli.{verb}")
+    return importlib.import_module(f"aime.cli.{MODULES.get(verb, verb)}")
