@@ -20,7 +20,7 @@ from aime.data.importers.registry import open_source
 from aime.data.importers.run import Wish, import_episodes
 from aime.errors import AimeError
 
-Kind = Literal["dmc-vb"]
+Kind = Literal["dmc-vb", "folder", "lerobot", "minari", "stable-worldmodel", "v-d4rl"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,9 @@ class ImportOptions:
     """
 
     kind: tyro.conf.Positional[Kind]
-    """dmc-vb: DMC-VB and other RLDS data sets of tensorflow-datasets, one or a tree of them."""
+    """dmc-vb: DMC-VB and other RLDS data sets of tensorflow-datasets, one or a tree of them; folder: films or
+    directories of pictures, with tables of actions (CSV, NPZ, Parquet) or without; lerobot: version 2.1 or 3; minari:
+    in HDF5; stable-worldmodel: HDF5; v-d4rl: NPZ or HDF5."""
     source: tyro.conf.Positional[Path]
     """The file or directory to import."""
     out: Path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from jaxtyping import Float
 from rich.console import Console
 
 from aime.data import Dataset, open_dataset
+from aime.data.action_scale import ActionScale
 from aime.data.importers import assemble, plan, run
 from aime.data.importers.interface import BadEpisode, Facts, Item, Recorded, Survey
 from aime.data.importers.run import Wish, import_episodes
@@ -103,8 +104,6 @@ def test_actions_are_scaled_by_their_range_and_come_back(tmp_path: Path) -> None
     np.testing.assert_allclose(report.action_low, everything.min(axis=0))
     np.testing.assert_allclose(report.action_high, everything.max(axis=0))
     dataset = open_dataset(tmp_path)
-    from aime.data.action_scale import ActionScale
-
     scale = ActionScale.of_attributes(dataset.attributes)
     assert scale is not None
     stored = np.concatenate([episode.action for episode in dataset])
@@ -112,46 +111,48 @@ def test_actions_are_scaled_by_their_range_and_come_back(tmp_path: Path) -> None
     np.testing.assert_allclose(scale.to_source(stored), everything, atol=1e-5)
 
 
-def interrupted(out: Path, step: int, skip_bad: bool, source: Synthetic) -> bool:
-    """Import in a forked process that dies at its `step`-th call of the operating system; whether it got that far."""
+class Killer:
+    """Counts the calls that change the disk, and dies at one of them as a killed process does: without a word."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, step: int) -> None:
+        self.calls, self._step = 0, step
+        for name in ("fsync", "replace", "unlink"):
+            patch.setattr(os, name, self._counted(getattr(os, name)))
+
+    def _counted(self, function: Callable[..., None]) -> Callable[..., None]:
+        def call(*arguments: object, **options: object) -> None:
+            self.calls += 1
+            if self.calls == self._step:
+                os._exit(9)
+            function(*arguments, **options)
+
+        return call
+
+
+def killed(source: Synthetic, out: Path, wish: Wish, step: int) -> bool:
+    """Import in a forked process that dies at a step; whether it got that far."""
     child = os.fork()
     if child == 0:
-        calls = 0
-
-        def counted(function: object) -> object:
-            def call(*arguments: object, **options: object) -> object:
-                nonlocal calls
-                calls += 1
-                if calls == step:
-                    os._exit(9)
-                return function(*arguments, **options)  # type: ignore[operator]
-
-            return call
-
-        for name in ("fsync", "replace", "unlink"):
-            setattr(os, name, counted(getattr(os, name)))
-        import_episodes(source, out, Wish("synthetic", "here", 16, skip_bad=skip_bad), QUIET)
+        Killer(pytest.MonkeyPatch(), step)
+        import_episodes(source, out, wish, QUIET)
         os._exit(0)
-    _, status = os.waitpid(child, 0)
-    return os.waitstatus_to_exitcode(status) == 9
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
 
 
 def test_a_kill_at_any_moment_costs_nothing_but_time(tmp_path: Path) -> None:
-    source = Synthetic(LENGTHS, bad=(3, 5))
-    wish = Wish("synthetic", "here", 16, skip_bad=True)
-    import_episodes(source, tmp_path / "whole", wish, QUIET)
+    source, wish = Synthetic((7, 12, 30, 100, 18, 41), bad=(1, 3)), Wish("synthetic", "here", 16, skip_bad=True)
+    with pytest.MonkeyPatch.context() as patch:
+        killer = Killer(patch, 0)
+        import_episodes(source, tmp_path / "whole", wish, QUIET)
     expected = tree(tmp_path / "whole")
-    assert len([name for name in expected if name.endswith(".h5")]) > 4
-    kills = 0
-    for step in range(1, 200):
+    assert len([name for name in expected if name.endswith(".h5")]) >= 4
+    assert killer.calls >= 20
+    for step in np.linspace(1, killer.calls, 20).astype(int).tolist():
         out = tmp_path / f"killed-{step}"
-        if not interrupted(out, step, True, source):
-            break
-        kills += 1
-        interrupted(out, step + 2, True, source)  # and killed again while it goes on
+        assert killed(source, out, wish, step)
+        killed(source, out, wish, 7)  # and again, while it goes on
         import_episodes(source, out, wish, QUIET)
         assert tree(out) == expected, f"killed at call {step}"
-    assert kills >= 20
 
 
 def test_the_number_of_processes_does_not_matter(tmp_path: Path) -> None:
@@ -179,6 +180,12 @@ def test_a_bad_episode_stops_the_import_or_leaves_no_trace(tmp_path: Path) -> No
     assert json.loads((tmp_path / "import.json").read_text())["dropped"] == report.dropped
 
 
+def test_a_source_that_was_mended_before_anything_was_done_is_taken(tmp_path: Path) -> None:
+    with pytest.raises(AimeError):
+        import_episodes(Synthetic((9,), bad=(0,)), tmp_path, WISH, QUIET)
+    assert import_episodes(Synthetic((8,)), tmp_path, WISH, QUIET).frames == 8
+
+
 def test_nothing_is_left(tmp_path: Path) -> None:
     with pytest.raises(AimeError, match="no episode could be taken"):
         import_episodes(Synthetic((5,), bad=(0,)), tmp_path, Wish("s", "here", 16, skip_bad=True), QUIET)
@@ -189,6 +196,8 @@ def test_another_import_or_other_files_in_the_way_are_refused(tmp_path: Path) ->
     before = tree(tmp_path / "a")
     with pytest.raises(AimeError, match="image_size was 16, is now 32"):
         import_episodes(Synthetic((5, 6)), tmp_path / "a", Wish("synthetic", "here", 32), QUIET)
+    with pytest.raises(AimeError, match="the source has changed"):
+        import_episodes(Synthetic((5, 6, 7)), tmp_path / "a", WISH, QUIET)
     with pytest.raises(AimeError, match="the source has changed"):
         import_episodes(Synthetic((5, 7)), tmp_path / "a", WISH, QUIET)
     import_episodes(Synthetic((5, 6)), tmp_path / "a", WISH, QUIET)

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from aime.data.importers.fitting import together
 from aime.data.importers.interface import (
-    BLOCK_FRAMES,
     BadEpisode,
     Choice,
     Facts,
@@ -27,6 +27,7 @@ from aime.data.importers.interface import (
     Recorded,
     Sources,
     Survey,
+    block_length,
     shifted_to_arrival,
 )
 from aime.data.importers.tfds_features import STEPS, Feature, decode_column, decode_frames, read_features, read_json
@@ -210,7 +211,7 @@ class RldsImporter:
     def read(self, item: Item) -> Recorded:
         """Decode a record; its pages stay mapped for as long as its frames are read."""
         content = self._content(item)
-        frames = zip(*(content.frames(camera) for camera in self.cameras()), strict=True)
+        frames = together([content.frames(camera) for camera in self.cameras()])
         return replace(self._small(content), frames=frames)
 
     def _content(self, item: Item) -> _Content:
@@ -268,7 +269,7 @@ class _Content:
 
     def frames(self, feature: Feature) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
         """The frames of a camera, in blocks."""
-        return decode_frames(feature, self._of(feature), self._where, BLOCK_FRAMES)
+        return decode_frames(feature, self._of(feature), self._where, block_length(*feature.shape[:2]))
 
     def _of(self, feature: Feature) -> memoryview:
         name = f"{STEPS}/{feature.path}"

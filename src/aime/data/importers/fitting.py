@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
+
+from aime.data.importers.interface import BadEpisode
 
 Fit = Literal["stretch", "crop", "pad"]
 """What to do with a frame that is not square: distort it, cut its longer sides off, or put black bars beside it."""
@@ -16,6 +18,25 @@ Fit = Literal["stretch", "crop", "pad"]
 def tile_columns(cameras: int) -> int:
     """Columns, and rows, of the grid in which so many cameras share a frame: 2 for 2 to 4, 3 for 5 to 9."""
     return int(np.ceil(np.sqrt(cameras)))
+
+
+def together(
+    streams: Sequence[Iterator[UInt8[np.ndarray, "n h w 3"]]],
+) -> Iterator[list[UInt8[np.ndarray, "n h w 3"]]]:
+    """Blocks of several cameras, cut so that all have as many frames.
+
+    Raises:
+        BadEpisode: if one camera ends before another.
+    """
+    held: list[UInt8[np.ndarray, "n h w 3"] | None] = [next(stream, None) for stream in streams]
+    while any(block is not None for block in held):
+        blocks = [block for block in held if block is not None]
+        if len(blocks) < len(held):
+            raise BadEpisode("its cameras have not all as many frames, expected that; choose one with --camera")
+        length = min(map(len, blocks))
+        yield [block[:length] for block in blocks]
+        rest = [block[length:] for block in blocks]
+        held = [part if len(part) else next(stream, None) for part, stream in zip(rest, streams, strict=True)]
 
 
 def fit_frames(

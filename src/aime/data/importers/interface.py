@@ -6,7 +6,8 @@ long episodes, writing shards, going on after a kill, reporting.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -17,8 +18,8 @@ from jaxtyping import Bool, Float, UInt8
 from aime.data.shards import Attribute
 from aime.errors import AimeError
 
-BLOCK_FRAMES = 64
-"""Frames that an importer decodes at a time: 60 MB at 640x480, whatever the episode's length."""
+BLOCK_BYTES = 32 * 2**20
+"""Decoded frames that an importer has in hand at a time, whatever the episode's length."""
 
 MAX_FRAME_BYTES = 64 * 2**20
 """A file that declares a larger frame than this (4700x4700) is taken for damaged or hostile."""
@@ -158,6 +159,22 @@ class Opener(Protocol):
             AimeError: if it is none of this kind, or the choice does not fit it.
         """
         ...
+
+
+def block_length(height: int, width: int) -> int:
+    """How many frames of a size to decode at a time: 1 to 64."""
+    return max(1, min(64, BLOCK_BYTES // max(height * width * 3, 1)))
+
+
+def in_order(paths: Iterable[Path]) -> list[Path]:
+    """Sorted as people count: file 9 before file 10."""
+    return sorted(
+        paths, key=lambda path: [(part.isdigit(), int(part) if part.isdigit() else part) for part in _parts(path)]
+    )
+
+
+def _parts(path: Path) -> list[str]:
+    return re.findall(r"[0-9]+|[^0-9]+", str(path))
 
 
 def shifted_to_arrival(after: np.ndarray) -> np.ndarray:

@@ -81,17 +81,24 @@ class Ledger:
         plan = self._read_plan()
         if plan is None:
             self._check_empty()
+        elif any((self.out / NOTES).glob("job-*.json")):
+            self._check_same(plan["settings"], wanted)
+        else:  # nothing was finished under it: whoever mended the source may start anew
+            plan = None
+        if plan is None:
             plan = {"settings": wanted}
             self._write_plan(plan)
-        for name in wanted.keys() | plan["settings"].keys():
-            before, now = plan["settings"].get(name), wanted.get(name)
-            if before != now:
-                what = "the source has changed since" if name == "digest" else f"{name} was {before}, is now {now}"
+        self._tidy()
+        return plan
+
+    def _check_same(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        for name in now.keys() | before.keys():
+            if before.get(name) != now.get(name):
+                changed = f"{name} was {before.get(name)}, is now {now.get(name)}"
+                what = "the source has changed since" if name in ("digest", "episodes") else changed
                 raise AimeError(
                     f"{self.out}: holds an import begun otherwise ({what}); choose another --out, or delete it"
                 )
-        self._tidy()
-        return plan
 
     def remember(self, plan: dict[str, Any], **more: Any) -> None:
         """Keep more in the plan, such as the range of the actions, which is costly to find."""

@@ -10,6 +10,11 @@ from aime.errors import AimeError
 
 KINDS = {
     "dmc-vb": "dmc_vb",
+    "folder": "folder",
+    "lerobot": "lerobot",
+    "minari": "minari",
+    "stable-worldmodel": "stable_worldmodel",
+    "v-d4rl": "v_d4rl",
 }
 """Each kind's module in this package; it is imported when a source of its kind is, and offers `open_source`."""
 
