@@ -20,6 +20,7 @@ VERBS = {
     "report": "show everything about a run in one HTML page",
     "collect": "record episodes of DeepMind Control environments",
     "import": "bring a data set of another project into shards: DMC-VB, LeRobot, Minari, videos, …",
+    "export": "write a data set in the format of another project",
     "data": "check and describe a data set, with a contact sheet",
     "doctor": "say what this machine has, and what is missing",
 }
