@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -90,12 +89,8 @@ def _wish(options: ImportOptions, choice: Choice) -> Wish:
         action_range=options.action_range,
         skip_bad=options.skip_bad,
         workers=options.workers or len(os.sched_getaffinity(0)),
-        choice=_plain(asdict(choice)),
+        choice=choice,
     )
-
-
-def _plain(choice: Mapping[str, object]) -> dict[str, object]:
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in choice.items()}
 
 
 def _check(options: ImportOptions) -> None:

@@ -17,6 +17,7 @@ from aime.data import Dataset, open_dataset
 from aime.data.action_scale import ActionScale
 from aime.data.importers import assemble, plan, run
 from aime.data.importers.interface import BadEpisode, Facts, Item, Recorded, Survey
+from aime.data.importers.plan import Ledger
 from aime.data.importers.run import Wish, import_episodes
 from aime.errors import AimeError
 
@@ -184,6 +185,12 @@ def test_a_source_that_was_mended_before_anything_was_done_is_taken(tmp_path: Pa
     with pytest.raises(AimeError):
         import_episodes(Synthetic((9,), bad=(0,)), tmp_path, WISH, QUIET)
     assert import_episodes(Synthetic((8,)), tmp_path, WISH, QUIET).frames == 8
+
+
+def test_two_imports_into_one_directory_do_not_meet(tmp_path: Path) -> None:
+    with Ledger(tmp_path).locked(), pytest.raises(AimeError, match="another import into it is running"):
+        import_episodes(Synthetic((5,)), tmp_path, WISH, QUIET)
+    import_episodes(Synthetic((5,)), tmp_path, WISH, QUIET)
 
 
 def test_nothing_is_left(tmp_path: Path) -> None:

@@ -1,14 +1,12 @@
 """CRC-32C, the checksum of TFRecord files, without a table walk a byte: NumPy runs over many stretches at once.
 
-The remainder is linear over GF(2). So stretches of the data are reduced side by side, a byte of each at a time, and the
-remainders are joined in pairs: that of A followed by B is that of A, moved on by the length of B, plus that of B.
+The remainder is linear over GF(2). So stretches of the data are reduced side by side, four bytes of each at a time, and
+the remainders are joined in pairs: that of A followed by B is that of A, moved on by the length of B, plus that of B.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib
-from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import UInt8, UInt32
@@ -20,14 +18,8 @@ _STRETCHES = (4096, 64)
 """How many run side by side: first over all that so many words divide, then over what is left."""
 
 _ONES = 0xFFFFFFFF
-_PIECE = 2**18
 
 Buffer = bytes | memoryview
-
-
-def crc32c(data: Buffer) -> int:
-    """The CRC-32C of some bytes, 0 to 2^32 - 1; the package `google-crc32c` computes it where it is installed."""
-    return _fastest()(data)
 
 
 def masked_crc32c(data: Buffer) -> int:
@@ -36,8 +28,8 @@ def masked_crc32c(data: Buffer) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & _ONES
 
 
-def crc32c_numpy(data: Buffer) -> int:
-    """The same with NumPy alone: about 200 MB/s on long stretches of bytes."""
+def crc32c(data: Buffer) -> int:
+    """The CRC-32C of some bytes, 0 to 2^32 - 1: about 300 MB/s on long stretches of bytes."""
     rest = np.frombuffer(data, np.uint8)
     register = _ONES
     for stretches in _STRETCHES:
@@ -60,22 +52,6 @@ def _reduced(body: UInt8[np.ndarray, " N"], stretches: int) -> int:
         remainders = remainders ^ words
         remainders = low.take(remainders & 0xFFFF) ^ high.take(remainders >> 16)
     return _joined(remainders, 4 * len(steps))
-
-
-@functools.cache
-def _fastest() -> Callable[[Buffer], int]:
-    try:
-        compiled = importlib.import_module("google_crc32c")
-    except ImportError:
-        return crc32c_numpy
-
-    def extended(data: Buffer) -> int:
-        crc, view = 0, memoryview(data)
-        for start in range(0, len(view), _PIECE):  # it takes bytes alone: copy them a piece at a time
-            crc = compiled.extend(crc, bytes(view[start : start + _PIECE]))
-        return crc
-
-    return extended
 
 
 def _make_table() -> UInt32[np.ndarray, " 256"]:

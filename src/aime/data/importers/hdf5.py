@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
     Raises:
         BadEpisode: if it is none, or is damaged.
     """
+    _add_filters()
     try:
         with h5py.File(path, "r") as file:
             yield file
@@ -32,7 +35,15 @@ def opened(path: Path) -> Iterator[h5py.File]:
         raise
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         found = " ".join(str(error).split())
-        raise BadEpisode(f"{path}: cannot be read ({found}), expected a whole HDF5 file; download it again") from error
+        remedy = "pip install hdf5plugin" if "filter" in found else "download it again"
+        raise BadEpisode(f"{path}: cannot be read ({found}), expected a whole HDF5 file; {remedy}") from error
+
+
+@functools.cache
+def _add_filters() -> None:
+    """Let HDF5 read more compressions where the user has installed them: importing the package does that."""
+    with contextlib.suppress(ImportError):
+        importlib.import_module("hdf5plugin")
 
 
 def field(path: Path, group: Any, name: str, axes: int | None = None) -> h5py.Dataset:

@@ -8,9 +8,12 @@ processes.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +66,27 @@ class Ledger:
     """An output directory and what is done of its import."""
 
     out: Path
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep a second import out of the directory for as long as this one lives.
+
+        Raises:
+            AimeError: if there is one.
+        """
+        if self.out.exists() and not self.out.is_dir():
+            raise AimeError(f"{self.out}: is a file, expected a directory to import into; choose another --out")
+        (self.out / NOTES).mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.out / NOTES, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError as error:
+            raise AimeError(
+                f"{self.out}: another import into it is running; wait for it or choose another --out"
+            ) from error
+        finally:
+            os.close(descriptor)
 
     def begin(self, settings: Mapping[str, Any], items: Sequence[Item]) -> dict[str, Any]:
         """Start the import, or go on with it.
@@ -126,8 +150,6 @@ class Ledger:
         write_atomically(self.out / NOTES / "plan.json", json.dumps(plan, indent=1).encode())
 
     def _check_empty(self) -> None:
-        if self.out.exists() and not self.out.is_dir():
-            raise AimeError(f"{self.out}: is a file, expected a directory to import into; choose another --out")
         found = next((path for path in self.out.glob("*") if path.name != NOTES), None)
         if found is not None:
             raise AimeError(f"{self.out}: holds {found.name}, expected an empty directory; choose another --out")

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,10 @@ from aime.data.action_scale import ActionScale
 from aime.data.episodes import Episode
 from aime.data.importers.assemble import Form, episodes_of
 from aime.data.importers.fitting import Fit
-from aime.data.importers.interface import BadEpisode, Importer, Item, Survey
+from aime.data.importers.interface import BadEpisode, Choice, Importer, Item, Survey
 from aime.data.importers.plan import REPORT, Job, Ledger, cut_into_jobs
 from aime.data.importers.report import Report
-from aime.data.pool import Labour, Stopped, count, progress_bar, work
+from aime.data.pool import Labour, Stopped, count, progress_bar, terminated_like_interrupted, work
 from aime.data.shards import Attribute, write_shard
 from aime.errors import AimeError
 from aime.primitives.files import write_atomically
@@ -41,7 +41,7 @@ class Wish:
         action_range: what -1 and 1 mean, for all actions alike; by default the source says, or its numbers do.
         skip_bad: go on without episodes that cannot be taken.
         workers: processes.
-        choice: what else the episodes depend on, as plain values.
+        choice: what else the episodes depend on.
     """
 
     kind: str
@@ -51,17 +51,13 @@ class Wish:
     action_range: tuple[float, float] | None = None
     skip_bad: bool = False
     workers: int = 1
-    choice: Mapping[str, Any] = field(default_factory=dict)
+    choice: Choice = field(default_factory=Choice)
 
     def settings(self) -> dict[str, Any]:
         """What the shards depend on. Not `skip_bad`: who met something bad may go on with it."""
-        return {
-            "kind": self.kind,
-            "image_size": self.image_size,
-            "fit": self.fit,
-            "action_range": list(self.action_range) if self.action_range else None,
-            **{name: list(value) if isinstance(value, tuple) else value for name, value in self.choice.items()},
-        }
+        settings = {name: getattr(self, name) for name in ("kind", "image_size", "fit", "action_range")}
+        plain: dict[str, Any] = json.loads(json.dumps({**settings, **asdict(self.choice)}))
+        return plain
 
 
 @dataclass(frozen=True)
@@ -96,13 +92,18 @@ def import_episodes(importer: Importer, out: Path, wish: Wish, console: Console)
     if not survey.items:
         raise AimeError(f"{wish.source}: no episode can be read ({_first(survey)}); check the source")
     ledger = Ledger(out)
+    with ledger.locked():
+        return _import(importer, survey, ledger, wish, console)
+
+
+def _import(importer: Importer, survey: Survey, ledger: Ledger, wish: Wish, console: Console) -> Report:
     plan = ledger.begin(wish.settings(), survey.items)
     scale = _scale(importer, survey.items, wish, ledger, plan, console)
     jobs = cut_into_jobs(survey.items)
     facts = importer.facts
     form = Form.sized(wish.image_size, wish.fit, scale, facts.state_width)
     attributes = {**facts.attributes, **_attributes(wish, scale, facts.state_names)}
-    tasks = [_Task(importer, form, attributes, out, job, wish.skip_bad) for job in ledger.open_jobs(jobs)]
+    tasks = [_Task(importer, form, attributes, ledger.out, job, wish.skip_bad) for job in ledger.open_jobs(jobs)]
     _do(tasks, wish.workers, console)
     return _report(ledger, jobs, wish, scale, survey)
 
@@ -166,7 +167,7 @@ def _attributes(wish: Wish, scale: ActionScale | None, state_names: Mapping[str,
 def _do(tasks: Sequence[_Task], workers: int, console: Console) -> None:
     total = sum(_kilobytes(item) for task in tasks for item in task.job.items)
     if workers == 1 or len(tasks) == 1:
-        with progress_bar(console, "kB") as bar:
+        with terminated_like_interrupted(), progress_bar(console, "kB") as bar:
             shown = bar.add_task("importing", total=total)
             for task in tasks:
                 run_job(task)
