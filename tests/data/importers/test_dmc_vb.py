@@ -202,5 +202,10 @@ def test_a_bomb_is_not_inflated(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_a_file_name_that_leaves_the_directory_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write_walker(tmp_path / "source", [3])
     info = source / "dataset_info.json"
-    info.write_text(info.read_text().replace('"rlds"', '"../../etc/rlds"'))
+    content = info.read_text()
+    info.write_text(content.replace('"rlds"', '"../../etc/rlds"'))
     assert "expected one in the same directory" in complaint(capsys, source, "--out", tmp_path / "out")
+    for name in ("../../outside", "..", str(tmp_path / "elsewhere")):
+        other = {"name": name, "shardLengths": ["1"], "filepathTemplate": "{DATASET}.tfrecord"}
+        info.write_text(content.replace('"splits": [', f'"splits": [{json.dumps(other)}, '))
+        assert f"names a split '{name}'" in complaint(capsys, source, "--out", tmp_path / "out")

@@ -85,6 +85,11 @@ def _splits(place: Path, wanted: str | None) -> dict[str, list[str]]:
         raise AimeError(f"{path}: declares format {info.get('fileFormat')!r}, expected tfrecord files in 'splits'")
     splits = {str(split.get("name")): _files(path, str(info.get("name")), split) for split in declared if split}
     filled = {name: files for name, files in splits.items() if files}
+    odd = [
+        name for name in filled if Path(name).name != name or name == ".."
+    ]  # a split's name becomes that of a directory
+    if odd:
+        raise AimeError(f"{path}: names a split {odd[0]!r}, expected a plain name; the file is damaged")
     if wanted is not None and wanted not in filled:
         raise AimeError(f"{place}: has no split {wanted!r}, expected one of {sorted(filled)}; choose another --split")
     return {name: files for name, files in filled.items() if wanted in (None, name)}

@@ -13,6 +13,7 @@ example that holds all T steps:
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import math
@@ -164,8 +165,8 @@ def decode_column(feature: Feature, content: memoryview, where: str) -> np.ndarr
     try:
         if feature.encoding == "none":
             return _plain_column(feature, content)
-        steps = bytes_list(content)
-        return np.stack([_array(feature, step) for step in steps]) if steps else np.zeros((0, *feature.shape))
+        steps, decode = bytes_list(content), _decoder(feature)
+        return np.stack([decode(step) for step in steps]) if steps else np.zeros((0, *feature.shape))
     except (WireError, ValueError, zlib.error) as error:
         raise _unfit(feature, where, error) from error
 
@@ -186,14 +187,9 @@ def decode_frames(
         BadEpisode: if the bytes do not fit the declaration.
     """
     try:
-        if feature.encoding == "none":
-            whole = _plain_column(feature, content)
-            steps: Iterator[Any] = iter(whole)
-            decode: Callable[[Feature, Any], np.ndarray] = _as_is
-        else:
-            steps = iter(bytes_list(content))
-            decode = _picture if feature.encoding == "image" else _array
-        while part := [decode(feature, step) for _, step in zip(range(block), steps, strict=False)]:
+        plain, decode = feature.encoding == "none", _decoder(feature)
+        steps: Iterator[Any] = iter(_plain_column(feature, content) if plain else bytes_list(content))
+        while part := [decode(step) for _, step in zip(range(block), steps, strict=False)]:
             frames = np.stack(part)
             yield np.repeat(frames, 3, axis=-1) if frames.shape[-1] == 1 else frames
     except (WireError, ValueError, OSError, SyntaxError, zlib.error, Image.DecompressionBombError) as error:
@@ -202,17 +198,22 @@ def decode_frames(
         raise _unfit(feature, where, error) from error
 
 
-def _as_is(feature: Feature, step: np.ndarray) -> np.ndarray:
-    return step
+def _decoder(feature: Feature) -> Callable[[Any], np.ndarray]:
+    """What makes an array of one step's bytes."""
+    if feature.encoding == "none":
+        return np.asarray
+    if feature.encoding == "image":
+        return functools.partial(_picture, feature)
+    dtype, shape = _DTYPES[feature.dtype].newbyteorder("<"), feature.shape
+    wanted, inflates = feature.size * dtype.itemsize, feature.encoding == "zlib"
 
+    def array(step: memoryview) -> np.ndarray:
+        content = _inflate(step, wanted) if inflates else step
+        if len(content) != wanted:
+            raise ValueError(f"{len(content)} bytes a step, expected {wanted}")
+        return np.frombuffer(content, dtype).reshape(shape)
 
-def _array(feature: Feature, step: memoryview) -> np.ndarray:
-    dtype = _DTYPES[feature.dtype].newbyteorder("<")
-    wanted = feature.size * dtype.itemsize
-    content = _inflate(step, wanted) if feature.encoding == "zlib" else step
-    if len(content) != wanted:
-        raise ValueError(f"{len(content)} bytes a step, expected {wanted}")
-    return np.frombuffer(content, dtype).reshape(feature.shape)
+    return array
 
 
 def _inflate(content: memoryview, wanted: int) -> bytes:
