@@ -56,7 +56,7 @@ def test_every_verb_has_a_module() -> None:
     import importlib
 
     for verb in cli.VERBS:
-        assert callable(importlib.import_module(f"aime.cli.{verb}").main)
+        assert callable(importlib.import_module(f"aime.cli.{cli.MODULES.get(verb, verb)}").main)
 
 
 def test_unknown_verb_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from aime.data.collect import environment as environments
-from aime.data.collect.collect import _terminated_like_interrupted, collect, directories
+from aime.data.collect.collect import collect, directories
 from aime.data.collect.environment import (
     Arrival,
     ControlSuite,
@@ -32,6 +32,7 @@ from aime.data.collect.plan import SHARD_EPISODES, _runs, plan
 from aime.data.collect.policies import Policy, random_actions, smooth_actions, start_policy
 from aime.data.collect.recording import Recording, record_episode
 from aime.data.dataset import open_dataset
+from aime.data.pool import terminated_like_interrupted
 from aime.data.shards import write_shard
 from aime.errors import AimeError
 
@@ -324,7 +325,7 @@ def test_an_interruption_leaves_whole_shards(tmp_path: Path) -> None:
 
 def test_sigterm_ends_a_recording_as_ctrl_c_does() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), _terminated_like_interrupted():
+    with pytest.raises(KeyboardInterrupt), terminated_like_interrupted():
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
     assert signal.getsignal(signal.SIGTERM) is before

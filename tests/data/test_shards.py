@@ -113,6 +113,18 @@ def test_two_legal_nans_and_no_others(shard: Path) -> None:
     Shard(shard)
 
 
+@pytest.mark.parametrize("field", ["action", "reward"])
+def test_an_episode_may_lack_all_of_its_actions_or_rewards_but_not_some(shard: Path, field: str) -> None:
+    values = getattr(Shard(shard), field).copy()
+    first, second = Shard(shard).offsets
+    values[first:second] = np.nan
+    put(shard, field, values)
+    assert np.isnan(getattr(Shard(shard), field)[first:second]).all()
+    values[first + 3] = 0
+    put(shard, field, values)
+    assert f"'{field}' at episode 0, step" in error_of(shard)
+
+
 @pytest.mark.parametrize(
     ("field", "row", "value", "words"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,4 +95,6 @@ def _rows(summary: DatasetSummary) -> list[tuple[str, str]]:
 
 
 def _range(spread: Spread) -> str:
+    if math.isnan(spread.mean):
+        return "not recorded"
     return f"{spread.least:.3g} to {spread.greatest:.3g}, mean {spread.mean:.3g}"

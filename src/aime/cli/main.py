@@ -20,10 +20,15 @@ VERBS = {
     "agent": "act with a run: imitate, learn in imagination, plan, and be judged",
     "report": "show everything about a run in one HTML page",
     "collect": "record episodes of DeepMind Control or gymnasium environments",
+    "import": "bring a data set of another project into shards: DMC-VB, LeRobot, Minari, videos, …",
+    "export": "write a data set in the format of another project",
     "data": "check and describe a data set, with a contact sheet",
     "doctor": "say what this machine has, and what is missing",
 }
 """Each verb's summary; the verb is the module of that name beside this one, with `main(arguments) -> status`."""
+
+MODULES = {"import": "importing"}
+"""Modules of another name, where the verb is a word of Python's own."""
 
 
 def entry() -> None:
@@ -90,4 +95,4 @@ def _module(verb: str) -> ModuleType:
         near = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f"did you mean {near[0]}?" if near else "see `aime --help`"
         raise AimeError(f"there is no verb '{verb}'; expected {', '.join(VERBS)}: {hint}")
-    return importlib.import_module(f"aime.cli.{verb}")
+    return importlib.import_module(f"aime.cli.{MODULES.get(verb, verb)}")

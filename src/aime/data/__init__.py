@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from aime.data.bundled import bundled_names, bundled_path, pack
-from aime.data.clips import Clips, ClipSampler, load_clips, prefetch
 from aime.data.dataset import Dataset, Split, open_dataset
 from aime.data.episodes import Episode
 from aime.data.shards import Attribute, Shard, write_shard
+
+if TYPE_CHECKING:
+    from aime.data.clips import Clips, ClipSampler, load_clips, prefetch
 
 __all__ = [
     "Attribute",
@@ -24,3 +28,12 @@ __all__ = [
     "prefetch",
     "write_shard",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # clips bring torch, which a process that only writes shards would pay for with 200 MB and two seconds
+    if name in ("Clips", "ClipSampler", "load_clips", "prefetch"):
+        from aime.data import clips
+
+        return getattr(clips, name)
+    raise AttributeError(f"module 'aime.data' has no attribute '{name}'")

@@ -6,7 +6,7 @@ Every check takes `source`, the file (or the call) that the message names first.
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from aime.errors import AimeError
 
@@ -51,7 +51,7 @@ def _check_order(source: str, lengths: Int[np.ndarray, " E"], offsets: Int[np.nd
 def check_actions(
     source: str, action: Float[np.ndarray, "N A"], lengths: Int[np.ndarray, " E"], offsets: Int[np.ndarray, " E"]
 ) -> None:
-    """Actions must be finite and within [-1, 1]; only the last one of an episode may be NaN.
+    """Actions must be finite and within [-1, 1]; NaN may be the last one of an episode, or all of its actions.
 
     Raises:
         AimeError: naming the first step that breaks the rule.
@@ -59,6 +59,7 @@ def check_actions(
     wrong = ~(np.abs(action) <= 1).all(axis=1)
     last = offsets + lengths - 1
     wrong[last] &= ~np.isnan(action[last]).all(axis=1)
+    wrong &= ~_in_unknown_episode(np.isnan(action).all(axis=1), lengths, offsets)
     if not wrong.any():
         return
     row = int(np.flatnonzero(wrong)[0])
@@ -68,25 +69,28 @@ def check_actions(
         expected, remedy = "a value in [-1, 1]", "divide the actions by the range of the actuators"
     else:
         expected, remedy = (
-            "a number (only the last action of an episode may be NaN, as a whole)",
+            "a number (NaN may be only the last action of an episode, as a whole, or all of its actions)",
             "mend or drop the episode",
         )
     raise AimeError(f"{source}: 'action' at {_place(row, offsets)} is {value:g}, expected {expected}; {remedy}")
 
 
-def check_rewards(source: str, reward: Float[np.ndarray, " N"], offsets: Int[np.ndarray, " E"]) -> None:
-    """Rewards must be finite; only the first one of an episode may be NaN.
+def check_rewards(
+    source: str, reward: Float[np.ndarray, " N"], lengths: Int[np.ndarray, " E"], offsets: Int[np.ndarray, " E"]
+) -> None:
+    """Rewards must be finite; NaN may be the first one of an episode, or all of its rewards.
 
     Raises:
         AimeError: naming the first step that breaks the rule.
     """
     wrong = ~np.isfinite(reward)
     wrong[offsets] &= ~np.isnan(reward[offsets])
+    wrong &= ~_in_unknown_episode(np.isnan(reward), lengths, offsets)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         raise AimeError(
-            f"{source}: 'reward' at {_place(row, offsets)} is {reward[row]:g}, expected a number (only the first "
-            "reward of an episode may be NaN); mend or drop the episode"
+            f"{source}: 'reward' at {_place(row, offsets)} is {reward[row]:g}, expected a number (NaN may be only "
+            "the first reward of an episode, or all of its rewards); mend or drop the episode"
         )
 
 
@@ -103,6 +107,13 @@ def check_states(source: str, state: Float[np.ndarray, "N S"], offsets: Int[np.n
             f"{source}: 'state' at {_place(row, offsets)} holds NaN or infinity, expected numbers; mend it or leave "
             "'state' out"
         )
+
+
+def _in_unknown_episode(
+    unknown: Bool[np.ndarray, " N"], lengths: Int[np.ndarray, " E"], offsets: Int[np.ndarray, " E"]
+) -> Bool[np.ndarray, " N"]:
+    """Which rows lie in an episode that is unknown at every step: of that nothing was recorded, as of plain video."""
+    return np.repeat(np.logical_and.reduceat(unknown, offsets), lengths)
 
 
 def _place(row: int, offsets: Int[np.ndarray, " E"]) -> str:

@@ -13,7 +13,8 @@ class Episode:
     """Consecutive steps of one episode, or a stretch of one.
 
     `action[t]` is taken after seeing `pixels[t]`; `reward[t]` and `terminated[t]` describe the arrival at `pixels[t]`.
-    The last action of an episode and its first reward may be NaN: neither has happened.
+    The last action of an episode and its first reward may be NaN: neither has happened. All of its actions may be NaN,
+    or all of its rewards, where none were recorded: plain video has a single action that is always NaN.
 
     Attributes:
         pixels: `[L, H, W, 3]` frames, 0 to 255.

@@ -7,7 +7,7 @@ A shard holds N frames of E episodes that lie one after the other:
     terminated [N]           bool
 
 `reward[t]` and `terminated[t]` describe the arrival at `pixels[t]`. The last action of an episode and its first reward
-may be NaN, and nothing else may.
+may be NaN, and so may all of its actions or all of its rewards, where none were recorded; nothing else may.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def _check_values(source: str, fields: Mapping[str, np.ndarray], frames: int) ->
     lengths, offsets = fields["ep_len"], fields["ep_offset"]
     check_layout(source, lengths, offsets, frames)
     check_actions(source, fields["action"], lengths, offsets)
-    check_rewards(source, fields["reward"], offsets)
+    check_rewards(source, fields["reward"], lengths, offsets)
     if "state" in fields:
         check_states(source, fields["state"], offsets)
 
@@ -171,8 +171,8 @@ class Shard:
         path: the file.
         lengths: `[E]` int64, steps of each episode.
         offsets: `[E]` int64, first row of each episode.
-        action: `[N, A]` float32 in [-1, 1]; the last of an episode may be NaN.
-        reward: `[N]` float32; the first of an episode may be NaN.
+        action: `[N, A]` float32 in [-1, 1]; the last of an episode may be NaN, or all of them.
+        reward: `[N]` float32; the first of an episode may be NaN, or all of them.
         terminated: `[N]` bool.
         state: `[N, S]` float32, or None.
         image_size: height and width of a frame, in pixels.

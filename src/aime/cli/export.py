@@ -1,0 +1,52 @@
+"""`aime export`: write a data set in the format of another project."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+from rich.console import Console
+
+from aime.cli.arguments import parse
+from aime.data.dataset import open_dataset
+from aime.data.exporters.interface import Settings
+from aime.data.pool import progress_bar
+from aime.errors import AimeError
+
+Kind = Literal["stable-worldmodel", "lerobot", "folder"]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Write a data set in the format of another project, actions in the units that they were imported from."""
+
+    kind: tyro.conf.Positional[Kind]
+    """stable-worldmodel: one HDF5 file; lerobot: version 2.1; folder: films or pictures with CSV files."""
+    data: tyro.conf.Positional[str]
+    """A directory of shards, one shard, or a bundled data set such as bundled:cartpole."""
+    out: Path
+    """The file or directory to write; it must not exist."""
+    fps: int = 10
+    """Frames per second of the films."""
+    pictures: bool = False
+    """In a folder, write PNG files, which lose nothing, instead of films."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run `aime export` and return the exit status."""
+    options = parse(ExportOptions, "export", arguments)
+    if not 1 <= options.fps <= 1000:
+        raise AimeError(f"--fps is {options.fps}, expected 1 to 1000")
+    if options.pictures and options.kind != "folder":
+        raise AimeError(f"--pictures with {options.kind}: expected folder, the one kind that can have them")
+    dataset = open_dataset(options.data)
+    module = importlib.import_module(f"aime.data.exporters.{options.kind.replace('-', '_')}")
+    with progress_bar(Console(stderr=True), "frames") as bar:
+        task = bar.add_task("exporting", total=dataset.frames)
+        settings = Settings(options.fps, options.pictures, lambda frames: bar.advance(task, frames))
+        module.export(dataset, options.out, settings)
+    print(f"{options.out}: {dataset.episodes} episodes, {dataset.frames} frames")
+    return 0

@@ -1,0 +1,107 @@
+"""`aime import`: bring data sets of other projects into shards."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+from rich.console import Console
+
+from aime.cli.arguments import parse
+from aime.cli.failures import EXIT_INTERRUPTED
+from aime.data.importers.fitting import Fit
+from aime.data.importers.interface import Choice
+from aime.data.importers.registry import open_source
+from aime.data.importers.run import Wish, import_episodes
+from aime.errors import AimeError
+
+Kind = Literal["dmc-vb", "folder", "lerobot", "minari", "stable-worldmodel", "v-d4rl"]
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """Import a data set of another project as shards that `aime train --data DIR` reads.
+
+    The same command goes on after an interruption, and the outcome is the same as without. What was taken, resized,
+    clipped and dropped is printed and kept in DIR/import.json.
+    """
+
+    kind: tyro.conf.Positional[Kind]
+    """dmc-vb: DMC-VB and other RLDS data sets of tensorflow-datasets, one or a tree of them; folder: films or
+    directories of pictures, with tables of actions (CSV, NPZ, Parquet) or without; lerobot: version 2.1 or 3; minari:
+    in HDF5; stable-worldmodel: HDF5; v-d4rl: NPZ or HDF5."""
+    source: tyro.conf.Positional[Path]
+    """The file or directory to import."""
+    out: Path
+    """The directory to fill. Where the source holds several data sets, each gets a directory of its own in it."""
+    image_size: int = 64
+    """Height and width of the frames, in pixels: a multiple of 16 from 16 to 256."""
+    fit: Fit = "stretch"
+    """What to do with frames that are not square: stretch keeps all and distorts, crop cuts the longer sides, pad puts
+    black bars beside the frame."""
+    camera: tuple[str, ...] = ()
+    """The camera to take, by its name in the source; several are tiled into one frame, row by row."""
+    split: str | None = None
+    """One split of the source. By default all, each in a directory of its own where there are several."""
+    actions: bool = True
+    """--no-actions imports video alone."""
+    action_columns: tuple[str, ...] = ()
+    """The columns of a table that are actions. By default all whose name begins with "action"."""
+    action_range: tuple[float, float] | None = None
+    """What -1 and 1 shall mean, in the source's units. By default what the source declares for each action, else the
+    least and greatest number that it has; numbers that lie within [-1, 1] already stay as they are."""
+    state: bool = True
+    """--no-state leaves state vectors out."""
+    skip_bad: bool = False
+    """Go on without episodes that are damaged, and list them."""
+    workers: int | None = None
+    """Processes. By default one for each core."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run `aime import` and return the exit status."""
+    options = parse(ImportOptions, "import", arguments)
+    _check(options)
+    choice = Choice(options.camera, options.split, options.state, options.actions, options.action_columns)
+    sources = open_source(options.kind, options.source, choice)
+    console = Console(stderr=True)
+    try:
+        for place, importer in sources.items():
+            out = options.out / place
+            report = import_episodes(importer, out, _wish(options, choice), console)
+            print("\n  ".join([f"{out}:", *report.lines()]))
+    except KeyboardInterrupt:
+        print("aime import: interrupted; all shards written are whole: run the same command to go on", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def _wish(options: ImportOptions, choice: Choice) -> Wish:
+    return Wish(
+        kind=options.kind,
+        source=str(options.source),
+        image_size=options.image_size,
+        fit=options.fit,
+        action_range=options.action_range,
+        skip_bad=options.skip_bad,
+        workers=options.workers or len(os.sched_getaffinity(0)),
+        choice=choice,
+    )
+
+
+def _check(options: ImportOptions) -> None:
+    """What the parser cannot know.
+
+    Raises:
+        AimeError: if a number is out of range.
+    """
+    if options.image_size % 16 or not 16 <= options.image_size <= 256:
+        raise AimeError(f"--image-size is {options.image_size}, expected a multiple of 16 from 16 to 256")
+    if options.workers is not None and not 1 <= options.workers <= 1024:
+        raise AimeError(f"--workers is {options.workers}, expected 1 to 1024")
+    if options.action_range is not None and not options.action_range[0] < options.action_range[1]:
+        raise AimeError(f"--action-range is {options.action_range}, expected LOW below HIGH")

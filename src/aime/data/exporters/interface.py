@@ -1,0 +1,87 @@
+"""What an exporter is: a function `export(dataset, out, settings)` that writes a data set, an episode at a time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float32, UInt8
+
+from aime.data.action_scale import ActionScale
+from aime.data.dataset import Dataset
+from aime.errors import AimeError
+from aime.primitives.files import sync_directory
+
+
+class Original(NamedTuple):
+    """An episode in the units of the robot or simulator that it came from."""
+
+    pixels: UInt8[np.ndarray, "L H W 3"]
+    """Frames, 0 to 255."""
+    action: Float32[np.ndarray, "L A"] | None
+    """In the source's units, NaN where the data set has it; None where no action was recorded."""
+    reward: Float32[np.ndarray, " L"] | None
+    """Received on arrival; None where none was recorded."""
+    terminated: Bool[np.ndarray, " L"]
+    """Whether the arrival ended the episode."""
+    state: Float32[np.ndarray, "L S"] | None
+    """None where none was recorded."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the formats need to know that a data set does not say.
+
+    Attributes:
+        fps: frames per second of the films.
+        pictures: write PNG files, which lose nothing, instead of films; only folders have both.
+        progress: called with the frames of each episode that is written.
+    """
+
+    fps: int = 10
+    pictures: bool = False
+    progress: Callable[[int], None] = lambda frames: None
+
+
+def originals(dataset: Dataset) -> Iterator[Original]:
+    """The episodes of a data set, with actions in the units that its importer noted; else as they are."""
+    scale = ActionScale.of_attributes(dataset.attributes)
+    for episode in dataset:
+        action = None if np.isnan(episode.action).all() else episode.action
+        if action is not None and scale is not None and scale.width == action.shape[1]:
+            action = scale.to_source(action)
+        reward = None if np.isnan(episode.reward).all() else episode.reward
+        yield Original(episode.pixels, action, reward, episode.terminated, episode.state)
+
+
+@contextmanager
+def whole(out: Path) -> Iterator[Path]:
+    """A place to write to that becomes `out` at the end, or nothing if that is not reached.
+
+    Raises:
+        AimeError: if `out` exists.
+    """
+    if out.exists():
+        raise AimeError(f"{out}: exists already, expected a new name; choose another --out")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    place = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        yield place
+        for path in [place, *place.rglob("*")]:
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        os.replace(place, out)
+        sync_directory(out.parent)
+    finally:
+        if place.is_dir():
+            shutil.rmtree(place)
+        place.unlink(missing_ok=True)

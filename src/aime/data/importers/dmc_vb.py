@@ -1,0 +1,292 @@
+"""DMC-VB (Ortiz et al. 2024, arXiv 2409.18330) and other RLDS data sets of tensorflow-datasets, without TensorFlow.
+
+A data set is a directory with `features.json`, `dataset_info.json` and TFRecord files, an episode a record. A source
+may be one, or a tree of them such as `locomotion/walker_walk/expert/{none,static_medium,dynamic_medium}`.
+
+Time: in these records `action[t]` follows `observation[t]`. In DMC-VB `reward[t]` came with `observation[t]`, as
+dm_env has it: the benchmark's own TD3-BC takes the reward of action t from step t + 1. What RLDS itself prescribes,
+that `reward[t]` comes of `action[t]`, holds for other data sets; the names of the states tell the two apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from aime.data.importers.fitting import together
+from aime.data.importers.interface import (
+    BadEpisode,
+    Choice,
+    Facts,
+    Item,
+    Recorded,
+    Sources,
+    Survey,
+    block_length,
+    shifted_to_arrival,
+)
+from aime.data.importers.tfds_features import STEPS, Feature, decode_column, decode_frames, read_features, read_json
+from aime.data.importers.tfrecord import Extent, record, scan
+from aime.data.importers.wire import WireError, example_features
+from aime.errors import AimeError
+
+OBSERVATION = "observation/"
+
+STATE_ORDERS: tuple[tuple[str, ...], ...] = (
+    ("orientations", "height", "velocity"),
+    ("position", "velocity"),
+    ("com_velocity", "extremities", "head_height", "joint_angles", "torso_vertical", "velocity"),
+    (
+        *("distance_to_target", "target_position", "target_vector", "walker/appendages_pos", "walker/bodies_pos"),
+        *("walker/bodies_quats", "walker/egocentric_target_vector", "walker/end_effectors_pos", "walker/joints_pos"),
+        *("walker/joints_vel", "walker/sensors_accelerometer", "walker/sensors_gyro", "walker/sensors_touch"),
+        *("walker/sensors_velocimeter", "walker/world_zaxis", "walker_position"),
+    ),
+)
+"""The benchmark's states of walker, cheetah, humanoid and ant maze: fields in the order of its state vector."""
+
+COMPRESSION = 2
+"""Decoded bytes per byte of a record, roughly: only the shares of work depend on it."""
+
+
+def open_source(source: Path, choice: Choice) -> Sources:
+    """Every data set in a tree, and every split of it (`choice.split` takes one).
+
+    Raises:
+        AimeError: if there is none, a description is missing or damaged, or a camera or split does not exist.
+    """
+    places = sorted({path.parent for path in source.rglob("*.tfrecord*") if path.is_file()})
+    if not places:
+        raise AimeError(f"{source}: holds no *.tfrecord file, expected data sets of DMC-VB; check the path")
+    found: dict[str, RldsImporter] = {}
+    for place in places:
+        features = read_features(place / "features.json")
+        for split, files in _splits(place, choice.split).items():
+            below = "" if len(places) == 1 else str(place.relative_to(source))
+            name = f"{below}/{split}".strip("/")
+            found[name] = RldsImporter(place, split, tuple(files), tuple(features.values()), choice)
+            found[name].check()
+    if len(found) == 1:
+        return {"": next(iter(found.values()))}
+    return found
+
+
+def _splits(place: Path, wanted: str | None) -> dict[str, list[str]]:
+    """The file names of each split, as `dataset_info.json` says."""
+    path = place / "dataset_info.json"
+    info = read_json(path)
+    declared = info.get("splits")
+    if info.get("fileFormat", "tfrecord") != "tfrecord" or not isinstance(declared, list):
+        raise AimeError(f"{path}: declares format {info.get('fileFormat')!r}, expected tfrecord files in 'splits'")
+    splits = {str(split.get("name")): _files(path, str(info.get("name")), split) for split in declared if split}
+    filled = {name: files for name, files in splits.items() if files}
+    odd = [
+        name for name in filled if Path(name).name != name or name == ".."
+    ]  # a split's name becomes that of a directory
+    if odd:
+        raise AimeError(f"{path}: names a split {odd[0]!r}, expected a plain name; the file is damaged")
+    if wanted is not None and wanted not in filled:
+        raise AimeError(f"{place}: has no split {wanted!r}, expected one of {sorted(filled)}; choose another --split")
+    return {name: files for name, files in filled.items() if wanted in (None, name)}
+
+
+def _files(path: Path, dataset: str, split: Mapping[str, Any]) -> list[str]:
+    """What the template of a split means: "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"."""
+    shards = len(split.get("shardLengths", ()))
+    template = str(split.get("filepathTemplate") or "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}")
+    fixed = {"DATASET": dataset, "SPLIT": str(split.get("name")), "FILEFORMAT": "tfrecord"}
+    names = []
+    for number in range(shards):
+        index, count = f"{number:05d}", f"{shards:05d}"
+        words = fixed | {"SHARD_INDEX": index, "NUM_SHARDS": count, "SHARD_X_OF_Y": f"{index}-of-{count}"}
+        name = template
+        for word, meaning in words.items():
+            name = name.replace("{" + word + "}", meaning)
+        names.append(name)
+    if any(Path(name).name != name for name in names):
+        raise AimeError(f"{path}: names the file {names[0]!r}, expected one in the same directory; it is damaged")
+    return names
+
+
+@dataclass(frozen=True)
+class RldsImporter:
+    """One split of one data set.
+
+    Attributes:
+        place: its directory.
+        split: the split's name.
+        files: names of its files, in order.
+        features: of a step.
+        choice: what the user wants.
+    """
+
+    place: Path
+    split: str
+    files: tuple[str, ...]
+    features: tuple[Feature, ...]
+    choice: Choice
+
+    def check(self) -> None:
+        """Refuse a source that lacks what is needed.
+
+        Raises:
+            AimeError: if a camera does not exist, or there are no frames or actions.
+        """
+        self.cameras()
+        if self.choice.actions and self._action() is None:
+            raise AimeError(
+                f"{self.place}/features.json: has no vector 'action', found {[f.path for f in self.features]}; import "
+                "with --no-actions"
+            )
+
+    @property
+    def facts(self) -> Facts:
+        """Widths and names, from `features.json`."""
+        action = self._action()
+        width = action.size if action and self.choice.actions else 0
+        benchmark = self._state_order() is not None
+        names = {feature.path.removeprefix(OBSERVATION): feature.size for feature in self.states()}
+        return Facts(width, names, ((-1.0,) * width, (1.0,) * width) if benchmark else None, {"split": self.split})
+
+    def cameras(self) -> list[Feature]:
+        """The frames to take: those asked for, else the only ones.
+
+        Raises:
+            AimeError: if one does not exist, or several do and none is named.
+        """
+        frames = {feature.path.removeprefix(OBSERVATION): feature for feature in self.features if feature.is_frame}
+        unknown = [name for name in self.choice.cameras if name not in frames]
+        if unknown or not frames:
+            raise AimeError(
+                f"{self.place}/features.json: has no camera {unknown}, expected some of {sorted(frames)}; name others "
+                "with --camera"
+            )
+        if self.choice.cameras:
+            return [frames[name] for name in self.choice.cameras]
+        if len(frames) > 1:
+            raise AimeError(
+                f"{self.place}/features.json: has cameras {sorted(frames)}, expected a choice; name one or several, "
+                "which are tiled, with --camera"
+            )
+        return list(frames.values())
+
+    def states(self) -> list[Feature]:
+        """The fields of the state vector: the benchmark's in its order, else every vector in that of the names."""
+        if not self.choice.state:
+            return []
+        vectors = {f.path.removeprefix(OBSERVATION): f for f in self._observed() if f.is_vector}
+        return [vectors[name] for name in self._state_order() or sorted(vectors)]
+
+    def _observed(self) -> list[Feature]:
+        return [feature for feature in self.features if feature.path.startswith(OBSERVATION)]
+
+    def _state_order(self) -> tuple[str, ...] | None:
+        names = {feature.path.removeprefix(OBSERVATION) for feature in self._observed() if feature.is_vector}
+        fitting = [order for order in STATE_ORDERS if names == set(order) or (len(order) > 6 and names >= set(order))]
+        return fitting[0] if fitting else None
+
+    def _action(self) -> Feature | None:
+        found = [feature for feature in self.features if feature.path == "action" and feature.is_vector]
+        return found[0] if found else None
+
+    def survey(self) -> Survey:
+        """Find the records by their headers."""
+        items: list[Item] = []
+        bad: list[BadEpisode] = []
+        for name in self.files:
+            path = self.place / name
+            if not path.is_file():
+                bad.append(BadEpisode(f"{path}: no such file, expected as dataset_info.json lists it; download it"))
+                continue
+            extents, complaint = scan(path)
+            bad += [complaint] if complaint else []
+            items += [
+                Item(
+                    f"{path}, record {number} at byte {extent.offset}", COMPRESSION * extent.length + 1, (name, *extent)
+                )
+                for number, extent in enumerate(extents)
+            ]
+        return Survey(items, bad)
+
+    def read(self, item: Item) -> Recorded:
+        """Decode a record; its pages stay mapped for as long as its frames are read."""
+        content = self._content(item)
+        frames = together([content.frames(camera) for camera in self.cameras()])
+        return replace(self._small(content), frames=frames)
+
+    def _content(self, item: Item) -> _Content:
+        name, offset, length = item.place
+        return _Content(record(self.place / str(name), Extent(int(offset), int(length))), item.name)
+
+    def _small(self, content: _Content) -> Recorded:
+        """The episode without its frames."""
+        action = content.column(self._action()) if self.choice.actions else None
+        states = [content.column(feature) for feature in self.states()]
+        reward, terminated = content.optional(self._named("reward")), content.optional(self._named("is_terminal"))
+        lengths = {len(rows) for rows in (action, reward, terminated, *states) if rows is not None}
+        if len(lengths) > 1:
+            raise BadEpisode(f"its features have {sorted(lengths)} steps, expected as many each; download it again")
+        return Recorded(
+            iter(()),
+            action=None if action is None else _without_last(action.reshape(len(action), -1)),
+            reward=None if reward is None else self._on_arrival(reward.astype(np.float32)),
+            terminated=None if terminated is None else terminated.astype(np.bool_),
+            state=np.concatenate([rows.reshape(len(rows), -1) for rows in states], axis=1) if states else None,
+        )
+
+    def _on_arrival(self, reward: Float[np.ndarray, " L"]) -> Float[np.ndarray, " L"]:
+        if self._state_order() is None:
+            return shifted_to_arrival(reward)
+        return np.concatenate([np.full(1, np.nan, np.float32), reward[1:]])
+
+    def _named(self, path: str) -> Feature | None:
+        return next((feature for feature in self.features if feature.path == path and feature.shape == ()), None)
+
+    def actions(self, item: Item) -> Float[np.ndarray, "L A"]:
+        """The actions of one record."""
+        column = self._content(item).column(self._action())
+        return _without_last(column.reshape(len(column), -1))
+
+
+class _Content:
+    """A record, and where it is for messages."""
+
+    def __init__(self, body: memoryview, where: str) -> None:
+        self._where = where
+        try:
+            self._features = example_features(body)
+        except WireError as error:
+            raise BadEpisode(f"{where}: is no tf.train.Example ({error}); download it again, or --skip-bad") from error
+
+    def column(self, feature: Feature | None) -> np.ndarray:
+        """The values of a feature at all steps."""
+        assert feature is not None
+        return decode_column(feature, self._of(feature), self._where)
+
+    def optional(self, feature: Feature | None) -> np.ndarray | None:
+        """The values of a feature that a data set may lack."""
+        return None if feature is None else self.column(feature)
+
+    def frames(self, feature: Feature) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
+        """The frames of a camera, in blocks."""
+        return decode_frames(feature, self._of(feature), self._where, block_length(*feature.shape[:2]))
+
+    def _of(self, feature: Feature) -> memoryview:
+        name = f"{STEPS}/{feature.path}"
+        if name not in self._features:
+            raise BadEpisode(
+                f"{self._where}: has no feature '{name}', expected it as in features.json; download it again"
+            )
+        return self._features[name]
+
+
+def _without_last(action: np.ndarray) -> np.ndarray:
+    """The last step of an RLDS episode has an action only because every step has one: nothing came of it."""
+    action = action.astype(np.float64)
+    action[-1:] = np.nan
+    return action

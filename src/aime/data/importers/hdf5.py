@@ -1,0 +1,124 @@
+"""What importers of HDF5 files share: fields that are what they claim, and frames in blocks."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from jaxtyping import UInt8
+
+from aime.data.importers.interface import MAX_FRAME_BYTES, BadEpisode, block_length
+from aime.errors import AimeError
+
+MAX_ROWS_BYTES = 256 * 2**20
+"""Small fields that would take more memory than this, of one episode or of an index, are refused."""
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[h5py.File]:
+    """An HDF5 file; what it raises inside the context, when it turns out damaged, becomes a complaint with its path.
+
+    Raises:
+        BadEpisode: if it is none, or is damaged.
+    """
+    _add_filters()
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except AimeError:
+        raise
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        found = " ".join(str(error).split())
+        remedy = "pip install hdf5plugin" if "filter" in found else "download it again"
+        raise BadEpisode(f"{path}: cannot be read ({found}), expected a whole HDF5 file; {remedy}") from error
+
+
+@functools.cache
+def _add_filters() -> None:
+    """Let HDF5 read more compressions where the user has installed them: importing the package does that."""
+    with contextlib.suppress(ImportError):
+        importlib.import_module("hdf5plugin")
+
+
+def field(path: Path, group: Any, name: str, axes: int | None = None) -> h5py.Dataset:
+    """A data set that lies in the file itself.
+
+    Raises:
+        BadEpisode: if it is missing, lies in another file, or has another number of axes.
+    """
+    found = group.get(name)
+    if not isinstance(found, h5py.Dataset):
+        raise BadEpisode(f"{path}: has no field '{name}' in '{group.name}', found {sorted(group)[:20]}; check the file")
+    if found.external or found.is_virtual or found.file.filename != group.file.filename:
+        raise BadEpisode(f"{path}: '{name}' lies in another file, expected all data in this one; copy it into one file")
+    if axes is not None and found.ndim != axes:
+        raise BadEpisode(f"{path}: '{name}' has shape {found.shape}, expected {axes} axes; reshape it")
+    return found
+
+
+def rows(path: Path, dataset: h5py.Dataset, start: int = 0, stop: int | None = None) -> np.ndarray:
+    """Rows of a small field.
+
+    Raises:
+        BadEpisode: if they are no numbers, or too many.
+    """
+    stop = dataset.shape[0] if stop is None else stop
+    if dataset.dtype.kind not in "fiub":
+        raise BadEpisode(f"{path}: '{dataset.name}' has dtype {dataset.dtype}, expected numbers; convert it")
+    size = (stop - start) * int(np.prod(dataset.shape[1:])) * dataset.dtype.itemsize
+    if size > MAX_ROWS_BYTES:
+        raise BadEpisode(
+            f"{path}: '{dataset.name}' has {size / 2**20:.0f} MB in one read, expected 256 at most; split it"
+        )
+    return np.asarray(dataset[start:stop])
+
+
+def is_frames(dataset: Any) -> bool:
+    """Whether a field can be frames: bytes, `[N, H, W, 3]` or `[N, 3, H, W]`."""
+    return (
+        isinstance(dataset, h5py.Dataset)
+        and dataset.dtype == np.uint8
+        and dataset.ndim == 4
+        and 3 in (dataset.shape[3], dataset.shape[1])
+    )
+
+
+def frame_size(dataset: h5py.Dataset) -> tuple[int, int]:
+    """Height and width of frames, whichever axis their channels have."""
+    shape = dataset.shape
+    return (shape[1], shape[2]) if shape[3] == 3 else (shape[2], shape[3])
+
+
+def read_frames(
+    path: Path, name: str, start: int, stop: int, transpose: bool = False
+) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
+    """Rows of a field of frames, in blocks; the file is open only while they are asked for.
+
+    Args:
+        path: the file.
+        name: of the field, with its groups.
+        start: the first row.
+        stop: the row before which to end.
+        transpose: whether channels come first whatever the sizes say.
+
+    Raises:
+        BadEpisode: if the field is none of frames, or is damaged.
+    """
+    with opened(path) as file:
+        dataset = field(path, file, name, axes=4)
+        if not is_frames(dataset):
+            raise BadEpisode(f"{path}: '{name}' is {dataset.dtype} {dataset.shape}, expected uint8 [N, H, W, 3]")
+        height, width = frame_size(dataset)
+        if height * width * 3 > MAX_FRAME_BYTES:
+            raise BadEpisode(f"{path}: '{name}' has frames of {height}x{width}, expected 64 MB at most")
+        step = block_length(height, width)
+        first = transpose or dataset.shape[3] != 3
+        for at in range(start, stop, step):
+            block = np.asarray(dataset[at : min(at + step, stop)])
+            yield np.ascontiguousarray(block.transpose(0, 2, 3, 1)) if first else block

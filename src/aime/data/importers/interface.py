@@ -1,0 +1,192 @@
+"""What an importer is: it lists the episodes of a foreign data set, and reads one of them at a time.
+
+Everything else is the same for all of them and lies in the modules beside this one: resizing, scaling actions, cutting
+long episodes, writing shards, going on after a kill, reporting.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from aime.data.shards import Attribute
+from aime.errors import AimeError
+
+BLOCK_BYTES = 32 * 2**20
+"""Decoded frames that an importer has in hand at a time, whatever the episode's length."""
+
+MAX_FRAME_BYTES = 64 * 2**20
+"""A file that declares a larger frame than this (4700x4700) is taken for damaged or hostile."""
+
+
+class BadEpisode(AimeError):
+    """An episode that cannot be taken; with `--skip-bad` the import goes on without it."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the user wants of a source; every importer says which of these it heeds.
+
+    Attributes:
+        cameras: names of image features; several are tiled into one frame, none means the importer's own choice.
+        split: one split of the source, or all of them.
+        state: whether to take the state vectors, if there are any.
+        actions: whether to take the actions; without them the data set is video alone.
+        action_columns: names of the columns of a table that are actions, in this order.
+    """
+
+    cameras: tuple[str, ...] = ()
+    split: str | None = None
+    state: bool = True
+    actions: bool = True
+    action_columns: tuple[str, ...] = ()
+
+
+class Item(NamedTuple):
+    """One episode of a source, by where it lies."""
+
+    name: str
+    """For messages: the file, and the record or episode in it."""
+    weight: int
+    """Roughly the bytes of its decoded frames: a measure of work and memory, 1 or more."""
+    place: tuple[int | str, ...]
+    """What the importer needs to find it again."""
+
+
+class Survey(NamedTuple):
+    """What a source holds, before any frame has been read."""
+
+    items: Sequence[Item]
+    """In the order in which the episodes shall lie in the data set."""
+    bad: Sequence[BadEpisode] = ()
+    """What cannot even be listed."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What holds for every episode of a source.
+
+    Attributes:
+        action_width: A, or 0 where there are no actions.
+        state_names: the fields of the state vector and their widths, in order; empty where there is no state.
+        action_range: lowest and highest value of each action as the source declares it, `[A]` each; None if it does
+            not, and the numbers themselves have to be asked.
+        attributes: more facts for the shards' attributes, such as the task.
+    """
+
+    action_width: int
+    state_names: Mapping[str, int] = field(default_factory=dict)
+    action_range: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+
+    @property
+    def state_width(self) -> int:
+        """S, or 0 where there is no state."""
+        return sum(self.state_names.values())
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """An episode as its source has it, with the time convention of `aime.data.Episode`.
+
+    Frames come in blocks, so that an hour of video needs no more memory than a second. What is not known is None.
+
+    Attributes:
+        frames: blocks `[n, h, w, 3]`, 0 to 255, for each camera one; every block has the same n for all cameras.
+        action: `[L, A]` in the source's units, taken after seeing the frame of the same step. The last may be NaN.
+        reward: `[L]`, received on arrival at the frame. The first may be NaN.
+        terminated: `[L]`, whether the arrival ended the episode for good.
+        state: `[L, S]`.
+    """
+
+    frames: Iterator[Sequence[UInt8[np.ndarray, "n h w 3"]]]
+    action: Float[np.ndarray, "L A"] | None = None
+    reward: Float[np.ndarray, " L"] | None = None
+    terminated: Bool[np.ndarray, " L"] | None = None
+    state: Float[np.ndarray, "L S"] | None = None
+
+
+class Importer(Protocol):
+    """One kind of source. An importer pickles, because episodes are read in several processes."""
+
+    @property
+    def facts(self) -> Facts:
+        """What holds for all episodes."""
+        ...
+
+    def survey(self) -> Survey:
+        """List the episodes, without reading a frame.
+
+        Raises:
+            AimeError: if the source is none of this kind.
+        """
+        ...
+
+    def read(self, item: Item) -> Recorded:
+        """Read one episode; its frames only as they are asked for.
+
+        Raises:
+            BadEpisode: if it is damaged, here or while the frames are read.
+        """
+        ...
+
+    def actions(self, item: Item) -> Float[np.ndarray, "L A"]:
+        """The actions of one episode alone, in the source's units, for the pass that finds their range.
+
+        Raises:
+            BadEpisode: if they cannot be read.
+        """
+        ...
+
+
+Sources = Mapping[str, Importer]
+"""The data sets that a source turns out to hold, by where each goes below the output directory; "" is that itself."""
+
+
+class Opener(Protocol):
+    """Opens a source of one kind: the one function that an importer's module must offer, named `open_source`."""
+
+    def __call__(self, source: Path, choice: Choice) -> Sources:
+        """Find the data sets of a source.
+
+        Raises:
+            AimeError: if it is none of this kind, or the choice does not fit it.
+        """
+        ...
+
+
+def block_length(height: int, width: int) -> int:
+    """How many frames of a size to decode at a time: 1 to 64."""
+    return max(1, min(64, BLOCK_BYTES // max(height * width * 3, 1)))
+
+
+def in_order(paths: Iterable[Path]) -> list[Path]:
+    """Sorted as people count: file 9 before file 10."""
+    return sorted(
+        paths, key=lambda path: [(part.isdigit(), int(part) if part.isdigit() else part) for part in _parts(path)]
+    )
+
+
+def _parts(path: Path) -> list[str]:
+    return re.findall(r"[0-9]+|[^0-9]+", str(path))
+
+
+def shifted_to_arrival(after: np.ndarray) -> np.ndarray:
+    """From "what came of the action at t" to "what came on arrival at t + 1": `[L]` or longer by one -> `[L]`.
+
+    The first has no cause and is NaN (False for truth values); the one that came of the last step has no frame and is
+    dropped.
+    """
+    first = np.zeros(1, after.dtype) if after.dtype == np.bool_ else np.full(1, np.nan, np.float32)
+    return np.concatenate([first, after[:-1]])
+
+
+def shifted_to_departure(before: Float[np.ndarray, "L A"]) -> Float[np.ndarray, "L A"]:
+    """From "the action that led to frame t" to "the action taken after frame t": the last is NaN."""
+    return np.concatenate([before[1:], np.full((1, *before.shape[1:]), np.nan, before.dtype)])

@@ -1,0 +1,273 @@
+"""LeRobot's data sets, versions 2.1 and 3: Parquet files of numbers, MP4 files of frames, JSON that says what is where.
+
+In 2.1 an episode has a Parquet file and for each camera an MP4 file of its own. In 3 a file holds many episodes, and
+`meta/episodes` says from which row and which second on. `next.reward` and `next.done` come of the row's action and are
+moved to the frame at which it arrived; what the last action led to was not filmed.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from aime.data.importers import tables, video
+from aime.data.importers.fitting import together
+from aime.data.importers.interface import (
+    MAX_FRAME_BYTES,
+    BadEpisode,
+    Choice,
+    Facts,
+    Item,
+    Recorded,
+    Sources,
+    Survey,
+    block_length,
+    in_order,
+    shifted_to_arrival,
+)
+from aime.data.importers.tfds_features import read_json
+from aime.errors import AimeError
+
+STATE, ACTION, REWARD, DONE = "observation.state", "action", "next.reward", "next.done"
+VERSIONS = ("v2.0", "v2.1", "v3.0")
+
+
+def open_source(source: Path, choice: Choice) -> Sources:
+    """The one data set of a directory.
+
+    Raises:
+        AimeError: if it is none, of another version, or the choice does not fit it.
+    """
+    info = read_json(source / "meta" / "info.json")
+    version = str(info.get("codebase_version"))
+    if version not in VERSIONS:
+        raise AimeError(f"{source}/meta/info.json: has version {version}, expected {', '.join(VERSIONS)}; convert it")
+    if choice.split:
+        raise AimeError(f"{source}: splits of LeRobot's data sets are not told apart; leave --split out")
+    features = info.get("features")
+    if not isinstance(features, dict):
+        raise AimeError(f"{source}/meta/info.json: has no 'features', expected them; download it again")
+    cameras = _cameras(source, features, choice.cameras)
+    action = _width(source, features, ACTION) if choice.actions else 0
+    if choice.actions and not action:
+        raise AimeError(
+            f"{source}/meta/info.json: has no feature 'action', found {sorted(features)}; import with --no-actions"
+        )
+    state = _width(source, features, STATE) if choice.state else 0
+    return {"": LeRobotImporter(source, json.dumps(info), tuple(cameras), action, state)}
+
+
+def _cameras(source: Path, features: Mapping[str, Any], wanted: tuple[str, ...]) -> list[str]:
+    found = [name for name, feature in features.items() if feature.get("dtype") in ("video", "image")]
+    named = [
+        next((name for name in found if name in (camera, f"observation.images.{camera}")), None) for camera in wanted
+    ]
+    if None in named or not found or (len(found) > 1 and not wanted):
+        raise AimeError(
+            f"{source}/meta/info.json: has cameras {found}, expected {list(wanted) or 'one'}; name one or several, "
+            "which are tiled, with --camera"
+        )
+    return [name for name in named if name is not None] or found
+
+
+def _width(source: Path, features: Mapping[str, Any], name: str) -> int:
+    if name not in features:
+        return 0
+    shape = features[name].get("shape")
+    if not isinstance(shape, list) or not all(isinstance(size, int) and 0 < size < 10_000 for size in shape):
+        raise AimeError(
+            f"{source}/meta/info.json: '{name}' has shape {shape}, expected a list of sizes; download it again"
+        )
+    return int(np.prod(shape))
+
+
+@dataclass(frozen=True)
+class LeRobotImporter:
+    """A data set.
+
+    Attributes:
+        place: its directory.
+        description: what `meta/info.json` says, in JSON.
+        cameras: features of frames.
+        action_width: A, or 0 where actions are not wanted.
+        state_width: S, or 0.
+    """
+
+    place: Path
+    description: str
+    cameras: tuple[str, ...]
+    action_width: int
+    state_width: int
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What `meta/info.json` says."""
+        content: dict[str, Any] = json.loads(self.description)
+        return content
+
+    @property
+    def facts(self) -> Facts:
+        """Widths, as the description has them."""
+        attributes = {"fps": float(self.info.get("fps") or 0)}
+        return Facts(self.action_width, {STATE: self.state_width} if self.state_width else {}, attributes=attributes)
+
+    def survey(self) -> Survey:
+        """List the episodes, with the places of their rows and frames."""
+        info = self.info
+        third = str(info["codebase_version"]).startswith("v3")
+        items: list[Item] = []
+        bad: list[BadEpisode] = []
+        height, width = self._size(self.cameras[0])
+        for episode in self._episodes_3() if third else self._episodes_2():
+            number = int(episode["episode_index"])
+            try:
+                place = self._place_3(info, episode) if third else self._place_2(info, number)
+            except (KeyError, ValueError, TypeError) as error:
+                bad.append(BadEpisode(f"{self.place}/meta: episode {number} is not fully described ({error}); drop it"))
+                continue
+            length = int(episode["length"])
+            weight = max(length, 1) * height * width * 3 * len(self.cameras)
+            items.append(Item(f"{self.place}, episode {number}", weight, (number, length, *place)))
+        return Survey(items, bad)
+
+    def _size(self, camera: str) -> tuple[int, int]:
+        shape = self.info["features"][camera].get("shape", [480, 640, 3])
+        sizes = [int(size) for size in shape if int(size) > 4]
+        return (sizes[0], sizes[1]) if len(sizes) == 2 else (480, 640)
+
+    def _episodes_2(self) -> Iterator[dict[str, Any]]:
+        path = self.place / "meta" / "episodes.jsonl"
+        try:
+            for line in path.read_text(encoding="utf-8").splitlines():
+                if line.strip():
+                    episode = json.loads(line)
+                    yield {name: int(episode[name]) for name in ("episode_index", "length")}
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise AimeError(f"{path}: cannot be read ({error}); download it") from error
+
+    def _episodes_3(self) -> Iterator[dict[str, Any]]:
+        paths = in_order((self.place / "meta" / "episodes").rglob("*.parquet"))
+        if not paths:
+            raise AimeError(
+                f"{self.place}/meta/episodes: holds no Parquet file, expected some; download the data set again"
+            )
+        for path in paths:
+            table = tables.read_table(path, ("episode_index", "length", "data/", "videos/"))
+            if not {"episode_index", "length"} <= table.keys():
+                raise AimeError(
+                    f"{path}: has columns {sorted(table)}, expected episode_index and length; download it again"
+                )
+            for row in range(len(table["episode_index"])):
+                yield {name: column[row].item() for name, column in table.items()}
+
+    def _place_2(self, info: Mapping[str, Any], number: int) -> list[int | str]:
+        chunk = number // int(info.get("chunks_size") or 1000)
+        words: dict[str, Any] = {"episode_chunk": chunk, "episode_index": number}
+        films = [_filled(str(info["video_path"]), {**words, "video_key": name}) for name in self._films()]
+        return [_filled(str(info["data_path"]), words), *(part for film in films for part in (film, 0))]
+
+    def _place_3(self, info: Mapping[str, Any], episode: Mapping[str, Any]) -> list[int | str]:
+        def words(prefix: str) -> dict[str, Any]:
+            return {name: int(episode[f"{prefix}/{name}"]) for name in ("chunk_index", "file_index")}
+
+        place: list[int | str] = [_filled(str(info["data_path"]), words("data"))]
+        for name in self._films():
+            film = _filled(str(info["video_path"]), {**words(f"videos/{name}"), "video_key": name})
+            place += [film, round(float(episode[f"videos/{name}/from_timestamp"]) * 1e6)]
+        return place
+
+    def _films(self) -> list[str]:
+        return [name for name in self.cameras if self.info["features"][name].get("dtype") == "video"]
+
+    def read(self, item: Item) -> Recorded:
+        """The rows of an episode, and its stretches of the films."""
+        number, length = int(item.place[0]), int(item.place[1])
+        films = dict(zip(self._films(), zip(item.place[3::2], item.place[4::2], strict=True), strict=True))
+        path = self._inside(str(item.place[2]))
+        known = self._rows(path, number, (ACTION, STATE, REWARD, DONE))
+        streams = []
+        for camera in self.cameras:
+            if camera in films:
+                film, microseconds = films[camera]
+                # in version 2 the film is the episode, and a wrong length shall show
+                count = length if str(self.info["codebase_version"]).startswith("v3") else None
+                streams.append(video.read_film(self._inside(str(film)), int(microseconds) / 1e6, count))
+            else:
+                streams.append(self._pictures(path, number, camera))
+        reward = known.get(REWARD)
+        done = known.get(DONE)
+        return Recorded(
+            together(streams),
+            self._checked(path, known) if self.action_width else None,
+            None if reward is None else shifted_to_arrival(reward.reshape(len(reward), -1)[:, 0].astype(np.float32)),
+            None if done is None else shifted_to_arrival(done.reshape(len(done), -1)[:, 0] > 0.5),
+            tables.matrix(path, known, [STATE]) if self.state_width else None,
+        )
+
+    def _inside(self, name: str) -> Path:
+        path = (self.place / name).resolve()
+        if not path.is_relative_to(self.place.resolve()) or not path.is_file():
+            raise BadEpisode(f"{self.place / name}: no such file in the data set, expected it as meta/info.json has it")
+        return path
+
+    def _rows(self, path: Path, number: int, names: tuple[str, ...]) -> tables.Columns:
+        """Some columns of an episode; a file may hold others too."""
+        known = tables.read_table(path, (*names, "episode_index"))
+        if "episode_index" in known:
+            mine = known["episode_index"] == number
+            known = {name: column[mine] for name, column in known.items()}
+        return known
+
+    def _checked(self, path: Path, known: tables.Columns) -> Float[np.ndarray, "L A"]:
+        return tables.matrix(path, known, [ACTION])
+
+    def actions(self, item: Item) -> Float[np.ndarray, "L A"]:
+        """The actions of one episode."""
+        path = self._inside(str(item.place[2]))
+        return self._checked(path, self._rows(path, int(item.place[0]), (ACTION,)))
+
+    def _pictures(self, path: Path, number: int, camera: str) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
+        """Frames that lie in the Parquet file itself, as PNG files in a column of (bytes, path)."""
+        parquet = tables.pyarrow("pyarrow.parquet")
+        block: list[np.ndarray] = []
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=16, columns=[camera, "episode_index"]):
+                for cell, episode in zip(batch.column(camera).to_pylist(), batch.column(1).to_pylist(), strict=True):
+                    if episode == number:
+                        block.append(_decoded(path, cell))
+                    if block and len(block) == block_length(*block[0].shape[:2]):
+                        yield np.stack(block)
+                        block = []
+        if block:
+            yield np.stack(block)
+
+
+def _decoded(path: Path, cell: Any) -> UInt8[np.ndarray, "h w 3"]:
+    try:
+        with Image.open(io.BytesIO(cell["bytes"]), formats=("PNG", "JPEG")) as picture:
+            if picture.width * picture.height * 3 > MAX_FRAME_BYTES:
+                raise ValueError(f"{picture.height}x{picture.width}, expected 64 MB at most")
+            return np.asarray(picture.convert("RGB"))
+    except (OSError, ValueError, TypeError, KeyError, SyntaxError, Image.DecompressionBombError) as error:
+        raise BadEpisode(
+            f"{path}: a picture cannot be decoded ({error}), expected a PNG file; download it again"
+        ) from error
+
+
+def _filled(template: str, words: Mapping[str, Any]) -> str:
+    """A path template with `{name}` and `{name:03d}` filled in, and no more than that: the file may say anything."""
+
+    def value(match: re.Match[str]) -> str:
+        word = words[match[1]]
+        return str(word).zfill(int(match[2] or 0)) if isinstance(word, int) else str(word)
+
+    return re.sub(r"\{(\w+)(?::0?(\d{1,2})d)?\}", value, template)

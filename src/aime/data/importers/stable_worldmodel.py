@@ -1,0 +1,129 @@
+"""stable-worldmodel's HDF5 files: the schema of AIME's shards, but frames of any size and actions in any units.
+
+One file, or a directory of them: `pixels`, `action`, `ep_len` and `ep_offset`; `reward`, `terminated` and a state where
+they are there. Time is as in AIME: the action of a row follows its frame, reward and end came with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from aime.data.importers.hdf5 import field, frame_size, is_frames, opened, read_frames, rows
+from aime.data.importers.interface import BadEpisode, Choice, Facts, Item, Recorded, Sources, Survey, in_order
+from aime.errors import AimeError
+
+SUFFIXES = (".h5", ".hdf5")
+STATES = ("state", "proprio", "observation")
+"""Names that a state goes by; the first that is there is taken."""
+
+
+def open_source(source: Path, choice: Choice) -> Sources:
+    """The one data set of a file or directory.
+
+    Raises:
+        AimeError: if there is no file, or the first lacks frames, episodes or actions.
+    """
+    found = [source] if source.is_file() else in_order(path for path in source.iterdir() if path.suffix in SUFFIXES)
+    if not found:
+        raise AimeError(f"{source}: holds no *.h5 or *.hdf5 file, expected some of stable-worldmodel; check the path")
+    if choice.split or len(choice.cameras) > 1:
+        raise AimeError(f"{source}: has no splits and one camera at a time; leave --split out, name one --camera")
+    camera = choice.cameras[0] if choice.cameras else "pixels"
+    path = found[0]
+    with opened(path) as file:
+        if not is_frames(file.get(camera)):
+            raise AimeError(f"{path}: '{camera}' is no field of frames, found {sorted(file)}; name one with --camera")
+        width = field(path, file, "action", axes=2).shape[1] if choice.actions else 0
+        names = [name for name in STATES if name in file and file[name].ndim == 2][:1] if choice.state else []
+        states = {name: int(file[name].shape[1]) for name in names}
+    return {"": StableWorldmodelImporter(tuple(map(str, found)), camera, width, tuple(states.items()))}
+
+
+@dataclass(frozen=True)
+class StableWorldmodelImporter:
+    """Files of one data set.
+
+    Attributes:
+        files: their paths.
+        camera: the field of frames.
+        action_width: A, or 0 where actions are not wanted.
+        states: name and width of the state, if any.
+    """
+
+    files: tuple[str, ...]
+    camera: str
+    action_width: int
+    states: tuple[tuple[str, int], ...]
+
+    @property
+    def facts(self) -> Facts:
+        """Widths, as the first file has them."""
+        return Facts(self.action_width, dict(self.states))
+
+    def survey(self) -> Survey:
+        """Read the lengths of the episodes."""
+        items: list[Item] = []
+        bad: list[BadEpisode] = []
+        for number, name in enumerate(self.files):
+            try:
+                items += self._episodes(number, Path(name))
+            except BadEpisode as error:
+                bad.append(error)
+        return Survey(items, bad)
+
+    def _episodes(self, number: int, path: Path) -> list[Item]:
+        with opened(path) as file:
+            lengths = rows(path, field(path, file, "ep_len", axes=1)).astype(np.int64)
+            offsets = rows(path, field(path, file, "ep_offset", axes=1)).astype(np.int64)
+            pixels = field(path, file, self.camera, axes=4)
+            frames, size = pixels.shape[0], frame_size(pixels)
+        if (
+            len(lengths) != len(offsets)
+            or (lengths < 1).any()
+            or (offsets < 0).any()
+            or (offsets + lengths > frames).any()
+        ):
+            raise BadEpisode(f"{path}: 'ep_len' and 'ep_offset' do not fit {frames} frames, expected stretches of them")
+        weight = size[0] * size[1] * 3
+        return [
+            Item(f"{path}, episode {episode} at row {offset}", int(length) * weight, (number, int(offset), int(length)))
+            for episode, (offset, length) in enumerate(zip(offsets.tolist(), lengths.tolist(), strict=True))
+        ]
+
+    def read(self, item: Item) -> Recorded:
+        """The rows of one episode."""
+        number, start, length = map(int, item.place)
+        path, stop = Path(self.files[number]), start + length
+        with opened(path) as file:
+            known = {name: rows(path, field(path, file, name), start, stop) for name in self._small() if name in file}
+        return Recorded(
+            ([block] for block in read_frames(path, self.camera, start, stop)),
+            action=known.get("action") if self.action_width else None,
+            reward=_flat(known.get("reward")),
+            terminated=None
+            if "terminated" not in known
+            else known["terminated"].reshape(length, -1)[:, 0].astype(bool),
+            state=known[self.states[0][0]] if self.states and self.states[0][0] in known else None,
+        )
+
+    def _small(self) -> list[str]:
+        return [*(["action"] if self.action_width else []), "reward", "terminated", *dict(self.states)]
+
+    def actions(self, item: Item) -> Float[np.ndarray, "L A"]:
+        """The actions of one episode."""
+        number, start, length = map(int, item.place)
+        path = Path(self.files[number])
+        with opened(path) as file:
+            return rows(path, field(path, file, "action", axes=2), start, start + length)
+
+
+def _flat(reward: np.ndarray | None) -> np.ndarray | None:
+    """Rewards as one column; none where none is a number."""
+    if reward is None:
+        return None
+    flat = reward.reshape(len(reward), -1)[:, 0]
+    return None if np.isnan(flat).all() else flat

@@ -1,0 +1,243 @@
+"""The encoding of tensorflow-datasets: what `features.json` says about the bytes in a `tf.train.Example`.
+
+An episode's steps are a nested data set. Each of its features, "steps/observation/pixels" say, is one feature of the
+example that holds all T steps:
+
+| feature | in the example |
+|---|---|
+| tensor, encoding none | T · size numbers: float_list for any float, int64_list for whole numbers and truth values |
+| tensor, encoding bytes or zlib | T byte strings: the array in memory order, compressed or not |
+| image | T byte strings: PNG or JPEG files |
+| text | T byte strings |
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import math
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from aime.data.importers.interface import MAX_FRAME_BYTES, BadEpisode
+from aime.data.importers.wire import WireError, bytes_list, float_list, int64_list
+from aime.errors import AimeError
+
+STEPS = "steps"
+
+_DTYPES = {
+    name: np.dtype(name)
+    for name in (
+        *("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"),
+        *("float16", "float32", "float64"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One feature of a step.
+
+    Attributes:
+        path: its name from the step on, such as "observation/pixels".
+        shape: of one step's value.
+        dtype: the type of its numbers by name.
+        encoding: "none", "bytes", "zlib" or "image".
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    encoding: str
+
+    @property
+    def is_frame(self) -> bool:
+        """Whether it can be a picture: `[h, w, 1 or 3]` of bytes."""
+        return self.dtype == "uint8" and len(self.shape) == 3 and self.shape[2] in (1, 3)
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether it is a number or a vector of numbers, but not a truth value."""
+        return len(self.shape) <= 1 and self.dtype.startswith(("float", "int", "uint"))
+
+    @property
+    def size(self) -> int:
+        """How many numbers a step has."""
+        return math.prod(self.shape)
+
+
+def read_features(path: Path) -> dict[str, Feature]:
+    """The features of a step that `features.json` declares, by path; text is left out.
+
+    Raises:
+        AimeError: if the file is missing or damaged, declares no steps, or has a type that is not known.
+    """
+    declared = _member(_member(read_json(path), "featuresDict", path), "features", path)
+    if STEPS not in declared or "sequence" not in declared[STEPS]:
+        raise AimeError(f"{path}: declares no data set 'steps', found {sorted(declared)}; expected episodes (RLDS)")
+    found: dict[str, Feature] = {}
+    _walk(path, "", _member(declared[STEPS]["sequence"], "feature", path), found)
+    return found
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        AimeError: if the file is missing, or is none.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise AimeError(f"{path}: no such file, expected it beside the records; download the data set again") from None
+    except (ValueError, RecursionError) as error:
+        raise AimeError(f"{path}: is no JSON ({error}), expected an object; download it again") from error
+    if not isinstance(content, dict):
+        raise AimeError(f"{path}: holds a {type(content).__name__}, expected an object; download it again")
+    return content
+
+
+def _member(content: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
+    value = content.get(name)
+    if not isinstance(value, dict):
+        raise AimeError(f"{path}: has no object '{name}', found {sorted(content)}; expected a tfds features.json")
+    return value
+
+
+def _walk(path: Path, name: str, node: Mapping[str, Any], found: dict[str, Feature]) -> None:
+    if "featuresDict" in node:
+        for key, inner in _member(_member(node, "featuresDict", path), "features", path).items():
+            _walk(path, f"{name}/{key}" if name else key, inner, found)
+    elif "tensor" in node:
+        found[name] = _tensor(path, name, _member(node, "tensor", path))
+    elif "image" in node:
+        image = _member(node, "image", path)
+        found[name] = Feature(name, _shape(path, name, image), _dtype(path, name, image), "image")
+    elif "text" not in node:
+        kind = str(node.get("pythonClassName", "?")).rpartition(".")[2]
+        found[name] = Feature(name, (), f"of class {kind}", "unknown")
+
+
+def _tensor(path: Path, name: str, tensor: Mapping[str, Any]) -> Feature:
+    if tensor.get("dtype") in ("string", "object"):
+        return Feature(name, (), "string", "unknown")
+    encoding = tensor.get("encoding", "none")
+    if encoding not in ("none", "bytes", "zlib"):
+        raise AimeError(
+            f"{path}: '{name}' has encoding {encoding!r}, expected none, bytes or zlib; it is not supported"
+        )
+    return Feature(name, _shape(path, name, tensor), _dtype(path, name, tensor), encoding)
+
+
+def _dtype(path: Path, name: str, node: Mapping[str, Any]) -> str:
+    dtype = str(node.get("dtype", "uint8"))
+    if dtype not in _DTYPES:
+        raise AimeError(
+            f"{path}: '{name}' has dtype {dtype!r}, expected one of {', '.join(_DTYPES)}; it is not supported"
+        )
+    return dtype
+
+
+def _shape(path: Path, name: str, node: Mapping[str, Any]) -> tuple[int, ...]:
+    try:
+        shape = tuple(int(size) for size in node.get("shape", {}).get("dimensions", ()))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise AimeError(f"{path}: '{name}' has no shape that can be read ({error}); download the file again") from error
+    if (min(shape, default=1) < 1 and len(shape) != 3) or math.prod(shape) * 8 > 8 * MAX_FRAME_BYTES:
+        raise AimeError(f"{path}: '{name}' has shape {list(shape)}, expected fixed sizes of 64 MB at most")
+    return shape
+
+
+def decode_column(feature: Feature, content: memoryview, where: str) -> np.ndarray:
+    """A feature of all steps that is small enough to be held: `[T, *shape]`.
+
+    Raises:
+        BadEpisode: if the bytes do not fit the declaration.
+    """
+    try:
+        if feature.encoding == "none":
+            return _plain_column(feature, content)
+        steps, decode = bytes_list(content), _decoder(feature)
+        return np.stack([decode(step) for step in steps]) if steps else np.zeros((0, *feature.shape))
+    except (WireError, ValueError, zlib.error) as error:
+        raise _unfit(feature, where, error) from error
+
+
+def _plain_column(feature: Feature, content: memoryview) -> np.ndarray:
+    numbers = float_list(content) if feature.dtype.startswith("float") else int64_list(content)
+    dtype = _DTYPES[feature.dtype]
+    values = numbers.view(np.uint64) if dtype == np.uint64 else numbers.astype(dtype)
+    return values.reshape(-1, *feature.shape)
+
+
+def decode_frames(
+    feature: Feature, content: memoryview, where: str, block: int
+) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
+    """The frames of all steps, some at a time.
+
+    Raises:
+        BadEpisode: if the bytes do not fit the declaration.
+    """
+    try:
+        plain, decode = feature.encoding == "none", _decoder(feature)
+        steps: Iterator[Any] = iter(_plain_column(feature, content) if plain else bytes_list(content))
+        while part := [decode(step) for _, step in zip(range(block), steps, strict=False)]:
+            frames = np.stack(part)
+            yield np.repeat(frames, 3, axis=-1) if frames.shape[-1] == 1 else frames
+    except (WireError, ValueError, OSError, SyntaxError, zlib.error, Image.DecompressionBombError) as error:
+        if isinstance(error, BadEpisode):
+            raise
+        raise _unfit(feature, where, error) from error
+
+
+def _decoder(feature: Feature) -> Callable[[Any], np.ndarray]:
+    """What makes an array of one step's bytes."""
+    if feature.encoding == "none":
+        return np.asarray
+    if feature.encoding == "image":
+        return functools.partial(_picture, feature)
+    dtype, shape = _DTYPES[feature.dtype].newbyteorder("<"), feature.shape
+    wanted, inflates = feature.size * dtype.itemsize, feature.encoding == "zlib"
+
+    def array(step: memoryview) -> np.ndarray:
+        content = _inflate(step, wanted) if inflates else step
+        if len(content) != wanted:
+            raise ValueError(f"{len(content)} bytes a step, expected {wanted}")
+        return np.frombuffer(content, dtype).reshape(shape)
+
+    return array
+
+
+def _inflate(content: memoryview, wanted: int) -> bytes:
+    """Decompress at most as much as the shape says, however much the bytes would become."""
+    stream = zlib.decompressobj()
+    found = stream.decompress(content, wanted + 1)
+    if len(found) != wanted or not stream.eof:
+        raise ValueError(f"{len(found)}{'' if stream.eof else ' or more'} bytes a step, expected {wanted}")
+    return found
+
+
+def _picture(feature: Feature, step: memoryview) -> np.ndarray:
+    with Image.open(io.BytesIO(step), formats=("PNG", "JPEG")) as picture:
+        height, width = picture.height, picture.width
+        declared = tuple(size for size in feature.shape[:2])
+        if any(size > 0 and size != found for size, found in zip(declared, (height, width), strict=True)):
+            raise ValueError(f"a picture of {height}x{width}, expected {declared[0]}x{declared[1]}")
+        if height * width * 3 > MAX_FRAME_BYTES:
+            raise ValueError(f"a picture of {height}x{width}, expected 64 MB at most")
+        return np.asarray(picture.convert("RGB"))
+
+
+def _unfit(feature: Feature, where: str, error: Exception) -> BadEpisode:
+    return BadEpisode(
+        f"{where}: '{feature.path}' is not what features.json declares ({error}), expected {feature.dtype} "
+        f"{list(feature.shape)} encoded as {feature.encoding}; download it again, or --skip-bad"
+    )

@@ -1,0 +1,138 @@
+"""The protocol-buffer wire format, as far as `tf.train.Example` needs it.
+
+    Example { Features features = 1 }                Features { map<string, Feature> feature = 1 }
+    Feature { oneof { BytesList bytes_list = 1; FloatList float_list = 2; Int64List int64_list = 3 } }
+    BytesList { repeated bytes value = 1 }           and so for float and int64
+
+A message is a sequence of fields, each a varint `number << 3 | type` and what the type says: 0 a varint, 1 eight bytes,
+2 a varint and that many bytes, 5 four bytes. Numbers in a list may be packed into one field or stand in one each.
+Nothing is allocated on a length's word alone: every length is held against the bytes that are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Float32, Int64, UInt8
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_FIXED_SIZES = {_FIXED64: 8, _FIXED32: 4}
+
+
+class WireError(ValueError):
+    """Bytes that are no message; the text says where."""
+
+
+def read_varint(data: memoryview, offset: int) -> tuple[int, int]:
+    """An unsigned number of up to 64 bits, seven a byte, lowest first; and the offset after it.
+
+    Raises:
+        WireError: if it does not end.
+    """
+    value = shift = 0
+    while offset < len(data) and shift < 64:
+        byte = data[offset]
+        value |= (byte & 0x7F) << shift
+        offset, shift = offset + 1, shift + 7
+        if byte < 0x80:
+            return value & 0xFFFF_FFFF_FFFF_FFFF, offset
+    raise WireError(f"a varint before byte {offset} does not end")
+
+
+def fields(message: memoryview) -> Iterator[tuple[int, int, memoryview]]:
+    """The fields of a message: number, wire type, and their bytes, of a varint the encoded ones.
+
+    Raises:
+        WireError: if a field reaches beyond the message, or has a type that does not exist.
+    """
+    offset = 0
+    while offset < len(message):
+        key, start = read_varint(message, offset)
+        number, kind = key >> 3, key & 7
+        if kind == _BYTES:
+            length, start = read_varint(message, start)
+            offset = start + length
+        elif kind == _VARINT:
+            _, offset = read_varint(message, start)
+        elif kind in _FIXED_SIZES:
+            offset = start + _FIXED_SIZES[kind]
+        else:
+            raise WireError(f"wire type {kind} at byte {start}, expected 0, 1, 2 or 5")
+        if offset > len(message):
+            raise WireError(f"field {number} at byte {start} ends at {offset}, expected at most {len(message)}")
+        yield number, kind, message[start:offset]
+
+
+def example_features(example: memoryview) -> dict[str, memoryview]:
+    """The features of a `tf.train.Example` by name, undecoded.
+
+    Raises:
+        WireError: if the bytes are no such message.
+    """
+    found: dict[str, memoryview] = {}
+    for features in _submessages(example, 1):
+        for entry in _submessages(features, 1):
+            name, value = b"", memoryview(b"")
+            for number, kind, content in fields(entry):
+                if kind == _BYTES and number == 1:
+                    name = bytes(content)
+                elif kind == _BYTES and number == 2:
+                    value = content
+            found[name.decode("utf-8", errors="replace")] = value
+    return found
+
+
+def bytes_list(feature: memoryview) -> list[memoryview]:
+    """The byte strings of a feature; none if it holds something else.
+
+    Raises:
+        WireError: if the bytes are no feature.
+    """
+    return [value for part in _submessages(feature, 1) for value in _submessages(part, 1)]
+
+
+def float_list(feature: memoryview) -> Float32[np.ndarray, " N"]:
+    """The numbers of a feature; none if it holds something else.
+
+    Raises:
+        WireError: if the bytes are no feature.
+    """
+    parts = [content for part in _submessages(feature, 2) for number, _, content in fields(part) if number == 1]
+    if any(len(part) % 4 for part in parts):
+        raise WireError("a list of floats whose bytes are no multiple of 4")
+    return np.frombuffer(b"".join(parts), "<f4").astype(np.float32, copy=False)
+
+
+def int64_list(feature: memoryview) -> Int64[np.ndarray, " N"]:
+    """The whole numbers of a feature; none if it holds something else.
+
+    Raises:
+        WireError: if the bytes are no feature.
+    """
+    parts = [content for part in _submessages(feature, 3) for number, _, content in fields(part) if number == 1]
+    return decode_varints(np.frombuffer(b"".join(parts), np.uint8))
+
+
+def decode_varints(data: UInt8[np.ndarray, " N"]) -> Int64[np.ndarray, " M"]:
+    """All varints of a stretch of bytes at once, read as signed numbers of 64 bits.
+
+    Raises:
+        WireError: if one is longer than ten bytes, or the last does not end.
+    """
+    ends = np.flatnonzero(data < 0x80)
+    if len(data) and (len(ends) == 0 or ends[-1] != len(data) - 1):
+        raise WireError("a list of whole numbers whose last does not end")
+    starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64)
+    lengths = ends - starts + 1 if len(ends) else np.zeros(0, np.int64)
+    if len(lengths) and lengths.max() > 10:
+        raise WireError(f"a whole number of {lengths.max()} bytes, expected 10 at most")
+    values = np.zeros(len(lengths), np.uint64)
+    for place in range(int(lengths.max(initial=0))):
+        rows = np.flatnonzero(lengths > place)
+        values[rows] |= (data[starts[rows] + place] & 0x7F).astype(np.uint64) << np.uint64(7 * place)
+    return values.view(np.int64)
+
+
+def _submessages(message: memoryview, wanted: int) -> Iterator[memoryview]:
+    return (content for number, kind, content in fields(message) if number == wanted and kind == _BYTES)

@@ -1,0 +1,171 @@
+"""LeRobot's two layouts, written by hand as its versions 2.1 and 3.0 lay them out."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.data.importers.films import moving_square, write_film
+
+from aime.cli.main import main
+from aime.data import open_dataset
+
+pytest.importorskip("av", reason="films need PyAV: pip install 'aime[import]'")
+pyarrow = pytest.importorskip("pyarrow", reason="tables need pyarrow: pip install 'aime[import]'")
+parquet = pytest.importorskip("pyarrow.parquet")
+
+LENGTHS, SIZE, FPS = (30, 12, 25), 32, 10
+CAMERAS = ("observation.images.top", "observation.images.wrist")
+
+
+def rows_of(number: int, first: int) -> dict[str, Any]:
+    length, random = LENGTHS[number], np.random.default_rng(number)
+    return {
+        "action": random.uniform(-90, 90, (length, 2)).tolist(),
+        "observation.state": random.uniform(-90, 90, (length, 3)).tolist(),
+        "next.reward": random.uniform(size=length).tolist(),
+        "next.done": (np.arange(length) == length - 1).tolist(),
+        "timestamp": (np.arange(length) / FPS).tolist(),
+        "episode_index": [number] * length,
+        "index": list(range(first, first + length)),
+    }
+
+
+def film_of(number: int, camera: int) -> np.ndarray:
+    return moving_square(LENGTHS[number], SIZE, width=48, seed=5 * number + camera)
+
+
+def info(version: str, data: str, video: str) -> dict[str, Any]:
+    frames = {"dtype": "video", "shape": [SIZE, 48, 3], "names": ["height", "width", "channels"]}
+    vectors = {"action": 2, "observation.state": 3}
+    features = {name: {"dtype": "float32", "shape": [width]} for name, width in vectors.items()}
+    return {
+        "codebase_version": version,
+        "fps": FPS,
+        "chunks_size": 2,
+        "data_path": data,
+        "video_path": video,
+        "features": {**features, **{camera: frames for camera in CAMERAS}},
+    }
+
+
+def write(path: Path, table: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parquet.write_table(pyarrow.table(table), path)
+
+
+def write_2(place: Path) -> Path:
+    (place / "meta").mkdir(parents=True)
+    data = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
+    video = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
+    (place / "meta/info.json").write_text(json.dumps(info("v2.1", data, video)))
+    lines = [
+        json.dumps({"episode_index": number, "tasks": [], "length": length}) for number, length in enumerate(LENGTHS)
+    ]
+    (place / "meta/episodes.jsonl").write_text("\n".join(lines))
+    for number in range(len(LENGTHS)):
+        chunk = f"chunk-{number // 2:03d}"
+        write(place / f"data/{chunk}/episode_{number:06d}.parquet", rows_of(number, 0))
+        for camera, name in enumerate(CAMERAS):
+            write_film(place / f"videos/{chunk}/{name}/episode_{number:06d}.mp4", film_of(number, camera), "mpeg4", FPS)
+    return place
+
+
+def write_3(place: Path) -> Path:
+    (place / "meta").mkdir(parents=True)
+    data = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+    video = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+    (place / "meta/info.json").write_text(json.dumps(info("v3.0", data, video)))
+    starts = np.cumsum([0, *LENGTHS])
+    parts = [rows_of(number, int(starts[number])) for number in range(len(LENGTHS))]
+    whole = {name: [row for part in parts for row in part[name]] for name in parts[0]}
+    write(place / "data/chunk-000/file-000.parquet", whole)
+    episodes: dict[str, Any] = {"episode_index": list(range(len(LENGTHS))), "length": list(LENGTHS)}
+    for prefix in ("data", *(f"videos/{name}" for name in CAMERAS)):
+        episodes |= {f"{prefix}/chunk_index": [0] * len(LENGTHS), f"{prefix}/file_index": [0] * len(LENGTHS)}
+    for camera, name in enumerate(CAMERAS):
+        episodes[f"videos/{name}/from_timestamp"] = (starts[:-1] / FPS).tolist()
+        films = [film_of(number, camera) for number in range(len(LENGTHS))]
+        write_film(place / f"videos/{name}/chunk-000/file-000.mp4", np.concatenate(films), "mpeg4", FPS)
+    write(place / "meta/episodes/chunk-000/file-000.parquet", episodes)
+    return place
+
+
+def run(source: Path, out: Path, *flags: object) -> int:
+    fixed = ["--out", str(out), "--image-size", "64", "--workers", "1"]
+    return main(["import", "lerobot", str(source), *fixed, *map(str, flags)])
+
+
+def complaint(capsys: pytest.CaptureFixture[str], source: Path, out: Path, *flags: object) -> str:
+    assert run(source, out, *flags) == 2
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("writer", [write_2, write_3])
+def test_frames_and_rows_of_both_versions(tmp_path: Path, writer: Any) -> None:
+    assert run(writer(tmp_path / "source"), tmp_path / "out", "--camera", *CAMERAS, "--fit", "pad") == 0
+    dataset = open_dataset(tmp_path / "out")
+    assert dataset.lengths.tolist() == list(LENGTHS)
+    truth = [rows_of(number, 0) for number in range(len(LENGTHS))]
+    actions = np.concatenate([part["action"] for part in truth])
+    low, high = actions.min(axis=0), actions.max(axis=0)
+    for number, (episode, part) in enumerate(zip(dataset, truth, strict=True)):
+        for camera in range(2):  # 32x48 pads to 21x32 in a tile of 32x32
+            tile = episode.pixels[:, 5:26, 32 * camera : 32 * camera + 32].astype(float)
+            frames = [np.asarray(Image.fromarray(frame).resize((32, 21), 2)) for frame in film_of(number, camera)]
+            assert np.abs(tile - np.stack(frames)).mean() < 5, "the film is lossy, but not another one"
+        np.testing.assert_allclose(episode.action, (np.array(part["action"]) - low) / (high - low) * 2 - 1, atol=1e-5)
+        np.testing.assert_allclose(np.array(episode.state), part["observation.state"], rtol=1e-5)
+        np.testing.assert_allclose(episode.reward[1:], part["next.reward"][:-1], rtol=1e-5)
+        assert np.isnan(episode.reward[0]) and not episode.terminated.any()
+
+
+def test_pictures_in_the_table(tmp_path: Path) -> None:
+    source = write_2(tmp_path / "source")
+    path = source / "meta/info.json"
+    described = json.loads(path.read_text())
+    described["features"][CAMERAS[0]]["dtype"] = "image"
+    path.write_text(json.dumps(described))
+    for number in range(len(LENGTHS)):
+        cells = []
+        for frame in film_of(number, 0):
+            content = io.BytesIO()
+            Image.fromarray(frame).resize((64, 64)).save(content, "PNG")
+            cells.append({"bytes": content.getvalue(), "path": ""})
+        write(next(source.glob(f"data/*/episode_{number:06d}.parquet")), {**rows_of(number, 0), CAMERAS[0]: cells})
+    assert run(source, tmp_path / "out", "--camera", "top") == 0
+    expected = [np.asarray(Image.fromarray(frame).resize((64, 64))) for frame in film_of(1, 0)]
+    np.testing.assert_array_equal(open_dataset(tmp_path / "out").read(1).pixels, np.stack(expected))
+
+
+def test_what_does_not_fit_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_2(tmp_path / "source")
+    assert "has cameras ['observation.images.top'" in complaint(capsys, source, tmp_path / "out")
+    film = next(source.glob("videos/*/*top/episode_000001.mp4"))
+    write_film(film, film_of(1, 0)[:-3], "mpeg4", FPS)
+    message = complaint(capsys, source, tmp_path / "short", "--camera", "top")
+    assert "episode 1: has 9 frames but 12 rows" in message
+    film.write_bytes(film.read_bytes()[:700])
+    assert "cannot be decoded" in complaint(capsys, source, tmp_path / "corrupt", "--camera", "top")
+    assert run(source, tmp_path / "corrupt", "--camera", "top", "--skip-bad") == 0
+    assert open_dataset(tmp_path / "corrupt").lengths.tolist() == [30, 25]
+    table = rows_of(2, 0)
+    del table["action"]
+    write(next(source.glob("data/*/episode_000002.parquet")), table)
+    assert "has no column 'action'" in complaint(capsys, source, tmp_path / "none", "--camera", "wrist")
+
+
+def test_paths_stay_in_the_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_2(tmp_path / "source")
+    path = source / "meta/info.json"
+    (tmp_path / "secret.parquet").write_bytes(b"secret")
+    for template in ("../secret.parquet", "{episode_index.__class__}", str(tmp_path / "secret.parquet")):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "data_path": template}))
+        assert "no such file in the data set" in complaint(capsys, source, tmp_path / "out", "--camera", "top")
+    path.write_text(path.read_text().replace("v2.1", "v1.6"))
+    assert "has version v1.6" in complaint(capsys, source, tmp_path / "out", "--camera", "top")
