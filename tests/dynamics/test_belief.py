@@ -46,3 +46,11 @@ def test_starts_orthogonal_with_an_open_forget_gate() -> None:
     for gate in dynamics.lstm.all_weights[0][1].chunk(4):
         torch.testing.assert_close(gate @ gate.T, torch.eye(8), rtol=1e-5, atol=1e-5)
     assert dynamics.lstm.all_weights[0][2].tolist() == [0.0] * 8 + [1.0] * 8 + [0.0] * 16
+
+
+def test_joined_cell_is_the_single_step() -> None:
+    torch.manual_seed(0)
+    dynamics = LSTMBelief(2, 3, 1, 8).double()
+    given = [torch.randn(5, width, dtype=torch.float64) for width in (2, 2, 3, 1, 8, 8)]
+    for joined, single in zip(dynamics.joined().step(*given), dynamics.step(*given), strict=True):
+        torch.testing.assert_close(joined, single, rtol=1e-12, atol=1e-12)

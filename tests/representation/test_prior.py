@@ -173,3 +173,16 @@ def test_hidden_features_are_dropped_in_training_alone(kind: type[DirichletProce
     kept = dropped != 0
     assert float(kept.float().mean()) == pytest.approx(0.75, abs=0.05)
     torch.testing.assert_close(dropped[kept], whole[kept] / 0.75)
+
+
+@pytest.mark.parametrize("prior", [dirichlet(), single()])
+@pytest.mark.parametrize("rows", [3, 100])
+def test_foresight_gives_the_weights_and_the_picked_component(prior: nn.Module, rows: int) -> None:
+    prior = prior.double().eval()
+    read = [each.double() for each in inputs(rows)]
+    whole, foreseen = prior(*read).mixture, prior.foresight()(*read)
+    torch.testing.assert_close(foreseen.log_weights, whole.log_weights, rtol=1e-10, atol=1e-10)
+    component = torch.arange(rows) % whole.log_weights.shape[-1]
+    for mine, theirs in zip(foreseen.pick(component), whole.pick(component), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-10)
+    prior.float()

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from aime.errors import AimeError
 from aime.perception.perceiver import CausalPerceiver
+from aime.world_model import imagination
 from aime.world_model.config import ModelConfig
 from aime.world_model.model import AIME
-from aime.world_model.outputs import BeliefState, DreamState, Observation, SequenceOutput
+from aime.world_model.outputs import BeliefState, DreamState, Observation, SequenceOutput, Track
 from aime.world_model.presets import PRESETS, tiny
 
 B, T = 2, 6
@@ -126,6 +127,18 @@ def test_the_prior_has_not_seen_its_own_frame_nor_its_action(model: AIME, frames
     assert not torch.equal(before.prior.mixture.means[:, 4], after.prior.mixture.means[:, 4])
 
 
+def read_by_control(model: AIME, track: Track) -> Tensor:
+    assert model.control is not None
+    read = track.beliefs, track.latents, track.steps
+    # logits that start at 0 for every input pass nothing on
+    torch.nn.init.normal_(model.control.reward.logits.weight)
+    before, after = (field[:, :-1] for field in read), track.latents[:, 1:]
+    past = model.control.action_schema.inverse(*list(before)[:2], after)
+    done = track.actions.clamp(-0.9, 0.9)
+    likelihoods = model.control.action_schema(*read).log_prob(done).sum() + past.log_prob(done[:, :-1]).sum()
+    return likelihoods + model.control.continuation(*read).sum() + model.control.reward(*read).logits.square().sum()
+
+
 def test_every_parameter_is_reached_by_the_outputs_that_the_losses_read(
     model: AIME, frames: Tensor, actions: Tensor
 ) -> None:
@@ -140,6 +153,7 @@ def test_every_parameter_is_reached_by_the_outputs_that_the_losses_read(
     total = sum((value * torch.randn_like(value)).sum() for value in everything)
     total = total + model.tokenizer.reconstruct(output.codes).square().sum()
     total = total + model.perceiver.token_logits(output.perceiver_latents.flatten(0, 1)).square().sum()
+    total = total + read_by_control(model, output.track)
     total.backward()
     unreached = [name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()]
     assert unreached == []
@@ -177,6 +191,50 @@ def test_imagining_steps_is_predicting_the_future(model: AIME, frames: Tensor, a
         state, imagined = model.imagine(state, actions[:, 2 + future])
         torch.testing.assert_close(imagined.latent, predicted.latents[:, future], rtol=1e-9, atol=1e-9)
         assert torch.equal(imagined.component, predicted.components[:, future])
+
+
+@pytest.mark.parametrize("choose", [imagination.likeliest, imagination.sampled])
+@pytest.mark.parametrize("rows", [2, 64])
+def test_a_rollout_is_its_steps_with_less_work(
+    model: AIME, frames: Tensor, actions: Tensor, choose: imagination.Picker, rows: int
+) -> None:
+    model.requires_grad_(True)
+    dream = model.forward_sequence(frames, actions).track.state_at(-1)
+    state = DreamState(*(field.detach()[:1].expand(rows, -1) for field in dream))
+    moves = torch.rand(rows, 4, 2, dtype=torch.float64) * 2 - 1
+    torch.manual_seed(7)
+    dreamt = imagination.rollout(model, state, moves, choose)
+    torch.manual_seed(7)
+    for number, move in enumerate(moves.unbind(1)):
+        state, prior, choice = imagination.step(model, state, move, choose, number)
+        assert torch.equal(dreamt.components[:, number], choice.component)
+        torch.testing.assert_close(dreamt.latents[:, number], state.latent, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(dreamt.beliefs[:, number], state.belief, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(dreamt.log_weights[:, number], prior.mixture.log_weights, rtol=1e-10, atol=1e-10)
+    weights = list(model.dynamics.lstm.parameters())
+    pairs = [torch.autograd.grad(end.square().sum(), weights) for end in (dreamt.beliefs[:, -1], state.belief)]
+    for mine, theirs in zip(*pairs, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-8, atol=1e-10)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("rows", [2, 64])
+def test_a_rollout_in_bf16_is_that_of_its_steps(model: AIME, rows: int) -> None:
+    model.float()
+    latent, moves = 0.1 * torch.randn(rows, 6), torch.rand(rows, 3, 2) * 2 - 1
+    state = model.arrive(*model.dynamics.initial(rows), latent, latent)
+    component = torch.arange(rows) % 4
+
+    def given(mixture: imagination.Pickable, number: int) -> imagination.Choice:
+        return imagination.Choice(mixture.pick(component).mean, component)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        dreamt = imagination.rollout(model, state, moves, given)
+        for number, move in enumerate(moves.unbind(1)):
+            state, _, _ = imagination.step(model, state, move, given, number)
+            torch.testing.assert_close(dreamt.latents[:, number], state.latent, rtol=0.05, atol=0.05)
+            torch.testing.assert_close(dreamt.beliefs[:, number], state.belief, rtol=0.05, atol=0.05)
+    assert dreamt.latents.dtype == torch.float32
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from aime.agents.agent import Agent, Decider, PolicyDecider
 from aime.agents.experience import check_rewarding
-from aime.agents.foresight import Foresight
+from aime.agents.filming import DreamFilm
 from aime.agents.planner import Planner, PlannerConfig, Proposer
 from aime.agents.playing import Acting, Interval, Played, bootstrap, play
 from aime.agents.saved import agent_directory, load_agent
@@ -128,10 +128,10 @@ def evaluate_agent(
     _check_actions(worlds[0], environment, model, info)
     torch.manual_seed(seed)
     acting, behaviour = _acting(policy, worlds, run, model, planner or PlannerConfig(), seed)
-    foresight = None
+    film = None
     if isinstance(acting, Agent) and behaviour is not None and video is not None:
-        foresight = Foresight(acting, behaviour, ahead=max(1, round(1.0 / worlds[0].step_seconds)))
-    played = _play_all(acting, worlds, range(seed, seed + episodes), steps, foresight, told)
+        film = DreamFilm(acting, behaviour, ahead=max(1, round(1.0 / worlds[0].step_seconds)))
+    played = _play_all(acting, worlds, range(seed, seed + episodes), steps, film, told)
     returns = np.concatenate([each.returns for each in played])
     seconds = float(np.median([each.seconds_per_act for each in played]))
     evaluation = AgentEvaluation(
@@ -139,8 +139,8 @@ def evaluate_agent(
     )
     if out is not None:
         write_atomically(out, (json.dumps(to_plain(evaluation), indent=1) + "\n").encode())
-    if foresight is not None and video is not None:
-        write_atomically(video, encode_film(foresight.film(), video.suffix))
+    if film is not None and video is not None:
+        write_atomically(video, encode_film(film.pictures(), video.suffix))
     return evaluation
 
 
@@ -171,7 +171,7 @@ def _play_all(
     worlds: Sequence[Environment],
     seeds: range,
     steps: int,
-    foresight: Foresight | None,
+    film: DreamFilm | None,
     told: Callable[[int, int], None],
 ) -> list[Played]:
     played: list[Played] = []
@@ -179,8 +179,8 @@ def _play_all(
         some = seeds[first : first + len(worlds)]
 
         def looked(step: int, arrivals: list[Arrival], actions: np.ndarray, first: int = first) -> None:
-            if foresight is not None and first == 0:
-                foresight.look(step, arrivals)
+            if film is not None and first == 0:
+                film.look(step, arrivals)
             told(first * steps + step * len(arrivals), len(seeds) * steps)
 
         played.append(play(acting, worlds[: len(some)], some, steps, looked))

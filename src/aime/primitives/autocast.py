@@ -15,3 +15,14 @@ def fp32_to_learn(like: Tensor) -> AbstractContextManager[object]:
     moves it (`docs/experiments.md`), and they take a quarter of the time.
     """
     return torch.autocast(like.device.type, enabled=False) if torch.is_grad_enabled() else nullcontext()
+
+
+def as_multiplied(weight: Tensor) -> Tensor:
+    """A weight in the type that autocast multiplies it in, where no gradient is recorded.
+
+    Autocast keeps the rounded form of parameters alone: what was made of them it would round again at every use.
+    """
+    device = weight.device.type
+    if torch.is_grad_enabled() or not torch.is_autocast_enabled(device) or weight.dtype != torch.float32:
+        return weight
+    return weight.to(torch.get_autocast_dtype(device))

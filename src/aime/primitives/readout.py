@@ -28,4 +28,10 @@ class BeliefReadout(nn.Module):
         self, belief: Float[Tensor, "... belief"], *others: Float[Tensor, "... width"]
     ) -> Float[Tensor, "... hidden"]:
         """Features `[...,hidden]` of a belief and whatever is read beside it."""
-        return self.hidden(torch.cat([self.norm(belief), *others], dim=-1))
+        return self.hidden(self.join(belief, *others))
+
+    def join(
+        self, belief: Float[Tensor, "... belief"], *others: Float[Tensor, "... width"]
+    ) -> Float[Tensor, "... inputs"]:
+        """What the hidden layer reads: the normalised belief, and the others as they are."""
+        return torch.cat([self.norm(belief), *others], dim=-1)

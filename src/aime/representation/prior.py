@@ -7,18 +7,22 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from aime.errors import AimeError
+from aime.primitives.autocast import as_multiplied
 from aime.primitives.distributions import (
     PARAMETER_LIMIT,
+    DiagonalGaussian,
     GammaPosterior,
     GaussianMixture,
     Kumaraswamy,
     log_mixture_weights,
 )
 from aime.primitives.distributions.gaussian import bounded_std, raw_of_std
+from aime.primitives.grouped_linear import grouped_linear
 from aime.primitives.readout import STEP_SCALE, BeliefReadout
 
 LOG_LIMIT = math.log(PARAMETER_LIMIT)
@@ -88,8 +92,8 @@ class DirichletProcessPrior(nn.Module):
     def __init__(self, config: PriorConfig, belief: int, context: int, latent: int) -> None:
         super().__init__()
         self.config = config
-        self.latent = latent
         count = config.components
+        self.grid = (count, latent)
         self.sizes = (latent, count * latent, latent, count * latent, count - 1, count - 1, 1, 1)
         self.trunk = BeliefReadout(belief, 2 * latent + context, config.hidden, config.dropout)
         self.head = nn.Linear(config.hidden, sum(self.sizes))
@@ -113,22 +117,44 @@ class DirichletProcessPrior(nn.Module):
             last_step: z_{t-1} - z_{t-2}, `[...,latent]`.
             expected_context: `[...,context]`, what the belief expects; never the context that has seen frame t.
         """
-        recent = torch.cat([last_latent, last_step / STEP_SCALE], dim=-1)
-        raw = self.head(self.trunk(belief, recent, expected_context))
-        raw = raw.to(torch.promote_types(torch.float32, belief.dtype))
+        features, linear = self.read(belief, last_latent, last_step, expected_context)
+        raw = self.head(features).to(torch.promote_types(torch.float32, belief.dtype))
         step, offsets, spread, spreads, log_a, log_b, log_concentration, log_rate = raw.split(self.sizes, dim=-1)
-        step = step + self.linear_step(torch.cat([self.trunk.norm(belief), recent], dim=-1))
-        shared = last_latent + STEP_SCALE * step
-        sticks = Kumaraswamy(_bounded(log_a), _bounded(log_b))
-        lengths = sticks.rsample() if self.training else sticks.mean_stick()
-        grid = (self.config.components, self.latent)
+        shared = last_latent + STEP_SCALE * (step + linear)
+        sticks, log_weights = self.break_sticks(log_a, log_b)
         mixture = GaussianMixture(
-            log_mixture_weights(*lengths),
-            torch.add(shared[..., None, :], offsets.unflatten(-1, grid), alpha=STEP_SCALE),
-            bounded_std(spread[..., None, :] + spreads.unflatten(-1, grid), self.config.min_std, self.config.max_std),
+            log_weights,
+            torch.add(shared[..., None, :], offsets.unflatten(-1, self.grid), alpha=STEP_SCALE),
+            self.std(spread[..., None, :] + spreads.unflatten(-1, self.grid)),
         )
         concentration = GammaPosterior(_bounded(log_concentration).squeeze(-1), _bounded(log_rate).squeeze(-1))
         return DirichletProcessMixture(mixture, sticks, concentration)
+
+    def foresight(self) -> Foresight:
+        """The prior's mixtures for imagination, with the weights that it has now."""
+        return Foresight(self)
+
+    def read(
+        self,
+        belief: Float[Tensor, "... belief"],
+        last_latent: Float[Tensor, "... latent"],
+        last_step: Float[Tensor, "... latent"],
+        expected_context: Float[Tensor, "... context"],
+    ) -> tuple[Float[Tensor, "... hidden"], Float[Tensor, "... latent"]]:
+        """The features that the head reads, and the linear part of the step."""
+        joined = self.trunk.join(belief, last_latent, last_step / STEP_SCALE, expected_context)
+        return self.trunk.hidden(joined), self.linear_step(joined[..., : self.linear_step.in_features])
+
+    def break_sticks(
+        self, log_a: Float[Tensor, "... sticks"], log_b: Float[Tensor, "... sticks"]
+    ) -> tuple[Kumaraswamy, Float[Tensor, "... components"]]:
+        """The sticks of the head's outputs, and the mixture's log weights."""
+        sticks = Kumaraswamy(_bounded(log_a), _bounded(log_b))
+        return sticks, log_mixture_weights(*(sticks.rsample() if self.training else sticks.mean_stick()))
+
+    def std(self, raw: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """A component's standard deviation from the head's outputs."""
+        return bounded_std(raw, self.config.min_std, self.config.max_std)
 
     @torch.no_grad()
     def _start_apart(self) -> None:
@@ -143,6 +169,56 @@ class DirichletProcessPrior(nn.Module):
         # Kumaraswamy(1, b) has mean 1/(1+b): stick k of K is 1/(K-k+1) of what remains, an equal share of the whole
         shares = torch.arange(config.components - 1, 0, -1).log() / LOG_LIMIT
         log_b.copy_(LOG_LIMIT * shares.clamp(max=0.99).atanh())
+
+
+class Outlook(NamedTuple):
+    """A prior of N latents whose components are computed when they are picked."""
+
+    log_weights: Float[Tensor, "N K"]
+    shared: Float[Tensor, "N latent"]
+    """Where all means start from."""
+    spread: Float[Tensor, "N latent"]
+    features: Float[Tensor, "N hidden"]
+    foresight: Foresight
+
+    def pick(self, component: Int[Tensor, " N"]) -> DiagonalGaussian:
+        """The component of each row, `component` `[N]` in 0..K-1."""
+        offset, spread = grouped_linear(self.features, component, *self.foresight.own).to(self.shared).chunk(2, dim=-1)
+        mean = torch.add(self.shared, offset, alpha=STEP_SCALE)
+        return DiagonalGaussian(mean, self.foresight.prior.std(self.spread + spread))
+
+
+class Foresight:
+    """`DirichletProcessPrior` for imagination: of the components only one a row, of the rest what a choice needs.
+
+    Most of the head's outputs are means and standard deviations of components that are not taken. Its weights are
+    sorted once, for many steps.
+    """
+
+    def __init__(self, prior: DirichletProcessPrior) -> None:
+        self.prior = prior
+        # what all components share, and each component's own
+        self.shared, self.own = zip(*(self._sort(each) for each in (prior.head.weight, prior.head.bias)), strict=True)
+
+    def __call__(
+        self,
+        belief: Float[Tensor, "N belief"],
+        last_latent: Float[Tensor, "N latent"],
+        last_step: Float[Tensor, "N latent"],
+        expected_context: Float[Tensor, "N context"],
+    ) -> Outlook:
+        """The same mixture as the prior gives for the same."""
+        features, linear = self.prior.read(belief, last_latent, last_step, expected_context)
+        raw = F.linear(features, *self.shared).to(torch.promote_types(torch.float32, belief.dtype))
+        sticks, latent = self.prior.grid[0] - 1, self.prior.grid[1]
+        step, spread, log_a, log_b = raw.split((latent, latent, sticks, sticks), dim=-1)
+        _, log_weights = self.prior.break_sticks(log_a, log_b)
+        return Outlook(log_weights, last_latent + STEP_SCALE * (step + linear), spread, features, self)
+
+    def _sort(self, rows: Float[Tensor, "outputs ..."]) -> tuple[Float[Tensor, "few ..."], Float[Tensor, "K own ..."]]:
+        step, offsets, spread, spreads, log_a, log_b, _, _ = rows.split(self.prior.sizes)
+        own = torch.cat([each.unflatten(0, self.prior.grid) for each in (offsets, spreads)], dim=1)
+        return as_multiplied(torch.cat([step, spread, log_a, log_b])), as_multiplied(own)
 
 
 def _bounded(raw: Float[Tensor, "..."]) -> Float[Tensor, "..."]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -48,11 +49,10 @@ class SingleGaussianPrior(nn.Module):
             last_step: z_{t-1} - z_{t-2}, `[...,latent]`.
             expected_context: `[...,context]`, what the belief expects; never the context that has seen frame t.
         """
-        recent = torch.cat([last_latent, last_step / STEP_SCALE], dim=-1)
-        raw = self.head(self.trunk(belief, recent, expected_context))
-        raw = raw.to(torch.promote_types(torch.float32, belief.dtype))
+        joined = self.trunk.join(belief, last_latent, last_step / STEP_SCALE, expected_context)
+        raw = self.head(self.trunk.hidden(joined)).to(torch.promote_types(torch.float32, belief.dtype))
         step, spread = raw.chunk(2, dim=-1)
-        step = step + self.linear_step(torch.cat([self.trunk.norm(belief), recent], dim=-1))
+        step = step + self.linear_step(joined[..., : self.linear_step.in_features])
         nothing = raw.new_zeros(raw.shape[:-1])
         mixture = GaussianMixture(
             nothing[..., None],
@@ -61,3 +61,7 @@ class SingleGaussianPrior(nn.Module):
         )
         no_sticks = raw.new_zeros(*raw.shape[:-1], 0)
         return DirichletProcessMixture(mixture, Kumaraswamy(no_sticks, no_sticks), GammaPosterior(nothing, nothing))
+
+    def foresight(self) -> Callable[..., GaussianMixture]:
+        """The prior's mixtures for imagination: there is no component to leave out."""
+        return lambda *read: self(*read).mixture

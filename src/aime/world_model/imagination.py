@@ -12,7 +12,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from aime.errors import AimeError
-from aime.primitives.distributions import GaussianMixture
+from aime.primitives.autocast import fp32_to_learn
+from aime.primitives.distributions import GaussianMixture, Pickable, mode_of, sample_of
 from aime.representation.prior import DirichletProcessMixture
 from aime.world_model import doors
 from aime.world_model.outputs import Dream, DreamState, FuturePrediction
@@ -33,16 +34,18 @@ class Choice(NamedTuple):
 
 Chooser = Callable[[GaussianMixture, int], Choice]
 """Takes the prior of a step and the step's number from 0, gives the latent to go on with."""
+Picker = Callable[[Pickable, int], Choice]
+"""A chooser that is content with the weights and one component."""
 
 
-def likeliest(mixture: GaussianMixture, number: int) -> Choice:
+def likeliest(mixture: Pickable, number: int) -> Choice:
     """The heaviest component's mean: the mixture's own mean lies between its modes."""
-    return Choice(*mixture.mode())
+    return Choice(*mode_of(mixture))
 
 
-def sampled(mixture: GaussianMixture, number: int) -> Choice:
+def sampled(mixture: Pickable, number: int) -> Choice:
     """A sample of the mixture, from torch's global generator."""
-    return Choice(*mixture.sample())
+    return Choice(*sample_of(mixture))
 
 
 def step(
@@ -55,13 +58,23 @@ def step(
     return model.arrive(belief, cell, choice.latent, state.latent), prior, choice
 
 
-def rollout(model: AIME, start: DreamState, actions: Float[Tensor, "N F A"], choose: Chooser) -> Dream:
-    """Imagine F steps from N states; step f of the result is the arrival after action f."""
+def rollout(model: AIME, start: DreamState, actions: Float[Tensor, "N F A"], choose: Picker) -> Dream:
+    """Imagine F steps from N states; step f of the result is the arrival after action f.
+
+    The numbers are those of F calls of `step`, with less work: the weights are laid out once, and of each prior's
+    components one alone is computed.
+    """
     state = start
     steps: list[tuple[Tensor, ...]] = []
-    for number, action in enumerate(actions.unbind(1)):
-        state, prior, choice = step(model, state, action, choose, number)
-        steps.append((state.latent, state.belief, prior.mixture.log_weights, choice.component))
+    with fp32_to_learn(start.latent):
+        dynamics, foresee = model.dynamics.joined(), model.prior.foresight()
+        for number, action in enumerate(actions.unbind(1)):
+            latent = state.latent
+            belief, cell = dynamics.step(latent, state.step, state.context, action, state.belief, state.cell)
+            outlook = foresee(belief, latent, state.step, model.expect_context(belief))
+            choice = choose(outlook, number)
+            state = model.arrive(belief, cell, choice.latent, latent)
+            steps.append((state.latent, belief, outlook.log_weights, choice.component))
     return Dream(*(torch.stack(field, dim=1) for field in zip(*steps, strict=True)))
 
 

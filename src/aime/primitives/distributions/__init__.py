@@ -11,7 +11,7 @@ from aime.primitives.distributions.expected_log_complement import PARAMETER_LIMI
 from aime.primitives.distributions.gamma import GammaPosterior
 from aime.primitives.distributions.gaussian import DiagonalGaussian
 from aime.primitives.distributions.kumaraswamy import Kumaraswamy, StickSample
-from aime.primitives.distributions.mixture import GaussianMixture, MixtureSample
+from aime.primitives.distributions.mixture import GaussianMixture, MixtureSample, Pickable, mode_of, sample_of
 from aime.primitives.distributions.stick_breaking import log_mixture_weights, stick_breaking_kl
 from aime.primitives.distributions.two_hot import TwoHot
 
@@ -24,8 +24,11 @@ __all__ = [
     "GaussianMixture",
     "Kumaraswamy",
     "MixtureSample",
+    "Pickable",
     "StickSample",
     "TwoHot",
     "log_mixture_weights",
+    "mode_of",
+    "sample_of",
     "stick_breaking_kl",
 ]

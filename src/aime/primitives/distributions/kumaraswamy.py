@@ -50,11 +50,12 @@ class Kumaraswamy(NamedTuple):
 
     def mean_stick(self) -> StickSample:
         """The mean in log space: log E[v] and log(1 - E[v])."""
-        # in float64, since near v = 1 the complement is a small difference of large log-gammas
+        # in float64, since near v = 1 the complement is a small difference of large log-gammas; it is accurate there
+        # without `log1mexp`
         inverse_a, b = self.log_a.double().neg().exp(), self.log_b.double().exp()
         log_mean = torch.lgamma(1 + inverse_a) + torch.lgamma(1 + b) - torch.lgamma(1 + inverse_a + b)
         dtype = accurate(self.log_a).dtype
-        return StickSample(log_mean.to(dtype), log1mexp(-log_mean).to(dtype))
+        return StickSample(log_mean.to(dtype), torch.log(-torch.expm1(log_mean)).to(dtype))
 
     def log_prob(self, log_v: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Log density at v (with respect to v, not to log v), in nats, from `log_v` < 0."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -18,6 +18,33 @@ class MixtureSample(NamedTuple):
     value: Float[Tensor, "... D"]
     component: Int[Tensor, "..."]
     """In 0..K-1."""
+
+
+class Pickable(Protocol):
+    """A mixture of which a component can be had without the others: all that it takes to draw from one."""
+
+    @property
+    def log_weights(self) -> Float[Tensor, "... K"]:
+        """Normalised over K."""
+
+    def pick(self, component: Int[Tensor, "..."]) -> DiagonalGaussian:
+        """The component of each row, `component` `[...]` in 0..K-1."""
+
+
+def sample_of(mixture: Pickable) -> MixtureSample:
+    """One value `[...,D]` and its component `[...]`, from torch's global generator, without gradients."""
+    with torch.no_grad():
+        # the largest of log π_k plus independent Gumbel noise falls on k with probability π_k
+        log_weights = accurate(mixture.log_weights)
+        gumbel = -torch.empty_like(log_weights).exponential_().log()
+        component = (log_weights + gumbel).argmax(-1)
+        return MixtureSample(mixture.pick(component).rsample(), component)
+
+
+def mode_of(mixture: Pickable) -> MixtureSample:
+    """The mean of the heaviest component `[...,D]`, and that component `[...]`; the first one of equals."""
+    component = mixture.log_weights.argmax(-1)
+    return MixtureSample(mixture.pick(component).mean, component)
 
 
 class GaussianMixture(NamedTuple):
@@ -55,17 +82,11 @@ class GaussianMixture(NamedTuple):
 
     def sample(self) -> MixtureSample:
         """One value `[...,D]` and its component `[...]`, from torch's global generator, without gradients."""
-        with torch.no_grad():
-            # the largest of log π_k plus independent Gumbel noise falls on k with probability π_k
-            log_weights = accurate(self.log_weights)
-            gumbel = -torch.empty_like(log_weights).exponential_().log()
-            component = (log_weights + gumbel).argmax(-1)
-            return MixtureSample(self.pick(component).rsample(), component)
+        return sample_of(self)
 
     def mode(self) -> MixtureSample:
         """The mean of the heaviest component `[...,D]`, and that component `[...]`; the first one of equals."""
-        component = self.log_weights.argmax(-1)
-        return MixtureSample(self.pick(component).mean, component)
+        return mode_of(self)
 
     def pick(self, component: Int[Tensor, "..."]) -> DiagonalGaussian:
         """The component of each row, `component` `[...]` in 0..K-1."""

@@ -23,7 +23,7 @@ TILE = 192
 
 
 @dataclass
-class Foresight:
+class DreamFilm:
     """Follows the first of an agent's episodes, and keeps what a film of it shows.
 
     Attributes:
@@ -61,7 +61,7 @@ class Foresight:
         self._dreams.append(to_pixels(model.decode(state.latent, maps[:, -1]))[0])
         self._maps.append(to_numpy(self.agent.seen.attention)[0])
 
-    def film(self) -> list[Image.Image]:
+    def pictures(self) -> list[Image.Image]:
         """Now, the dream from here, what came then, and where the agent looks now: a picture for each kept step."""
         now = np.stack(self._frames[:: self.every])
         then = np.stack([self._frames[min(step + self.ahead, len(self._frames) - 1)] for step in self._steps()])
