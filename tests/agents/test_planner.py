@@ -65,6 +65,7 @@ def test_proposals_are_among_the_candidates(monkeypatch: pytest.MonkeyPatch) -> 
 def test_candidates_are_worth_what_a_dream_of_them_is() -> None:
     torch.manual_seed(0)
     model = AIME(small_config()).eval().requires_grad_(False)
+    assert model.control is not None
     torch.nn.init.normal_(model.control.reward.logits.weight)
     planner = Planner(model, PlannerConfig(discount=0.9, **QUICK))  # type: ignore[arg-type]
     there, candidates = states(model, 2), torch.rand(2, 3, 4, 2) * 2 - 1

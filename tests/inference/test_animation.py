@@ -46,7 +46,7 @@ def test_animated_pictures_hold_the_frames(frames: list[Image.Image], suffix: st
 def test_mp4_holds_the_frames(frames: list[Image.Image]) -> None:
     import av
 
-    with av.open(io.BytesIO(encode_film(frames, ".mp4"))) as container:
+    with av.open(io.BytesIO(encode_film(frames, ".mp4")), "r") as container:
         shown = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
         assert container.streams.video[0].average_rate == FRAMES_PER_SECOND
     assert len(shown) == len(frames)

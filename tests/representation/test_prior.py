@@ -177,7 +177,9 @@ def test_hidden_features_are_dropped_in_training_alone(kind: type[DirichletProce
 
 @pytest.mark.parametrize("prior", [dirichlet(), single()])
 @pytest.mark.parametrize("rows", [3, 100])
-def test_foresight_gives_the_weights_and_the_picked_component(prior: nn.Module, rows: int) -> None:
+def test_foresight_gives_the_weights_and_the_picked_component(
+    prior: DirichletProcessPrior | SingleGaussianPrior, rows: int
+) -> None:
     prior = prior.double().eval()
     read = [each.double() for each in inputs(rows)]
     whole, foreseen = prior(*read).mixture, prior.foresight()(*read)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from aime.errors import AimeError
 from aime.perception.perceiver import CausalPerceiver
+from aime.primitives.distributions import Pickable
 from aime.world_model import imagination
 from aime.world_model.config import ModelConfig
 from aime.world_model.model import AIME
@@ -132,8 +133,7 @@ def read_by_control(model: AIME, track: Track) -> Tensor:
     read = track.beliefs, track.latents, track.steps
     # logits that start at 0 for every input pass nothing on
     torch.nn.init.normal_(model.control.reward.logits.weight)
-    before, after = (field[:, :-1] for field in read), track.latents[:, 1:]
-    past = model.control.action_schema.inverse(*list(before)[:2], after)
+    past = model.control.action_schema.inverse(track.beliefs[:, :-1], track.latents[:, :-1], track.latents[:, 1:])
     done = track.actions.clamp(-0.9, 0.9)
     likelihoods = model.control.action_schema(*read).log_prob(done).sum() + past.log_prob(done[:, :-1]).sum()
     return likelihoods + model.control.continuation(*read).sum() + model.control.reward(*read).logits.square().sum()
@@ -225,7 +225,7 @@ def test_a_rollout_in_bf16_is_that_of_its_steps(model: AIME, rows: int) -> None:
     state = model.arrive(*model.dynamics.initial(rows), latent, latent)
     component = torch.arange(rows) % 4
 
-    def given(mixture: imagination.Pickable, number: int) -> imagination.Choice:
+    def given(mixture: Pickable, number: int) -> imagination.Choice:
         return imagination.Choice(mixture.pick(component).mean, component)
 
     with torch.autocast("cpu", torch.bfloat16):

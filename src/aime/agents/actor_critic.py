@@ -184,8 +184,10 @@ class ActorCritic(nn.Module):
                 actions.append(self.policy(state.belief, state.latent, state.step).sample())
                 state, _, _ = imagination.step(self.model, state, actions[-1], imagination.sampled, number)
                 states.append(state)
-        fields = ([getattr(each, name) for each in states] for name in ("belief", "latent", "step"))
-        return Path(*(torch.stack(field).float() for field in fields), torch.stack(actions))
+        beliefs, latents, steps = (
+            torch.stack([getattr(each, name) for each in states]).float() for name in ("belief", "latent", "step")
+        )
+        return Path(beliefs, latents, steps, torch.stack(actions))
 
     def _actor_loss(
         self, path: Path, advantages: Float[Tensor, "H N"], reached: Float[Tensor, "H N"]

@@ -97,10 +97,10 @@ def play(
         actions = agent.act(_frames(arrivals)).cpu().numpy()
         seconds.append(time.perf_counter() - began)
         looked(step, arrivals, actions)
-        for place in np.flatnonzero(~over):
+        for place in np.flatnonzero(~over).tolist():
             arrivals[place] = environments[place].step(actions[place])
             returns[place] += arrivals[place].reward
-            if arrivals[place].terminated:
+            if arrivals[place].terminated or arrivals[place].truncated:
                 over[place], lengths[place] = True, step + 1
         if over.all():
             break

@@ -24,6 +24,7 @@ def write_film(path: Path, frames: np.ndarray, codec: str = "ffv1", rate: int = 
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as film:
         stream = film.add_stream(codec, rate=rate)
+        assert isinstance(stream, av.VideoStream)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "bgr0" if codec == "ffv1" else "yuv420p"
         for frame in frames:
