@@ -63,7 +63,8 @@ def train_imitation(
     directory = agent_directory(run, name)
     save_agent(directory, AgentInfo("imitate", config.policy, dataset.name), Networks(cloned.policy, None))
     _log(directory, lines)
-    return AgentResult(directory, {"held_out_action": cloned.nats, "kept_step": cloned.step})
+    figures = {"held_out_error": cloned.error, "held_out_action": cloned.nats, "kept_step": cloned.step}
+    return AgentResult(directory, figures)
 
 
 def train_imagination(
