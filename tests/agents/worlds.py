@@ -12,7 +12,7 @@ from torch import Tensor
 from aime.primitives.distributions import CensoredGaussian, CensoredMixture
 from aime.world_model import imagination
 from aime.world_model.model import AIME
-from aime.world_model.outputs import DreamState
+from aime.world_model.outputs import Dream, DreamState
 
 BEST = 0.5
 
@@ -42,16 +42,23 @@ class Control:
         return CensoredMixture(torch.zeros(shape), each)
 
 
-def step(model: AIME, state: DreamState, action: Tensor, choose: Any, number: int = 0) -> tuple[DreamState, None, None]:
-    latent = torch.nn.functional.pad(action, (0, state.latent.shape[-1] - action.shape[-1]))
-    return state._replace(latent=latent, step=latent - state.latent), None, None
+def behave(model: AIME, start: DreamState, act: imagination.Act, count: int, choose: Any) -> Dream:
+    state, latents, actions = start, [], []
+    for number in range(count):
+        actions.append(act(state, number))
+        latent = torch.nn.functional.pad(actions[-1], (0, state.latent.shape[-1] - actions[-1].shape[-1]))
+        state = state._replace(latent=latent, step=latent - state.latent)
+        latents.append(latent)
+    beliefs = start.belief[:, None].expand(-1, count, -1)
+    nothing = torch.zeros(len(start.latent), count, dtype=torch.long)
+    return Dream(torch.stack(latents, 1), beliefs, nothing[..., None], nothing, torch.stack(actions, 1))
 
 
 def simple_world(monkeypatch: pytest.MonkeyPatch, habit: float = -0.5) -> AIME:
     """A model of 2-number actions whose dreams are those of that world."""
     torch.manual_seed(0)
     model = AIME(small_config()).eval().requires_grad_(False)
-    monkeypatch.setattr(imagination, "step", step)
+    monkeypatch.setattr(imagination, "behave", behave)
     object.__setattr__(model, "control", None)
     model.__dict__["_modules"].pop("control")
     object.__setattr__(model, "control", Control(habit))

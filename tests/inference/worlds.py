@@ -84,6 +84,7 @@ class Oracle:
             mixture_weights=torch.full((*steps, COMPONENTS), 1 / COMPONENTS),
             components=torch.zeros(steps, dtype=torch.int64),
             attention=torch.full((*steps, SIZE // 4, SIZE // 4), (4 / SIZE) ** 2),
+            actions=torch.zeros(*steps, 1),
         )
 
     def surprise(self, frames: Tensor, actions: Tensor | None = None, samples: int = 8, seed: int = 0) -> Tensor:

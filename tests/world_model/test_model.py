@@ -249,6 +249,28 @@ def test_the_last_action_of_a_prediction_is_unused_and_the_others_are_not(
 
 
 @torch.no_grad()
+def test_without_actions_the_action_schema_acts(model: AIME, frames: Tensor, actions: Tensor) -> None:
+    assert model.control is not None
+    predicted = model.predict_future(frames[:, :3], actions[:, :3], horizon=4)
+    assert predicted.frames.shape == (B, 4, 3, SIZE, SIZE)
+    torch.testing.assert_close(predicted.actions[:, 0], actions[:, 2])
+    _, states = watch(model, frames[:, :3], actions[:, :3])
+    state, action = states[-1], actions[:, 2]
+    for future in range(4):
+        state, imagined = model.imagine(state, action)
+        torch.testing.assert_close(imagined.latent, predicted.latents[:, future], rtol=1e-9, atol=1e-9)
+        now = state.dream
+        action = model.control.action_schema(now.belief, now.latent, now.step).mode
+        if future < 3:
+            torch.testing.assert_close(action, predicted.actions[:, future + 1].to(action.dtype))
+    alone = model.predict_future(frames[:, :3], samples=3, seed=5, horizon=2)
+    assert alone.actions.shape == (B, 3, 2, 2) and alone.actions.abs().max() <= 1
+    assert torch.equal(alone.actions, model.predict_future(frames[:, :3], samples=3, seed=5, horizon=2).actions)
+    given = model.predict_future(frames[:, :3], actions, horizon=3)
+    assert torch.equal(given.latents, model.predict_future(frames[:, :3], actions).latents)
+
+
+@torch.no_grad()
 def test_sampled_futures_are_seeded_and_leave_the_global_generator_alone(
     model: AIME, frames: Tensor, actions: Tensor
 ) -> None:
@@ -304,6 +326,13 @@ def test_actions_that_do_not_fit_are_refused(model: AIME, frames: Tensor, action
         model.forward_sequence(frames, actions[..., :1])
     with pytest.raises(AimeError, match="more than 3"):
         model.predict_future(frames[:, :3], actions[:, :3])
+    with pytest.raises(AimeError, match="actions are None"):
+        model.predict_future(frames[:, :3])
+    with pytest.raises(AimeError, match="horizon is 0"):
+        model.predict_future(frames[:, :3], horizon=0)
+    model.control = None
+    with pytest.raises(AimeError, match="no action schema"):
+        model.predict_future(frames[:, :3], horizon=1)
     with pytest.raises(AimeError, match="observe"):
         model.imagine(model.initial_state(B), actions[:, 0])
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -178,16 +179,15 @@ class ActorCritic(nn.Module):
     @torch.no_grad()
     def imagine(self, start: DreamState) -> Path:
         """H steps from N states, under sampled actions and into sampled latents."""
-        state, states, actions = start, [start], []
+
+        def act(state: DreamState, number: int) -> Tensor:
+            return self.policy(state.belief, state.latent, state.step).sample()
+
         with self.hardware.autocast():
-            for number in range(self.config.horizon):
-                actions.append(self.policy(state.belief, state.latent, state.step).sample())
-                state, _, _ = imagination.step(self.model, state, actions[-1], imagination.sampled, number)
-                states.append(state)
-        beliefs, latents, steps = (
-            torch.stack([getattr(each, name) for each in states]).float() for name in ("belief", "latent", "step")
-        )
-        return Path(beliefs, latents, steps, torch.stack(actions))
+            dream = imagination.behave(self.model, start, act, self.config.horizon, imagination.sampled)
+        pairs = (start.belief, dream.beliefs), (start.latent, dream.latents), (start.step, dream.steps(start))
+        states = (torch.cat([first[None], rearrange(after, "n h d -> h n d")]).float() for first, after in pairs)
+        return Path(*states, actions=rearrange(dream.actions, "n h a -> h n a"))
 
     def _actor_loss(
         self, path: Path, advantages: Float[Tensor, "H N"], reached: Float[Tensor, "H N"]

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
+from torch import Tensor
 
 from aime.agents.agent import Agent
 from aime.agents.planner import Proposer
@@ -49,16 +50,14 @@ class DreamFilm:
             return
         assert self.agent.state is not None and self.agent.seen is not None, "the agent has seen the step"
         model = self.agent.model
-        state = DreamState(*(each[:1] for each in self.agent.state.dream))
-        beliefs, latents = [], []
-        for number in range(self.ahead):
-            action = self.behaviour(state.belief, state.latent, state.step).mode
-            state, _, _ = imagination.step(model, state, action, imagination.likeliest, number)
-            beliefs.append(state.belief)
-            latents.append(state.latent)
-        path = torch.stack(beliefs, dim=1), torch.stack(latents, dim=1)
-        maps = model.attention.roll(*path, self.agent.state.last_map[:1])
-        self._dreams.append(to_pixels(model.decode(state.latent, maps[:, -1]))[0])
+
+        def act(state: DreamState, number: int) -> Tensor:
+            return self.behaviour(state.belief, state.latent, state.step).mode
+
+        start = DreamState(*(each[:1] for each in self.agent.state.dream))
+        dream = imagination.behave(model, start, act, self.ahead, imagination.likeliest)
+        maps = model.attention.roll(dream.beliefs, dream.latents, self.agent.state.last_map[:1])
+        self._dreams.append(to_pixels(model.decode(dream.latents[:, -1], maps[:, -1]))[0])
         self._maps.append(to_numpy(self.agent.seen.attention)[0])
 
     def pictures(self) -> list[Image.Image]:

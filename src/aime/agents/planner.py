@@ -117,20 +117,20 @@ class Planner:
     def evaluate(self, state: DreamState, candidates: Float[Tensor, "B S H A"]) -> Float[Tensor, "B S"]:
         """What each of S action sequences is worth, in the environment's units of reward."""
         count = candidates.shape[1]
-        current = DreamState(*(repeat(field, "b d -> (b s) d", s=count) for field in state))
-        steps = rearrange(candidates, "b s h a -> h (b s) a")
-        worth = torch.zeros_like(steps[0, :, 0])
-        reached = torch.ones_like(worth)
-        for number, action in enumerate(steps):
-            if self.config.leash:
-                behaviour = self._control.action_schema(*_read(current))
-                worth = worth + self.config.leash * reached * behaviour.log_prob(action)
-            current, _, _ = imagination.step(self.model, current, action, imagination.likeliest, number)
-            worth = worth + reached * self._control.reward(*_read(current)).mean
-            goes_on = self._control.continuation(*_read(current)).sigmoid()
-            reached = reached * self.config.discount * goes_on
+        start = DreamState(*(repeat(field, "b d -> (b s) d", s=count) for field in state))
+        actions = rearrange(candidates, "b s h a -> (b s) h a")
+        dream = imagination.rollout(self.model, start, actions, imagination.likeliest)
+        arrived = dream.beliefs, dream.latents, dream.steps(start)
+        goes_on = self.config.discount * self._control.continuation(*arrived).sigmoid()
+        reached = torch.cat([torch.ones_like(goes_on[:, :1]), goes_on.cumprod(1)], dim=1)
+        rewards = self._control.reward(*arrived).mean
+        if self.config.leash:
+            pairs = zip(_read(start), arrived, strict=True)
+            left = (torch.cat([first[:, None], after[:, :-1]], dim=1) for first, after in pairs)
+            rewards = rewards + self.config.leash * self._control.action_schema(*left).log_prob(actions)
+        worth = (reached[:, :-1] * rewards).sum(1)
         if self.critic is not None:
-            worth = worth + reached * self.critic(*_read(current)).mean
+            worth = worth + reached[:, -1] * self.critic(*(field[:, -1] for field in arrived)).mean
         return worth.unflatten(0, (-1, count))
 
     def _carried_on(self, batch: int, like: Tensor) -> Plan:
@@ -158,12 +158,13 @@ class Planner:
         return torch.cat(acted, dim=1)
 
     def _act_out(self, proposer: Proposer, state: DreamState, count: int) -> Float[Tensor, "B S H A"]:
-        current = DreamState(*(repeat(field, "b d -> (b s) d", s=count) for field in state))
-        actions = []
-        for number in range(self.config.horizon):
-            actions.append(proposer(*_read(current)).sample())
-            current, _, _ = imagination.step(self.model, current, actions[-1], imagination.likeliest, number)
-        return rearrange(torch.stack(actions), "h (b s) a -> b s h a", s=count)
+        start = DreamState(*(repeat(field, "b d -> (b s) d", s=count) for field in state))
+
+        def act(now: DreamState, number: int) -> Tensor:
+            return proposer(*_read(now)).sample()
+
+        dream = imagination.behave(self.model, start, act, self.config.horizon, imagination.likeliest)
+        return rearrange(dream.actions, "(b s) h a -> b s h a", s=count)
 
     def _improve(self, candidates: Float[Tensor, "B S H A"], worth: Float[Tensor, "B S"]) -> Plan:
         """Mean and spread of the elite."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange, repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -36,6 +37,8 @@ Chooser = Callable[[GaussianMixture, int], Choice]
 """Takes the prior of a step and the step's number from 0, gives the latent to go on with."""
 Picker = Callable[[Pickable, int], Choice]
 """A chooser that is content with the weights and one component."""
+Act = Callable[[DreamState, int], Float[Tensor, "N A"]]
+"""Takes the state of a step and the step's number from 0, gives the actions there, in [-1, 1]."""
 
 
 def likeliest(mixture: Pickable, number: int) -> Choice:
@@ -59,7 +62,12 @@ def step(
 
 
 def rollout(model: AIME, start: DreamState, actions: Float[Tensor, "N F A"], choose: Picker) -> Dream:
-    """Imagine F steps from N states; step f of the result is the arrival after action f.
+    """Imagine F steps from N states under given actions; see `behave`."""
+    return behave(model, start, lambda _, number: actions[:, number], actions.shape[1], choose)
+
+
+def behave(model: AIME, start: DreamState, act: Act, count: int, choose: Picker) -> Dream:
+    """Imagine `count` steps from N states, doing what `act` says; step f of the result is the arrival after action f.
 
     The numbers are those of F calls of `step`, with less work: the weights are laid out once, and of each prior's
     components one alone is computed.
@@ -68,13 +76,13 @@ def rollout(model: AIME, start: DreamState, actions: Float[Tensor, "N F A"], cho
     steps: list[tuple[Tensor, ...]] = []
     with fp32_to_learn(start.latent):
         dynamics, foresee = model.dynamics.joined(), model.prior.foresight()
-        for number, action in enumerate(actions.unbind(1)):
-            latent = state.latent
+        for number in range(count):
+            latent, action = state.latent, act(state, number)
             belief, cell = dynamics.step(latent, state.step, state.context, action, state.belief, state.cell)
             outlook = foresee(belief, latent, state.step, model.expect_context(belief))
             choice = choose(outlook, number)
             state = model.arrive(belief, cell, choice.latent, latent)
-            steps.append((state.latent, belief, outlook.log_weights, choice.component))
+            steps.append((state.latent, belief, outlook.log_weights, choice.component, action))
     return Dream(*(torch.stack(field, dim=1) for field in zip(*steps, strict=True)))
 
 
@@ -87,36 +95,83 @@ def random_spans(batch: int, length: int, share: float, device: torch.device) ->
 
 
 def predict_future(
-    model: AIME, context_frames: Tensor, actions: Float[Tensor, "B CF A"], samples: int | None, seed: int
+    model: AIME,
+    context_frames: Tensor,
+    actions: Float[Tensor, "B CF A"] | None,
+    samples: int | None,
+    seed: int,
+    horizon: int | None,
 ) -> FuturePrediction:
     """See `AIME.predict_future`."""
     seen = context_frames.shape[1]
-    if actions.ndim != 3 or actions.shape[1] <= seen:
-        raise AimeError(
-            f"actions have shape {list(actions.shape)}; expected [B, context + horizon, A] with more than {seen} "
-            "steps: give an action for every frame, the context's included"
-        )
+    known = _known_future(model, seen, actions, horizon)
+    steps = known.shape[1] if horizon is None else horizon
     if samples is not None and samples < 1:
         raise AimeError(f"samples is {samples}; expected 1 or more, or None for the single most likely future")
-    output = model.forward_sequence(context_frames, actions[:, :seen])
+    output = model.forward_sequence(context_frames, *_known_past(model, context_frames, actions))
     state = output.track.state_at(-1)
     count = samples or 1
     start = DreamState(*(repeat(field, "b d -> (b s) d", s=count) for field in state))
-    future = repeat(actions[:, seen - 1 : -1].to(model.null_action), "b f a -> (b s) f a", s=count)
+    future = repeat(known.to(model.null_action), "b f a -> (b s) f a", s=count)
+
+    def act(state: DreamState, number: int) -> Tensor:
+        if number < future.shape[1]:
+            return future[:, number]
+        assert model.control is not None, "checked with the actions"
+        behaviour = model.control.action_schema(state.belief, state.latent, state.step)
+        return (behaviour.mode if samples is None else behaviour.sample()).to(state.latent)
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        dream = rollout(model, start, future, likeliest if samples is None else sampled)
+        dream = behave(model, start, act, steps, likeliest if samples is None else sampled)
     last_map = repeat(output.attention.bottom_up[:, -1], "b h w -> (b s) h w", s=count)
     attention = model.attention.roll(dream.beliefs, dream.latents, last_map)
     frames = decode_in_chunks(model, dream.latents.flatten(0, 1), attention.flatten(0, 1))
-    shape = (actions.shape[0], *([] if samples is None else [samples]), future.shape[1])
+    shape = (context_frames.shape[0], *([] if samples is None else [samples]), steps)
     return FuturePrediction(
         frames=frames.unflatten(0, shape),
         latents=dream.latents.reshape(*shape, -1),
         mixture_weights=dream.log_weights.exp().reshape(*shape, -1),
         components=dream.components.reshape(shape),
         attention=attention.reshape(*shape, *attention.shape[-2:]),
+        actions=dream.actions.reshape(*shape, -1),
     )
+
+
+def _known_future(model: AIME, seen: int, actions: Tensor | None, horizon: int | None) -> Float[Tensor, "B F A"]:
+    """The actions from the last seen frame on that are given; what is missing, the action schema will do."""
+    if horizon is None:
+        if actions is None or actions.ndim != 3 or actions.shape[1] <= seen:
+            found = "None" if actions is None else f"of shape {list(actions.shape)}"
+            raise AimeError(
+                f"actions are {found}; expected [B, context + horizon, A] with more than {seen} steps: give an action "
+                "for every frame, the context's included, or a horizon to let the model act"
+            )
+        return actions[:, seen - 1 : -1]
+    if horizon < 1:
+        raise AimeError(f"horizon is {horizon}; expected 1 or more frames")
+    nothing = model.null_action.new_zeros(1, 0, model.config.action_width)
+    known = nothing if actions is None else actions[:, seen - 1 : seen - 1 + horizon]
+    if known.shape[1] < horizon and model.control is None:
+        raise AimeError(
+            f"horizon is {horizon} with {known.shape[1]} actions given, and the model has no action schema "
+            "(model.control.kind is none); expected an action for every step: give them"
+        )
+    return known
+
+
+def _known_past(
+    model: AIME, context_frames: Tensor, actions: Tensor | None
+) -> tuple[Float[Tensor, "B C A"] | None, Bool[Tensor, "B C"] | None]:
+    """The actions between the seen frames, and where they are known: the last one is not the past's."""
+    if actions is None:
+        return None, None
+    seen = context_frames.shape[1]
+    past = actions[:, :seen]
+    missing = seen - past.shape[1]
+    valid = torch.ones(past.shape[0], seen, dtype=torch.bool, device=past.device)
+    valid[:, seen - missing :] = False
+    return F.pad(past, (0, 0, 0, missing)), valid
 
 
 def decode_in_chunks(

@@ -238,23 +238,25 @@ class AIME(nn.Module):
     def predict_future(
         self,
         context_frames: Frames,
-        actions: Float[Tensor, "B CF A"],
+        actions: Float[Tensor, "B CF A"] | None = None,
         samples: int | None = None,
         seed: int = 0,
+        horizon: int | None = None,
     ) -> FuturePrediction:
-        """Predict the F frames after C context frames under given actions.
+        """Predict the F frames after C context frames, under given actions or those that the action schema expects.
 
         Args:
             context_frames: `[B,C,3,H,W]`, uint8 or float in [0, 1].
-            actions: `[B,C+F,A]` in [-1, 1]; the last one is unused.
+            actions: `[B,C+F,A]` in [-1, 1]; the last one is unused. With a `horizon`, as many as are known, or None.
             samples: None for the single most likely future (the heaviest component's mean at each step), or the
                 number of sampled futures, which adds an axis after B.
             seed: of the sampled futures.
+            horizon: F; where actions are missing, the action schema acts: its mode, or with `samples` a sample.
 
         Raises:
-            AimeError: if the shapes do not fit the model, or there is no action beyond the context.
+            AimeError: if the shapes do not fit the model, or actions are missing that nothing stands for.
         """
-        return imagination.predict_future(self, context_frames, actions, samples, seed)
+        return imagination.predict_future(self, context_frames, actions, samples, seed, horizon)
 
     @torch.no_grad()
     def surprise(

@@ -148,6 +148,8 @@ class Dream(NamedTuple):
     log_weights: Float[Tensor, "N F K"]
     components: Int[Tensor, "N F"]
     """The mixture component that each latent came from."""
+    actions: Float[Tensor, "N F A"]
+    """What was done before each arrival."""
 
     def steps(self, start: DreamState) -> Float[Tensor, "N F latent"]:
         """How far each latent is from the one before, of a dream that began in `start`."""
@@ -204,3 +206,5 @@ class FuturePrediction(NamedTuple):
     components: Int[Tensor, "B *S F"]
     attention: Float[Tensor, "B *S F h w"]
     """P_t, each from the one before: the maps that the frames were decoded with."""
+    actions: Float[Tensor, "B *S F A"]
+    """What was done before each frame: the actions given, then those of the action schema."""
