@@ -69,7 +69,7 @@ def test_online_goes_on_round_by_round(tmp_path: Path, beside: bool) -> None:
     lines = [json.loads(line) for line in (out / "returns.jsonl").read_text().splitlines()]
     assert [line["round"] for line in lines] == [0, 1, 2] and all(len(line["returns"]) == 2 for line in lines)
     episodes = list(open_dataset(out / "data" / "round-002.h5"))
-    assert [len(episode) for episode in episodes] == [6, 6]
+    assert [len(episode) for episode in episodes] == [7, 7]
     assert lines[2]["returns"] == pytest.approx([float(np.nansum(each.reward)) for each in episodes], rel=1e-5)
 
 

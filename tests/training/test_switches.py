@@ -14,6 +14,7 @@ from tests.conftest import synthetic_episode
 from tests.models import SIZE, outcomes, small_config
 from torch import Tensor
 
+from aime.control.config import ControlConfig
 from aime.data import write_shard
 from aime.errors import AimeError
 from aime.inference.evaluate import evaluate_run
@@ -91,6 +92,11 @@ CASES = {
         balanced={"elbo", "perceiver", "predictive"},
     ),
     "sum": Case(VARIANTS["sum"].switch, balanced=set()),
+    "no-control": Case(
+        lambda config: replace(config, model=replace(config.model, control=ControlConfig(kind="none"))),
+        {"elbo/reward", "elbo/continuation", "predictive/action", "predictive/inverse_dynamics"},
+        absent={"control."},
+    ),
     "no-overshooting": Case(VARIANTS["no-overshooting"].switch, OVERSHOOTING),
     "spine": Case(
         VARIANTS["spine"].switch,
@@ -102,7 +108,7 @@ CASES = {
     "no-predictive-task": Case(
         weighted(predictive=zeros(PredictiveWeights)),
         all_terms(PredictiveWeights, "predictive"),
-        unreached={"attention.bottom_up.decode.", "attention.bottom_up.broadcast"},
+        unreached={"attention.bottom_up.decode.", "attention.bottom_up.broadcast", "control.action_schema."},
         balanced={"elbo", "perceiver", "adversarial"},
     ),
     "no-perceiver-task": Case(

@@ -131,7 +131,10 @@ def collect(run: str, recording: Recording, episodes: int, steps: int, seed: int
                 done[place].append(actions[place])
 
     played = play(acting, worlds, range(seed, seed + episodes), steps, keep)
-    whole = [episode_of(arrivals, actions[:-1]) for arrivals, actions in zip(seen, done, strict=True)]
+    for place, arrival in enumerate(played.last):
+        if seen[place][-1] is not arrival:
+            seen[place].append(arrival)
+    whole = [episode_of(arrivals, actions[: len(arrivals) - 1]) for arrivals, actions in zip(seen, done, strict=True)]
     write_shard(shard, whole, {**recording.attributes(), "policy": AGENT, "seed": seed})
     return played.returns.tolist()
 

@@ -37,6 +37,8 @@ class Played(NamedTuple):
     """Sums of rewards, in the environment's units."""
     lengths: Float[np.ndarray, " E"]
     """Steps taken until the end."""
+    last: list[Arrival]
+    """Where each ended, which no agent has seen."""
     seconds_per_act: float
     """Median time of one `act` of all episodes at once."""
 
@@ -104,7 +106,7 @@ def play(
                 over[place], lengths[place] = True, step + 1
         if over.all():
             break
-    return Played(returns, lengths, float(np.median(seconds)))
+    return Played(returns, lengths, arrivals, float(np.median(seconds)))
 
 
 def _frames(arrivals: Sequence[Arrival]) -> UInt8[Tensor, "B 3 H W"]:

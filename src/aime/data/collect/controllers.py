@@ -18,12 +18,15 @@ BALANCE = np.array([0.981, 1.0, 5.936, 1.507])
 """Feedback from (m, m/s, rad, rad/s): a linear-quadratic regulator of the upright pole, for actions held for 0.04 s,
 with costs 3.4 x² + 0.1 ẋ² + 5 θ² + 0.1 θ̇² + 2 a²."""
 
-CATCH_ANGLE, CATCH_SPEED = 0.77, 3.7
+CATCH_ANGLE, CATCH_SPEED = 0.45, 4.1
 """Where balancing takes over, in rad and rad/s."""
 
-PUMP, MOST_PUMP, RECENTRE, BRAKE = 3.1, 0.89, 1.18, 0.24
-"""Of the swing-up: action per joule and rad/s, its bound, action per m and per m/s. Searched for the highest return of
-those that keep the cart within 0.8 m of the middle: a cart that leaves the picture, at 1.5 m, teaches nobody."""
+PUMP, MOST_PUMP, RECENTRE, BRAKE = 7.9, 1.0, 0.65, 0.32
+"""Of the swing-up: action per joule and rad/s, its bound, action per m and per m/s.
+
+Searched, with noise on the actions, for high returns at the worst of eight starts and a cart that stays within 1 m of
+the middle: one that leaves the picture, at 1.5 m, teaches nobody.
+"""
 
 LINK = 0.12
 """Length in m of each of the reacher's two links."""
@@ -35,7 +38,7 @@ REACH, DAMP = 1.5, 0.05
 
 
 def cartpole(physics: Any) -> Float64[np.ndarray, " 1"]:
-    """Swing a pole up by its energy, then balance it: 872 of 1000 on cartpole-swingup, at an action repeat of 4.
+    """Swing a pole up by its energy, then balance it: 873 of 1000 on cartpole-swingup, at an action repeat of 4.
 
     Far from upright the cart is pushed so that the pole's energy approaches that of standing still upright
     (Åström & Furuta 2000, "Swinging up a pendulum by energy control", equation 8).

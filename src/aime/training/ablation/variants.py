@@ -23,7 +23,7 @@ class Variant:
 
 
 def complete(config: TrainConfig) -> TrainConfig:
-    """Every pillar and task on, whatever the presets' defaults are: schema, context, mixture, RGB, adversary.
+    """Every pillar and task on, whatever the presets' defaults are: schema, context, mixture, heads, RGB, adversary.
 
     Sizes, weights and the zoom stay as they are.
     """
@@ -33,6 +33,7 @@ def complete(config: TrainConfig) -> TrainConfig:
         attention=replace(model.attention, kind="schema"),
         perceiver=replace(model.perceiver, kind="causal"),
         prior=replace(model.prior, kind="mixture"),
+        control=replace(model.control, kind="heads"),
     )
     return replace(config, model=model, adversary=replace(config.adversary, enabled=True), balancer="rgb")
 
