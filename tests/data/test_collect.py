@@ -30,7 +30,7 @@ from aime.data.collect.environment import (
 )
 from aime.data.collect.plan import SHARD_EPISODES, _runs, plan
 from aime.data.collect.policies import Policy, random_actions, smooth_actions, start_policy
-from aime.data.collect.recording import Recording, record_episode
+from aime.data.collect.recording import Distracted, Recording, record_episode
 from aime.data.dataset import open_dataset
 from aime.data.pool import terminated_like_interrupted
 from aime.data.shards import write_shard
@@ -444,6 +444,20 @@ def test_an_episode_of_the_suite_does_not_remember_the_last_one() -> None:
     first, second = record_episode(used, recording, 1), record_episode(recording.build(), recording, 1)
     for name in ("pixels", "state", "action", "reward"):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+
+
+@pytest.mark.usefixtures("rendering")
+def test_one_plays_in_an_environment_with_the_pictures_that_it_is_recorded_with() -> None:
+    recording = Recording("cartpole", "swingup", 4, "smooth", 0, "dynamic", action_repeat=4, image_size=16, camera=0)
+    world, plain = Distracted(recording), Distracted(replace(recording, distractor="none"))
+    action = np.array([0.5], np.float32)
+    shown = [[world.reset(seed), world.step(action)] for seed in (3, 3, 4)]
+    bare = [plain.reset(3), plain.step(action)]
+    for first, again, other, without in zip(*shown, bare, strict=True):
+        np.testing.assert_array_equal(first.pixels, again.pixels)
+        np.testing.assert_array_equal(first.state, without.state)
+        assert (first.pixels != without.pixels).mean() > 0.5 and (first.pixels != other.pixels).mean() > 0.5
+    assert world.step_seconds == pytest.approx(0.04)
 
 
 @pytest.mark.usefixtures("rendering")

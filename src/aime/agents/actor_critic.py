@@ -186,8 +186,10 @@ class ActorCritic(nn.Module):
         with self.hardware.autocast():
             dream = imagination.behave(self.model, start, act, self.config.horizon, imagination.sampled)
         pairs = (start.belief, dream.beliefs), (start.latent, dream.latents), (start.step, dream.steps(start))
-        states = (torch.cat([first[None], rearrange(after, "n h d -> h n d")]).float() for first, after in pairs)
-        return Path(*states, actions=rearrange(dream.actions, "n h a -> h n a"))
+        beliefs, latents, steps = (
+            torch.cat([first[None], rearrange(after, "n h d -> h n d")]).float() for first, after in pairs
+        )
+        return Path(beliefs, latents, steps, rearrange(dream.actions, "n h a -> h n a"))
 
     def _actor_loss(
         self, path: Path, advantages: Float[Tensor, "H N"], reached: Float[Tensor, "H N"]

@@ -22,6 +22,7 @@ from aime.agents.saved import agent_directory, load_agent
 from aime.data import open_dataset
 from aime.data.collect import Environment, Recording
 from aime.data.collect.environment import Arrival, default_action_repeat, default_camera, split_name
+from aime.data.collect.recording import Distracted
 from aime.errors import AimeError
 from aime.inference.animation import check_film_path, encode_film
 from aime.inference.loading import Device, load_run
@@ -124,7 +125,7 @@ def evaluate_agent(
     if policy == "expert":
         _check_expert(recording)
     steps = SIMULATED_STEPS // recording.action_repeat if steps is None else steps
-    worlds = [recording.build() for _ in range(min(AT_ONCE, episodes))]
+    worlds = [Distracted(recording) for _ in range(min(AT_ONCE, episodes))]
     _check_actions(worlds[0], environment, model, info)
     torch.manual_seed(seed)
     acting, behaviour = _acting(policy, worlds, run, model, planner or PlannerConfig(), seed)

@@ -26,7 +26,7 @@ from aime.agents.runs import Told, train_imagination
 from aime.agents.saved import agent_directory, load_agent
 from aime.data import Dataset, open_dataset
 from aime.data.collect.environment import Arrival
-from aime.data.collect.recording import Recording, episode_of
+from aime.data.collect.recording import Distracted, Recording, episode_of
 from aime.data.shards import write_shard
 from aime.errors import AimeError
 from aime.inference.loading import load_run
@@ -116,7 +116,7 @@ def collect(run: str, recording: Recording, episodes: int, steps: int, seed: int
         AimeError: if the environment cannot be built, or the shard cannot be written.
     """
     torch.manual_seed(seed)
-    worlds = [recording.build() for _ in range(episodes)]
+    worlds = [Distracted(recording) for _ in range(episodes)]
     acting: Acting = Scripted(worlds, np.random.default_rng(seed))
     if agent_directory(run, AGENT).is_dir():
         _, model = load_run(run)

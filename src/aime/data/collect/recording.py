@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from jaxtyping import Float32, Float64
 
 from aime.data.collect.controllers import CONTROLLERS
 from aime.data.collect.distractors import Distractor, blend, make_distractor
@@ -156,6 +157,37 @@ def distract(arrival: Arrival, distractor: Distractor | None, step: int) -> Arri
     if distractor is None or arrival.background is None:
         return arrival
     return arrival._replace(pixels=blend(arrival.pixels, distractor.frame(step), arrival.background), background=None)
+
+
+class Distracted:
+    """An environment with a distractor's pictures behind it: to play in as it was recorded."""
+
+    def __init__(self, recording: Recordable) -> None:
+        """Build it.
+
+        Raises:
+            AimeError: if the environment cannot be built.
+        """
+        self._recording, self._within = recording, recording.build()
+        self.action_width, self.step_seconds = self._within.action_width, self._within.step_seconds
+        self._distractor: Distractor | None = None
+        self._steps = 0
+
+    def reset(self, seed: int) -> Arrival:
+        """Start the episode that `seed` determines, its pictures included."""
+        generator = np.random.default_rng([seed, 1])
+        self._distractor = make_distractor(self._recording.distractor, generator, self._recording.image_size)
+        self._steps = 0
+        return distract(self._within.reset(seed), self._distractor, 0)
+
+    def step(self, action: Float32[np.ndarray, " A"]) -> Arrival:
+        """See `Environment.step`."""
+        self._steps += 1
+        return distract(self._within.step(action), self._distractor, self._steps)
+
+    def control(self) -> Float64[np.ndarray, " A"]:
+        """See `Environment.control`."""
+        return self._within.control()
 
 
 def episode_of(arrivals: list[Arrival], actions: list[np.ndarray]) -> Episode:
