@@ -10,12 +10,16 @@ from gymnasium import spaces
 from jaxtyping import Float, UInt8
 
 from aime.data.collect.distractors import DISTRACTORS, Distractor, make_distractor
-from aime.data.collect.environment import Arrival, ControlSuite, default_action_repeat, default_camera, split_name
+from aime.data.collect.environment import (
+    SUITE_STEPS,
+    Arrival,
+    ControlSuite,
+    default_action_repeat,
+    default_camera,
+    split_name,
+)
 from aime.data.collect.recording import distract
 from aime.errors import AimeError
-
-SIMULATOR_STEPS = 1000
-"""Of an episode of the suite."""
 
 METADATA: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 25}
 
@@ -57,7 +61,7 @@ class ControlEnv(gymnasium.Env):
                 its range.
         """
         repeat = default_action_repeat(domain) if action_repeat is None else action_repeat
-        self._length = SIMULATOR_STEPS // max(repeat, 1) if length is None else length
+        self._length = SUITE_STEPS // max(repeat, 1) if length is None else length
         _check(distractor, render_mode, action_repeat=(repeat, 1), image_size=(image_size, 8), length=(self._length, 1))
         camera = default_camera(domain) if camera is None else camera
         domain, task = split_name(f"dmc:{domain}_{task}")

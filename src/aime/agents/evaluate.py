@@ -21,7 +21,7 @@ from aime.agents.playing import Acting, Interval, Played, bootstrap, play
 from aime.agents.saved import agent_directory, load_agent
 from aime.data import open_dataset
 from aime.data.collect import Environment, Recording
-from aime.data.collect.environment import Arrival, default_action_repeat, default_camera, split_name
+from aime.data.collect.environment import SUITE_STEPS, Arrival, default_action_repeat, default_camera, split_name
 from aime.data.collect.recording import Distracted
 from aime.errors import AimeError
 from aime.inference.animation import check_film_path, encode_film
@@ -32,9 +32,6 @@ from aime.world_model.model import AIME
 from aime.world_model.saved import RunInfo, read_run
 
 Behaviour = Literal["imitate", "imagine", "plan", "expert", "random"]
-
-SIMULATED_STEPS = 1000
-"""Of an episode of the DeepMind Control Suite, whatever the action repeat."""
 
 AT_ONCE = 10
 """Episodes in step, which bounds the memory of the renderers."""
@@ -124,7 +121,7 @@ def evaluate_agent(
     recording = recording_like(environment, info)
     if policy == "expert":
         _check_expert(recording)
-    steps = SIMULATED_STEPS // recording.action_repeat if steps is None else steps
+    steps = SUITE_STEPS // recording.action_repeat if steps is None else steps
     worlds = [Distracted(recording) for _ in range(min(AT_ONCE, episodes))]
     _check_actions(worlds[0], environment, model, info)
     torch.manual_seed(seed)

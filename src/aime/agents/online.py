@@ -20,12 +20,12 @@ import torch
 
 from aime.agents.actor_critic import ActorCriticConfig
 from aime.agents.agent import Agent, PolicyDecider
-from aime.agents.evaluate import SIMULATED_STEPS, Scripted, recording_like
+from aime.agents.evaluate import Scripted, recording_like
 from aime.agents.playing import Acting, bootstrap, play
 from aime.agents.runs import Told, train_imagination
 from aime.agents.saved import agent_directory, load_agent
 from aime.data import Dataset, open_dataset
-from aime.data.collect.environment import Arrival
+from aime.data.collect.environment import SUITE_STEPS, Arrival
 from aime.data.collect.recording import Distracted, Recording, episode_of
 from aime.data.shards import write_shard
 from aime.errors import AimeError
@@ -84,7 +84,7 @@ def learn_online(
         AimeError: if run and environment do not fit together, or `out` holds something else.
     """
     recording = recording_like(environment, read_run(run))
-    steps = config.steps or SIMULATED_STEPS // recording.action_repeat
+    steps = config.steps or SUITE_STEPS // recording.action_repeat
     if out.exists() and not (out / "data").is_dir() and any(out.iterdir()):
         raise AimeError(f"{out}: exists and is no online run; expected a new directory: take another --out")
     (out / "data").mkdir(parents=True, exist_ok=True)

@@ -28,6 +28,9 @@ ACTION_REPEATS = {"cartpole": 4, "reacher": 4, "cheetah": 4, "ball_in_cup": 4, "
 
 OTHER_ACTION_REPEAT = 2
 
+SUITE_STEPS = 1000
+"""Simulator steps of an episode of the suite, whatever the action repeat."""
+
 CAMERAS = {"quadruped": 2}
 """Where camera 0 is not the customary one: the quadruped's camera 0 does not follow it."""
 
