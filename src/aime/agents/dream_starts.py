@@ -40,8 +40,7 @@ class Starts(NamedTuple):
 
     def pick(self, places: Int[Tensor, " N"]) -> Starts:
         """Those at some places, in the order given."""
-        state = DreamState(*(field[places] for field in self.state))
-        return Starts(state, self.last_map[places], self.frames[places])
+        return Starts(self.state.pick(places), self.last_map[places], self.frames[places])
 
     def replace(self, rows: Int[Tensor, " N"], others: Starts, visible: bool) -> Starts:
         """These with N others in the place of some rows; maps and frames stay as they are unless `visible`."""

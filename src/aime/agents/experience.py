@@ -16,10 +16,10 @@ from aime.errors import AimeError
 from aime.inference.loading import check_fit, same_source
 from aime.training.hardware import Hardware
 from aime.training.outcomes import outcomes_of
-from aime.world_model import doors
 from aime.world_model.model import AIME
 from aime.world_model.outputs import DreamState, Outcomes
 from aime.world_model.saved import RunInfo
+from aime.world_model.stepping import watch
 
 LONGEST = 256
 """Frames that are perceived in one pass; in a longer episode the belief begins afresh after as many."""
@@ -47,9 +47,8 @@ class Experience(NamedTuple):
 
     def rows(self, chosen: Int[Tensor, " M"] | Bool[Tensor, " N"]) -> Experience:
         """Some of the frames."""
-        states = DreamState(*(field[chosen] for field in self.states))
         outcomes = Outcomes(*(field[chosen] for field in self.outcomes))
-        return Experience(states, self.actions[chosen], outcomes, self.episode[chosen])
+        return Experience(self.states.pick(chosen), self.actions[chosen], outcomes, self.episode[chosen])
 
 
 def open_experience(info: RunInfo, data: str | Path | None) -> Dataset:
@@ -149,15 +148,12 @@ def _passes(dataset: Dataset) -> Iterator[tuple[Int[Tensor, " B"], Clips]]:
 
 def _believe(model: AIME, clips: Clips, episode: Int[Tensor, " B"], hardware: Hardware) -> Experience:
     with hardware.autocast():
-        sight = model.perceive(model.centre(clips.frames))
-        latents = model.infer(sight).mean
-    actions = doors.admit_actions(clips.actions, clips.action_valid, clips.valid.shape, model.null_action)
-    track = model.follow(latents.float(), sight.percept.contexts, actions)
+        track, _ = watch(model, clips.frames, clips.actions, clips.action_valid)
     states = track.state_at(torch.arange(clips.valid.shape[1], device=clips.valid.device))
     numbers = episode.to(clips.valid.device)[:, None].expand(clips.valid.shape)
     valid = clips.valid
     return Experience(
-        DreamState(*(field[valid] for field in states)),
+        DreamState(*(field[valid].float() for field in states)),
         clips.actions[valid],
         Outcomes(*(field[valid] for field in outcomes_of(clips))),
         numbers[valid],

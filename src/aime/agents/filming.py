@@ -54,7 +54,7 @@ class DreamFilm:
         def act(state: DreamState, number: int) -> Tensor:
             return self.behaviour(state.belief, state.latent, state.step).mode
 
-        start = DreamState(*(each[:1] for each in self.agent.state.dream))
+        start = self.agent.state.dream.pick(slice(1))
         dream = imagination.behave(model, start, act, self.ahead, imagination.likeliest)
         maps = model.attention.roll(dream.beliefs, dream.latents, self.agent.state.last_map[:1])
         self._dreams.append(to_pixels(model.decode(dream.latents[:, -1], maps[:, -1]))[0])

@@ -117,7 +117,7 @@ class Planner:
     def evaluate(self, state: DreamState, candidates: Float[Tensor, "B S H A"]) -> Float[Tensor, "B S"]:
         """What each of S action sequences is worth, in the environment's units of reward."""
         count = candidates.shape[1]
-        start = DreamState(*(repeat(field, "b d -> (b s) d", s=count) for field in state))
+        start = state.repeated(count)
         actions = rearrange(candidates, "b s h a -> (b s) h a")
         dream = imagination.rollout(self.model, start, actions, imagination.likeliest)
         arrived = dream.beliefs, dream.latents, dream.steps(start)
@@ -158,7 +158,7 @@ class Planner:
         return torch.cat(acted, dim=1)
 
     def _act_out(self, proposer: Proposer, state: DreamState, count: int) -> Float[Tensor, "B S H A"]:
-        start = DreamState(*(repeat(field, "b d -> (b s) d", s=count) for field in state))
+        start = state.repeated(count)
 
         def act(now: DreamState, number: int) -> Tensor:
             return proposer(*_read(now)).sample()

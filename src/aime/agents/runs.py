@@ -111,7 +111,7 @@ def _learn(learner: ActorCritic, experience: Experience, told: Told) -> list[dic
     config, lines = learner.config, []
     for step in range(1, config.steps + 1):
         drawn = torch.randint(experience.frames, (config.starts,), device=experience.episode.device)
-        learned = learner.learn(experience.rows(drawn).states)
+        learned = learner.learn(experience.states.pick(drawn))
         if step % 20 and step != config.steps:
             continue
         figures = {name: float(value) for name, value in learned._asdict().items()}

@@ -39,7 +39,7 @@ def get_cost(
         )
     # a graph over the model's weights is of no use to a solver that asks for no gradient
     with torch.set_grad_enabled(torch.is_grad_enabled() and actions.requires_grad):
-        start = DreamState(*(repeat(field, "b d -> (b s) d", s=samples) for field in state))
+        start = state.repeated(samples)
         dream = imagination.rollout(model, start, rearrange(actions, "b s h a -> (b s) h a"), likeliest)
         if goal is not None:
             cost = (dream.latents[:, -1] - repeat(goal, "b d -> (b s) d", s=samples)).square().sum(-1)

@@ -111,7 +111,7 @@ def predict_future(
     output = model.forward_sequence(context_frames, *_known_past(model, context_frames, actions))
     state = output.track.state_at(-1)
     count = samples or 1
-    start = DreamState(*(repeat(field, "b d -> (b s) d", s=count) for field in state))
+    start = state.repeated(count)
     future = repeat(known.to(model.null_action), "b f a -> (b s) f a", s=count)
 
     def act(state: DreamState, number: int) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from einops import repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -28,6 +29,14 @@ class DreamState(NamedTuple):
     """z_t - z_{t-1}, 0 at the first frame of a video."""
     context: Float[Tensor, "N context"]
     """c_t where the frame was seen, the implied context where it was imagined."""
+
+    def pick(self, rows: Int[Tensor, " M"] | Bool[Tensor, " N"] | slice) -> DreamState:
+        """Some of the N states."""
+        return DreamState(*(field[rows] for field in self))
+
+    def repeated(self, count: int) -> DreamState:
+        """Each state `count` times, its copies one after the other: `[N·count,·]`."""
+        return DreamState(*(repeat(field, "n d -> (n s) d", s=count) for field in self))
 
 
 class Outcomes(NamedTuple):
