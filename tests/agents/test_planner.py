@@ -81,6 +81,18 @@ def test_candidates_are_worth_what_a_dream_of_them_is() -> None:
             torch.testing.assert_close(found[row, which], (reached * rewards).sum(), rtol=1e-4, atol=1e-4)
 
 
+def test_proposals_are_worth_what_they_are_as_candidates() -> None:
+    torch.manual_seed(0)
+    model = AIME(small_config()).eval().requires_grad_(False)
+    assert model.control is not None
+    torch.nn.init.normal_(model.control.reward.logits.weight)
+    planner = Planner(model, PlannerConfig(leash=0.5, **QUICK), proposers=(model.control.action_schema,))  # type: ignore[arg-type]
+    there = states(model, 2)
+    proposed = planner._propose(there)
+    assert proposed.actions.shape == (2, 32, 4, 2)
+    torch.testing.assert_close(proposed.worth, planner.evaluate(there, proposed.actions), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(("name", "value"), [("candidates", 0), ("elite", 600), ("proposed", 1.0), ("leash", -1.0)])
 def test_numbers_out_of_range_are_refused(name: str, value: float) -> None:
     with pytest.raises(AimeError, match=f"{name} is {value}; expected"):

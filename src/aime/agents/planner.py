@@ -16,7 +16,7 @@ from aime.errors import AimeError
 from aime.primitives.distributions import CensoredGaussian, CensoredMixture
 from aime.world_model import imagination
 from aime.world_model.model import AIME
-from aime.world_model.outputs import DreamState
+from aime.world_model.outputs import Dream, DreamState
 
 Proposer = Callable[[Tensor, Tensor, Tensor], CensoredGaussian | CensoredMixture]
 """From belief, latent and its last step to what might be done: the action schema, or a policy."""
@@ -65,6 +65,14 @@ class PlannerConfig:
             raise AimeError(f"leash is {self.leash}; expected 0 or more")
 
 
+class Candidates(NamedTuple):
+    """S action sequences for each of B worlds."""
+
+    actions: Float[Tensor, "B S H A"]
+    worth: Float[Tensor, "B S"]
+    """Of each, in the environment's units of reward."""
+
+
 class Plan(NamedTuple):
     """What B worlds' sequences are drawn from."""
 
@@ -105,12 +113,13 @@ class Planner:
         """The first action of the plan that the search ends with."""
         batch = state.latent.shape[0]
         plan = self._carried_on(batch, state.latent)
+        # what is proposed is dreamt and judged once, and stays in the running
         proposals = self._propose(state)
-        kept = proposals.shape[1]
         for _ in range(self.config.iterations):
-            drawn = self._draw(plan, self.config.candidates - kept)
-            candidates = torch.cat([proposals, drawn], dim=1)
-            plan = self._improve(candidates, self.evaluate(state, candidates))
+            drawn = self._draw(plan, self.config.candidates - proposals.actions.shape[1])
+            judged = proposals.actions, drawn
+            worth = proposals.worth, self.evaluate(state, drawn)
+            plan = self._improve(Candidates(torch.cat(judged, dim=1), torch.cat(worth, dim=1)))
         self._plan = plan
         return plan.mean[:, 0]
 
@@ -120,6 +129,10 @@ class Planner:
         start = state.repeated(count)
         actions = rearrange(candidates, "b s h a -> (b s) h a")
         dream = imagination.rollout(self.model, start, actions, imagination.likeliest)
+        return self._worth(start, dream).unflatten(0, (-1, count))
+
+    def _worth(self, start: DreamState, dream: Dream) -> Float[Tensor, " N"]:
+        """Of N dreams from as many states: the expected rewards, and what the critic expects at their ends."""
         arrived = dream.beliefs, dream.latents, dream.steps(start)
         goes_on = self.config.discount * self._control.continuation(*arrived).sigmoid()
         reached = torch.cat([torch.ones_like(goes_on[:, :1]), goes_on.cumprod(1)], dim=1)
@@ -127,11 +140,11 @@ class Planner:
         if self.config.leash:
             pairs = zip(_read(start), arrived, strict=True)
             left = (torch.cat([first[:, None], after[:, :-1]], dim=1) for first, after in pairs)
-            rewards = rewards + self.config.leash * self._control.action_schema(*left).log_prob(actions)
+            rewards = rewards + self.config.leash * self._control.action_schema(*left).log_prob(dream.actions)
         worth = (reached[:, :-1] * rewards).sum(1)
         if self.critic is not None:
             worth = worth + reached[:, -1] * self.critic(*(field[:, -1] for field in arrived)).mean
-        return worth.unflatten(0, (-1, count))
+        return worth
 
     def _carried_on(self, batch: int, like: Tensor) -> Plan:
         """The last plan, a step on; as wide as at first."""
@@ -148,29 +161,31 @@ class Planner:
         noise[:, 0] = 0
         return (mean + noise).clamp(-1, 1)
 
-    def _propose(self, state: DreamState) -> Float[Tensor, "B S H A"]:
+    def _propose(self, state: DreamState) -> Candidates:
         """What the proposers would do, acted out in dreams of their own."""
         batch = state.latent.shape[0]
         each = round(self.config.proposed * self.config.candidates) // max(1, len(self.proposers))
         acted = [self._act_out(proposer, state, each) for proposer in self.proposers if each]
         if not acted:
-            return state.latent.new_zeros(batch, 0, self.config.horizon, self.model.config.action_width)
-        return torch.cat(acted, dim=1)
+            nothing = state.latent.new_zeros(batch, 0, self.config.horizon, self.model.config.action_width)
+            return Candidates(nothing, nothing[:, :, 0, 0])
+        return Candidates(*(torch.cat(field, dim=1) for field in zip(*acted, strict=True)))
 
-    def _act_out(self, proposer: Proposer, state: DreamState, count: int) -> Float[Tensor, "B S H A"]:
+    def _act_out(self, proposer: Proposer, state: DreamState, count: int) -> Candidates:
         start = state.repeated(count)
 
         def act(now: DreamState, number: int) -> Tensor:
             return proposer(*_read(now)).sample()
 
         dream = imagination.behave(self.model, start, act, self.config.horizon, imagination.likeliest)
-        return rearrange(dream.actions, "(b s) h a -> b s h a", s=count)
+        actions = rearrange(dream.actions, "(b s) h a -> b s h a", s=count)
+        return Candidates(actions, self._worth(start, dream).unflatten(0, (-1, count)))
 
-    def _improve(self, candidates: Float[Tensor, "B S H A"], worth: Float[Tensor, "B S"]) -> Plan:
+    def _improve(self, candidates: Candidates) -> Plan:
         """Mean and spread of the elite."""
-        best = worth.nan_to_num(-torch.inf).topk(self.config.elite, dim=1)
-        index = repeat(best.indices, "b e -> b e h a", h=candidates.shape[2], a=candidates.shape[3])
-        elite = candidates.gather(1, index)
+        best = candidates.worth.nan_to_num(-torch.inf).topk(self.config.elite, dim=1)
+        index = repeat(best.indices, "b e -> b e h a", h=candidates.actions.shape[2], a=candidates.actions.shape[3])
+        elite = candidates.actions.gather(1, index)
         weights = self._weights(best.values)[..., None, None]
         mean = (weights * elite).sum(1)
         variance = (weights * (elite - mean[:, None]).square()).sum(1)
