@@ -7,17 +7,20 @@ import torch
 from tests.agents.worlds import BEST, simple_world, states
 
 from aime.agents.actor_critic import ActorCritic, ActorCriticConfig, Path
+from aime.agents.experience import Experience
+from aime.agents.warm_start import WarmStartConfig
 from aime.control.policy import PolicyConfig
 from aime.errors import AimeError
 from aime.primitives.distributions import CensoredGaussian
 from aime.training.hardware import Hardware
 from aime.world_model.model import AIME
+from aime.world_model.outputs import Outcomes
 
 CPU = Hardware(torch.device("cpu"), torch.float32)
 SMALL = PolicyConfig(hidden=32, bins=41)
 
 
-def learner(model: AIME, **changes: float) -> ActorCritic:
+def learner(model: AIME, **changes: object) -> ActorCritic:
     settings = {"starts": 256, "horizon": 2, "actor_rate": 5e-3, "entropy": 0.0, "divergence": 0.0, **changes}
     return ActorCritic(ActorCriticConfig(policy=SMALL, **settings), model, CPU)  # type: ignore[arg-type]
 
@@ -44,6 +47,22 @@ def test_a_divergence_holds_it_to_the_behaviour(monkeypatch: pytest.MonkeyPatch)
         last = agent.learn(states(model, 64))
     there = states(model, 200)
     assert (agent.policy(there.belief, there.latent, there.step).mode + 0.5).abs().mean() < 0.15
+    assert last.divergence < 0.5
+
+
+def test_after_a_start_on_the_record_it_is_held_to_what_it_began_as(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = simple_world(monkeypatch, habit=0.9)
+    agent = learner(model, divergence=30.0, samples=16, warm_start=WarmStartConfig(critic_steps=60, policy_steps=200))
+    episode = torch.arange(400) // 20
+    sure = torch.ones(400, dtype=torch.bool)
+    outcomes = Outcomes(sure, sure, torch.rand(400), sure, ~sure)
+    agent.begin(
+        Experience(states(model, 400), torch.full((400, 2), -0.4), outcomes, episode), lambda step, figures: None
+    )
+    for _ in range(60):
+        last = agent.learn(states(model, 64))
+    there = states(model, 200)
+    assert (agent.policy(there.belief, there.latent, there.step).mode + 0.4).abs().mean() < 0.15
     assert last.divergence < 0.5
 
 
@@ -104,7 +123,7 @@ def test_the_world_model_is_not_changed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("steps", 0), ("horizon", -1), ("discount", 1.5), ("entropy", -1.0), ("samples", 1)]
+    ("name", "value"), [("steps", -1), ("horizon", -1), ("discount", 1.5), ("entropy", -1.0), ("samples", 1)]
 )
 def test_numbers_out_of_range_are_refused(name: str, value: float) -> None:
     with pytest.raises(AimeError, match=f"{name} is {value}; expected"):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from aime.agents.returns import ReturnScale, lambda_returns
+from aime.agents.returns import AdvantageScale, lambda_returns
 
 
 def mixed_n_step_returns(rewards: Tensor, continues: Tensor, values: Tensor, discount: float, trace: float) -> Tensor:
@@ -42,9 +42,9 @@ def test_an_end_hides_what_would_come_after_it() -> None:
 
 
 def test_the_scale_follows_the_spread_and_stays_above_one() -> None:
-    scale = ReturnScale(decay=0.5)
+    scale = AdvantageScale(decay=0.5)
     wide = torch.linspace(0, 100, 1001)
     assert float(scale(wide)) == pytest.approx(90.0, abs=1e-3)
     assert float(scale(wide * 0)) == pytest.approx(45.0, abs=1e-3)
-    small = ReturnScale()
+    small = AdvantageScale()
     assert float(small(wide / 1000)) == 1.0

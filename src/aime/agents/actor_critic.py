@@ -11,8 +11,10 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from aime.agents.returns import ReturnScale, lambda_returns
+from aime.agents.experience import Experience
+from aime.agents.returns import AdvantageScale, lambda_returns
 from aime.agents.saved import Networks
+from aime.agents.warm_start import Told, WarmStartConfig, clone_what_paid, follow_the_record
 from aime.control.policy import Critic, Policy, PolicyConfig
 from aime.errors import AimeError
 from aime.primitives.distributions import CensoredGaussian
@@ -31,6 +33,7 @@ class ActorCriticConfig:
     """
 
     steps: int = 2000
+    """Of dreaming; at 0 the agent is what it begins as."""
     starts: int = 384
     """Imagined paths a step, from frames drawn from the data."""
     horizon: int = 15
@@ -41,7 +44,8 @@ class ActorCriticConfig:
     entropy: float = 3e-4
     """Weight of the policy's entropy, beside advantages of order one."""
     divergence: float = 0.1
-    """Weight of KL(π ‖ action schema), which holds the policy to what the data shows; 0 where it collects its own."""
+    """Weight of KL(π ‖ ρ), which holds the policy to what the data shows; 0 where it collects its own. ρ is the policy
+    that the agent began as, where the record taught it one, else the action schema."""
     samples: int = 4
     """Actions a state by which that divergence is estimated."""
     actor_rate: float = 3e-4
@@ -52,16 +56,18 @@ class ActorCriticConfig:
     """Share of the critic that its slow copy takes over at each step."""
     frames: int = 65536
     """The most frames to start from."""
+    warm_start: WarmStartConfig = field(default_factory=WarmStartConfig)
+    """What is learned from the record before any dream, by an agent that does not go on from another."""
     policy: PolicyConfig = field(default_factory=PolicyConfig)
 
     def __post_init__(self) -> None:
-        for name in ("steps", "starts", "horizon", "actor_rate", "critic_rate", "clip", "frames"):
+        for name in ("starts", "horizon", "actor_rate", "critic_rate", "clip", "frames"):
             if not getattr(self, name) > 0:
                 raise AimeError(f"{name} is {getattr(self, name)}; expected a positive number")
         for name in ("discount", "trace", "slow"):
             if not 0 < getattr(self, name) <= 1:
                 raise AimeError(f"{name} is {getattr(self, name)}; expected more than 0 and at most 1")
-        for name in ("entropy", "divergence"):
+        for name in ("steps", "entropy", "divergence"):
             if not getattr(self, name) >= 0:
                 raise AimeError(f"{name} is {getattr(self, name)}; expected 0 or more")
         if self.samples < 2:
@@ -98,17 +104,19 @@ class Learned(NamedTuple):
     imagined_reward: Float[Tensor, ""]
     """Mean reward of a step."""
     scale: Float[Tensor, ""]
+    """By which advantages are divided, in the environment's units."""
     entropy: Float[Tensor, ""]
     """Of the policy, in nats."""
     divergence: Float[Tensor, ""]
-    """KL(π ‖ action schema), in nats; 0 where it is not asked for."""
+    """KL(π ‖ ρ), in nats; 0 where it is not asked for."""
 
 
 class ActorCritic(nn.Module):
     """A policy and a critic, and the step that teaches both on paths that start where the data has been.
 
     The policy follows the score-function gradient of scaled advantages, with an entropy bonus; trained on what others
-    recorded it is also held to the action schema, since a world model errs where nobody has been.
+    recorded it is also held to what they did, or to the part of it that paid, since a world model errs where nobody has
+    been.
     Reference: Hafner et al. 2023, DreamerV3, arXiv 2301.04104, equations 4 to 7; the divergence: Wu et al. 2019,
     "Behavior regularized offline reinforcement learning", arXiv 1911.11361.
     """
@@ -128,7 +136,8 @@ class ActorCritic(nn.Module):
         self.policy = Policy(config.policy, *sizes, model.config.action_width)
         self.critic = Critic(config.policy, *sizes)
         self.slow_critic = copy.deepcopy(self.critic).requires_grad_(False)
-        self.scale = ReturnScale()
+        self.scale = AdvantageScale()
+        self._began_as: Policy | None = None
         self.to(hardware.device)
         self._actor_optimizer = torch.optim.AdamW(self.policy.parameters(), config.actor_rate, weight_decay=0.0)
         self._critic_optimizer = torch.optim.AdamW(self.critic.parameters(), config.critic_rate, weight_decay=0.0)
@@ -155,6 +164,16 @@ class ActorCritic(nn.Module):
         for critic in (self.critic, self.slow_critic):
             critic.load_state_dict(networks.critic.state_dict())
 
+    def begin(self, experience: Experience, told: Told) -> None:
+        """Learn from the record what is worth how much, and to do what paid; see `WarmStartConfig`."""
+        config, discount = self.config.warm_start, self.config.discount
+        if config.critic_steps:
+            follow_the_record(self.critic, experience, config, discount, told)
+            clone_what_paid(self.policy, self.critic, experience, config, discount, told)
+            self.slow_critic.load_state_dict(self.critic.state_dict())
+            if config.policy_steps and bool(experience.outcomes.action_valid.any()):
+                self._began_as = copy.deepcopy(self.policy).requires_grad_(False)
+
     def learn(self, start: DreamState) -> Learned:
         """One step on paths from N states."""
         control = self.model.control
@@ -166,8 +185,9 @@ class ActorCritic(nn.Module):
             values = self.slow_critic(path.beliefs, path.latents, path.steps).mean
         returns = lambda_returns(rewards, continues, values[1:], self.config.discount, self.config.trace)
         reached = torch.cat([torch.ones_like(continues[:1]), self.config.discount * continues[:-1]]).cumprod(0)
-        scale = self.scale(returns)
-        actor, entropy, divergence = self._actor_loss(path, (returns - values[:-1]) / scale, reached)
+        advantages = returns - values[:-1]
+        scale = self.scale(advantages)
+        actor, entropy, divergence = self._actor_loss(path, advantages / scale, reached)
         self._update(self._actor_optimizer, self.policy, actor)
         critic = self._critic_loss(path, returns, reached)
         self._update(self._critic_optimizer, self.critic, critic)
@@ -204,14 +224,15 @@ class ActorCritic(nn.Module):
         return -(reached * gain).mean(), entropy.mean(), divergence
 
     def _divergence(self, policy: CensoredGaussian, path: Path) -> tuple[Float[Tensor, "H N"], Float[Tensor, ""]]:
-        """What has the gradient of KL(π ‖ action schema), and the divergence itself.
+        """What has the gradient of KL(π ‖ ρ), and the divergence itself.
 
         ∇ KL = E_π [(log π(a) - log ρ(a)) ∇ log π(a)]; each action is judged beside the mean of the other ones.
         """
         control = self.model.control
         assert control is not None
+        behave = self._began_as or control.action_schema
         with torch.no_grad():
-            behaviour = control.action_schema(*path.acted)
+            behaviour = behave(*path.acted)
             actions = torch.stack([policy.sample() for _ in range(self.config.samples)])
         log_prob = policy.log_prob(actions)
         ratio = (log_prob - behaviour.log_prob(actions)).detach()

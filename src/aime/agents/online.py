@@ -36,6 +36,9 @@ from aime.world_model.saved import read_run
 
 AGENT = "imagine"
 
+EPISODES = 1_000_000
+"""Seeds of a run's collected episodes begin here, a thousand for each round: far from those that it is judged on."""
+
 
 @dataclass(frozen=True)
 class OnlineConfig:
@@ -96,13 +99,13 @@ def learn_online(
         collecting: Future[list[float]] | None = None
         for number in range(config.rounds):
             place, shard = out / "rounds" / f"{number:03d}", out / "data" / f"round-{number:03d}.h5"
-            work = (str(latest), recording, config.episodes, steps, seed + 1000 * number, shard)
+            work = (str(latest), recording, config.episodes, steps, _first_seed(seed, number), shard)
             returns = _returns_of(shard) if shard.exists() else collecting.result() if collecting else collect(*work)
             means.append(_note(out, number, returns))
             told("rounds", number, config.rounds, {"mean_return": means[-1]})
             following = out / "data" / f"round-{number + 1:03d}.h5"
             if config.beside and number + 1 < config.rounds and not following.exists():
-                ahead = (str(latest), recording, config.episodes, steps, seed + 1000 * (number + 1), following)
+                ahead = (str(latest), recording, config.episodes, steps, _first_seed(seed, number + 1), following)
                 collecting = beside.submit(collect, *ahead)
             latest = _one_round(latest, place, out / "data", config, seed + number, told)
     told("rounds", config.rounds, config.rounds, {"mean_return": means[-1]})
@@ -159,6 +162,11 @@ def _one_round(latest: Path, place: Path, data: Path, config: OnlineConfig, seed
         start = agent_directory(latest, AGENT)
         train_imagination(place, None, config.learning, seed, told, AGENT, start if start.is_dir() else None)
     return place
+
+
+def _first_seed(seed: int, number: int) -> int:
+    """Of the episodes of a round."""
+    return EPISODES * (seed + 1) + 1000 * number
 
 
 def _link_data(dataset: Dataset, place: Path) -> None:

@@ -1,4 +1,4 @@
-"""Returns along imagined paths, and the scale that makes them comparable between environments."""
+"""Returns along imagined paths, and the scale that makes advantages comparable between environments."""
 
 from __future__ import annotations
 
@@ -32,11 +32,13 @@ def lambda_returns(
     return torch.stack(returns).flip(0)
 
 
-class ReturnScale(nn.Module):
-    """max(1, 95th less 5th percentile of the returns), averaged over steps: by what advantages are divided.
+class AdvantageScale(nn.Module):
+    """max(1, 95th less 5th percentile of the advantages), averaged over steps: by what they are divided.
 
-    The floor keeps small noise small where there is nothing to be had.
-    Reference: Hafner et al. 2023, DreamerV3, arXiv 2301.04104, equation 7.
+    Of the advantages, and not of the returns: where returns differ far more from state to state than from action to
+    action, advantages in units of the former are so small that entropy and divergence decide alone. The floor keeps
+    small noise small where there is nothing to be had.
+    Reference: Hafner et al. 2023, DreamerV3, arXiv 2301.04104, equation 7, which takes the returns.
     """
 
     low: Float[Tensor, ""]
@@ -49,9 +51,9 @@ class ReturnScale(nn.Module):
         self.register_buffer("high", torch.tensor(float("nan")))
 
     @torch.no_grad()
-    def forward(self, returns: Float[Tensor, "*N"]) -> Float[Tensor, ""]:
-        """The scale after these returns too, 1 or more, in the environment's units."""
-        bounds = torch.quantile(returns.flatten().float(), torch.tensor([0.05, 0.95], device=returns.device))
+    def forward(self, advantages: Float[Tensor, "*N"]) -> Float[Tensor, ""]:
+        """The scale after these advantages too, 1 or more, in the environment's units."""
+        bounds = torch.quantile(advantages.flatten().float(), torch.tensor([0.05, 0.95], device=advantages.device))
         for buffer, bound in zip((self.low, self.high), bounds, strict=True):
             kept = torch.where(buffer.isnan(), bound, buffer)
             buffer.copy_(self.decay * kept + (1 - self.decay) * bound)

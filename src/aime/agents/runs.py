@@ -99,12 +99,27 @@ def train_imagination(
     learner = ActorCritic(config, model, hardware)
     if start is not None:
         learner.start_from(load_networks(start, model))
-    lines = _learn(learner, experience, told)
+        lines = []
+    else:
+        lines = _begin(learner, experience, told)
+    lines += _learn(learner, experience, told)
     networks = Networks(learner.policy, learner.slow_critic).eval()
     directory = agent_directory(run, name)
     save_agent(directory, AgentInfo("imagine", config.policy, dataset.name), networks)
     _log(directory, lines)
-    return AgentResult(directory, lines[-1])
+    return AgentResult(directory, lines[-1] if lines else {})
+
+
+def _begin(learner: ActorCritic, experience: Experience, told: Told) -> list[dict[str, float]]:
+    config, lines = learner.config.warm_start, []
+
+    def check(step: int, figures: Mapping[str, float]) -> None:
+        lines.append({"step": step, **figures})
+        of = config.critic_steps if "recorded_critic" in figures else config.policy_steps
+        told("learning from the record", step, of, figures)
+
+    learner.begin(experience, check)
+    return lines
 
 
 def _learn(learner: ActorCritic, experience: Experience, told: Told) -> list[dict[str, float]]:
