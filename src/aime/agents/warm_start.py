@@ -1,0 +1,149 @@
+"""Before any dream: what the record itself shows of what is worth how much, and of what paid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from aime.agents.experience import Experience
+from aime.agents.recorded import followed, recorded_returns
+from aime.control.policy import Critic, Policy
+from aime.errors import AimeError
+
+Told = Callable[[int, Mapping[str, float]], None]
+"""Called with the step and its figures, now and then."""
+
+VALUED_AT_ONCE = 8192
+"""Frames, which bounds the memory."""
+
+TOLD_EVERY = 100
+
+
+@dataclass(frozen=True)
+class WarmStartConfig:
+    """How policy and critic begin on recorded returns.
+
+    Raises:
+        AimeError: if a number is out of its range.
+    """
+
+    critic_steps: int = 1000
+    """That the critic follows the record's returns for; at 0 it begins knowing nothing, and so does the policy."""
+    policy_steps: int = 4000
+    """That the policy clones what paid for; at 0 it begins at random."""
+    batch: int = 512
+    """Frames a step."""
+    learning_rate: float = 1e-3
+    """Of AdamW; the policy's falls along a half cosine to 0."""
+    weight_decay: float = 1e-2
+    """Of the policy."""
+    trace: float = 1.0
+    """λ of the recorded returns; at 1 they run to the episode's last frame, where the critic stands for the rest."""
+    temperature: float = 0.12
+    """In standard deviations of the advantages: the lower, the fewer actions are cloned."""
+    most: float = 60.0
+    """Largest weight of an action, where the mean advantage has 1."""
+    noise: float = 0.05
+    """As in `ImitationConfig.noise`."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "learning_rate", "temperature", "most"):
+            if not getattr(self, name) > 0:
+                raise AimeError(f"{name} is {getattr(self, name)}; expected a positive number")
+        for name in ("critic_steps", "policy_steps", "weight_decay", "noise"):
+            if not getattr(self, name) >= 0:
+                raise AimeError(f"{name} is {getattr(self, name)}; expected 0 or more")
+        if not 0 < self.trace <= 1:
+            raise AimeError(f"trace is {self.trace}; expected more than 0 and at most 1")
+
+
+def follow_the_record(
+    critic: Critic, experience: Experience, config: WarmStartConfig, discount: float, told: Told
+) -> None:
+    """Fit a critic to the returns that came, by TD(λ): V of those who recorded.
+
+    Args:
+        critic: changed in place.
+        experience: with rewards.
+        config: how.
+        discount: γ in [0, 1].
+        told: hears of the critic's nats.
+
+    Reference: Sutton & Barto 2018, chapter 12; the two-hot loss: Hafner et al. 2023, arXiv 2301.04104.
+    """
+    rows = followed(experience).nonzero()[:, 0]
+    optimizer = torch.optim.AdamW(critic.parameters(), config.learning_rate, weight_decay=0.0)
+    for step in range(config.critic_steps):
+        if step % TOLD_EVERY == 0:
+            returns = recorded_returns(experience, values(critic, experience), discount, config.trace)
+        drawn = rows[torch.randint(len(rows), (config.batch,), device=rows.device)]
+        states = experience.states.pick(drawn)
+        loss = -critic(states.belief, states.latent, states.step).log_prob(returns[drawn]).mean()
+        _update(optimizer, critic, loss)
+        if (step + 1) % TOLD_EVERY == 0:
+            told(step + 1, {"recorded_critic": float(loss.detach()), "recorded_return": float(returns[rows].mean())})
+
+
+def clone_what_paid(
+    policy: Policy, critic: Critic, experience: Experience, config: WarmStartConfig, discount: float, told: Told
+) -> None:
+    """Clone recorded actions, each by exp(advantage / temperature): π ∝ ρ(a) exp(A(a)/τ) fitted by likelihood.
+
+    Args:
+        policy: changed in place.
+        critic: V of those who recorded, of which the advantages are told.
+        experience: with rewards; without actions the policy stays as it is.
+        config: how.
+        discount: γ in [0, 1].
+        told: hears of the weighted nats.
+
+    Reference: Peng et al. 2019, "Advantage-weighted regression", arXiv 1910.00177, equation 10.
+    """
+    rows = (followed(experience) & experience.outcomes.action_valid).nonzero()[:, 0]
+    if not len(rows):
+        return
+    weights = advantage_weights(critic, experience, config, discount)
+    optimizer = torch.optim.AdamW(policy.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, config.policy_steps))
+    spread = config.noise * experience.states.latent.std(dim=0)
+    for step in range(config.policy_steps):
+        drawn = rows[torch.randint(len(rows), (config.batch,), device=rows.device)]
+        states = experience.states.pick(drawn)
+        latent = states.latent + torch.randn_like(states.latent) * spread
+        log_prob = policy(states.belief, latent, states.step).log_prob(experience.actions[drawn])
+        loss = -(weights[drawn] * log_prob).mean() / weights[rows].mean()
+        _update(optimizer, policy, loss)
+        schedule.step()
+        if (step + 1) % TOLD_EVERY == 0:
+            told(step + 1, {"weighted_action": float(loss.detach())})
+
+
+def advantage_weights(
+    critic: Critic, experience: Experience, config: WarmStartConfig, discount: float
+) -> Float[Tensor, " N"]:
+    """exp((A - mean A) / (τ std A)) of each frame that is followed, at most `config.most`; 0 of the others."""
+    value, goes_on = values(critic, experience), followed(experience)
+    advantage = recorded_returns(experience, value, discount, config.trace) - value
+    known = advantage[goes_on]
+    relative = (advantage - known.mean()) / (config.temperature * known.std().clamp(min=1e-6))
+    return torch.where(goes_on, relative.clamp(max=math.log(config.most)).exp(), 0.0)
+
+
+@torch.no_grad()
+def values(critic: Critic, experience: Experience) -> Float[Tensor, " N"]:
+    """V of each frame, in the environment's units."""
+    parts = torch.arange(experience.frames, device=experience.episode.device).split(VALUED_AT_ONCE)
+    some = (experience.states.pick(part) for part in parts)
+    return torch.cat([critic(states.belief, states.latent, states.step).mean for states in some])
+
+
+def _update(optimizer: torch.optim.Optimizer, network: nn.Module, loss: Float[Tensor, ""]) -> None:
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(network.parameters(), 10.0)
+    optimizer.step()

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from aime.agents.experience import Experience
+from aime.agents.warm_start import WarmStartConfig, advantage_weights, clone_what_paid, follow_the_record, values
+from aime.control.policy import Critic, Policy, PolicyConfig
+from aime.errors import AimeError
+from aime.world_model.outputs import DreamState, Outcomes
+
+SMALL = PolicyConfig(hidden=32, bins=41)
+BEST = 0.5
+EPISODES, LENGTH = 60, 12
+
+
+def record(known_actions: bool = True) -> Experience:
+    """Episodes of random actions: one of 0.5 is worth 1 on arrival, and 4 in an even episode, as its latent tells."""
+    torch.manual_seed(0)
+    count = EPISODES * LENGTH
+    episode = torch.arange(count) // LENGTH
+    actions = torch.rand(count, 1) * 2 - 1
+    paid = 1 - (actions[:, 0] - BEST).abs() + 3.0 * (episode % 2 == 0)
+    rewards = torch.cat([torch.zeros(1), paid[:-1]])
+    latent = torch.randn(count, 4) * 0.1
+    latent[:, 0] = (episode % 2 == 0).float()
+    states = DreamState(
+        torch.zeros(count, 8), torch.zeros(count, 8), latent, torch.zeros(count, 4), torch.zeros(count, 2)
+    )
+    sure = torch.ones(count, dtype=torch.bool)
+    outcomes = Outcomes(sure, sure & known_actions, rewards, sure, ~sure)
+    return Experience(states, actions, outcomes, episode)
+
+
+def silent(step: int, figures: object) -> None:
+    assert step > 0
+
+
+def networks() -> tuple[Policy, Critic]:
+    torch.manual_seed(1)
+    return Policy(SMALL, 8, 4, 1), Critic(SMALL, 8, 4)
+
+
+def test_the_critic_comes_to_know_what_was_recorded_and_the_policy_what_paid() -> None:
+    experience, (policy, critic) = record(), networks()
+    config = WarmStartConfig(critic_steps=300, policy_steps=400, batch=128, temperature=0.3, trace=0.9)
+    follow_the_record(critic, experience, config, 0.5, silent)
+    value = values(critic, experience)
+    # by the mean reward of an episode's kind over 1 - γ, away from its end
+    away = torch.arange(experience.frames) % LENGTH < LENGTH - 6
+    even = experience.episode % 2 == 0
+    mean = experience.outcomes.rewards[1:][even[1:] & (torch.arange(1, experience.frames) % LENGTH > 0)].mean()
+    assert float(value[away & even].mean()) == pytest.approx(2 * float(mean), rel=0.1)
+    assert value[away & even].mean() > value[away & ~even].mean() + 3
+    clone_what_paid(policy, critic, experience, config, 0.5, silent)
+    states = experience.states
+    chosen = policy(states.belief, states.latent, states.step).mode
+    assert (chosen - BEST).abs().mean() < 0.15
+
+
+def test_weights_are_those_of_the_advantages() -> None:
+    experience, (_, critic) = record(), networks()
+    config = WarmStartConfig(temperature=2.0, most=3.0)
+    found = advantage_weights(critic, experience, config, 0.0)
+    # nothing is learned yet, so that a return without a future is the next reward
+    reward = experience.outcomes.rewards.roll(-1)
+    last = torch.arange(experience.frames) % LENGTH == LENGTH - 1
+    known = reward[~last]
+    expected = ((reward - known.mean()) / (2.0 * known.std())).exp().clamp(max=3.0)
+    torch.testing.assert_close(found[~last], expected[~last])
+    assert (found[last] == 0).all()
+
+
+def test_without_actions_the_policy_stays() -> None:
+    experience, (policy, critic) = record(known_actions=False), networks()
+    before = {name: weight.clone() for name, weight in policy.state_dict().items()}
+    clone_what_paid(policy, critic, experience, WarmStartConfig(), 0.9, silent)
+    assert all(torch.equal(weight, before[name]) for name, weight in policy.state_dict().items())
+
+
+@pytest.mark.parametrize(("name", "value"), [("batch", 0), ("temperature", 0.0), ("critic_steps", -1), ("trace", 2.0)])
+def test_numbers_out_of_range_are_refused(name: str, value: float) -> None:
+    with pytest.raises(AimeError, match=f"{name} is {value}; expected"):
+        WarmStartConfig(**{name: value})  # type: ignore[arg-type]
