@@ -128,9 +128,9 @@ def prefetch(
 
 
 def reading_threads() -> int:
-    """With how many threads this process may read ahead: half of its share of the cores, 1 to 8."""
+    """With how many threads this process may read ahead: half of its share of the cores, 1 to 16."""
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(1, min(8, len(os.sched_getaffinity(0)) // processes // 2))
+    return max(1, min(16, len(os.sched_getaffinity(0)) // processes // 2))
 
 
 def load_clips(

@@ -81,11 +81,9 @@ def _scale_of(shard: Shard) -> ActionScale | None:
 
 
 def _line(shard: Shard, own: ActionScale | None, target: ActionScale) -> Line | None:
-    if own == target or np.isnan(shard.action).all():
+    if own == target or (own is None and target.is_identity) or np.isnan(shard.action).all():
         return None
     if own is None:
-        if target.is_identity:
-            return None
         raise AimeError(
             f"{shard.path}: does not say in which units its actions are, expected attributes 'action_low' and "
             f"'action_high' as where they are {target}; import it with --action-range LOW HIGH"
