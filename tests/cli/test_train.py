@@ -44,6 +44,17 @@ def test_any_field_is_a_flag(data: str) -> None:
     assert config.optimizer.learning_rate == 1e-4
 
 
+def test_several_sources_are_one_line_of_data(data: str, tmp_path: Path, make_episode: Callable[..., Episode]) -> None:
+    other = tmp_path / "other"
+    write_shard(other / "0.h5", [make_episode(12, seed, size=32) for seed in range(2)])
+    config = configure(["tiny", "--data", data, f"{other}=0.3", "--out", str(tmp_path / "r"), "--steps", "3"])
+    assert config.data == f"{data}, {other}=0.3"
+    save_config(config)
+    assert configure(["--resume", "--out", str(tmp_path / "r")]).data == config.data
+    with pytest.raises(AimeError, match="the weight is 0, expected a number above 0"):
+        configure(["tiny", "--data", data, f"{other}=0", "--out", "r2", "--steps", "3"])
+
+
 def test_resuming_keeps_what_the_run_was_started_with(data: str, tmp_path: Path) -> None:
     out = str(tmp_path / "run")
     flags = "--steps 4 --batch 3 --model.prior.components 7 --seed 9"

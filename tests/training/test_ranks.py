@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -177,19 +178,35 @@ def tolerance(value: Tensor) -> Tensor:
     return (1e-6 * value.abs().max()).clamp_min(1e-12)
 
 
-def aime(arguments: str, directory: Path) -> subprocess.CompletedProcess[str]:
-    """The command under torchrun, in two processes."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "aime", *arguments.split()]
+def aime(arguments: str, directory: Path, machines: int = 1) -> tuple[set[int], str, str]:
+    """The command under torchrun in two processes, on one machine or as on two: exit statuses, output, errors."""
+    launch = ["--nnodes", str(machines), "--nproc-per-node", str(2 // machines)]
+    if machines > 1:
+        with socket.create_server(("localhost", 0)) as server:
+            launch += ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{server.getsockname()[1]}"]
+    command = [sys.executable, "-m", "torch.distributed.run", *launch, "-m", "aime", *arguments.split()]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=300)
+    pipe = subprocess.PIPE
+    launched = [
+        subprocess.Popen(command, cwd=directory, env=environment, stdout=pipe, stderr=pipe, text=True)
+        for _ in range(machines)
+    ]
+    try:
+        said = [each.communicate(timeout=600) for each in launched]
+    finally:
+        for each in launched:
+            each.terminate()  # torchrun ends what it has started
+    outputs, errors = ("".join(texts) for texts in zip(*said, strict=True))
+    return {each.returncode for each in launched}, outputs, errors
 
 
-def test_the_command_trains_in_two_processes_and_goes_on_in_one(tmp_path: Path) -> None:
+def test_the_command_trains_on_two_machines_and_goes_on_in_one_process(tmp_path: Path) -> None:
     small = "--batch 1 --length 4 --overshoot.steps 2 --overshoot.frames 4 --log-every 1 --device cpu --no-pictures"
-    done = aime(f"train tiny --data bundled:cartpole --steps 2 --out run {small}", tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("run: 2 steps, 16 frames") == 1
-    assert done.stdout.count("look at it with") == 1
+    train = f"train tiny --data bundled:cartpole --steps 2 --out run {small}"
+    statuses, outputs, errors = aime(train, tmp_path, machines=2)
+    assert statuses == {0}, errors
+    assert outputs.count("run: 2 steps, 16 frames") == 1
+    assert outputs.count("look at it with") == 1
     run = tmp_path / "run"
     assert [step_of(line) for line in (run / "metrics.jsonl").read_text().splitlines()] == [1, 2]
     assert read_progress(run)[:2] == (2, 16)
@@ -204,7 +221,7 @@ def step_of(line: str) -> int:
 def test_an_error_of_the_first_process_ends_both_with_one_message(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "precious").touch()
-    ended = aime("train tiny --data bundled:cartpole --steps 2 --out run", tmp_path)
-    assert ended.returncode != 0
-    assert ended.stderr.count("aime train: run: exists and is not empty") == 1
-    assert ended.stderr.count("Traceback") <= 1, "torchrun's own"
+    statuses, _, errors = aime("train tiny --data bundled:cartpole --steps 2 --out run", tmp_path)
+    assert 0 not in statuses
+    assert errors.count("aime train: run: exists and is not empty") == 1
+    assert errors.count("Traceback") <= 1, "torchrun's own"

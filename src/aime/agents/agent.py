@@ -54,14 +54,17 @@ class Agent:
         torch.Size([1, 2])
     """
 
-    def __init__(self, model: AIME, decider: Decider) -> None:
+    def __init__(self, model: AIME, decider: Decider, original_units: bool = True) -> None:
         """An agent before its first episode.
 
         Args:
             model: in eval mode.
             decider: from beliefs to actions.
+            original_units: answer in the units of the data that the model was trained on, such as radians, where the
+                model knows them (`model.action_scale`); if False, always in [-1, 1].
         """
         self.model, self.decider = model, decider
+        self.scale = model.action_scale if original_units else None
         self.state: BeliefState | None = None
         """What the model believes after the last frame; for a look into its dreams."""
         self.seen: Observation | None = None
@@ -82,7 +85,7 @@ class Agent:
             observation: `[B,3,H,W]`, uint8 or float in [0, 1].
 
         Returns:
-            Actions `[B,A]` in [-1, 1].
+            Actions `[B,A]`, in the units of the training data where the model knows them, else in [-1, 1].
 
         Raises:
             AimeError: if `reset` was not called, or the frames do not have the model's shape.
@@ -91,4 +94,6 @@ class Agent:
             raise AimeError("act() before any episode has begun; expected reset(batch) first: call it")
         self.state, self.seen = self.model.observe(self.state, observation, self._last)
         self._last = self.decider.decide(self.state.dream)
-        return self._last
+        if self.scale is None or self.scale.is_identity:
+            return self._last
+        return torch.from_numpy(self.scale.to_source(self._last.cpu().numpy())).to(self._last.device)

@@ -14,10 +14,11 @@ from jaxtyping import Bool, Float, Float32, Float64, UInt8
 
 from aime.agents.dream_starts import open_starts, watch_starts
 from aime.agents.dream_worlds import DreamSnapshot, DreamWorlds, Rules
+from aime.data.action_scale import ActionScale
 from aime.errors import AimeError
 from aime.inference.loading import Device, load_run
 from aime.world_model.config import ModelConfig
-from aime.world_model.saved import read_run
+from aime.world_model.saved import RunInfo, read_run
 
 Observations = Literal["latents", "frames"]
 
@@ -54,6 +55,7 @@ class DreamVectorEnv(VectorEnv):
         starts: int = 512,
         deterministic: bool = False,
         terminate: bool = True,
+        original_units: bool = False,
         device: Device = "auto",
         render_mode: str | None = None,
         autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
@@ -70,6 +72,7 @@ class DreamVectorEnv(VectorEnv):
             starts: about how many frames of the data dreams begin at, 1 or more; all are watched now.
             deterministic: take the likeliest next latent in the place of a sample.
             terminate: end an episode where the continuation head gives less than 0.5 for its going on.
+            original_units: take actions in the units of the run's training data, such as radians, and not in [-1, 1].
             device: where the model runs.
             render_mode: "rgb_array" lets `render` give the frames, beside latents too.
             autoreset_mode: when a dream that has ended starts anew, at the next step or in the same one.
@@ -90,7 +93,9 @@ class DreamVectorEnv(VectorEnv):
         self._worlds = DreamWorlds(model, watch_starts(model, dataset, context, starts), rules, num_envs)
         self.num_envs, self.render_mode, self._observations = num_envs, render_mode, observations
         self.single_observation_space = _observation_space(info.model, observations)
-        self.single_action_space = spaces.Box(-1.0, 1.0, (info.model.action_width,), np.float32)
+        self._scale = _scale(info) if original_units else ActionScale.identity(info.model.action_width)
+        low, high = np.array(self._scale.low, np.float32), np.array(self._scale.high, np.float32)
+        self.single_action_space = spaces.Box(low, high, dtype=np.float32)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.metadata = METADATA | {"autoreset_mode": autoreset_mode}
@@ -115,7 +120,7 @@ class DreamVectorEnv(VectorEnv):
         """Imagine one step in every dream that goes on, and begin the others anew.
 
         Args:
-            actions: `[N,A]`, clipped to [-1, 1].
+            actions: `[N,A]`, clipped to the action space.
 
         Returns:
             Observations, rewards, terminated, truncated, and the probabilities of the `continuation`.
@@ -165,7 +170,7 @@ class DreamVectorEnv(VectorEnv):
         return self._worlds.latents() if self._observations == "latents" else self._worlds.frames()
 
     def _admit(self, actions: Float[np.ndarray, "N A"], anew: Bool[np.ndarray, " N"]) -> Float[np.ndarray, "N A"]:
-        """The actions, with 0 where they count for nothing."""
+        """The actions in [-1, 1], with any where they count for nothing."""
         actions = np.asarray(actions)
         if actions.shape != self.action_space.shape:
             raise AimeError(
@@ -175,7 +180,7 @@ class DreamVectorEnv(VectorEnv):
         actions = np.where(anew[:, None], 0, actions)
         if not np.isfinite(actions).all():
             raise AimeError("an action is NaN or infinite, expected numbers in [-1, 1]: see what the policy computes")
-        return actions
+        return actions if self._scale.is_identity else self._scale.to_unit(actions)
 
 
 class DreamEnv(gymnasium.Env):
@@ -216,7 +221,7 @@ class DreamEnv(gymnasium.Env):
         """Imagine one step; after an episode's end, begin the next.
 
         Args:
-            action: `[A]`, clipped to [-1, 1].
+            action: `[A]`, clipped to the action space.
 
         Returns:
             Observation, reward, terminated, truncated, and the probability of the `continuation`.
@@ -251,6 +256,15 @@ def _observation_space(model: ModelConfig, observations: Observations) -> spaces
     if observations == "frames":
         return spaces.Box(0, 255, (model.image_size, model.image_size, 3), np.uint8)
     return spaces.Box(-np.inf, np.inf, (model.belief + model.latent,), np.float32)
+
+
+def _scale(info: RunInfo) -> ActionScale:
+    if info.action_scale is None:
+        raise AimeError(
+            f"{info.path}: does not know the units of its data's actions, expected a run on imported data: leave "
+            "original_units out, and act in [-1, 1]"
+        )
+    return info.action_scale
 
 
 def _check(observations: str, render_mode: str | None, **counts: int) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from aime.data import Clips, Dataset, load_clips, open_dataset
 from aime.errors import AimeError
-from aime.inference.loading import check_fit, same_source
+from aime.inference.loading import check_fit, is_bundled, is_own
 from aime.training.hardware import Hardware
 from aime.training.outcomes import outcomes_of
 from aime.world_model.model import AIME
@@ -54,7 +54,8 @@ class Experience(NamedTuple):
 def open_experience(info: RunInfo, data: str | Path | None) -> Dataset:
     """The episodes that an agent of a run learns from.
 
-    They are the training part of the run's own data and of a bundled data set, and all of any other.
+    They are the training part of the run's own data, of each of its sources and of a bundled data set, and all of any
+    other.
 
     Args:
         info: the run.
@@ -64,10 +65,10 @@ def open_experience(info: RunInfo, data: str | Path | None) -> Dataset:
         AimeError: if there is no such data, or its frames or actions do not fit the model.
     """
     source = info.data if data is None else data
-    own = same_source(source, info.data) or str(source).startswith("bundled:")
+    own = is_own(source, info) or is_bundled(source)
     dataset = open_dataset(source, "train" if own else "all", float(info.train.get("held_out", 0.05)))
     check_fit(dataset, info.model, info.path)
-    return dataset
+    return dataset.in_scale(info.action_scale)
 
 
 def check_rewarding(info: RunInfo) -> None:

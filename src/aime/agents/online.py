@@ -170,8 +170,10 @@ def _first_seed(seed: int, number: int) -> int:
 
 
 def _link_data(dataset: Dataset, place: Path) -> None:
-    for file in dataset.files:
-        link = place / f"start-{file.name}"
+    several = len(dataset.contributions) > 1
+    for number, file in enumerate(dataset.files):
+        # shards of several sources may have the same name
+        link = place / (f"start-{number:04d}-{file.name}" if several else f"start-{file.name}")
         if not link.is_symlink():
             os.symlink(file.resolve(), link)
 

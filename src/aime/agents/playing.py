@@ -96,7 +96,8 @@ def play(
     seconds = []
     for step in range(steps):
         began = time.perf_counter()
-        actions = agent.act(_frames(arrivals)).cpu().numpy()
+        # an agent that answers in the units of data from elsewhere may leave the environments' range
+        actions = agent.act(_frames(arrivals)).cpu().numpy().clip(-1, 1)
         seconds.append(time.perf_counter() - began)
         looked(step, arrivals, actions)
         for place in np.flatnonzero(~over).tolist():

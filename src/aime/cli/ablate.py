@@ -8,8 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from aime.cli.arguments import parse, refuse_unknown_flags, value_of, wants_help
+from aime.cli.arguments import gather, parse, refuse_unknown_flags, value_of, wants_help
 from aime.cli.train import DATA, require_preset, required, sized_to_data
+from aime.data.sources import join_sources
 from aime.training.ablation.variants import VARIANTS, choose, complete
 from aime.training.config import TrainConfig
 from aime.training.presets import preset_run
@@ -66,7 +67,7 @@ def configure(arguments: Sequence[str]) -> AblationOptions:
         AimeError: if an argument does not fit, or what it names cannot be read.
     """
     named = bool(arguments) and not arguments[0].startswith("-")
-    flags = list(arguments[1:] if named else arguments)
+    flags = gather(list(arguments[1:] if named else arguments), "--data", join_sources)
     preset = arguments[0] if named else value_of(flags, "--preset") or "tiny"
     if wants_help(flags):
         print("usage: aime ablate [PRESET] --data DIR (--steps N | --minutes M) [--out DIR] [OPTIONS]\n")

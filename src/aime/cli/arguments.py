@@ -9,7 +9,7 @@ import io
 import itertools
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar, get_type_hints
 
 import tyro
@@ -63,6 +63,19 @@ def value_of(arguments: Sequence[str], flag: str) -> str | None:
         if name == flag:
             found = value if equals or following.startswith("--") else following
     return found or None
+
+
+def gather(arguments: Sequence[str], flag: str, join: Callable[[Sequence[str]], str]) -> list[str]:
+    """The line with the several values that follow a flag (`--flag A B`) joined into one, as the parser wants it.
+
+    For verbs that take nothing without a flag after their flags: all up to the next flag counts.
+    """
+    line = list(arguments)
+    if flag not in line:
+        return line
+    first = line.index(flag) + 1
+    last = next((place for place in range(first, len(line)) if line[place].startswith("--")), len(line))
+    return [*line[:first], *([join(line[first:last])] if last > first else []), *line[last:]]
 
 
 def has_flag(arguments: Sequence[str], flag: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from rich.table import Table
 from aime.cli.arguments import parse
 from aime.data.dataset import Dataset, open_dataset
 from aime.data.describe import DatasetSummary, Spread, contact_sheet, describe
+from aime.data.sources import BUNDLED, Source, join_sources, parse_sources
 from aime.errors import AimeError
 
 ACTIONS_SHOWN = 8
@@ -23,17 +25,20 @@ ACTIONS_SHOWN = 8
 class DataOptions:
     """Check every frame and number of a data set, describe it, and draw a contact sheet."""
 
-    source: tyro.conf.Positional[str]
-    """A directory of shards, one shard, or a bundled data set such as bundled:cartpole."""
+    source: tyro.conf.Positional[tuple[str, ...]]
+    """A directory of shards, one shard, or a bundled data set such as bundled:cartpole. Several are described as one,
+    as `aime train --data A B=0.3` draws from them."""
     picture: Path | None = None
     """The contact sheet, NAME.png. By default contact_sheet.png beside the shards (in the current directory for a
-    bundled data set), unless it exists."""
+    bundled data set and for several), unless it exists."""
 
 
 def main(arguments: list[str]) -> int:
     """Run `aime data` and return the exit status."""
     options = parse(DataOptions, "data", arguments)
-    dataset = open_dataset(options.source)
+    if not options.source:
+        raise AimeError("no data set is given; expected a directory of shards, one shard, or bundled:cartpole")
+    dataset = open_dataset(join_sources(options.source))
     console = Console(stderr=True)
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("reading", total=dataset.frames)
@@ -48,7 +53,7 @@ def _picture(dataset: Dataset, options: DataOptions) -> str:
     if options.picture is not None:
         contact_sheet(dataset, options.picture)
         return f"contact sheet: {options.picture}"
-    place = _default_picture(options.source)
+    place = _default_picture(parse_sources(dataset.name))
     if place.exists():
         return f"contact sheet: {place} exists and is kept; --picture FILE.png draws another"
     try:
@@ -58,8 +63,11 @@ def _picture(dataset: Dataset, options: DataOptions) -> str:
     return f"contact sheet: {place}"
 
 
-def _default_picture(source: str) -> Path:
-    if source.startswith("bundled:"):
+def _default_picture(sources: Sequence[Source]) -> Path:
+    if len(sources) > 1:
+        return Path("contact_sheet.png")
+    source = sources[0].name
+    if source.startswith(BUNDLED):
         return Path(f"{source.replace(':', '-')}-contact_sheet.png")
     path = Path(source)
     return path / "contact_sheet.png" if path.is_dir() else path.with_name(f"{path.stem}-contact_sheet.png")
@@ -77,7 +85,12 @@ def _rows(summary: DatasetSummary) -> list[tuple[str, str]]:
     shown = list(enumerate(summary.actions[:ACTIONS_SHOWN]))
     megabytes, per_frame = summary.bytes_on_disk / 1e6, summary.bytes_on_disk / summary.frames
     more = len(summary.actions) - len(shown)
+    sources = summary.sources if len(summary.sources) > 1 else ()
     return [
+        *(
+            (each.name, f"{each.episodes} episodes, {each.frames} frames, {each.share:.1%} of clips")
+            for each in sources
+        ),
         ("episodes", f"{summary.episodes}, of {summary.shortest} to {summary.longest} frames, median {median}"),
         ("frames", f"{summary.frames} of {size}x{size}, brightness {_range(summary.brightness)} of 0 to 255"),
         ("actions", f"{len(summary.actions)} wide"),

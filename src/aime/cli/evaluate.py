@@ -29,7 +29,8 @@ class EvaluateOptions:
     out: Path
     """The JSON file to write."""
     data: str | None = None
-    """A directory of shards, one shard, or bundled:NAME. By default the held-out part of the run's own data."""
+    """A directory of shards, one shard, or bundled:NAME; several by commas. By default the held-out part of the
+    run's own data."""
     context: int = 5
     """Frames that the model sees."""
     horizon: int = 45

@@ -20,7 +20,8 @@ class PredictOptions:
     out: Path
     """The film to write: FILE.webp, FILE.gif, or FILE.mp4 (with the `video` extra)."""
     data: str | None = None
-    """A directory of shards, one shard, or bundled:NAME. By default the held-out part of the run's own data."""
+    """A directory of shards, one shard, or bundled:NAME; several by commas. By default the held-out part of the
+    run's own data."""
     context: int = 5
     """Frames that the model sees."""
     horizon: int = 45

@@ -21,7 +21,8 @@ class ReportOptions:
     out: Path | None = None
     """The page to write. By default RUN/report.html."""
     data: str | None = None
-    """A directory of shards, one shard, or bundled:NAME. By default the held-out part of the run's own data."""
+    """A directory of shards, one shard, or bundled:NAME; several by commas. By default the held-out part of the
+    run's own data."""
     context: int = 5
     """Frames that the model sees."""
     horizon: int = 45

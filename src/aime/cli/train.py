@@ -9,15 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aime.cli.arguments import has_flag, parse, refuse_unknown_flags, value_of, wants_help
+from aime.cli.arguments import gather, has_flag, parse, refuse_unknown_flags, value_of, wants_help
 from aime.cli.failures import EXIT_INTERRUPTED
+from aime.data.sources import join_sources
 from aime.errors import AimeError
 
 if TYPE_CHECKING:
     from aime.training.config import TrainConfig
 
 
-DATA = "a directory of shards, one shard, or bundled:cartpole"
+DATA = "a directory of shards, one shard, bundled:cartpole, or several of those, such as A B=0.3"
 
 
 def main(arguments: list[str]) -> int:
@@ -53,6 +54,7 @@ def configure(arguments: Sequence[str]) -> TrainConfig:
 
     named = bool(arguments) and not arguments[0].startswith("-")
     preset, flags = (arguments[0], list(arguments[1:])) if named else (value_of(arguments, "--preset"), list(arguments))
+    flags = gather(flags, "--data", join_sources)
     if wants_help(flags):
         print("usage: aime train PRESET --data DIR --out RUN (--steps N | --minutes M) [OPTIONS]\n")
         return parse(TrainConfig, "train", flags, _example(preset or "tiny"))

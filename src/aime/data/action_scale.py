@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +44,12 @@ class ActionScale:
         return cls((-1.0,) * width, (1.0,) * width)
 
     @classmethod
+    def of_all(cls, scales: Sequence[ActionScale]) -> ActionScale:
+        """The least scale that holds the ranges of all, one or more and of the same width."""
+        lows, highs = (np.array([getattr(each, name) for each in scales]) for name in ("low", "high"))
+        return cls(tuple(lows.min(axis=0).tolist()), tuple(highs.max(axis=0).tolist()))
+
+    @classmethod
     def of_attributes(cls, attributes: Mapping[str, Attribute]) -> ActionScale | None:
         """The scale that the writer of a shard noted, or None.
 
@@ -64,6 +70,15 @@ class ActionScale:
     def attributes(self) -> dict[str, Attribute]:
         """For the shards: lists of numbers in JSON, because an attribute is a scalar."""
         return {"action_low": json.dumps(list(self.low)), "action_high": json.dumps(list(self.high))}
+
+    def __str__(self) -> str:
+        """The ranges in words: "-1 to 1, 0 to 4"."""
+        return ", ".join(f"{low:g} to {high:g}" for low, high in zip(self.low, self.high, strict=True))
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether the source's numbers are those in [-1, 1] themselves."""
+        return self == ActionScale.identity(self.width)
 
     @property
     def width(self) -> int:

@@ -6,6 +6,7 @@ Frames stay uint8 until they are on the device that computes with them: the mode
 from __future__ import annotations
 
 import itertools
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +19,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from aime.data.dataset import Dataset, Split, open_dataset
+from aime.data.drawing import Drawing
 from aime.errors import AimeError
 
 
@@ -56,7 +58,7 @@ class Clips(NamedTuple):
 class ClipSampler:
     """Random training clips; which ones is a pure function of (seed, step, rank), so resuming needs the step alone.
 
-    Every legal start of a clip in the data set is equally likely. An episode shorter than a clip has one.
+    See `aime.data.drawing` for which clips these are.
     """
 
     def __init__(self, dataset: Dataset, batch: int, length: int, seed: int, rank: int = 0, ranks: int = 1) -> None:
@@ -67,23 +69,14 @@ class ClipSampler:
             batch: clips per step and rank, 1 or more.
             length: steps per clip, 1 or more.
             seed: of the whole run, 0 to 2^64 - 1.
-            rank: this process, 0 to `ranks` - 1; each draws its own stream.
+            rank: this process, 0 to `ranks` - 1; each draws from a part of the clips of its own.
             ranks: processes that train together.
 
         Raises:
             AimeError: if a number is out of its range.
         """
-        for name, value, low, high in (
-            ("batch", batch, 1, None),
-            ("length", length, 1, None),
-            ("seed", seed, 0, 2**64),
-            ("rank", rank, 0, ranks),
-        ):
-            if value < low or (high is not None and value >= high):
-                limit = f"at least {low}" if high is None else f"{low} to {high - 1}"
-                raise AimeError(f"clip sampler: {name} is {value}, expected {limit}")
-        self.dataset, self.batch, self.length, self.seed, self.rank = dataset, batch, length, seed, rank
-        self._ends = np.cumsum(np.maximum(dataset.lengths - length + 1, 1))
+        self.dataset, self.batch, self.length = dataset, batch, length
+        self.drawing = Drawing(dataset.lengths, dataset.pools, batch, length, seed, rank, ranks)
 
     def sample(self, step: int) -> Clips:
         """The clips of one training step, 0 or later.
@@ -91,21 +84,19 @@ class ClipSampler:
         Raises:
             AimeError: if a file is damaged.
         """
-        # A counter-based generator: the key names the stream and the counter's highest word the step, so that no two
-        # of them can overlap. Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
-        key, counter = np.array([self.seed, self.rank], np.uint64), np.array([0, 0, 0, step], np.uint64)
-        # Raw 64-bit words, because NumPy promises that only these stay the same from version to version.
-        words = np.random.Philox(key=key, counter=counter).random_raw(self.batch)
-        drawn = (words % np.uint64(self._ends[-1])).astype(np.int64)
-        episodes = np.searchsorted(self._ends, drawn, side="right")
-        starts = drawn - np.concatenate([[0], self._ends])[episodes]
+        episodes, starts = self.drawing.draw(step)
         return _gather(self.dataset, episodes, starts, self.length)
 
 
 def prefetch(
-    sampler: ClipSampler, start: int, stop: int | None = None, depth: int = 4, pin_memory: bool = False
+    sampler: ClipSampler,
+    start: int,
+    stop: int | None = None,
+    depth: int = 4,
+    pin_memory: bool = False,
+    workers: int = 1,
 ) -> Iterator[Clips]:
-    """The batches of steps `start` to `stop` (exclusive; endless by default), read ahead by one background thread.
+    """The batches of steps `start` to `stop` (exclusive; endless by default), read ahead by background threads.
 
     Args:
         sampler: which clips; the order and content of the batches are those of `sampler.sample` itself.
@@ -113,6 +104,7 @@ def prefetch(
         stop: the step before which to end.
         depth: batches kept ready, 1 or more.
         pin_memory: hand the batches over in page-locked memory, for a GPU.
+        workers: threads, 1 or more; each reads a batch at a time.
 
     Raises:
         AimeError: whatever reading raises, at the batch that it concerns.
@@ -123,7 +115,7 @@ def prefetch(
         return clips.pin_memory() if pin_memory else clips
 
     steps = iter(itertools.count(start) if stop is None else range(start, stop))
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="aime-prefetch") as reader:
+    with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="aime-prefetch") as reader:
         pending: deque[Future[Clips]] = deque(reader.submit(read, step) for step in itertools.islice(steps, depth))
         try:
             while pending:
@@ -133,6 +125,12 @@ def prefetch(
         finally:
             for future in pending:
                 future.cancel()
+
+
+def reading_threads() -> int:
+    """With how many threads this process may read ahead: half of its share of the cores, 1 to 16."""
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, min(16, len(os.sched_getaffinity(0)) // processes // 2))
 
 
 def load_clips(

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 
+from aime.data.action_scale import ActionScale
 from aime.data.bundled import PARTS, Part, bundled_path
 from aime.data.cache import FrameCache
 from aime.data.episodes import Episode
 from aime.data.shards import Attribute, Shard
+from aime.data.sources import BUNDLED, Mixture, Pools, Source, parse_sources
+from aime.data.units import Units
 from aime.errors import AimeError
 
 Split = Literal["all", "train", "held-out"]
@@ -21,11 +24,22 @@ Split = Literal["all", "train", "held-out"]
 SUFFIXES = (".h5", ".hdf5")
 
 
+class Contribution(NamedTuple):
+    """What one of several sources brings to a data set."""
+
+    name: str
+    """A directory, a file or "bundled:NAME"."""
+    episodes: int
+    frames: int
+    share: float
+    """Of the clips that training draws, if clips are short beside episodes."""
+
+
 class Dataset:
-    """Episodes of one or more shards, numbered in the order of the shards' names.
+    """Episodes of one or more shards, numbered in the order of the shards' names; those of several sources by turns.
 
     Attributes:
-        name: what the user calls it: a directory, a file or "bundled:NAME".
+        name: what the user calls it: a directory, a file, "bundled:NAME", or several of those.
         lengths: `[E]` int64, steps of each episode.
     """
 
@@ -35,6 +49,8 @@ class Dataset:
         name: str,
         index: Int64[np.ndarray, "E 2"] | None = None,
         cache: FrameCache | None = None,
+        mixture: Mixture | None = None,
+        units: Units | None = None,
     ) -> None:
         """Join shards that agree on image size, action width and state width.
 
@@ -43,15 +59,19 @@ class Dataset:
             name: for messages and reports.
             index: rows of (shard, episode of that shard), in the order wanted; all of them by default.
             cache: decoded frames, shared with the data set that this one is a view of.
+            mixture: which source each shard is of, and how often it is drawn; by default there is one source.
+            units: in which actions are read; by default the shards' own, or the least scale that holds all of theirs.
 
         Raises:
-            AimeError: if two shards differ in a width, naming both.
+            AimeError: if two shards differ in a width, naming both, or some do not say in which units actions are.
         """
         _check_agreement(shards)
         self.name = name
         self._shards = tuple(shards)
         self._index = _all_episodes(shards) if index is None else index
         self._cache = cache or FrameCache()
+        self._mixture = mixture or Mixture((Source(name),), (0,) * len(shards))
+        self._units = units or Units.of_shards(shards)
         self.lengths: Int64[np.ndarray, " E"] = np.array([shards[s].lengths[e] for s, e in self._index], dtype=np.int64)
 
     @property
@@ -98,7 +118,32 @@ class Dataset:
     def attributes(self) -> dict[str, Attribute]:
         """What the writers noted, as far as all shards agree."""
         first, *rest = (shard.attributes for shard in self._shards)
-        return {key: value for key, value in first.items() if all(other.get(key) == value for other in rest)}
+        agreed = {key: value for key, value in first.items() if all(other.get(key) == value for other in rest)}
+        return agreed if self.action_scale is None else agreed | self.action_scale.attributes()
+
+    @property
+    def action_scale(self) -> ActionScale | None:
+        """What actions of -1 and 1 are in the units of the source; None where no writer noted it."""
+        return self._units.scale
+
+    @property
+    def pools(self) -> Pools:
+        """The groups of episodes that clips are drawn from, with the share of each."""
+        return self._mixture.pools(self._index[:, 0])
+
+    @property
+    def contributions(self) -> tuple[Contribution, ...]:
+        """What each source brings, in the order in which they were named; those without an episode here left out."""
+        pools, source = self.pools, np.array(self._mixture.of_shard)[self._index[:, 0]]
+        pool_frames = np.bincount(pools.of_episode, self.lengths)
+        found = []
+        for number, each in enumerate(self._mixture.sources):
+            own = source == number
+            if own.any():
+                frames, pool = int(self.lengths[own].sum()), pools.of_episode[own][0]
+                share = float(pools.shares[pool] * frames / pool_frames[pool])
+                found.append(Contribution(each.name, int(own.sum()), frames, share))
+        return tuple(found)
 
     def __iter__(self) -> Iterator[Episode]:
         """Whole episodes, one after the other."""
@@ -133,7 +178,9 @@ class Dataset:
         rows = slice(first, first + len(frames))
         self._cache.copy_into(frames, shard, first)
         state = None if shard.state is None else shard.state[rows]
-        return Episode(frames, shard.action[rows], shard.reward[rows], shard.terminated[rows], state)
+        return Episode(
+            frames, self._units.read(number, shard.action[rows]), shard.reward[rows], shard.terminated[rows], state
+        )
 
     def select(self, indices: Sequence[int] | Int64[np.ndarray, " I"]) -> Dataset:
         """A view of some episodes, in the order given; shards and decoded frames are shared.
@@ -146,7 +193,18 @@ class Dataset:
             raise AimeError(
                 f"{self.name}: selected episodes {chosen.tolist()}, expected some of 0 to {self.episodes - 1}"
             )
-        return Dataset(self._shards, self.name, self._index[chosen], self._cache)
+        return Dataset(self._shards, self.name, self._index[chosen], self._cache, self._mixture, self._units)
+
+    def in_scale(self, scale: ActionScale | None) -> Dataset:
+        """The same episodes with actions in another scale, that of a run, say; as they are where it is None.
+
+        Raises:
+            AimeError: if they do not say in which units they are, or lie outside of that scale.
+        """
+        if scale is None or scale == self.action_scale:
+            return self
+        units = Units.of_shards(self._shards, scale)
+        return Dataset(self._shards, self.name, self._index, self._cache, self._mixture, units)
 
     def mean_image(self, limit: int = 2000) -> Float32[np.ndarray, "3 H W"]:
         """The mean frame in [0, 1], of at most `limit` frames at equal distances through all episodes.
@@ -177,38 +235,60 @@ def open_dataset(source: str | Path, split: Split = "all", held_out: float = 0.0
     """Open and check a data set; pixels are read later, on demand.
 
     Args:
-        source: a directory of `*.h5` or `*.hdf5` shards, one such file, or "bundled:NAME".
+        source: a directory of `*.h5` or `*.hdf5` shards, one such file, "bundled:NAME", or several of those, separated
+            by commas, of which some may have a share of the clips: "DIR_A, DIR_B=0.3".
         split: "train" and "held-out" share no episode. A bundled data set was recorded as two parts; of any other, the
-            last episodes in the order of the shards' names are held out.
+            last episodes in the order of the shards' names are held out. Each of several sources is split by itself.
         held_out: the share of episodes to hold out, in [0, 1); at least one is, if it is not 0, and never all.
 
     Raises:
-        AimeError: if the source is missing, holds no shard, breaks a rule of the schema, or has too few episodes to
-            split.
+        AimeError: if a source is missing, holds no shard, breaks a rule of the schema, or has too few episodes to
+            split, or if sources do not agree.
     """
     if split not in ("all", "train", "held-out"):
         raise AimeError(f"split is {split!r}, expected 'all', 'train' or 'held-out'")
     if not 0 <= held_out < 1:
         raise AimeError(f"held_out is {held_out}, expected a share in [0, 1), such as 0.05")
-    if isinstance(source, str) and source.startswith("bundled:"):
-        parts: tuple[Part, ...] = PARTS if split == "all" else (split,)
-        paths = [path for part in parts for path in _shard_paths(bundled_path(source.removeprefix("bundled:"), part))]
-        return Dataset([Shard(path) for path in paths], source)
-    dataset = Dataset([Shard(path) for path in _shard_paths(Path(source))], str(source))
-    return dataset if split == "all" else dataset.select(_split(dataset, split, held_out))
-
-
-def _split(dataset: Dataset, split: Split, held_out: float) -> Int64[np.ndarray, " I"]:
-    count = min(math.ceil(held_out * dataset.episodes), dataset.episodes - 1)
-    everything = np.arange(dataset.episodes, dtype=np.int64)
-    if split == "train":
-        return everything[: dataset.episodes - count]
-    if count == 0:
+    sources = parse_sources(str(source))
+    found = [(each, *_open_one(each.name, split, held_out)) for each in sources]
+    found = [(each, dataset, chosen) for each, dataset, chosen in found if chosen.size]
+    if not found:
         raise AimeError(
-            f"{dataset.name}: has {dataset.episodes} episode(s), of which a share of {held_out} holds none out; "
-            "expected 2 or more episodes; record more"
+            f"{source}: has one episode, or a share of {held_out} holds none out; expected 2 or more episodes"
         )
-    return everything[dataset.episodes - count :]
+    views = [dataset if split == "all" else dataset.select(chosen) for _, dataset, chosen in found]
+    return views[0] if len(sources) == 1 else _join(str(source), [each for each, *_ in found], views)
+
+
+def _open_one(source: str, split: Split, held_out: float) -> tuple[Dataset, Int64[np.ndarray, " I"]]:
+    """One source, and which of its episodes belong to the split: maybe none."""
+    if source.startswith(BUNDLED):
+        parts: tuple[Part, ...] = PARTS if split == "all" else (split,)
+        paths = [path for part in parts for path in _shard_paths(bundled_path(source.removeprefix(BUNDLED), part))]
+        dataset = Dataset([Shard(path) for path in paths], source)
+        return dataset, np.arange(dataset.episodes)
+    dataset = Dataset([Shard(path) for path in _shard_paths(Path(source))], source)
+    first_held_out = dataset.episodes - min(math.ceil(held_out * dataset.episodes), dataset.episodes - 1)
+    everything = np.arange(dataset.episodes)
+    chosen = {"all": everything, "train": everything[:first_held_out], "held-out": everything[first_held_out:]}
+    return dataset, chosen[split]
+
+
+def _join(name: str, sources: Sequence[Source], datasets: Sequence[Dataset]) -> Dataset:
+    """Several sources as one data set, whose episodes come by turns: any first few of them are of all sources."""
+    shards = [shard for dataset in datasets for shard in dataset._shards]
+    of_shard = tuple(number for number, dataset in enumerate(datasets) for _ in dataset._shards)
+    seen: dict[Path, int] = {}
+    for number, shard in zip(of_shard, shards, strict=True):
+        other = seen.setdefault(shard.path.resolve(), number)
+        if other != number:
+            names = f"{sources[other].name} and {sources[number].name}"
+            raise AimeError(f"{shard.path}: is in {names}, expected every shard in one source: leave one out")
+    firsts = np.cumsum([0, *(len(dataset._shards) for dataset in datasets)])
+    index = np.concatenate([each._index + np.array([first, 0]) for each, first in zip(datasets, firsts, strict=False)])
+    turns = np.concatenate([(np.arange(each.episodes) + 0.5) / each.episodes for each in datasets])
+    order = np.argsort(turns, kind="stable")
+    return Dataset(shards, name, index[order], mixture=Mixture(tuple(sources), of_shard))
 
 
 def _shard_paths(source: Path) -> list[Path]:
@@ -243,5 +323,5 @@ def _check_agreement(shards: Sequence[Shard]) -> None:
             if found != expected:
                 raise AimeError(
                     f"{shard.path}: '{field}' has {found} {unit}, expected {expected} as in {first.path}; keep shards "
-                    "of different worlds in different directories"
+                    "of different worlds in different directories, or import them alike"
                 )

@@ -11,8 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageDraw
 
-from aime.data.bundled import PARTS, bundled_path
-from aime.data.dataset import SUFFIXES, Dataset
+from aime.data.dataset import Contribution, Dataset
 from aime.data.shards import Attribute
 from aime.errors import AimeError
 from aime.primitives.files import write_atomically
@@ -58,7 +57,8 @@ class DatasetSummary:
         terminated: how many episodes ended for good.
         state_width: numbers in the simulator's state, 0 where none was recorded.
         attributes: what the writers noted and all shards agree on.
-        bytes_on_disk: of the shards, in bytes.
+        bytes_on_disk: of the shards, in bytes; of a view it is that of the whole.
+        sources: what each of several brings.
     """
 
     name: str
@@ -75,6 +75,7 @@ class DatasetSummary:
     state_width: int
     attributes: dict[str, Attribute]
     bytes_on_disk: int
+    sources: tuple[Contribution, ...]
 
 
 def describe(dataset: Dataset, progress: Callable[[int], None] = lambda frames: None) -> DatasetSummary:
@@ -110,7 +111,8 @@ def describe(dataset: Dataset, progress: Callable[[int], None] = lambda frames: 
         terminated=terminated,
         state_width=dataset.state_width,
         attributes=dataset.attributes,
-        bytes_on_disk=_bytes_on_disk(dataset.name),
+        bytes_on_disk=sum(file.stat().st_size for file in dataset.files),
+        sources=dataset.contributions,
     )
 
 
@@ -147,13 +149,3 @@ def _spread(total: int, most: int) -> list[int]:
     """At most `most` of the numbers 0 to `total - 1`, first and last among them, at equal distances."""
     numbers: list[int] = np.unique(np.linspace(0, total - 1, min(total, most)).round().astype(int)).tolist()
     return numbers
-
-
-def _bytes_on_disk(name: str) -> int:
-    """The size of the shards behind a data set's name; of a view it is that of the whole."""
-    if name.startswith("bundled:"):
-        roots = [bundled_path(name.removeprefix("bundled:"), part) for part in PARTS]
-    else:
-        roots = [Path(name)]
-    files = [file for root in roots for file in ([root] if root.is_file() else root.iterdir())]
-    return sum(file.stat().st_size for file in files if file.suffix in SUFFIXES)

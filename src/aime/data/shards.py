@@ -18,13 +18,15 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import h5py
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, Float32, UInt8
 
+from aime.data.blocks import Blocks, FileIdentity, OpenFiles
 from aime.data.checks import check_actions, check_layout, check_rewards, check_states
 from aime.data.episodes import Episode
 from aime.errors import AimeError
@@ -137,22 +139,18 @@ def _fill(file: h5py.File, episodes: Sequence[Episode], fields: Mapping[str, np.
         file.create_dataset(name, data=array.astype(np.float32) if array.dtype == np.float64 else array)
 
 
-_Identity = tuple[Path, int, int]
-"""Absolute path, inode and time of change: another file under an old name is another file."""
-
-
 class _OpenFiles(threading.local):
     """The HDF5 handles of one thread of one process; a handle that crosses a fork or a thread reads garbage."""
 
     def __init__(self) -> None:
         self.process = os.getpid()
-        self.files: OrderedDict[_Identity, h5py.File] = OrderedDict()
+        self.files: OrderedDict[FileIdentity, h5py.File] = OrderedDict()
 
-    def get(self, identity: _Identity) -> h5py.File:
+    def get(self, identity: FileIdentity) -> h5py.File:
         """The handle of a file, opened if it is not, and now the last to be closed."""
         if self.process != os.getpid():
             self.process, self.files = os.getpid(), OrderedDict()
-        file = self.files.pop(identity, None) or h5py.File(identity[0], "r")
+        file = self.files.pop(identity, None) or h5py.File(identity.path, "r")
         self.files[identity] = file
         if len(self.files) > MAX_OPEN_FILES:
             self.files.popitem(last=False)[1].close()
@@ -160,21 +158,22 @@ class _OpenFiles(threading.local):
 
 
 _open_files = _OpenFiles()
+_files_of_blocks = OpenFiles()
 
 
 class Shard:
-    """A validating reader of one shard; pixels stay on disk, the small fields are read and checked at once.
+    """A validating reader of one shard; the small fields are checked at once, and all but lengths read when asked for.
 
-    A shard may be read from several threads, be pickled, and live on in forked processes.
+    A process that reads a part of many shards so holds the small fields of those alone. A shard may be read from
+    several threads, be pickled, and live on in forked processes.
 
     Attributes:
         path: the file.
         lengths: `[E]` int64, steps of each episode.
         offsets: `[E]` int64, first row of each episode.
-        action: `[N, A]` float32 in [-1, 1]; the last of an episode may be NaN, or all of them.
-        reward: `[N]` float32; the first of an episode may be NaN, or all of them.
-        terminated: `[N]` bool.
-        state: `[N, S]` float32, or None.
+        action_width: A, the number of actuators.
+        state_width: S, or 0 where no state was recorded.
+        frames: N, of all episodes.
         image_size: height and width of a frame, in pixels.
         block: frames that the file compresses together; reading one costs as much as reading all of them.
         attributes: facts that the writer noted.
@@ -189,26 +188,45 @@ class Shard:
         self.path = Path(path)
         _check_file(self.path)
         status = self.path.stat()
-        self._identity: _Identity = (self.path.absolute(), status.st_ino, status.st_mtime_ns)
+        self._identity: FileIdentity = FileIdentity(self.path.absolute(), status.st_ino, status.st_mtime_ns)
         with _reading(self.path, "it"), h5py.File(self.path, "r") as file:
             fields, pixels = _read_small_fields(self.path, file), file["pixels"]
             self.attributes: dict[str, Attribute] = dict(_scalars(file.attrs.items()))
             self.block = int(pixels.chunks[0]) if pixels.chunks else CHUNK_STEPS
             frames, self.image_size = int(pixels.shape[0]), int(pixels.shape[1])
         _check_values(str(self.path), fields, frames)
-        self.lengths, self.offsets = fields["ep_len"], fields["ep_offset"]
-        self.action, self.reward = fields["action"], fields["reward"]
-        self.terminated, self.state = fields["terminated"], fields.get("state")
+        self.lengths, self.offsets, self.frames = fields["ep_len"], fields["ep_offset"], frames
+        self.action_width = int(fields["action"].shape[1])
+        self.state_width = int(fields["state"].shape[1]) if "state" in fields else 0
+        self._fields: dict[str, np.ndarray] | None = None
+        self._blocks: Blocks | Literal["unknown"] | None = "unknown"
 
     @property
-    def action_width(self) -> int:
-        """A, the number of actuators."""
-        return int(self.action.shape[1])
+    def action(self) -> Float32[np.ndarray, "N A"]:
+        """In [-1, 1]; the last of an episode may be NaN, or all of them."""
+        return self._small_fields["action"]
 
     @property
-    def state_width(self) -> int:
-        """S, or 0 where no state was recorded."""
-        return 0 if self.state is None else int(self.state.shape[1])
+    def reward(self) -> Float32[np.ndarray, " N"]:
+        """The first of an episode may be NaN, or all of them."""
+        return self._small_fields["reward"]
+
+    @property
+    def terminated(self) -> Bool[np.ndarray, " N"]:
+        """Whether each frame was the last before an episode's end."""
+        return self._small_fields["terminated"]
+
+    @property
+    def state(self) -> Float32[np.ndarray, "N S"] | None:
+        """The simulator's or robot's own state; None where none was recorded."""
+        return self._small_fields.get("state")
+
+    @property
+    def _small_fields(self) -> dict[str, np.ndarray]:
+        if self._fields is None:
+            with _reading(self.path, "it"), h5py.File(self.path, "r") as file:
+                self._fields = _read_small_fields(self.path, file)
+        return self._fields
 
     def read_pixels(self, start: int, stop: int) -> UInt8[np.ndarray, "L H W 3"]:
         """Rows `start` to `stop` (exclusive, clamped to N) of the flat pixel array.
@@ -217,7 +235,14 @@ class Shard:
             AimeError: if the file is damaged there, naming the episode.
         """
         episode = int(np.searchsorted(self.offsets, start, side="right")) - 1
+        number, stop = start // self.block, min(stop, self.frames)
         with _reading(self.path, f"'pixels' of episode {episode}"):
+            if isinstance(self._blocks, str):
+                with h5py.File(self.path, "r") as file:
+                    self._blocks = Blocks.of(file["pixels"])
+            if self._blocks is not None and start < stop <= (number + 1) * self.block:
+                block = _files_of_blocks.use(self._identity, partial(self._blocks.read, number=number))
+                return block[start - number * self.block : stop - number * self.block]
             rows: np.ndarray = _open_files.get(self._identity)["pixels"][start:stop]
         return rows
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from aime.data import Clips, Dataset, Split, load_clips, open_dataset
+from aime.data.sources import BUNDLED, parse_sources, places_of
 from aime.errors import AimeError
 from aime.world_model.config import ModelConfig
 from aime.world_model.model import AIME
@@ -65,7 +66,8 @@ def check_lengths(context: int, horizon: int) -> None:
 def open_unseen(info: RunInfo, data: str | Path | None, context: int, horizon: int) -> Unseen:
     """The episodes of `data` that the run never trained on and that are long enough.
 
-    They are the held-out part of the run's own data and of a bundled data set, and all of any other.
+    They are the held-out part of the run's own data, of each of its sources and of a bundled data set, and all of any
+    other.
 
     Args:
         info: the run.
@@ -79,12 +81,13 @@ def open_unseen(info: RunInfo, data: str | Path | None, context: int, horizon: i
     """
     check_lengths(context, horizon)
     source = info.data if data is None else data
-    own = same_source(source, info.data)
-    split: Split = "held-out" if own or str(source).startswith("bundled:") else "all"
+    own = is_own(source, info)
+    split: Split = "held-out" if own or is_bundled(source) else "all"
     if not own:
         _refuse_part_of_training(source, info)
     dataset = open_dataset(source, split, float(info.train.get("held_out", 0.05)))
     check_fit(dataset, info.model, info.path)
+    dataset = dataset.in_scale(info.action_scale)
     return Unseen(_long_enough(dataset, context, horizon), split)
 
 
@@ -134,20 +137,38 @@ def _join(parts: list[Clips]) -> Clips:
 
 
 def same_source(source: str | Path, other: str | Path) -> bool:
-    """Whether two sources, as `open_dataset` takes them, are one."""
-    if str(source).startswith("bundled:") or str(other).startswith("bundled:"):
-        return str(source) == str(other)
-    return Path(source).resolve() == Path(other).resolve()
+    """Whether two texts, as `open_dataset` takes them, name the same data, in whatever order and shares."""
+    return places_of(str(source)) == places_of(str(other))
+
+
+def is_own(source: str | Path, info: RunInfo) -> bool:
+    """Whether a run trained on all that `source`, as `open_dataset` takes it, names.
+
+    Raises:
+        AimeError: if it trained on some of the named sources only.
+    """
+    named, own = places_of(str(source)), places_of(info.data)
+    if named & own and not named <= own:
+        raise AimeError(
+            f"{source}: {info.path} trained on some of these sources only; expected all or none of them: take one at a "
+            "time"
+        )
+    return named <= own
+
+
+def is_bundled(source: str | Path) -> bool:
+    """Whether all that `source` names comes with the package, in two parts."""
+    return all(place.startswith(BUNDLED) for place in places_of(str(source)))
 
 
 def _refuse_part_of_training(source: str | Path, info: RunInfo) -> None:
-    if info.data.startswith("bundled:") or str(source).startswith("bundled:"):
-        return
-    if Path(info.data).resolve() in Path(source).resolve().parents:
-        raise AimeError(
-            f"{source}: is a part of {info.data}, which {info.path} trained on; expected unseen episodes: take "
-            f"--data {info.data}, of which the held-out part is used"
-        )
+    for part in parse_sources(str(source)):
+        for whole in parse_sources(info.data):
+            if not whole.place.startswith(BUNDLED) and Path(whole.place) in Path(part.place).parents:
+                raise AimeError(
+                    f"{part.name}: is a part of {whole.name}, which {info.path} trained on; expected unseen episodes: "
+                    f"take --data {whole.name}, of which the held-out part is used"
+                )
 
 
 def _long_enough(dataset: Dataset, context: int, horizon: int) -> Dataset:

@@ -41,7 +41,8 @@ class TrainConfig:
     """
 
     data: str
-    """A directory of shards, one shard, or bundled:NAME."""
+    """A directory of shards, one shard, or bundled:NAME. Several are given as `--data A B C=0.3`: C gives 0.3 of the
+    clips, and A and B the rest, each as much as it has frames."""
     out: Path
     """The run directory to write."""
     model: ModelConfig

@@ -49,4 +49,6 @@ def log_picture(config: TrainConfig, dataset: Dataset, model: AIME, step: int, l
 
 def _unseen(config: TrainConfig, dataset: Dataset) -> Dataset:
     held_out = open_dataset(config.data).episodes > dataset.episodes
-    return open_dataset(config.data, "held-out", config.held_out) if held_out else dataset
+    if not held_out:
+        return dataset
+    return open_dataset(config.data, "held-out", config.held_out).in_scale(dataset.action_scale)

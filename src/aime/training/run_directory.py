@@ -39,7 +39,9 @@ def prepare(config: TrainConfig, dataset: Dataset) -> None:
     plain = to_plain(config)
     assert isinstance(plain, dict)
     model, preset = plain.pop("model"), plain.pop("preset")
-    write_atomically(config.out / CONFIG, to_yaml({"preset": preset, "model": model, "train": plain}).encode())
+    actions = {} if dataset.action_scale is None else {"actions": to_plain(dataset.action_scale)}
+    content = {"preset": preset, "model": model, "train": plain} | actions
+    write_atomically(config.out / CONFIG, to_yaml(content).encode())
 
 
 def read_config(run: Path) -> TrainConfig:

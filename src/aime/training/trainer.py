@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from aime.data import Clips, ClipSampler, Dataset, open_dataset, prefetch
+from aime.data.clips import reading_threads
 from aime.errors import AimeError
 from aime.objectives.ledger import TaskLoss
 from aime.objectives.tasks import task_losses
@@ -41,7 +42,7 @@ from aime.training.schedule import Budget, learning_rate_factor
 from aime.training.settling import Settling
 from aime.world_model.model import AIME
 from aime.world_model.outputs import SequenceOutput
-from aime.world_model.saved import load_model
+from aime.world_model.saved import load_model, read_run
 
 _PERCEIVING = 0.35
 """The most of settling's time that goes into perceiving, where a run counts minutes."""
@@ -173,6 +174,8 @@ def _train(config: TrainConfig) -> TrainResult:
     keep_freed_memory()
     hardware = choose_hardware(config.device, config.precision)
     dataset = open_dataset(config.data, "train", config.held_out)
+    if config.resume:
+        dataset = dataset.in_scale(read_run(config.out).action_scale)
     if rank() == 0:
         run_directory.prepare(config, dataset)
     torch.manual_seed(config.seed)
@@ -191,7 +194,7 @@ def _run(trainer: Trainer, dataset: Dataset, progress: Progress, logbook: Logboo
     config = trainer.config
     sampler = ClipSampler(dataset, config.batch, config.length, config.seed, rank(), ranks())
     on_gpu = trainer.hardware.device.type == "cuda"
-    clips = prefetch(sampler, start=progress.step * config.accumulate, pin_memory=on_gpu)
+    clips = prefetch(sampler, progress.step * config.accumulate, pin_memory=on_gpu, workers=reading_threads())
     logbook.state("first step")
     with _interruptible() as interrupted:
         clock = time.perf_counter() - progress.seconds
@@ -297,7 +300,8 @@ def _starting_model(config: TrainConfig, dataset: Dataset) -> AIME:
     model = AIME(config.model)
     if config.init_from is not None:
         model.load_state_dict({**model.state_dict(), **load_model(config.init_from).state_dict()})
-    model.mean_image.copy_(torch.from_numpy(dataset.mean_image()))
+    if rank() == 0:  # which shares it with the others: they need not read all over the data
+        model.mean_image.copy_(torch.from_numpy(dataset.mean_image()))
     return model
 
 

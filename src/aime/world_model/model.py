@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
 from aime.attention.bottom_up import BottomUp
+from aime.data.action_scale import ActionScale
 from aime.dynamics.belief import LSTMBelief
 from aime.perception.perceiver import Percept
 from aime.perception.tokenizer import Tokenizer, Tokens
@@ -75,6 +76,8 @@ class AIME(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.action_scale: ActionScale | None = None
+        """What actions of -1 and 1 are in the units of the data that the model was trained on, where that is known."""
         self.tokenizer = Tokenizer(config.tokenizer)
         self.perceiver = make_perceiver(config)
         self.encoder = Encoder(config.encoder, config.image_size, config.context_width, config.latent)

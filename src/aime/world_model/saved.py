@@ -1,6 +1,7 @@
 """Models on disk: the config and the weights of a run directory.
 
-    RUN/config.yaml                  preset, model (the `ModelConfig`), train (everything else that decided the run)
+    RUN/config.yaml                  preset, model (the `ModelConfig`), train (everything else that decided the run),
+                                     actions (what -1 and 1 mean in the units of the training data, if that says so)
     RUN/checkpoint/ema.safetensors   averaged weights and buffers, for evaluation and prediction
 
 The weights are safetensors, the config is YAML without tags: reading them executes no code.
@@ -19,6 +20,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
+from aime.data.action_scale import ActionScale
 from aime.errors import AimeError
 from aime.primitives.files import write_atomically
 from aime.primitives.plain import from_plain, read_yaml
@@ -42,6 +44,8 @@ class RunInfo:
     model: ModelConfig
     train: Mapping[str, Any]
     """The run's settings, plain: data, seed, held_out, batch, ... by name."""
+    action_scale: ActionScale | None = None
+    """What actions of -1 and 1 are in the units of the training data; None where that does not say."""
 
     @property
     def data(self) -> str:
@@ -73,7 +77,19 @@ def read_run(run: str | Path) -> RunInfo:
     _require(train, "data", str, path, "train.")
     _require(train, "seed", int, path, "train.")
     model = from_plain(ModelConfig, _require(content, "model", dict, path), str(path), "model")
-    return RunInfo(run, preset, model, train)
+    return RunInfo(run, preset, model, train, _action_scale(content, model, path))
+
+
+def _action_scale(content: Mapping[str, Any], model: ModelConfig, path: Path) -> ActionScale | None:
+    if content.get("actions") is None:  # as in runs on data that was recorded in [-1, 1]
+        return None
+    scale = from_plain(ActionScale, content["actions"], str(path), "actions")
+    if scale.width != model.action_width:
+        raise AimeError(
+            f"{path}: actions: found {scale.width} ranges, expected {model.action_width} as in model.action_width; "
+            "restore the file or train again"
+        )
+    return scale
 
 
 def _require(content: Mapping[str, Any], name: str, kind: type[T], path: Path, within: str = "") -> T:
@@ -112,6 +128,7 @@ def load_model(run: str | Path) -> AIME:
     stored = read_tensors(weights)
     tensors = {name: each.float() if each.dtype == torch.float16 else each for name, each in stored.items()}
     model = AIME(info.model)
+    model.action_scale = info.action_scale
     fill(model, tensors, weights)
     return model.eval()
 
