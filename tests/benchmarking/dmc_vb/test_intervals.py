@@ -50,7 +50,7 @@ def test_scores_are_means_over_columns_that_vary_and_over_seeds() -> None:
     whole, second, still = r_squared_intervals([scores(0.2), scores(0.4)], [[0, 1, 2], [1], [2]])
     assert whole.mean == pytest.approx((0.9 + 0.8) / 2)
     assert second.mean == pytest.approx(0.7)
-    assert (second.low, second.high) == (pytest.approx(0.6), pytest.approx(0.8))
+    assert [second.low, second.high] == pytest.approx([0.6, 0.8])
     assert np.isnan([still.mean, still.low, still.high]).all()
 
 
