@@ -13,6 +13,7 @@ from aime.benchmarking.dmc_vb.results import Benchmark, compare
 from aime.benchmarking.dmc_vb.table import to_markdown
 from aime.primitives.files import write_atomically
 from aime.training.apart import is_complete, train_apart
+from aime.training.hardware import keep_freed_memory
 
 NAME = "benchmark"
 """Of the files that are written, less their endings."""
@@ -34,6 +35,7 @@ def run_benchmark(
         AimeError: if a training fails, or a file is damaged or cannot be written.
         KeyboardInterrupt: after an interruption; what is finished is kept.
     """
+    keep_freed_memory()
     finished: list[Finished] = []
     trainings = list(plan.trainings())
     for number, training in enumerate(trainings, start=1):
