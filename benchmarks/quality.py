@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from aime.data import Clips, ClipSampler, Dataset, load_clips, open_dataset, prefetch
 from aime.inference import metrics
+from aime.inference.probe import fit_ridge, goes_round, r_squared, unwrapped
 from aime.training.hardware import Hardware, keep_freed_memory
 from aime.training.presets import preset_run
 from aime.training.schedule import learning_rate_factor
@@ -39,8 +40,6 @@ CONTEXT, HORIZON, SAMPLES = 5, 45, 16
 SHOWN = (1, 5, 15, 45)
 HELD_OUT_CLIPS, PROBE_CLIPS = 48, 200
 CLIPS_AT_ONCE = 4
-RIDGE = 1e-3
-"""Penalty per frame on standardised features."""
 
 
 class Setting(NamedTuple):
@@ -195,26 +194,8 @@ def probe(contender: Contender, seen: Clips, unseen: Clips, device: torch.device
 
     (inputs, targets), (test, truth) = material(seen), material(unseen)
     turns = goes_round(targets)
-    targets, truth = unwrapped(targets, turns), unwrapped(truth, turns)
-    centre, scale = inputs.mean(0), inputs.std(0).clamp_min(1e-8)
-    inputs, test = (inputs - centre) / scale, (test - centre) / scale
-    penalty = RIDGE * len(inputs) * torch.eye(inputs.shape[1], dtype=torch.float64)
-    weights = torch.linalg.solve(inputs.T @ inputs + penalty, inputs.T @ (targets - targets.mean(0)))
-    error = (test @ weights + targets.mean(0) - truth).square().mean(0)
-    spread = truth.var(0, correction=0)
-    varies = spread > 1e-8
-    return (1 - error[varies] / spread[varies]).mean().item()
-
-
-def goes_round(states: Float[Tensor, "N S"]) -> Tensor:
-    """Which entries are angles: those that range over more than 6 and stay within a turn and three quarters."""
-    wide = states.max(0).values - states.min(0).values > 6.0
-    return wide & (states.abs().max(0).values < 3.5 * torch.pi)
-
-
-def unwrapped(states: Float[Tensor, "N S"], turns: Tensor) -> Float[Tensor, "N S2"]:
-    """Angles as their cosine and sine."""
-    return torch.cat([states[:, ~turns], states[:, turns].cos(), states[:, turns].sin()], 1)
+    ridge = fit_ridge(inputs, unwrapped(targets, turns))
+    return r_squared(ridge(test), unwrapped(truth, turns)).nanmean().item()
 
 
 def compare(setting: Setting, out: Path, models: list[str]) -> dict[str, Verdict]:

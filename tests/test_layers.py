@@ -20,6 +20,7 @@ FLOORS = [
     {"objectives"},
     {"training"},
     {"agents"},
+    {"benchmarking"},
     {"cli"},
     {"__main__"},
 ]

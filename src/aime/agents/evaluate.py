@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -19,8 +19,9 @@ from aime.agents.filming import DreamFilm
 from aime.agents.planner import Planner, PlannerConfig, Proposer
 from aime.agents.playing import Acting, Interval, Played, bootstrap, play
 from aime.agents.saved import agent_directory, load_agent
-from aime.data import open_dataset
+from aime.data import Attribute, open_dataset
 from aime.data.collect import Environment, Recording
+from aime.data.collect.distractors import DistractorKind
 from aime.data.collect.environment import SUITE_STEPS, Arrival, default_action_repeat, default_camera, split_name
 from aime.data.collect.recording import Distracted
 from aime.errors import AimeError
@@ -51,6 +52,7 @@ class AgentEvaluation:
         mean: of the returns, with a 95 % bootstrap interval.
         seconds_per_act: median time to see a frame of all episodes that are played at once, and to act.
         at_once: how many those are.
+        distractor: what was behind them: none, static or dynamic.
     """
 
     run: str
@@ -62,6 +64,7 @@ class AgentEvaluation:
     mean: Interval
     seconds_per_act: float
     at_once: int
+    distractor: str
 
 
 class Scripted:
@@ -93,6 +96,7 @@ def evaluate_agent(
     video: Path | None = None,
     out: Path | None = None,
     told: Callable[[int, int], None] = lambda done, total: None,
+    distractor: DistractorKind | None = None,
 ) -> AgentEvaluation:
     """Play some episodes, and write what came of them.
 
@@ -109,6 +113,7 @@ def evaluate_agent(
         video: a film of the first episode, FILE.webp, .gif or .mp4.
         out: a JSON file.
         told: is called with (episodes done, episodes in all), now and then.
+        distractor: what sky and floor are replaced by; by default, as the run's data was recorded.
 
     Raises:
         AimeError: if run, agent, environment and files do not fit together; before anything is played.
@@ -118,7 +123,7 @@ def evaluate_agent(
     if video is not None:
         check_film_path(video)
     info, model = load_run(run, device)
-    recording = recording_like(environment, info)
+    recording = recording_like(environment, info, distractor)
     if policy == "expert":
         _check_expert(recording)
     steps = SUITE_STEPS // recording.action_repeat if steps is None else steps
@@ -133,7 +138,16 @@ def evaluate_agent(
     returns = np.concatenate([each.returns for each in played])
     seconds = float(np.median([each.seconds_per_act for each in played]))
     evaluation = AgentEvaluation(
-        str(run), environment, policy, seed, steps, tuple(returns.tolist()), bootstrap(returns), seconds, len(worlds)
+        run=str(run),
+        environment=environment,
+        policy=policy,
+        seed=seed,
+        steps=steps,
+        returns=tuple(returns.tolist()),
+        mean=bootstrap(returns),
+        seconds_per_act=seconds,
+        at_once=len(worlds),
+        distractor=recording.distractor,
     )
     if out is not None:
         write_atomically(out, (json.dumps(to_plain(evaluation), indent=1) + "\n").encode())
@@ -142,24 +156,39 @@ def evaluate_agent(
     return evaluation
 
 
-def recording_like(environment: str, info: RunInfo) -> Recording:
+def recording_like(environment: str, info: RunInfo, distractor: DistractorKind | None = None) -> Recording:
     """The settings that the run's data was recorded with, or the usual ones where it is not of this environment.
+
+    Args:
+        environment: dmc:DOMAIN_TASK.
+        info: the run.
+        distractor: in the place of that of the data.
+
+    Raises:
+        AimeError: if there is no such environment.
+    """
+    return recording_of(environment, open_dataset(info.data).attributes, info.model.image_size, distractor)
+
+
+def recording_of(
+    environment: str, noted: Mapping[str, Attribute], image_size: int, distractor: DistractorKind | None = None
+) -> Recording:
+    """The same, from what a data set notes of its recording.
 
     Raises:
         AimeError: if there is no such environment.
     """
     domain, task = split_name(environment)
-    found = open_dataset(info.data).attributes
-    like = found if found.get("environment") == environment else {}
+    like = noted if noted.get("environment") == environment else {}
     return Recording(
         domain=domain,
         task=task,
         length=2,
         policy="random",
         seed=0,
-        distractor=str(like.get("distractor", "none")),
+        distractor=distractor or str(like.get("distractor", "none")),
         action_repeat=int(like.get("action_repeat", default_action_repeat(domain))),
-        image_size=info.model.image_size,
+        image_size=image_size,
         camera=int(like.get("camera", default_camera(domain))),
     )
 

@@ -17,6 +17,7 @@ from aime.agents.online import OnlineConfig
 from aime.agents.planner import PlannerConfig
 from aime.cli.arguments import parse, wants_help
 from aime.cli.progress import counting, stages
+from aime.data.collect.distractors import DistractorKind
 from aime.errors import AimeError
 
 
@@ -66,6 +67,8 @@ class EvaluateOptions:
     """The run directory that `aime train` wrote, or bundled:cartpole."""
     env: str
     """Such as dmc:cartpole_swingup; it is recorded as the run's data was, if that is from there."""
+    distractor: DistractorKind | None = None
+    """What sky and floor are replaced by: none, static or dynamic. By default as in the run's data."""
     policy: Literal["imitate", "imagine", "plan", "expert", "random"] = "imagine"
     """The agent; or plan, with what of the agents is there; or, to compare, the task's scripted controller (expert) or
     chance (random)."""
@@ -156,6 +159,7 @@ def evaluate(arguments: list[str]) -> int:
             options.video,
             out,
             told,
+            options.distractor,
         )
     mean, count = found.mean, len(found.returns)
     Console().print(

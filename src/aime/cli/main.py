@@ -18,6 +18,7 @@ VERBS = {
     "predict": "draw truth, dreams and difference side by side, moving",
     "ablate": "compare the complete model with variants that lack one part",
     "agent": "act with a run: imitate, learn in imagination, plan, and be judged",
+    "benchmark": "run the protocol of DMC-VB: what distractors cost a representation and a policy",
     "report": "show everything about a run in one HTML page",
     "collect": "record episodes of DeepMind Control or gymnasium environments",
     "import": "bring a data set of another project into shards: DMC-VB, LeRobot, Minari, videos, …",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from aime.errors import AimeError
-from aime.primitives.plain import Plain, to_plain
+from aime.primitives.plain import nan_as_null, to_plain
 
 DEFINITIONS: dict[str, str] = {
     "horizon": "frames after the last one that the model has seen; averages are over clips",
@@ -112,7 +112,7 @@ class Evaluation:
         """JSON with every field by its name, and `definitions`, a sentence on each number."""
         content = to_plain(self)
         assert isinstance(content, dict)
-        return json.dumps(_without_nan({**content, "definitions": to_plain(DEFINITIONS)}), indent=1, allow_nan=False)
+        return json.dumps(nan_as_null({**content, "definitions": to_plain(DEFINITIONS)}), indent=1, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str, source: str) -> Evaluation:
@@ -145,12 +145,3 @@ def _by_horizon(kind: type, content: dict[str, dict[str, Any]]) -> dict[int, Any
 
 def _with_nan(scores: dict[str, Any]) -> dict[str, Any]:
     return {name: math.nan if value is None else value for name, value in scores.items()}
-
-
-def _without_nan(value: Plain) -> Plain:
-    # JSON has no NaN
-    if isinstance(value, dict):
-        return {name: _without_nan(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -39,6 +39,15 @@ def to_plain(value: object) -> Plain:
     raise TypeError(f"{value!r} is a {type(value).__name__}, which has no plain form")
 
 
+def nan_as_null(plain: Plain) -> Plain:
+    """Plain data with None in the place of every NaN and infinity, which JSON does not have."""
+    if isinstance(plain, dict):
+        return {name: nan_as_null(each) for name, each in plain.items()}
+    if isinstance(plain, list):
+        return [nan_as_null(each) for each in plain]
+    return None if isinstance(plain, float) and not math.isfinite(plain) else plain
+
+
 def from_plain(kind: type[T], plain: object, source: str, field: str = "") -> T:
     """Build a dataclass from what `to_plain` made of it; every field must be there, and none besides.
 

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 from aime.inference.evaluation import Evaluation
-from aime.primitives.plain import to_plain
+from aime.primitives.plain import nan_as_null, to_plain
 from aime.training.ablation.variants import COMPLETE, VARIANTS
 
 HORIZONS = (1, 5, 15, 45)
@@ -78,7 +78,7 @@ class Ablation:
 
     def to_json(self) -> str:
         """JSON with every field by its name; what is not known is null."""
-        return json.dumps(_without_nan(to_plain(self)), indent=1, allow_nan=False)
+        return json.dumps(nan_as_null(to_plain(self)), indent=1, allow_nan=False)
 
     def to_markdown(self) -> str:
         """Two tables: the scores of every variant, and how they differ from the complete model's."""
@@ -132,12 +132,3 @@ def _number(value: float, form: str) -> str:
 def _table(names: list[str], rows: list[list[str]]) -> list[str]:
     rule = ["---" if name in ("variant", "without") else "---:" for name in names]
     return [f"| {' | '.join(cells)} |" for cells in (names, rule, *rows)]
-
-
-def _without_nan(value: object) -> object:
-    # JSON has no NaN
-    if isinstance(value, dict):
-        return {name: _without_nan(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

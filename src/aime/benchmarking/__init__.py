@@ -1,0 +1,1 @@
+"""Protocols that others have set, from their data to one table."""

@@ -1,0 +1,140 @@
+"""What follows from one trained world model: probe, clone and its returns, each kept on disk once it is found.
+
+RUN/benchmark/probe.json              how well (h, z) tells the state
+RUN/benchmark/clone.json              how near the clone comes to held-out actions
+RUN/benchmark/returns-DISTRACTOR.json what it earns
+
+Each notes what it was made with, and is made again where that has changed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from aime.agents.evaluate import evaluate_agent
+from aime.agents.runs import Told, train_imitation
+from aime.benchmarking.dmc_vb.levels import LEVELS
+from aime.benchmarking.dmc_vb.plan import PLAYED_FROM, Plan, Training
+from aime.data import open_dataset
+from aime.data.collect.distractors import DistractorKind
+from aime.inference.loading import load_run
+from aime.inference.probe import ProbeScores, probe
+from aime.primitives.files import write_atomically
+from aime.primitives.plain import from_plain, to_plain
+from aime.training.checkpoint import Progress, read_progress
+
+DIRECTORY = "benchmark"
+"""In a run directory."""
+
+
+class CloneScores(NamedTuple):
+    """How near a clone comes to actions that it has not learned from, at the step that is kept."""
+
+    error: float
+    """Mean distance of an action from the clone's likeliest; actions span 2."""
+    nats: float
+    """-log π(a)."""
+
+
+class Finished(NamedTuple):
+    """One training, and all that follows from it."""
+
+    training: Training
+    progress: Progress
+    probe: ProbeScores | None
+    """None where the data has no states."""
+    clone: CloneScores
+    returns: dict[str, tuple[float, ...]]
+    """Of each episode, in the environment's units, by distractor; empty where clones do not play."""
+
+
+def follow(plan: Plan, training: Training, told: Told) -> Finished:
+    """Probe, clone and play with a trained world model, as far as that has not been done before.
+
+    Args:
+        plan: says how.
+        training: complete.
+        told: see `aime.agents.runs.Told`.
+
+    Raises:
+        AimeError: if a file is damaged or cannot be written.
+    """
+    run, progress = training.config.out, read_progress(training.config.out)
+    base: dict[str, Any] = {"step": progress.step, "seconds": progress.seconds}
+    scores = _probe(plan, training, base, told)
+    cloning = {**base, "seed": training.config.seed, "imitation": to_plain(plan.protocol.imitation)}
+    clone = _kept(run, "clone", cloning, lambda: _clone(plan, training, told))
+    returns: dict[str, tuple[float, ...]] = {
+        distractor: _play(plan, training, distractor, cloning, told) for distractor in _distractors(plan)
+    }
+    return Finished(training, progress, scores, CloneScores(**clone), returns)
+
+
+def _distractors(plan: Plan) -> tuple[DistractorKind, ...]:
+    return LEVELS if plan.stage.environment else ()
+
+
+def _probe(plan: Plan, training: Training, base: Mapping[str, Any], told: Told) -> ProbeScores | None:
+    config, frames = training.config, plan.protocol.probe_frames
+    if not plan.levels[0].dataset.has_state:
+        return None
+
+    def make() -> Any:
+        _, model = load_run(config.out, config.device)
+        seen, unseen = (open_dataset(config.data, part, config.held_out) for part in ("train", "held-out"))
+        return to_plain(probe(model, seen, unseen, frames, lambda done, total: told("probing", done, total, {})))
+
+    found = _kept(config.out, "probe", {**base, "frames": frames}, make)
+    return from_plain(ProbeScores, found, str(_file(config.out, "probe")))
+
+
+def _clone(plan: Plan, training: Training, told: Told) -> Any:
+    config = training.config
+    figures = train_imitation(config.out, None, plan.protocol.imitation, config.seed, told).figures
+    return {"error": figures["held_out_error"], "nats": figures["held_out_action"]}
+
+
+def _play(
+    plan: Plan, training: Training, distractor: DistractorKind, cloning: Mapping[str, Any], told: Told
+) -> tuple[float, ...]:
+    environment, _, steps, _ = plan.stage
+    assert environment is not None
+    made_with = {**cloning, "environment": environment, "steps": steps, "episodes": plan.protocol.episodes}
+
+    def make() -> Any:
+        config, stage = training.config, f"playing under {distractor}"
+        found = evaluate_agent(
+            config.out,
+            environment,
+            "imitate",
+            plan.protocol.episodes,
+            seed=PLAYED_FROM,
+            steps=steps,
+            device=config.device,
+            told=lambda done, total: told(stage, done, total, {}),
+            distractor=distractor,
+        )
+        return list(found.returns)
+
+    return tuple(_kept(training.config.out, f"returns-{distractor}", made_with, make))
+
+
+def _file(run: Path, name: str) -> Path:
+    return run / DIRECTORY / f"{name}.json"
+
+
+def _kept(run: Path, name: str, made_with: Mapping[str, Any], make: Callable[[], Any]) -> Any:
+    """What a part's file holds, if it was made with the same; else it is made now."""
+    path, wanted = _file(run, name), json.loads(json.dumps(made_with))
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["made_with"] == wanted:
+            return content["found"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    content = json.dumps({"made_with": wanted, "found": make()}, indent=1)
+    write_atomically(path, content.encode())
+    return json.loads(content)["found"]

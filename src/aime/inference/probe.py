@@ -1,0 +1,224 @@
+"""What a model's state tells of the simulator's: a ridge regression from (h, z), judged on episodes it has not seen.
+
+An angle that goes round is told as its cosine and sine, because 359 degrees are close to 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64, Int
+from torch import Tensor
+
+from aime.data import Clips, Dataset, load_clips
+from aime.errors import AimeError
+from aime.world_model.model import AIME
+from aime.world_model.stepping import watch
+
+PENALTY = 1e-3
+"""Of the ridge, per frame, on standardised features."""
+
+SETTLED_AFTER = 5
+"""Frames at the start of an episode that do not count: the belief has seen too little yet."""
+
+LONGEST = 256
+"""Frames that are watched in one pass; in a longer episode the belief begins afresh after as many."""
+
+STILL = 1e-8
+"""A variance at or below which an entry of the state stands still, and nothing can be foretold of it."""
+
+
+class Ridge(NamedTuple):
+    """A linear map from F features to C targets."""
+
+    centre: Float[Tensor, " F"]
+    scale: Float[Tensor, " F"]
+    weights: Float[Tensor, "F C"]
+    """Of standardised features."""
+    offset: Float[Tensor, " C"]
+
+    def __call__(self, features: Float[Tensor, "N F"]) -> Float[Tensor, "N C"]:
+        """The targets that N rows of features tell."""
+        return (features - self.centre) / self.scale @ self.weights + self.offset
+
+
+def fit_ridge(features: Float[Tensor, "N F"], targets: Float[Tensor, "N C"], penalty: float = PENALTY) -> Ridge:
+    """Minimise |X W − Y|² + λ N |W|² over W, X the standardised features and Y the centred targets.
+
+    Args:
+        features: N of 2 or more rows, best in float64.
+        targets: likewise.
+        penalty: λ, above 0.
+
+    Reference: Hoerl & Kennard 1970, "Ridge regression".
+    """
+    centre, scale = features.mean(0), features.std(0).clamp_min(1e-8)
+    offset = targets.mean(0)
+    inputs = (features - centre) / scale
+    ridge = penalty * len(inputs) * torch.eye(inputs.shape[1], dtype=inputs.dtype)
+    weights = torch.linalg.solve(inputs.T @ inputs + ridge, inputs.T @ (targets - offset))
+    return Ridge(centre, scale, weights, offset)
+
+
+def r_squared(predicted: Float[Tensor, "N C"], truth: Float[Tensor, "N C"]) -> Float[Tensor, " C"]:
+    """1 − Σ(ŷ − y)² / Σ(y − ȳ)² of each column; NaN where the truth stands still."""
+    spread = truth.var(0, correction=0)
+    return torch.where(spread > STILL, 1 - (predicted - truth).square().mean(0) / spread, torch.nan)
+
+
+def goes_round(states: Float[Tensor, "N S"]) -> Bool[Tensor, " S"]:
+    """Which entries are angles: those that range over more than 6 and stay within a turn and three quarters."""
+    wide = states.max(0).values - states.min(0).values > 6.0
+    return wide & (states.abs().max(0).values < 3.5 * torch.pi)
+
+
+def unwrapped(states: Float[Tensor, "N S"], turns: Bool[Tensor, " S"]) -> Float[Tensor, "N C"]:
+    """Entries as they are, then the cosines of angles, then their sines."""
+    return torch.cat([states[:, ~turns], states[:, turns].cos(), states[:, turns].sin()], 1)
+
+
+class Watched(NamedTuple):
+    """N frames, as the model and as the simulator knows them."""
+
+    features: Float[Tensor, "N F"]
+    """(h_{t-1}, z_t), float64."""
+    states: Float[Tensor, "N S"]
+    """Float64."""
+    episode: Int[Tensor, " N"]
+    """The number of the episode among those watched, from 0."""
+
+
+@dataclass(frozen=True)
+class ProbeScores:
+    """How near a probe came to the state of E unseen episodes, as sums, of which any selection of episodes has an R².
+
+    Attributes:
+        entries: of each of the C columns, which entry of the state it tells; an angle has two columns.
+        frames: of each episode, those that count.
+        total: `[E][C]`, sums over an episode of the truth less the mean of what the probe was fitted to.
+        square: `[E][C]`, sums of the squares of the same.
+        error: `[E][C]`, sums of the squares of the predictions' errors.
+    """
+
+    entries: tuple[int, ...]
+    frames: tuple[int, ...]
+    total: tuple[tuple[float, ...], ...]
+    square: tuple[tuple[float, ...], ...]
+    error: tuple[tuple[float, ...], ...]
+
+    def r_squared(self, counts: Float64[np.ndarray, "R E"] | None = None) -> Float64[np.ndarray, "R C"]:
+        """R² of each column, NaN where the truth stands still.
+
+        Args:
+            counts: how often each episode is counted, for each of R selections; by default, one that has each once.
+        """
+        frames = np.array(self.frames, np.float64)
+        counts = np.ones((1, len(frames))) if counts is None else counts
+        total, square, error = (counts @ np.array(each) for each in (self.total, self.square, self.error))
+        number = (counts @ frames)[:, None]
+        spread = square - total**2 / number
+        known = spread > STILL * number
+        return np.where(known, 1 - error / np.where(known, spread, 1.0), np.nan)
+
+
+def probe(
+    model: AIME,
+    seen: Dataset,
+    unseen: Dataset,
+    frames: int,
+    told: Callable[[int, int], None] = lambda done, total: None,
+) -> ProbeScores:
+    """Fit the state to (h, z) on some episodes, and judge it on others.
+
+    Args:
+        model: in eval mode; frames and actions of the episodes fit it.
+        seen: what the probe is fitted to; has states.
+        unseen: what it is judged on; has states.
+        frames: at most about so many of each, of whole episodes at equal distances.
+        told: is called with (frames watched, frames in all), now and then.
+
+    Raises:
+        AimeError: if there are no states, or no episode has more than `SETTLED_AFTER` frames.
+    """
+    for dataset in (seen, unseen):
+        if not dataset.has_state:
+            raise AimeError(f"{dataset.name}: has no state; expected the simulator's: record or import it with states")
+    chosen = [_spread(dataset, frames) for dataset in (seen, unseen)]
+    whole, before = sum(dataset.frames for dataset in chosen), chosen[0].frames
+    fitted = watch_states(model, chosen[0], lambda done: told(done, whole))
+    judged = watch_states(model, chosen[1], lambda done: told(before + done, whole))
+    turns = goes_round(fitted.states)
+    targets, truth = unwrapped(fitted.states, turns), unwrapped(judged.states, turns)
+    ridge = fit_ridge(fitted.features, targets)
+    entries = torch.arange(len(turns))
+    entries = torch.cat([entries[~turns], entries[turns], entries[turns]])
+    return _scores(tuple(entries.tolist()), ridge(judged.features), truth, targets.mean(0), judged.episode)
+
+
+def _scores(
+    entries: tuple[int, ...],
+    predicted: Float[Tensor, "N C"],
+    truth: Float[Tensor, "N C"],
+    origin: Float[Tensor, " C"],
+    episode: Int[Tensor, " N"],
+) -> ProbeScores:
+    own = [episode == number for number in episode.unique().tolist()]
+    # less the origin, so that the spread is no difference of large numbers
+    off = truth - origin
+
+    def sums(values: Float[Tensor, "N C"]) -> tuple[tuple[float, ...], ...]:
+        return tuple(tuple(values[rows].sum(0).tolist()) for rows in own)
+
+    frames = tuple(int(rows.sum()) for rows in own)
+    return ProbeScores(entries, frames, sums(off), sums(off.square()), sums((predicted - truth).square()))
+
+
+@torch.no_grad()
+def watch_states(model: AIME, dataset: Dataset, told: Callable[[int], None] = lambda done: None) -> Watched:
+    """Watch whole episodes from their first frame on, and put what is believed beside what the simulator says.
+
+    Args:
+        model: in eval mode.
+        dataset: has states; frames and actions fit the model.
+        told: is called with the number of frames watched, after every episode.
+
+    Raises:
+        AimeError: if no episode has more than `SETTLED_AFTER` frames, or a file is damaged.
+    """
+    parts, done = [], 0
+    for number, clips in _whole_episodes(dataset):
+        done += int(clips.valid.sum())
+        parts.append(_settled(model, clips, number))
+        told(done)
+    watched = Watched(*(torch.cat(field) for field in zip(*parts, strict=True)))
+    if not len(watched.episode):
+        raise AimeError(
+            f"{dataset.name}: the longest episode has {int(dataset.lengths.max())} frames; expected more than "
+            f"{SETTLED_AFTER}, after which the probe begins: record longer episodes"
+        )
+    return watched
+
+
+def _whole_episodes(dataset: Dataset) -> Iterator[tuple[int, Clips]]:
+    """Each episode as one clip, or as clips that follow each other."""
+    for number in range(dataset.episodes):
+        length = min(LONGEST, int(dataset.lengths[number]))
+        yield number, load_clips(dataset.select([number]), length)
+
+
+def _settled(model: AIME, clips: Clips, number: int) -> Watched:
+    """The frames of one episode that count."""
+    track, _ = watch(model, *(each.to(model.device) for each in (clips.frames, clips.actions, clips.action_valid)))
+    assert clips.states is not None
+    features = torch.cat([track.beliefs, track.latents], -1)[:, SETTLED_AFTER:].flatten(0, 1).double().cpu()
+    states = clips.states[:, SETTLED_AFTER:].flatten(0, 1).double()
+    return Watched(features, states, torch.full((len(states),), number))
+
+
+def _spread(dataset: Dataset, frames: int) -> Dataset:
+    wanted = max(1, min(dataset.episodes, round(frames * dataset.episodes / dataset.frames)))
+    return dataset.select(np.unique(np.linspace(0, dataset.episodes - 1, wanted).round().astype(np.int64)))

@@ -1,0 +1,116 @@
+"""Training in a process of its own, for those who train several runs: kept, gone on with, and never mixed up."""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+import resource
+import shutil
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import fields, replace
+from pathlib import Path
+
+import torch
+
+from aime.errors import AimeError
+from aime.primitives.files import write_atomically
+from aime.primitives.plain import to_plain
+from aime.training.checkpoint import read_progress
+from aime.training.config import TrainConfig
+from aime.training.run_directory import read_config
+from aime.training.schedule import Budget
+from aime.world_model.saved import CONFIG, checkpoint_directory
+
+MEMORY = "peak_memory.json"
+"""In a run directory: {"peak_memory_mb": number} of the process that ended its training."""
+
+
+def plain_config(config: TrainConfig) -> TrainConfig:
+    """The fields of a run alone, of options that add others to them."""
+    return TrainConfig(**{field.name: getattr(config, field.name) for field in fields(TrainConfig)})
+
+
+def refuse_other_settings(run: TrainConfig) -> None:
+    """Go on with a run only as it was begun: whatever is compared must differ in nothing else.
+
+    Raises:
+        AimeError: if the run that is there was made with other settings.
+    """
+    if not (run.out / CONFIG).is_file():
+        return
+    found = _flat(to_plain(replace(read_config(run.out), out=run.out, resume=False)))
+    for name, wanted in _flat(to_plain(run)).items():
+        if found[name] != wanted:
+            raise AimeError(
+                f"{run.out}: {name} is {found[name]} there; expected {wanted}: take another --out, or the flags that "
+                "the run there was started with"
+            )
+
+
+def is_complete(run: TrainConfig) -> bool:
+    """Whether the run has been trained for all of its steps or minutes."""
+    if not _has_checkpoint(run.out):
+        return False
+    progress = read_progress(run.out)
+    return Budget(run.steps, run.minutes).share(progress.step, progress.seconds) >= 1
+
+
+def _has_checkpoint(run: Path) -> bool:
+    try:
+        checkpoint_directory(run)
+    except AimeError:
+        return False
+    return True
+
+
+def train_apart(run: TrainConfig) -> None:
+    """Train in a fresh process, so that no run inherits another's memory, threads or random numbers.
+
+    A run that was interrupted is gone on with; one that never came to a checkpoint begins anew.
+
+    Raises:
+        AimeError: if the training fails or its process is ended.
+        KeyboardInterrupt: if the training was interrupted.
+    """
+    resume = _has_checkpoint(run.out)
+    if not resume and (run.out / CONFIG).is_file():
+        # killed before its first checkpoint: there is nothing to go on from, and training refuses what is not empty
+        shutil.rmtree(run.out)
+    # a fork would take over this process's threads and GPU
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
+        try:
+            interrupted = pool.submit(_train, replace(run, resume=resume)).result()
+        except BrokenProcessPool as error:
+            raise AimeError(
+                f"{run.out}: the process that trained it was ended, perhaps for want of memory; run the command again "
+                "to go on, or take a smaller --batch"
+            ) from error
+    if interrupted:
+        raise KeyboardInterrupt
+
+
+def _train(run: TrainConfig) -> bool:
+    from aime.training.trainer import train
+
+    interrupted = train(run).interrupted
+    on_gpu = torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0
+    peak = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    write_atomically(run.out / MEMORY, json.dumps({"peak_memory_mb": peak / 2**20}).encode())
+    return interrupted
+
+
+def peak_memory(run: Path) -> float:
+    """Of the process that trained a run, in MiB; NaN where it ended before it could be written."""
+    try:
+        return float(json.loads((run / MEMORY).read_text(encoding="utf-8"))["peak_memory_mb"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return math.nan
+
+
+def _flat(plain: object, prefix: str = "") -> dict[str, object]:
+    if not isinstance(plain, dict):
+        return {prefix.removesuffix("."): plain}
+    return {name: value for key, each in plain.items() for name, value in _flat(each, f"{prefix}{key}.").items()}

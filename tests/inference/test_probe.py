@@ -1,0 +1,156 @@
+"""The probe against other ways to the same numbers, and against worlds of which it is known what can be told."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.conftest import synthetic_episode
+from tests.inference.runs import write_run
+from torch import Tensor
+
+from aime.data import Dataset, open_dataset, write_shard
+from aime.errors import AimeError
+from aime.inference.loading import load_run
+from aime.inference.probe import (
+    LONGEST,
+    PENALTY,
+    SETTLED_AFTER,
+    ProbeScores,
+    fit_ridge,
+    goes_round,
+    probe,
+    r_squared,
+    unwrapped,
+    watch_states,
+)
+from aime.world_model.model import AIME
+
+
+def least_squares(inputs: np.ndarray, targets: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """A ridge regression by another way: rows that pull the weights to 0, and NumPy's least squares."""
+    centre, scale = inputs.mean(0), inputs.std(0, ddof=1)
+    rows = np.sqrt(PENALTY * len(inputs)) * np.eye(inputs.shape[1])
+    weights, *_ = np.linalg.lstsq(
+        np.concatenate([(inputs - centre) / scale, rows]),
+        np.concatenate([targets - targets.mean(0), np.zeros((len(rows), targets.shape[1]))]),
+    )
+    return (test - centre) / scale @ weights + targets.mean(0)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 40), st.integers(1, 6), st.integers(1, 3))
+@settings(max_examples=25, deadline=None)
+def test_the_ridge_is_that_of_least_squares(seed: int, rows: int, width: int, columns: int) -> None:
+    random = np.random.default_rng(seed)
+    inputs, test = random.normal(3, 2, (rows, width)), random.normal(size=(7, width))
+    targets = random.normal(size=(rows, columns))
+    ridge = fit_ridge(torch.from_numpy(inputs), torch.from_numpy(targets))
+    np.testing.assert_allclose(ridge(torch.from_numpy(test)).numpy(), least_squares(inputs, targets, test), atol=1e-8)
+
+
+def test_what_is_linear_is_told_and_what_stands_still_is_not_counted() -> None:
+    torch.manual_seed(0)
+    features = torch.randn(400, 5, dtype=torch.float64)
+    targets = torch.cat([features @ torch.randn(5, 2, dtype=torch.float64), torch.ones(400, 1)], 1)
+    ridge = fit_ridge(features[:300], targets[:300])
+    found = r_squared(ridge(features[300:]), targets[300:])
+    assert (found[:2] > 0.999).all() and found[2].isnan()
+
+
+def test_an_angle_that_goes_round_has_two_columns() -> None:
+    angle = torch.linspace(-3.1, 3.1, 50)
+    states = torch.stack([angle / 2, angle, 100 * angle], 1)
+    turns = goes_round(states)
+    assert turns.tolist() == [False, True, False], "half a turn is no turn, and a place far away is no angle"
+    np.testing.assert_allclose(
+        unwrapped(states, turns), torch.stack([angle / 2, 100 * angle, angle.cos(), angle.sin()], 1)
+    )
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=20, deadline=None)
+def test_sums_of_episodes_give_the_score_of_any_selection(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    lengths = random.integers(2, 9, 4)
+    truth, predicted = random.normal(50, 3, (2, int(lengths.sum()), 3))
+    cuts = np.cumsum(lengths)[:-1]
+
+    def sums(values: np.ndarray) -> tuple[tuple[float, ...], ...]:
+        return tuple(tuple(part.sum(0).tolist()) for part in np.split(values, cuts))
+
+    off = truth - 49.0
+    scores = ProbeScores((0, 1, 1), tuple(lengths.tolist()), sums(off), sums(off**2), sums((predicted - truth) ** 2))
+    chosen = [0, 2, 2, 3]
+    rows = np.concatenate([np.split(np.arange(len(truth)), cuts)[each] for each in chosen])
+    own = r_squared(torch.from_numpy(predicted[rows]), torch.from_numpy(truth[rows]))
+    counts = np.bincount(chosen, minlength=4)[None].astype(float)
+    np.testing.assert_allclose(scores.r_squared(counts)[0], own)
+    np.testing.assert_allclose(scores.r_squared()[0], r_squared(torch.from_numpy(predicted), torch.from_numpy(truth)))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[AIME, Dataset]:
+    run = write_run(tmp_path_factory.mktemp("probe"))
+    return load_run(run.path)[1], open_dataset(run.data)
+
+
+def direct(model: AIME, dataset: Dataset, number: int) -> Tensor:
+    episode = dataset.read(number)
+    frames = torch.from_numpy(episode.pixels).permute(0, 3, 1, 2)[None]
+    actions = torch.from_numpy(episode.action)[None]
+    with torch.no_grad():
+        output = model.forward_sequence(frames, actions.nan_to_num(), ~actions.isnan().any(-1))
+    return torch.cat([output.beliefs, output.latents], -1)[0]
+
+
+def test_features_and_states_are_of_the_same_frames(world: tuple[AIME, Dataset]) -> None:
+    model, dataset = world
+    watched = watch_states(model, dataset)
+    assert watched.episode.bincount().tolist() == [20 - SETTLED_AFTER] * 4
+    # the first state variable is the step, the second the episode's seed
+    assert watched.states[:, 0].tolist() == list(range(SETTLED_AFTER, 20)) * 4
+    assert watched.states[:, 1].tolist() == watched.episode.tolist()
+    for number in range(2):
+        own = watched.features[watched.episode == number]
+        torch.testing.assert_close(own.float(), direct(model, dataset, number)[SETTLED_AFTER:], atol=1e-4, rtol=1e-4)
+
+
+def test_a_probe_is_judged_on_the_episodes_it_has_not_seen(world: tuple[AIME, Dataset]) -> None:
+    model, dataset = world
+    told: list[tuple[int, int]] = []
+    scores = probe(model, dataset.select([0, 1, 2]), dataset.select([3]), 1000, lambda *progress: told.append(progress))
+    seen, unseen = watch_states(model, dataset.select([0, 1, 2])), watch_states(model, dataset.select([3]))
+    predicted = least_squares(seen.features.numpy(), seen.states.numpy(), unseen.features.numpy())
+    error = ((predicted - unseen.states.numpy()) ** 2).mean(0)
+    assert scores.r_squared()[0, 0] == pytest.approx(1 - error[0] / unseen.states[:, 0].numpy().var(), abs=1e-6)
+    assert np.isnan(scores.r_squared()[0, 1:]).all(), "the seed and the third number stand still"
+    assert told[-1] == (80, 80)
+
+
+def test_few_frames_are_of_few_whole_episodes(world: tuple[AIME, Dataset]) -> None:
+    model, dataset = world
+    assert len(probe(model, dataset, dataset, 40).frames) == 2
+
+
+def test_what_cannot_be_probed_is_one_line(
+    world: tuple[AIME, Dataset], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    model, dataset = world
+    place = tmp_path_factory.mktemp("short")
+    write_shard(place / "short.h5", [synthetic_episode(SETTLED_AFTER, size=32)])
+    write_shard(place / "stateless.h5", [synthetic_episode(9, size=32, state_width=None)])
+    with pytest.raises(AimeError, match="the longest episode has 5 frames; expected more than 5"):
+        probe(model, open_dataset(place / "short.h5"), dataset, 100)
+    with pytest.raises(AimeError, match=r"stateless.h5: has no state; expected"):
+        probe(model, dataset, open_dataset(place / "stateless.h5"), 100)
+
+
+def test_a_long_episode_is_watched_in_parts(
+    world: tuple[AIME, Dataset], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    place = tmp_path_factory.mktemp("long") / "long.h5"
+    write_shard(place, [synthetic_episode(2 * LONGEST + 10, size=32)])
+    steps = watch_states(world[0], open_dataset(place)).states[:, 0].tolist()
+    assert steps == [*range(SETTLED_AFTER, LONGEST), *range(LONGEST + SETTLED_AFTER, 2 * LONGEST)]
