@@ -37,7 +37,7 @@ class Echo:
     def reset(self, batch: int) -> None:
         self.batch = batch
 
-    def act(self, observation: Tensor) -> Tensor:
+    def act(self, observation: Tensor, states: Tensor | None = None) -> Tensor:
         assert observation.shape == (self.batch, 3, 4, 4) and observation.dtype == torch.uint8
         return observation[:, :2, 0, 0].float() / 10
 

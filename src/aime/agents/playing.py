@@ -22,8 +22,10 @@ class Acting(Protocol):
     def reset(self, batch: int) -> None:
         """Begin `batch` episodes."""
 
-    def act(self, observation: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B A"]:
-        """Look at a frame of each, and act."""
+    def act(
+        self, observation: UInt8[Tensor, "B 3 H W"], states: Float[Tensor, "B S"] | None = None
+    ) -> Float[Tensor, "B A"]:
+        """Look at a frame of each, and at the worlds' own states where they tell them, and act."""
 
 
 Looked = Callable[[int, list[Arrival], np.ndarray], None]
@@ -96,7 +98,7 @@ def play(
     seconds = []
     for step in range(steps):
         began = time.perf_counter()
-        actions = agent.act(_frames(arrivals)).cpu().numpy()
+        actions = agent.act(_frames(arrivals), _states(arrivals)).cpu().numpy()
         seconds.append(time.perf_counter() - began)
         looked(step, arrivals, actions)
         for place in np.flatnonzero(~over).tolist():
@@ -111,3 +113,10 @@ def play(
 
 def _frames(arrivals: Sequence[Arrival]) -> UInt8[Tensor, "B 3 H W"]:
     return torch.from_numpy(np.stack([arrival.pixels for arrival in arrivals])).permute(0, 3, 1, 2)
+
+
+def _states(arrivals: Sequence[Arrival]) -> Float[Tensor, "B S"] | None:
+    """As `aime collect` records them, in the same order; None from environments that tell none."""
+    if not arrivals[0].state.size:
+        return None
+    return torch.from_numpy(np.stack([arrival.state for arrival in arrivals]))
