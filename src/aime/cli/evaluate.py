@@ -22,7 +22,10 @@ SHOWN_HORIZONS = (1, 5, 15, 45)
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """Measure a run's predictions on episodes it has never seen: PSNR, SSIM and skill for each horizon."""
+    """Measure a run's predictions on episodes it has never seen: PSNR, SSIM and skill for each horizon.
+
+    Where the model and the data have a state, also how well that is foretold.
+    """
 
     run: tyro.conf.Positional[Path]
     """The run directory that `aime train` wrote, or bundled:cartpole."""
@@ -68,14 +71,18 @@ def _table(evaluation: Evaluation) -> Table:
     """The scores at a few horizons."""
     heading = f"{evaluation.clips} clips of {evaluation.data} ({evaluation.split}), context {evaluation.context}"
     table = Table(title=heading, title_justify="left", box=box.SIMPLE)
-    for name in ("horizon", "skill", "SSIM", "PSNR, dB", "best of 8", "held still", "mean image"):
+    names = ["horizon", "skill", "SSIM", "PSNR, dB", "best of 8", "held still", "mean image"]
+    for name in names + (["state R²", "state error"] if evaluation.states else []):
         table.add_column(name, justify="right")
     baselines = evaluation.baselines
     for horizon in (each for each in SHOWN_HORIZONS if each in evaluation.horizons):
         scores = evaluation.horizons[horizon]
         others = (evaluation.best_of, baselines.persistence, baselines.climatology)
         decibels = (scores.psnr, *(each[horizon].psnr for each in others))
-        numbers = (f"{scores.skill:+.2f}", f"{scores.ssim:.3f}", *(f"{each:.1f}" for each in decibels))
+        numbers = [f"{scores.skill:+.2f}", f"{scores.ssim:.3f}", *(f"{each:.1f}" for each in decibels)]
+        if evaluation.states:
+            state = evaluation.states[horizon]
+            numbers += [f"{state.r2:+.2f}", f"{state.error:.2f}"]
         table.add_row(str(horizon), *numbers)
     return table
 
