@@ -148,6 +148,15 @@ def test_illegal_numbers_are_named(shard: Path, field: str, row: int, value: flo
     assert all(word in message for word in words), message
 
 
+def test_any_number_of_a_state_may_be_unknown(shard: Path) -> None:
+    state = Shard(shard).state
+    assert state is not None
+    state = state.copy()
+    state[21, 0], state[5] = np.nan, np.nan
+    put(shard, "state", state)
+    np.testing.assert_array_equal(Shard(shard).state, state)
+
+
 def test_half_of_the_last_action_may_not_be_nan(shard: Path) -> None:
     action = Shard(shard).action.copy()
     action[19] = 0.5, np.nan

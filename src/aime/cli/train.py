@@ -54,7 +54,7 @@ def configure(arguments: Sequence[str]) -> TrainConfig:
     named = bool(arguments) and not arguments[0].startswith("-")
     preset, flags = (arguments[0], list(arguments[1:])) if named else (value_of(arguments, "--preset"), list(arguments))
     if wants_help(flags):
-        print("usage: aime train PRESET --data DIR --out RUN (--steps N | --minutes M) [OPTIONS]\n")
+        print("usage: aime train PRESET --data DIR --out RUN (--steps N | --minutes M) [--observe-state] [OPTIONS]\n")
         return parse(TrainConfig, "train", flags, _example(preset or "tiny"))
     refuse_unknown_flags(TrainConfig, "train", flags)
     if preset is not None:

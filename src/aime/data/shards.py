@@ -7,7 +7,8 @@ A shard holds N frames of E episodes that lie one after the other:
     terminated [N]           bool
 
 `reward[t]` and `terminated[t]` describe the arrival at `pixels[t]`. The last action of an episode and its first reward
-may be NaN, and so may all of its actions or all of its rewards, where none were recorded; nothing else may.
+may be NaN, and so may all of its actions or all of its rewards, where none were recorded, and any number of a state;
+nothing else may.
 """
 
 from __future__ import annotations
@@ -174,7 +175,7 @@ class Shard:
         action: `[N, A]` float32 in [-1, 1]; the last of an episode may be NaN, or all of them.
         reward: `[N]` float32; the first of an episode may be NaN, or all of them.
         terminated: `[N]` bool.
-        state: `[N, S]` float32, or None.
+        state: `[N, S]` float32, NaN where a number is not known, or None.
         image_size: height and width of a frame, in pixels.
         block: frames that the file compresses together; reading one costs as much as reading all of them.
         attributes: facts that the writer noted.

@@ -23,9 +23,9 @@ Terms = dict[str, Float[Tensor, ""] | None]
 
 def arrival_terms(model: AIME, track: Callable[[], Track], outcomes: Outcomes, wanted: ElboWeights) -> Terms:
     """`reward`, `continuation`, `state_nll`: minus the log probabilities of what came with each frame."""
-    control, observation = model.control, model.second_observation
-    observes = isinstance(observation, SecondObservation)
-    state = unless_off(observes * wanted.state_nll, lambda: state_nats(observation, track(), outcomes))
+    control, observation, state = model.control, model.second_observation, None
+    if isinstance(observation, SecondObservation):
+        state = unless_off(wanted.state_nll, lambda: state_nats(observation, track(), outcomes))
     if control is None:
         return {"reward": None, "continuation": None, "state_nll": state}
 

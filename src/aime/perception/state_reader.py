@@ -53,21 +53,17 @@ class StateReader(nn.Module):
 
     def __init__(self, config: StateConfig, context: int) -> None:
         super().__init__()
-        self.read = nn.Sequential(
-            nn.Linear(2 * config.width, config.hidden),
-            nn.LayerNorm(config.hidden),
-            nn.SiLU(),
-            nn.Linear(config.hidden, context),
-        )
+        self.hidden = nn.Sequential(nn.Linear(2 * config.width, config.hidden), nn.LayerNorm(config.hidden), nn.SiLU())
+        self.project = nn.Linear(config.hidden, context)
         self.unknown = nn.Parameter(torch.zeros(context))
         # a model of frames that goes on with a state begins as it was
-        nn.init.zeros_(self.read[-1].weight)
-        nn.init.zeros_(self.read[-1].bias)
+        nn.init.zeros_(self.project.weight)
+        nn.init.zeros_(self.project.bias)
 
     def forward(self, standardised: Float[Tensor, "... S"]) -> Float[Tensor, "... context"]:
         """The addition `[...,context]`; NaN is a number that is not known."""
         known = standardised.isfinite()
         # symlog: a sensor's outlier is large, and no more
         values = symlog(torch.where(known, standardised, 0.0))
-        added = self.read(torch.cat([values, known.to(values.dtype)], dim=-1))
+        added = self.project(self.hidden(torch.cat([values, known.to(values.dtype)], dim=-1)))
         return torch.where(known.any(-1, keepdim=True), added, self.unknown.to(added.dtype))

@@ -144,7 +144,8 @@ def _rate(step: int, share: float) -> float:
 
 def _on_vectors(model: AIME) -> list[Tensor]:
     """The weights of belief, prior, guessed contexts and heads; the null action is part of what was perceived."""
-    parts = [model.prior, model.dynamics, model.expect_context, model.imply_context, model.control]
+    parts: list[nn.Module | None] = [model.prior, model.dynamics, model.expect_context, model.imply_context]
+    parts.append(model.control)
     if isinstance(model.second_observation, SecondObservation):
         parts.append(model.second_observation.head)
     weights = [weight for part in parts if part is not None for weight in part.parameters()]

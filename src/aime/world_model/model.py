@@ -336,7 +336,7 @@ class AIME(nn.Module):
 
         Args:
             info: `pixels` `[B,S,T,3,H,W]` or `[B,S,T,H,W,3]`, the same for all S; perhaps `goal` alike, whose last
-                frame counts, and `action` `[B,S,T,A]`, which led to each frame.
+                frame counts, `action` `[B,S,T,A]`, which led to each frame, and `state` `[B,S,T,·]`, where observed.
             action_candidates: `[B,S,H,A]` from the last frame on, clipped to [-1, 1]; the last axis may hold several
                 steps in a block.
 
