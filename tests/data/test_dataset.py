@@ -211,7 +211,7 @@ def test_moments_of_states_leave_out_what_is_not_known_and_other_episodes(
     write_shard(tmp_path / "a.h5", episodes[:2])
     write_shard(tmp_path / "b.h5", episodes[2:])
     mean, std = open_dataset(tmp_path).select([2, 0]).state_moments()
-    known = np.concatenate([episodes[each].state for each in (2, 0)])  # type: ignore[misc]
+    known = np.concatenate([episodes[each].state for each in (2, 0)])
     np.testing.assert_allclose(mean[:2], np.nanmean(known[:, :2].astype(np.float64), axis=0), rtol=1e-5)
     np.testing.assert_allclose(std[:2], np.nanstd(known[:, :2].astype(np.float64), axis=0), rtol=1e-5)
     assert (mean[2], std[2]) == (0, 0)

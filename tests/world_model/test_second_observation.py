@@ -151,8 +151,8 @@ def test_predictions_come_with_the_states_of_imagined_steps(
 
 @torch.no_grad()
 def test_foretold_states_are_in_their_own_units(model: AIME) -> None:
-    observation, read = observation_of(model), (torch.randn(4, 16), torch.randn(4, 6), torch.randn(4, 6))
-    read = tuple(each.double() for each in read)
+    observation, like = observation_of(model), torch.zeros((), dtype=torch.float64)
+    read = torch.randn(4, 16).to(like), torch.randn(4, 6).to(like), torch.randn(4, 6).to(like)
     standardised = observation.distribution(*read).mean
     expected = standardised * torch.tensor([4.0, 0.5, 1.0]) + torch.tensor([10.0, -1.0, 0.0])
     torch.testing.assert_close(observation.foretell(*read), expected)

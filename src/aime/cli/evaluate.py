@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,7 +16,7 @@ from aime.cli.arguments import parse
 from aime.cli.progress import counting
 
 if TYPE_CHECKING:
-    from aime.inference.evaluation import Evaluation
+    from aime.inference.evaluation import Evaluation, StateScores
 
 SHOWN_HORIZONS = (1, 5, 15, 45)
 
@@ -63,6 +64,8 @@ def main(arguments: list[str]) -> int:
         )
     Console().print(_table(evaluation))
     print(_rest(evaluation))
+    if evaluation.states:
+        print(_states(evaluation.states))
     print(f"scores: {options.out}")
     return 0
 
@@ -71,18 +74,14 @@ def _table(evaluation: Evaluation) -> Table:
     """The scores at a few horizons."""
     heading = f"{evaluation.clips} clips of {evaluation.data} ({evaluation.split}), context {evaluation.context}"
     table = Table(title=heading, title_justify="left", box=box.SIMPLE)
-    names = ["horizon", "skill", "SSIM", "PSNR, dB", "best of 8", "held still", "mean image"]
-    for name in names + (["state R²", "state error"] if evaluation.states else []):
+    for name in ("horizon", "skill", "SSIM", "PSNR, dB", "best of 8", "held still", "mean image"):
         table.add_column(name, justify="right")
     baselines = evaluation.baselines
-    for horizon in (each for each in SHOWN_HORIZONS if each in evaluation.horizons):
+    for horizon in _shown(evaluation.horizons):
         scores = evaluation.horizons[horizon]
         others = (evaluation.best_of, baselines.persistence, baselines.climatology)
         decibels = (scores.psnr, *(each[horizon].psnr for each in others))
-        numbers = [f"{scores.skill:+.2f}", f"{scores.ssim:.3f}", *(f"{each:.1f}" for each in decibels)]
-        if evaluation.states:
-            state = evaluation.states[horizon]
-            numbers += [f"{state.r2:+.2f}", f"{state.error:.2f}"]
+        numbers = (f"{scores.skill:+.2f}", f"{scores.ssim:.3f}", *(f"{each:.1f}" for each in decibels))
         table.add_row(str(horizon), *numbers)
     return table
 
@@ -94,3 +93,13 @@ def _rest(evaluation: Evaluation) -> str:
         f"reconstruction {drawn.psnr:.1f} dB, mean image {drawn.psnr_mean_image:.1f} dB; effective components "
         f"{evaluation.effective_components:.1f}; codebook perplexity {evaluation.codebook_perplexity:.0f}"
     )
+
+
+def _states(states: Mapping[int, StateScores]) -> str:
+    """How well the state is foretold at a few horizons, in a line."""
+    told = (f"{horizon}: {states[horizon].r2:+.2f} ({states[horizon].error:.2f})" for horizon in _shown(states))
+    return f"state R² (error in spreads of the data) by horizon: {', '.join(told)}"
+
+
+def _shown(scores: Mapping[int, object]) -> list[int]:
+    return [each for each in SHOWN_HORIZONS if each in scores]

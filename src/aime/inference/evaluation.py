@@ -145,9 +145,9 @@ class Evaluation:
         try:
             content = json.loads(text)
             content.pop("definitions")
+            states = content.pop("states", None)
             content = _with_nan(content)
             content["horizons"] = _by_horizon(HorizonScores, content["horizons"])
-            states = content.setdefault("states", None)
             content["states"] = None if states is None else _by_horizon(StateScores, states)
             content["best_of"] = _by_horizon(FrameScores, content["best_of"])
             content["reconstruction"] = ReconstructionScores(**_with_nan(content["reconstruction"]))
