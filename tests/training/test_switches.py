@@ -261,7 +261,7 @@ def test_tasks_that_are_off_imagine_nothing(config: TrainConfig, monkeypatch: py
     for name in ("follow", "decode", "redraw", "advance"):
         monkeypatch.setattr(model, name, lambda *_, name=name: called.append(name))
     off = LossWeights(perceiver=zeros(PerceiverWeights), predictive=zeros(PredictiveWeights))  # type: ignore[arg-type]
-    tasks = task_losses(model, output, frames, outcomes(valid), off, config.overshoot)
+    tasks = task_losses(model, output, frames, outcomes(valid, torch.zeros(B, T, STATE)), off, config.overshoot)
     assert [task.task for task in tasks if task.off] == ["perceiver", "predictive"]
     assert called == []
 
