@@ -37,9 +37,10 @@ def small_config(window: int = 3) -> ModelConfig:
     )
 
 
-def outcomes(valid: Tensor) -> Outcomes:
+def outcomes(valid: Tensor, states: Tensor | None = None) -> Outcomes:
     """All actions and rewards known wherever there is no padding, and the last frame of each clip an end."""
     rewards = torch.linspace(-1, 3, valid.shape[1]).expand(valid.shape)
     terminated = torch.zeros_like(valid)
     terminated[:, -1] = True
-    return Outcomes(valid, valid, rewards, valid, terminated)
+    none = torch.zeros(*valid.shape, 0)
+    return Outcomes(valid, valid, rewards, valid, terminated, none if states is None else states)

@@ -22,7 +22,7 @@ def habit(latents: torch.Tensor) -> torch.Tensor:
 def experience(model: AIME, count: int, episodes: int = 10) -> Experience:
     there = states(model, count)
     known = torch.ones(count, dtype=torch.bool)
-    outcomes = Outcomes(known, known, torch.zeros(count), known, ~known)
+    outcomes = Outcomes(known, known, torch.zeros(count), known, ~known, torch.zeros(count, 0))
     return Experience(there, habit(there.latent), outcomes, torch.arange(count) * episodes // count)
 
 

@@ -1,11 +1,19 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 import torch
+from tests.models import SIZE, small_config
 from torch import Tensor
 
+from aime.agents.agent import Agent, PolicyDecider
 from aime.agents.playing import bootstrap, play
 from aime.data.collect.environment import Arrival
+from aime.errors import AimeError
+from aime.perception.state_reader import StateConfig
+from aime.world_model.model import AIME
 
 
 class Counter:
@@ -28,7 +36,8 @@ class Counter:
 
     def _arrive(self, reward: float) -> Arrival:
         pixels = np.full((4, 4, 3), self.steps, np.uint8)
-        return Arrival(pixels, reward, self.steps == self.seed, np.zeros(1, np.float32), None)
+        state = np.array([self.seed, -self.steps], np.float32)
+        return Arrival(pixels, reward, self.steps == self.seed, state, None)
 
 
 class Echo:
@@ -37,8 +46,9 @@ class Echo:
     def reset(self, batch: int) -> None:
         self.batch = batch
 
-    def act(self, observation: Tensor) -> Tensor:
+    def act(self, observation: Tensor, states: Tensor | None = None) -> Tensor:
         assert observation.shape == (self.batch, 3, 4, 4) and observation.dtype == torch.uint8
+        assert states is not None and (states[:, 1] == -observation[:, 0, 0, 0].float()).all()
         return observation[:, :2, 0, 0].float() / 10
 
 
@@ -67,3 +77,42 @@ def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
     assert 0.87 <= covered / 200 <= 0.99
     alone = bootstrap(np.array([2.0]))
     assert (alone.mean, alone.low, alone.high) == (2.0, 2.0, 2.0)
+
+
+class Film(Counter):
+    """The same, of larger frames; one that tells no state where `width` is 0."""
+
+    def __init__(self, width: int = 2) -> None:
+        self.width = width
+
+    def _arrive(self, reward: float) -> Arrival:
+        arrival = super()._arrive(reward)
+        pixels = np.full((SIZE, SIZE, 3), self.steps, np.uint8)
+        return arrival._replace(pixels=pixels, state=arrival.state[: self.width])
+
+
+@torch.no_grad()
+def test_an_agent_sees_the_states_that_its_model_observes() -> None:
+    torch.manual_seed(0)
+    model = AIME(replace(small_config(), state=StateConfig(width=2, hidden=16))).eval()
+    for parameter in model.parameters():
+        parameter.add_(0.1 * torch.randn_like(parameter))
+    assert model.control is not None
+    agent = Agent(model, PolicyDecider(model.control.action_schema))
+    contexts = []
+
+    def keep(step: int, arrivals: list[Arrival], actions: np.ndarray) -> None:
+        assert agent.seen is not None
+        contexts.append(agent.seen.context)
+
+    play(agent, [Film(), Film()], [3, 4], 2, keep)
+    frames = torch.zeros(2, 1, 3, SIZE, SIZE, dtype=torch.uint8)
+    states = torch.tensor([[[3.0, 0.0]], [[4.0, 0.0]]])
+    torch.testing.assert_close(contexts[0], model.extract_context(frames, states)[:, 0], rtol=1e-4, atol=1e-5)
+    play(agent, [Film(width=0)], [3], 1, keep)
+    torch.testing.assert_close(contexts[-1], model.extract_context(frames[:1])[:, 0], rtol=1e-4, atol=1e-5)
+    with pytest.raises(AimeError, match=r"states have shape \[1, 1\]; expected \[1, 2\]"):
+        play(agent, [Film(width=1)], [3], 1)
+    alone = AIME(small_config()).eval()
+    assert alone.control is not None
+    play(Agent(alone, PolicyDecider(alone.control.action_schema)), [Film()], [3], 1)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.conftest import synthetic_episode
 
 from aime.cli.main import main
 from aime.data import Episode, write_shard
@@ -122,3 +123,17 @@ def test_a_failed_command_is_one_line_and_writes_nothing(
     assert expected.format(place=place) in message
     assert message.count("\n") == 1
     assert not list(place.glob("new*"))
+
+
+def test_a_state_is_observed_foretold_and_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_shard(tmp_path / "data" / "0.h5", [synthetic_episode(14, seed, size=32) for seed in range(3)])
+    train = f"train fast --data {tmp_path}/data --out {tmp_path}/run --steps 2 --batch 1 --length 6 --held-out 0.4"
+    assert main([*train.split(), "--device", "cpu", "--no-pictures", "--observe-state"]) == 0
+    assert "elbo/state_nll" in (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8")
+    capsys.readouterr()
+    line = f"evaluate {tmp_path}/run --out {tmp_path}/scores.json --context 3 --horizon 5 --samples 2 --device cpu"
+    assert main(line.split()) == 0
+    states = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))["states"]
+    assert list(states) == ["1", "2", "3", "4", "5"]
+    printed = capsys.readouterr().out
+    assert "state R²" in printed and f"{states['5']['error']:.2f}" in printed

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from aime.cli.train import configure
 from aime.data import Episode, write_shard
@@ -104,3 +106,37 @@ def test_help_needs_no_data(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert "aime train PRESET" in text
     assert "--model.prior.components" in text
+
+
+def test_observing_the_state_takes_its_width_from_the_data(data: str, tmp_path: Path) -> None:
+    config = configure(["tiny", "--data", data, "--out", "r", "--steps", "3", "--observe-state"])
+    assert (config.observe_state, config.model.state.width) == (True, 3)
+    given = configure(["tiny", "--data", data, "--out", "r", "--steps", "3", "--model.state.width", "3"])
+    assert given.model == config.model
+    assert configure(["tiny", "--data", data, "--out", "r", "--steps", "3"]).model.state.width == 0
+    save_config(replace(config, out=tmp_path / "run"))
+    assert configure(["--resume", "--out", str(tmp_path / "run")]).model.state.width == 3
+
+
+def test_observing_a_state_that_is_not_there_is_refused(
+    data: str, tmp_path: Path, make_episode: Callable[..., Episode]
+) -> None:
+    write_shard(tmp_path / "none" / "0.h5", [make_episode(12, seed, size=32, state_width=None) for seed in range(2)])
+    arguments = ["tiny", "--data", str(tmp_path / "none"), "--out", "r", "--steps", "3", "--observe-state"]
+    with pytest.raises(AimeError, match=r"none: has no 'state'; expected one for --observe-state"):
+        configure(arguments)
+    alone = configure(["tiny", "--data", data, "--out", str(tmp_path / "run"), "--steps", "3"])
+    save_config(alone)
+    with pytest.raises(AimeError, match=r"observe_state is on and model\.state\.width is 0"):
+        configure(["--resume", "--out", str(tmp_path / "run"), "--observe-state"])
+
+
+def test_runs_of_before_there_were_states_go_on(data: str, tmp_path: Path) -> None:
+    save_config(configure(["tiny", "--data", data, "--out", str(tmp_path / "run"), "--steps", "3"]))
+    path = tmp_path / "run" / "config.yaml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content["model"].pop("state"), content["train"].pop("observe_state")
+    content["train"]["weights"]["elbo"].pop("state_nll")
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    resumed = configure(["--resume", "--out", str(tmp_path / "run")])
+    assert (resumed.model.state.width, resumed.observe_state) == (0, False)

@@ -198,3 +198,20 @@ def test_pickled_data_set_carries_no_pixels(shard_directory: Path) -> None:
     content = pickle.dumps(dataset)
     assert len(content) < pixels.nbytes
     np.testing.assert_array_equal(pickle.loads(content).read(3).pixels, pixels)
+
+
+def test_moments_of_states_leave_out_what_is_not_known_and_other_episodes(
+    tmp_path: Path, make_episode: MakeEpisode
+) -> None:
+    episodes = [make_episode(10, seed) for seed in range(3)]
+    for number, episode in enumerate(episodes):
+        assert episode.state is not None
+        episode.state[:, 0] = np.random.default_rng(number).normal(50, 3, 10)
+        episode.state[2, 0], episode.state[:, 2] = np.nan, np.nan
+    write_shard(tmp_path / "a.h5", episodes[:2])
+    write_shard(tmp_path / "b.h5", episodes[2:])
+    mean, std = open_dataset(tmp_path).select([2, 0]).state_moments()
+    known = np.concatenate([episodes[each].state for each in (2, 0)])
+    np.testing.assert_allclose(mean[:2], np.nanmean(known[:, :2].astype(np.float64), axis=0), rtol=1e-5)
+    np.testing.assert_allclose(std[:2], np.nanstd(known[:, :2].astype(np.float64), axis=0), rtol=1e-5)
+    assert (mean[2], std[2]) == (0, 0)

@@ -137,7 +137,7 @@ def test_an_episode_may_lack_all_of_its_actions_or_rewards_but_not_some(shard: P
         ("reward", 1, np.nan, ["'reward' at episode 0, step 1 is nan", "only the first reward"]),
         ("reward", 20, np.inf, ["'reward' at episode 1, step 0 is inf"]),
         ("reward", 32, -np.inf, ["'reward' at episode 1, step 12 is -inf"]),
-        ("state", 21, np.nan, ["'state' at episode 1, step 1"]),
+        ("state", 21, np.inf, ["'state' at episode 1, step 1"]),
     ],
 )
 def test_illegal_numbers_are_named(shard: Path, field: str, row: int, value: float, words: list[str]) -> None:
@@ -146,6 +146,15 @@ def test_illegal_numbers_are_named(shard: Path, field: str, row: int, value: flo
     put(shard, field, values)
     message = error_of(shard)
     assert all(word in message for word in words), message
+
+
+def test_any_number_of_a_state_may_be_unknown(shard: Path) -> None:
+    state = Shard(shard).state
+    assert state is not None
+    state = state.copy()
+    state[21, 0], state[5] = np.nan, np.nan
+    put(shard, "state", state)
+    np.testing.assert_array_equal(Shard(shard).state, state)
 
 
 def test_half_of_the_last_action_may_not_be_nan(shard: Path) -> None:

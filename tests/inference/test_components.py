@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from tests.inference.worlds import drifting_clips
+from tests.models import small_config
 
 from aime.inference.components import find_components, group_frames
 from aime.inference.evaluate import Predictor
@@ -57,7 +58,7 @@ def test_frames_are_explained_by_the_component_nearest_to_their_latent() -> None
         torch.ones(3, 5, 3, 1),
     )  # fmt: skip
     output = SimpleNamespace(prior=SimpleNamespace(mixture=mixture), posterior=SimpleNamespace(mean=latents))
-    model = SimpleNamespace(device=torch.device("cpu"), forward_sequence=lambda *_: output)
+    model = SimpleNamespace(device=torch.device("cpu"), config=small_config(), forward_sequence=lambda *_: output)
     found = find_components(cast(Predictor, model), clips)
     assert [group.component for group in found.groups] == [0, 1]
     assert found.groups[1].share == pytest.approx(1 / 3, abs=1e-3)

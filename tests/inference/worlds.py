@@ -42,10 +42,15 @@ class Oracle:
         self.config: ModelConfig = small_config()
         self.device = torch.device("cpu")
         self.mean_image = torch.full((3, SIZE, SIZE), 0.5)
+        self.state_scale = None
         self.longest_batch = 0
 
     def forward_sequence(
-        self, frames: Tensor, actions: Tensor | None = None, action_valid: Tensor | None = None
+        self,
+        frames: Tensor,
+        actions: Tensor | None = None,
+        action_valid: Tensor | None = None,
+        states: Tensor | None = None,
     ) -> SequenceOutput:
         batch, length = frames.shape[:2]
         nothing = torch.zeros(batch, length, 1)
@@ -63,7 +68,13 @@ class Oracle:
         return SequenceOutput(**values)  # type: ignore[arg-type]
 
     def predict_future(
-        self, context_frames: Tensor, actions: Tensor, samples: int | None = None, seed: int = 0
+        self,
+        context_frames: Tensor,
+        actions: Tensor,
+        samples: int | None = None,
+        seed: int = 0,
+        *,
+        states: Tensor | None = None,
     ) -> FuturePrediction:
         self.longest_batch = max(self.longest_batch, context_frames.shape[0])
         horizon = actions.shape[1] - context_frames.shape[1]
@@ -87,7 +98,14 @@ class Oracle:
             actions=torch.zeros(*steps, 1),
         )
 
-    def surprise(self, frames: Tensor, actions: Tensor | None = None, samples: int = 8, seed: int = 0) -> Tensor:
+    def surprise(
+        self,
+        frames: Tensor,
+        actions: Tensor | None = None,
+        samples: int = 8,
+        seed: int = 0,
+        states: Tensor | None = None,
+    ) -> Tensor:
         return torch.arange(frames.shape[1], dtype=torch.float32).expand(frames.shape[:2])
 
     def _lighten(self, frames: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.models import SIZE, outcomes, small_config
 from aime.objectives.adversarial import AdversaryConfig, Windows, discriminator_loss, draw_places
 from aime.objectives.tasks import task_losses
 from aime.objectives.weights import AdversarialWeights, LossWeights, OvershootConfig
+from aime.perception.state_reader import StateConfig
 from aime.representation.discriminators import DiscriminatorConfig
 from aime.training.adversary import Adversary
 from aime.world_model.model import AIME
@@ -20,6 +22,8 @@ from aime.world_model.model import AIME
 ARCHITECTURE = Path(__file__).parents[2] / "docs" / "architecture.md"
 TASKS = ("elbo", "perceiver", "predictive", "adversarial", "discriminator")
 B, T = 4, 7
+STATE = 3
+COMPLETE = replace(small_config(), state=StateConfig(width=STATE, hidden=16))
 
 Reach = dict[str, set[str]]
 """The tasks that reach a parameter, by its name."""
@@ -52,7 +56,7 @@ def measured() -> Reach:
 def reached(seed: int) -> dict[str, set[str]]:
     """The parameters of the complete model, and of the discriminators, that each task's gradient reaches."""
     torch.manual_seed(seed)
-    model = AIME(small_config()).train()
+    model = AIME(COMPLETE).train()
     discriminators = DiscriminatorConfig(channels=4, levels=2)
     config = AdversaryConfig(enabled=True, warmup=0, ramp=0, frames=B * T, discriminators=discriminators)
     adversary = Adversary(config, AdversarialWeights())
@@ -63,12 +67,14 @@ def reached(seed: int) -> dict[str, set[str]]:
     frames, actions = torch.rand(B, T, 3, SIZE, SIZE), torch.rand(B, T, 2)
     valid, missing = torch.ones(B, T, dtype=torch.bool), torch.ones(B, T, dtype=torch.bool)
     missing[:, 2] = False  # so that the null action is used
-    output = model.forward_sequence(frames, actions, missing)
+    states = torch.randn(B, T, STATE)
+    states[:, 2] = torch.nan
+    output = model.forward_sequence(frames, actions, missing, states)
     overshoot = OvershootConfig(steps=3, starts=2, frames=6)
     places = draw_places(valid, config)
     windows = Windows(*(places.of(each) for each in (frames, output.reconstructions, valid)))
     losses = [
-        *task_losses(model, output, frames, outcomes(valid), LossWeights(), overshoot),
+        *task_losses(model, output, frames, outcomes(valid, states), LossWeights(), overshoot),
         adversary.judge(model, output, frames, valid),
         discriminator_loss(adversary.discriminators, windows),
     ]
@@ -83,7 +89,7 @@ def reached(seed: int) -> dict[str, set[str]]:
 
 def test_the_table_says_what_the_gradients_do(measured: Reach) -> None:
     table = stated()
-    names = [name for name, _ in AIME(small_config()).named_parameters()]
+    names = [name for name, _ in AIME(COMPLETE).named_parameters()]
     names += [name for name in measured if name.startswith("discriminators.")]
     wrong = {}
     for name in names:
@@ -96,12 +102,12 @@ def test_the_table_says_what_the_gradients_do(measured: Reach) -> None:
 
 
 def test_every_row_of_the_table_is_about_something() -> None:
-    model = AIME(small_config())
+    model = AIME(COMPLETE)
     names = [*model.state_dict(), "discriminators."]
     assert [beginning for beginning in stated() if not any(name.startswith(beginning) for name in names)] == []
 
 
 def test_the_codebook_is_no_parameter() -> None:
-    model = AIME(small_config())
+    model = AIME(COMPLETE)
     assert not any(name.startswith("tokenizer.quantizer") for name, _ in model.named_parameters())
     assert stated()["tokenizer.quantizer."] == set()

@@ -24,7 +24,7 @@ def output() -> SequenceOutput:
 
 def replay_of(clips: int = 3, capacity: int = 4) -> LatentReplay:
     config = small_config()
-    return LatentReplay(ReplayConfig(clips, capacity), T, config.latent, config.context, config.action_width)
+    return LatentReplay(ReplayConfig(clips, capacity), T, config)
 
 
 def marked(output: SequenceOutput, mark: float) -> SequenceOutput:

@@ -22,14 +22,17 @@ from aime.inference.report import write_report
 from aime.objectives.adversarial import AdversaryConfig
 from aime.objectives.tasks import task_losses
 from aime.objectives.weights import ElboWeights, LossWeights, OvershootConfig, PerceiverWeights, PredictiveWeights
+from aime.perception.state_reader import StateConfig
 from aime.representation.discriminators import DiscriminatorConfig
 from aime.training.ablation.variants import VARIANTS, complete
 from aime.training.augmentation import ZoomConfig
 from aime.training.config import OptimizerConfig, TrainConfig
 from aime.training.trainer import train
+from aime.world_model.doors import observed
 from aime.world_model.model import AIME
 
 B, T = 2, 6
+STATE = 3
 Switch = Callable[[TrainConfig], TrainConfig]
 
 
@@ -83,7 +86,7 @@ CASES = {
         VARIANTS["no-context"].switch,
         {*CONTEXT, *RECONSTRUCTIONS},
         unreached={"tokenizer.up."},
-        absent={"perceiver.", "expect_context.", "imply_context.", "encoder.context."},
+        absent={"perceiver.", "expect_context.", "imply_context.", "encoder.context.", "second_observation.reader."},
     ),
     "single-gaussian": Case(VARIANTS["single-gaussian"].switch, {"elbo/kl_hierarchical", "elbo/entropy"}),
     "no-adversary": Case(
@@ -96,6 +99,11 @@ CASES = {
         lambda config: replace(config, model=replace(config.model, control=ControlConfig(kind="none"))),
         {"elbo/reward", "elbo/continuation", "predictive/action", "predictive/inverse_dynamics"},
         absent={"control."},
+    ),
+    "no-state": Case(
+        lambda config: replace(config, model=replace(config.model, state=StateConfig())),
+        {"elbo/state_nll"},
+        absent={"second_observation."},
     ),
     "no-overshooting": Case(VARIANTS["no-overshooting"].switch, OVERSHOOTING),
     "spine": Case(
@@ -137,7 +145,7 @@ def config(data: Path, tmp_path: Path) -> TrainConfig:
     start = TrainConfig(
         data=str(data),
         out=tmp_path / "run",
-        model=small_config(),
+        model=replace(small_config(), state=StateConfig(width=STATE, hidden=16)),
         steps=2,
         batch=B,
         length=T,
@@ -191,8 +199,10 @@ def test_what_is_left_learns_and_what_is_off_gets_no_gradient(case: Case, config
     frames, actions = torch.rand(B, T, 3, SIZE, SIZE), torch.rand(B, T, 2)
     missing = valid.clone()
     missing[:, 2] = False
-    output = model.forward_sequence(frames, actions, missing)
-    tasks = task_losses(model, output, frames, outcomes(valid), variant.weights, variant.overshoot)
+    states = torch.randn(B, T, model.config.state.width)
+    states[:, 2] = torch.nan
+    output = model.forward_sequence(frames, actions, missing, observed(states, model.config))
+    tasks = task_losses(model, output, frames, outcomes(valid, states), variant.weights, variant.overshoot)
     torch.stack([task.total for task in tasks if not task.off]).sum().backward()
     unreached = {name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()}
     assert unreached == {name for name, _ in model.named_parameters() if begins(name, case.unreached)}
@@ -251,7 +261,7 @@ def test_tasks_that_are_off_imagine_nothing(config: TrainConfig, monkeypatch: py
     for name in ("follow", "decode", "redraw", "advance"):
         monkeypatch.setattr(model, name, lambda *_, name=name: called.append(name))
     off = LossWeights(perceiver=zeros(PerceiverWeights), predictive=zeros(PredictiveWeights))  # type: ignore[arg-type]
-    tasks = task_losses(model, output, frames, outcomes(valid), off, config.overshoot)
+    tasks = task_losses(model, output, frames, outcomes(valid, torch.zeros(B, T, STATE)), off, config.overshoot)
     assert [task.task for task in tasks if task.off] == ["perceiver", "predictive"]
     assert called == []
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from aime.errors import AimeError
 from aime.primitives.distributions import CensoredGaussian, CensoredMixture
+from aime.world_model.doors import observed
 from aime.world_model.model import AIME
 from aime.world_model.outputs import BeliefState, DreamState, Observation
 
@@ -78,21 +79,27 @@ class Agent:
         self.decider.reset(batch)
 
     @torch.inference_mode()
-    def act(self, observation: UInt8[Tensor, "B 3 H W"] | Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B A"]:
+    def act(
+        self,
+        observation: UInt8[Tensor, "B 3 H W"] | Float[Tensor, "B 3 H W"],
+        states: Float[Tensor, "B S"] | None = None,
+    ) -> Float[Tensor, "B A"]:
         """Look at one more frame of each episode, and act.
 
         Args:
             observation: `[B,3,H,W]`, uint8 or float in [0, 1].
+            states: `[B,S]`, the worlds' own states, for a model that observes them; NaN where not known.
 
         Returns:
             Actions `[B,A]`, in the units of the training data where the model knows them, else in [-1, 1].
 
         Raises:
-            AimeError: if `reset` was not called, or the frames do not have the model's shape.
+            AimeError: if `reset` was not called, or frames or states do not have the model's shape.
         """
         if self.state is None or self._last is None:
             raise AimeError("act() before any episode has begun; expected reset(batch) first: call it")
-        self.state, self.seen = self.model.observe(self.state, observation, self._last)
+        own_state = observed(states, self.model.config)
+        self.state, self.seen = self.model.observe(self.state, observation, self._last, own_state=own_state)
         self._last = self.decider.decide(self.state.dream)
         if self.scale is None or self.scale.is_identity:
             return self._last

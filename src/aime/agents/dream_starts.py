@@ -13,6 +13,7 @@ from torch import Tensor
 from aime.agents.experience import check_rewarded, check_rewarding, open_experience
 from aime.data import Clips, ClipSampler, Dataset
 from aime.errors import AimeError
+from aime.world_model import doors
 from aime.world_model.model import AIME
 from aime.world_model.outputs import DreamState
 from aime.world_model.saved import RunInfo
@@ -104,7 +105,8 @@ def watch_starts(model: AIME, dataset: Dataset, context: int, count: int, seed: 
 
 def _watch(model: AIME, clips: Clips, context: int) -> Starts:
     clips = clips.to(model.device)
-    track, maps = watch(model, clips.frames, clips.actions, clips.action_valid)
+    states = doors.observed(clips.states, model.config)
+    track, maps = watch(model, clips.frames, clips.actions, clips.action_valid, states)
     times = torch.arange(context - 1, clips.frames.shape[1], device=model.device)
     kept: Bool[Tensor, " B S"] = (clips.valid & ~clips.terminated)[:, times]
     state = DreamState(*(field[kept] for field in track.state_at(times)))

@@ -76,7 +76,9 @@ class Scripted:
     def reset(self, batch: int) -> None:
         """There is nothing to remember."""
 
-    def act(self, observation: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B A"]:
+    def act(
+        self, observation: UInt8[Tensor, "B 3 H W"], states: Float[Tensor, "B S"] | None = None
+    ) -> Float[Tensor, "B A"]:
         """An action each, `[B,A]` in [-1, 1]."""
         if self.random is None:
             return torch.from_numpy(np.stack([each.control() for each in self.environments])).float()

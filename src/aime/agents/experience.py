@@ -16,6 +16,7 @@ from aime.errors import AimeError
 from aime.inference.loading import check_fit, is_bundled, is_own
 from aime.training.hardware import Hardware
 from aime.training.outcomes import outcomes_of
+from aime.world_model import doors
 from aime.world_model.model import AIME
 from aime.world_model.outputs import DreamState, Outcomes
 from aime.world_model.saved import RunInfo
@@ -149,13 +150,14 @@ def _passes(dataset: Dataset) -> Iterator[tuple[Int[Tensor, " B"], Clips]]:
 
 def _believe(model: AIME, clips: Clips, episode: Int[Tensor, " B"], hardware: Hardware) -> Experience:
     with hardware.autocast():
-        track, _ = watch(model, clips.frames, clips.actions, clips.action_valid)
-    states = track.state_at(torch.arange(clips.valid.shape[1], device=clips.valid.device))
+        states = doors.observed(clips.states, model.config)
+        track, _ = watch(model, clips.frames, clips.actions, clips.action_valid, states)
+    believed = track.state_at(torch.arange(clips.valid.shape[1], device=clips.valid.device))
     numbers = episode.to(clips.valid.device)[:, None].expand(clips.valid.shape)
     valid = clips.valid
     return Experience(
-        DreamState(*(field[valid].float() for field in states)),
+        DreamState(*(field[valid].float() for field in believed)),
         clips.actions[valid],
-        Outcomes(*(field[valid] for field in outcomes_of(clips))),
+        Outcomes(*(field[valid] for field in outcomes_of(clips, model.config))),
         numbers[valid],
     )

@@ -22,8 +22,10 @@ class Acting(Protocol):
     def reset(self, batch: int) -> None:
         """Begin `batch` episodes."""
 
-    def act(self, observation: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B A"]:
-        """Look at a frame of each, and act."""
+    def act(
+        self, observation: UInt8[Tensor, "B 3 H W"], states: Float[Tensor, "B S"] | None = None
+    ) -> Float[Tensor, "B A"]:
+        """Look at a frame of each, and at the worlds' own states where they tell them, and act."""
 
 
 Looked = Callable[[int, list[Arrival], np.ndarray], None]
@@ -97,7 +99,7 @@ def play(
     for step in range(steps):
         began = time.perf_counter()
         # an agent that answers in the units of data from elsewhere may leave the environments' range
-        actions = agent.act(_frames(arrivals)).cpu().numpy().clip(-1, 1)
+        actions = agent.act(_frames(arrivals), _states(arrivals)).cpu().numpy().clip(-1, 1)
         seconds.append(time.perf_counter() - began)
         looked(step, arrivals, actions)
         for place in np.flatnonzero(~over).tolist():
@@ -112,3 +114,10 @@ def play(
 
 def _frames(arrivals: Sequence[Arrival]) -> UInt8[Tensor, "B 3 H W"]:
     return torch.from_numpy(np.stack([arrival.pixels for arrival in arrivals])).permute(0, 3, 1, 2)
+
+
+def _states(arrivals: Sequence[Arrival]) -> Float[Tensor, "B S"] | None:
+    """As `aime collect` records them, in the same order; None from environments that tell none."""
+    if not arrivals[0].state.size:
+        return None
+    return torch.from_numpy(np.stack([arrival.state for arrival in arrivals]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,14 +16,17 @@ from aime.cli.arguments import parse
 from aime.cli.progress import counting
 
 if TYPE_CHECKING:
-    from aime.inference.evaluation import Evaluation
+    from aime.inference.evaluation import Evaluation, StateScores
 
 SHOWN_HORIZONS = (1, 5, 15, 45)
 
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """Measure a run's predictions on episodes it has never seen: PSNR, SSIM and skill for each horizon."""
+    """Measure a run's predictions on episodes it has never seen: PSNR, SSIM and skill for each horizon.
+
+    Where the model and the data have a state, also how well that is foretold.
+    """
 
     run: tyro.conf.Positional[Path]
     """The run directory that `aime train` wrote, or bundled:cartpole."""
@@ -61,6 +65,8 @@ def main(arguments: list[str]) -> int:
         )
     Console().print(_table(evaluation))
     print(_rest(evaluation))
+    if evaluation.states:
+        print(_states(evaluation.states))
     print(f"scores: {options.out}")
     return 0
 
@@ -72,7 +78,7 @@ def _table(evaluation: Evaluation) -> Table:
     for name in ("horizon", "skill", "SSIM", "PSNR, dB", "best of 8", "held still", "mean image"):
         table.add_column(name, justify="right")
     baselines = evaluation.baselines
-    for horizon in (each for each in SHOWN_HORIZONS if each in evaluation.horizons):
+    for horizon in _shown(evaluation.horizons):
         scores = evaluation.horizons[horizon]
         others = (evaluation.best_of, baselines.persistence, baselines.climatology)
         decibels = (scores.psnr, *(each[horizon].psnr for each in others))
@@ -88,3 +94,13 @@ def _rest(evaluation: Evaluation) -> str:
         f"reconstruction {drawn.psnr:.1f} dB, mean image {drawn.psnr_mean_image:.1f} dB; effective components "
         f"{evaluation.effective_components:.1f}; codebook perplexity {evaluation.codebook_perplexity:.0f}"
     )
+
+
+def _states(states: Mapping[int, StateScores]) -> str:
+    """How well the state is foretold at a few horizons, in a line."""
+    told = (f"{horizon}: {states[horizon].r2:+.2f} ({states[horizon].error:.2f})" for horizon in _shown(states))
+    return f"state R² (error in spreads of the data) by horizon: {', '.join(told)}"
+
+
+def _shown(scores: Mapping[int, object]) -> list[int]:
+    return [each for each in SHOWN_HORIZONS if each in scores]

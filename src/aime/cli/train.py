@@ -56,7 +56,7 @@ def configure(arguments: Sequence[str]) -> TrainConfig:
     preset, flags = (arguments[0], list(arguments[1:])) if named else (value_of(arguments, "--preset"), list(arguments))
     flags = gather(flags, "--data", join_sources)
     if wants_help(flags):
-        print("usage: aime train PRESET --data DIR --out RUN (--steps N | --minutes M) [OPTIONS]\n")
+        print("usage: aime train PRESET --data DIR --out RUN (--steps N | --minutes M) [--observe-state] [OPTIONS]\n")
         return parse(TrainConfig, "train", flags, _example(preset or "tiny"))
     refuse_unknown_flags(TrainConfig, "train", flags)
     if preset is not None:
@@ -86,7 +86,13 @@ def sized_to_data(preset: str, data: str, out: Path, flags: Sequence[str]) -> Tr
         raise AimeError("neither --steps nor --minutes is given; expected one of them: say how long to train")
     dataset = open_dataset(data)
     require_preset(preset)
-    return _with_budget(preset_run(preset, data, out, dataset.action_width, dataset.image_size), flags)
+    config = preset_run(preset, data, out, dataset.action_width, dataset.image_size)
+    if has_flag(flags, "--observe-state"):
+        if not dataset.has_state:
+            raise AimeError(f"{data}: has no 'state'; expected one for --observe-state: leave it out, or add states")
+        state = dataclasses.replace(config.model.state, width=dataset.state_width)
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, state=state))
+    return _with_budget(config, flags)
 
 
 def _saved(flags: Sequence[str]) -> TrainConfig:

@@ -95,17 +95,17 @@ def check_rewards(
 
 
 def check_states(source: str, state: Float[np.ndarray, "N S"], offsets: Int[np.ndarray, " E"]) -> None:
-    """States must be finite.
+    """States must be finite; NaN is a number that is not known, as where a sensor failed.
 
     Raises:
-        AimeError: naming the first step whose state is not.
+        AimeError: naming the first step whose state is infinite.
     """
-    wrong = ~np.isfinite(state).all(axis=1)
+    wrong = np.isinf(state).any(axis=1)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         raise AimeError(
-            f"{source}: 'state' at {_place(row, offsets)} holds NaN or infinity, expected numbers; mend it or leave "
-            "'state' out"
+            f"{source}: 'state' at {_place(row, offsets)} holds infinity, expected numbers, or NaN where one is "
+            "not known; mend it or leave 'state' out"
         )
 
 

@@ -41,7 +41,8 @@ class Clips(NamedTuple):
     reward_valid: Bool[Tensor, "B T"]
     """False on padding, and where the data set holds NaN for a reward that was never given."""
     states: Float[Tensor, "B T S"] | None
-    """Simulator state in its own units, repeated like the frames; None where none was recorded."""
+    """The simulator's or robot's state in its own units, repeated like the frames, NaN where a number is not known;
+    None where none was recorded."""
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Clips:
         """The same clips on another device."""

@@ -217,6 +217,24 @@ class Dataset:
             total, count = total + frame, count + 1
         return np.ascontiguousarray((total / (255.0 * count)).transpose(2, 0, 1), dtype=np.float32)
 
+    def state_moments(self) -> tuple[Float32[np.ndarray, " S"], Float32[np.ndarray, " S"]]:
+        """Mean and standard deviation of each number of the states, over all frames in which it is known.
+
+        What is never known has mean 0 and deviation 0.
+        """
+        count, total, squares = np.zeros((3, self.state_width))
+        for number, local in self._index:
+            shard = self._shards[number]
+            assert shard.state is not None, "asked of data with states"
+            first = int(shard.offsets[local])
+            states = shard.state[first : first + int(shard.lengths[local])].astype(np.float64)
+            known = np.isfinite(states)
+            states = np.where(known, states, 0)
+            count, total, squares = count + known.sum(0), total + states.sum(0), squares + np.square(states).sum(0)
+        mean = total / np.maximum(count, 1)
+        variance = np.maximum(squares / np.maximum(count, 1) - np.square(mean), 0)
+        return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
+
     def spread_frames(self, limit: int) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
         """At most `limit` frames, 0 to 255, at equal distances through all episodes.
 

@@ -21,7 +21,8 @@ class Episode:
         action: `[L, A]` in [-1, 1].
         reward: `[L]`, in the environment's units.
         terminated: `[L]`, true where the arrival ended the episode for good.
-        state: `[L, S]` simulator state in its own units, or None where none was recorded.
+        state: `[L, S]` state of simulator or robot in its own units, NaN where a number is not known; None where none
+            was recorded.
     """
 
     pixels: UInt8[np.ndarray, "L H W 3"]

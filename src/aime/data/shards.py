@@ -7,7 +7,8 @@ A shard holds N frames of E episodes that lie one after the other:
     terminated [N]           bool
 
 `reward[t]` and `terminated[t]` describe the arrival at `pixels[t]`. The last action of an episode and its first reward
-may be NaN, and so may all of its actions or all of its rewards, where none were recorded; nothing else may.
+may be NaN, and so may all of its actions or all of its rewards, where none were recorded, and any number of a state;
+nothing else may.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from aime.data import Clips
 from aime.inference.dreams import to_numpy, to_pixels
 from aime.inference.evaluate import Predictor
 from aime.inference.metrics import perplexity
+from aime.world_model.doors import observed
 
 AT_ONCE = 4
 """Clips that are watched in one call, which bounds memory."""
@@ -83,11 +84,12 @@ def find_components(model: Predictor, clips: Clips) -> Components:
     """
     found, expected = [], []
     for start in range(0, clips.frames.shape[0], AT_ONCE):
-        frames, actions, valid = (
-            field[start : start + AT_ONCE].to(model.device)
-            for field in (clips.frames, clips.actions, clips.action_valid)
+        frames, actions, valid, states = (
+            None if field is None else field[start : start + AT_ONCE].to(model.device)
+            for field in (clips.frames, clips.actions, clips.action_valid, observed(clips.states, model.config))
         )
-        output = model.forward_sequence(frames, actions, valid)
+        assert frames is not None
+        output = model.forward_sequence(frames, actions, valid, states)
         mixture = output.prior.mixture
         found.append(to_numpy(mixture.responsibilities(output.posterior.mean))[:, 1:])
         expected.append(to_numpy(mixture.weights)[:, 1:])

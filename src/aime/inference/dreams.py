@@ -12,6 +12,7 @@ from torch import Tensor
 
 from aime.data import Clips
 from aime.inference.evaluate import Predictor
+from aime.world_model.doors import observed
 from aime.world_model.outputs import FuturePrediction
 
 
@@ -70,8 +71,9 @@ def dream(model: Predictor, clips: Clips, context: int, samples: int, seed: int 
     """
     clips = clips.to(model.device)
     seen = clips.frames[:, :context]
-    likeliest = model.predict_future(seen, clips.actions)
-    sampled = model.predict_future(seen, clips.actions, samples, seed)
+    states = None if clips.states is None else observed(clips.states[:, :context], model.config)
+    likeliest = model.predict_future(seen, clips.actions, states=states)
+    sampled = model.predict_future(seen, clips.actions, samples, seed, states=states)
     past = to_pixels(seen)
     repeated = np.broadcast_to(past[:, None], (past.shape[0], samples, *past.shape[1:]))
     return Dreams(

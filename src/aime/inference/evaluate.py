@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from jaxtyping import Bool, Float
@@ -22,9 +22,12 @@ from aime.inference.evaluation import (
     ReconstructionScores,
 )
 from aime.inference.loading import Device, load_run, open_unseen
+from aime.inference.state_scores import StateErrors, state_errors, summarise_states
 from aime.primitives.distributions import DiagonalGaussian
 from aime.primitives.files import write_atomically
+from aime.primitives.standardise import Standardise
 from aime.world_model.config import ModelConfig
+from aime.world_model.doors import observed
 from aime.world_model.outputs import FuturePrediction, SequenceOutput
 from aime.world_model.saved import AVERAGED_WEIGHTS, checkpoint_directory
 
@@ -56,18 +59,37 @@ class Predictor(Protocol):
     def mean_image(self) -> Float[Tensor, "3 H W"]:
         """The training set's mean frame, in [0, 1]."""
 
+    @property
+    def state_scale(self) -> Standardise | None:
+        """See `AIME.state_scale`."""
+
     def forward_sequence(
-        self, frames: Tensor, actions: Tensor | None = None, action_valid: Bool[Tensor, "B T"] | None = None
+        self,
+        frames: Tensor,
+        actions: Tensor | None = None,
+        action_valid: Bool[Tensor, "B T"] | None = None,
+        states: Tensor | None = None,
     ) -> SequenceOutput:
         """See `AIME.forward_sequence`."""
 
     def predict_future(
-        self, context_frames: Tensor, actions: Tensor, samples: int | None = None, seed: int = 0
+        self,
+        context_frames: Tensor,
+        actions: Tensor,
+        samples: int | None = None,
+        seed: int = 0,
+        *,
+        states: Tensor | None = None,
     ) -> FuturePrediction:
         """See `AIME.predict_future`."""
 
     def surprise(
-        self, frames: Tensor, actions: Tensor | None = None, samples: int = 8, seed: int = 0
+        self,
+        frames: Tensor,
+        actions: Tensor | None = None,
+        samples: int = 8,
+        seed: int = 0,
+        states: Tensor | None = None,
     ) -> Float[Tensor, "B T"]:
         """See `AIME.surprise`."""
 
@@ -99,6 +121,7 @@ class ClipScores(NamedTuple):
     """Mixture weights of the prior, averaged over frames."""
     codes: Float[Tensor, "B codes"]
     """How often each code was used."""
+    state: StateErrors
 
 
 def evaluate_run(
@@ -179,21 +202,32 @@ def score_clips(
     for start in range(0, count, at_once):
         part = Clips(*(None if field is None else field[start : start + at_once] for field in clips))  # type: ignore[arg-type]
         scores = _score_batch(model, part.to(model.device), context, samples, seed=start)
-        parts.append(ClipScores(*(field.cpu() for field in scores)))
+        parts.append(scores)
         if progress is not None:
             progress(min(start + at_once, count), count)
-    return ClipScores(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
+    return _joined(parts)
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    """Tuples of tensors, nested ones too, as one of the same kind, on the CPU."""
+    fields = [
+        torch.cat(each).cpu() if isinstance(each[0], Tensor) else _joined(each) for each in zip(*parts, strict=True)
+    ]
+    return type(parts[0])(*fields)
 
 
 def _score_batch(model: Predictor, clips: Clips, context: int, samples: int, seed: int) -> ClipScores:
     frames = clips.frames.float() / 255
     seen, truth = frames[:, :context], frames[:, context:]
-    futures = model.predict_future(seen, clips.actions, samples, seed).frames
-    likeliest = model.predict_future(seen, clips.actions).frames
+    states = observed(clips.states, model.config)
+    past = None if states is None else states[:, :context]
+    foretold = model.predict_future(seen, clips.actions, samples, seed, states=past)
+    futures = foretold.frames
+    likeliest = model.predict_future(seen, clips.actions, states=past).frames
     mean = futures.mean(dim=1)
     covered = metrics.coverage(futures, truth)
     unknown = torch.full_like(truth[:, :, 0, 0, 0], torch.nan)
-    output = model.forward_sequence(frames, clips.actions, clips.action_valid)
+    output = model.forward_sequence(frames, clips.actions, clips.action_valid, states)
     sampled = _sample(output.posterior, seed)
     codes = torch.stack([torch.bincount(each.flatten(), minlength=_codes(model)) for each in output.tokens])
     return ClipScores(
@@ -211,11 +245,14 @@ def _score_batch(model: Predictor, clips: Clips, context: int, samples: int, see
         reconstruction=metrics.frame_mse(output.reconstructions, frames),
         mean_image=metrics.frame_mse(model.mean_image, frames),
         ssim_reconstruction=_frame_ssim(output.reconstructions, frames),
-        surprise=model.surprise(frames, clips.actions),
+        surprise=model.surprise(frames, clips.actions, states=states),
         prior_nll=-output.prior.mixture.log_prob(sampled)[:, context:],
         posterior_log=output.posterior.log_prob(sampled)[:, context:],
         weights=output.prior.mixture.log_weights.exp().mean(dim=1),
         codes=codes.float(),
+        state=StateErrors(unknown, unknown, unknown)
+        if model.state_scale is None or states is None or foretold.states is None
+        else state_errors(model.state_scale, foretold.states, states, context),
     )
 
 
@@ -266,6 +303,7 @@ def summarise(scores: ClipScores, samples: int, *, run: str, data: str, split: s
         kl_z=float((scores.prior_nll + scores.posterior_log).mean()),
         effective_components=metrics.perplexity(mixture),
         codebook_perplexity=metrics.perplexity(scores.codes.sum(dim=0)),
+        states=summarise_states(scores.state),
     )
 
 

@@ -28,6 +28,9 @@ DEFINITIONS: dict[str, str] = {
     "training set's mean image alone scores on the same frames",
     "persistence": "the baseline that repeats the last frame of the context",
     "climatology": "the baseline that always shows the training set's mean image",
+    "states": "the robot's or simulator's own state, foretold by the mean of the sampled futures: error is the root "
+    "mean square over its numbers in units of each one's spread over the training data, persistence and climatology "
+    "are the errors of the last known state and of the mean, r2 is 1 - error² / climatology²",
     "surprise": "-log p(frame | past) in nats per frame, an importance-weighted upper bound",
     "prior_nll": "-log p(z | past) in nats per frame after the context, z a sample of the posterior, all frames before "
     "it seen: it depends on the scale of the latents, which every training makes for itself",
@@ -73,6 +76,18 @@ class ReconstructionScores:
 
 
 @dataclass(frozen=True)
+class StateScores:
+    """How well the state is foretold a given number of steps ahead; errors in units of its spread over the data."""
+
+    r2: float
+    error: float
+    persistence: float
+    """Of repeating the last known state."""
+    climatology: float
+    """Of the training data's mean."""
+
+
+@dataclass(frozen=True)
 class Baselines:
     """What predictors that know nothing score, by horizon."""
 
@@ -107,6 +122,8 @@ class Evaluation:
     kl_z: float
     effective_components: float
     codebook_perplexity: float
+    states: dict[int, StateScores] | None = None
+    """By frames ahead; None where model or data have no state."""
 
     def to_json(self) -> str:
         """JSON with every field by its name, and `definitions`, a sentence on each number."""
@@ -128,8 +145,10 @@ class Evaluation:
         try:
             content = json.loads(text)
             content.pop("definitions")
+            states = content.pop("states", None)
             content = _with_nan(content)
             content["horizons"] = _by_horizon(HorizonScores, content["horizons"])
+            content["states"] = None if states is None else _by_horizon(StateScores, states)
             content["best_of"] = _by_horizon(FrameScores, content["best_of"])
             content["reconstruction"] = ReconstructionScores(**_with_nan(content["reconstruction"]))
             baselines = content["baselines"]

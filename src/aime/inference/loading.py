@@ -92,16 +92,18 @@ def open_unseen(info: RunInfo, data: str | Path | None, context: int, horizon: i
 
 
 def check_fit(dataset: Dataset, model: ModelConfig, run: Path) -> None:
-    """Refuse episodes whose frames or actions are not those of the model.
+    """Refuse episodes whose frames, actions or states are not those of the model.
 
     Raises:
-        AimeError: if the image size or the action width differs, naming both.
+        AimeError: if the image size, the action width or the width of a state that is there differs, naming both.
     """
     for name, found, expected in (
         ("pixels: image size", dataset.image_size, model.image_size),
         ("action: width", dataset.action_width, model.action_width),
+        ("state: width", dataset.state_width, model.state.width),
     ):
-        if found != expected:
+        # a model that observes states does without, and one that observes none takes no notice
+        if found != expected and (found and expected):
             raise AimeError(
                 f"{dataset.name}: {name} is {found}, expected {expected} as in the model of {run}; take episodes "
                 "recorded as the run's training data was, or train a model on these"

@@ -14,6 +14,7 @@ from aime.data import Clips
 from aime.inference.dreams import to_numpy, to_pixels
 from aime.inference.evaluate import Predictor
 from aime.world_model.config import ModelConfig
+from aime.world_model.doors import observed
 
 NO_ATTENTION = (
     "This model's attention is uniform: it weighs every part of a frame alike, so there is nothing to draw over it. "
@@ -72,7 +73,8 @@ def watch(model: Predictor, clips: Clips) -> Watched:
         clips: without padding.
     """
     clips = clips.to(model.device)
-    output = model.forward_sequence(clips.frames, clips.actions, clips.action_valid)
+    states = observed(clips.states, model.config)
+    output = model.forward_sequence(clips.frames, clips.actions, clips.action_valid, states)
     return Watched(
         reconstructions=to_pixels(output.reconstructions),
         weights=to_numpy(output.prior.mixture.log_weights.exp()),

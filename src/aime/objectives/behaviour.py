@@ -1,28 +1,33 @@
-"""Terms about acting: rewards and ends on arrival, and the actions themselves."""
+"""Terms about what comes beside the frames: rewards, ends and states on arrival, and the actions themselves."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from aime.objectives.ledger import unless_off
 from aime.objectives.weights import ElboWeights, PredictiveWeights
+from aime.primitives.distributions import DiagonalGaussian
 from aime.primitives.means import masked_mean
 from aime.world_model.model import AIME
 from aime.world_model.outputs import Outcomes, Track
+from aime.world_model.second_observation import SecondObservation
 
 Terms = dict[str, Float[Tensor, ""] | None]
 """By name, in nats per frame; None where switched off."""
 
 
 def arrival_terms(model: AIME, track: Callable[[], Track], outcomes: Outcomes, wanted: ElboWeights) -> Terms:
-    """`reward` and `continuation`: minus the log probabilities of what came with the arrival at each frame."""
-    control = model.control
+    """`reward`, `continuation`, `state_nll`: minus the log probabilities of what came with each frame."""
+    control, observation, state = model.control, model.second_observation, None
+    if isinstance(observation, SecondObservation):
+        state = unless_off(wanted.state_nll, lambda: state_nats(observation, track(), outcomes))
     if control is None:
-        return {"reward": None, "continuation": None}
+        return {"reward": None, "continuation": None, "state_nll": state}
 
     def reward() -> Tensor:
         log_prob = control.reward(*_arrival(track())).log_prob(outcomes.rewards)
@@ -34,7 +39,21 @@ def arrival_terms(model: AIME, track: Callable[[], Track], outcomes: Outcomes, w
         nats = F.binary_cross_entropy_with_logits(logits, goes_on, reduction="none")
         return masked_mean(nats, outcomes.valid)
 
-    return {"reward": unless_off(wanted.reward, reward), "continuation": unless_off(wanted.continuation, continuation)}
+    return {
+        "reward": unless_off(wanted.reward, reward),
+        "continuation": unless_off(wanted.continuation, continuation),
+        "state_nll": state,
+    }
+
+
+def state_nats(observation: SecondObservation, track: Track, outcomes: Outcomes) -> Float[Tensor, ""]:
+    """-log p(s_t | h_{t-1}, z_t) in nats per frame of which any number is known, summed over those that are."""
+    standardised = observation.scale(outcomes.states)
+    known = standardised.isfinite()
+    # each number by itself, as a vector of one
+    each = DiagonalGaussian(*(field[..., None] for field in observation.distribution(*_arrival(track))))
+    nats = -each.log_prob(torch.where(known, standardised, 0.0)[..., None])
+    return masked_mean((nats * known).sum(-1), outcomes.valid & known.any(-1))
 
 
 def action_terms(model: AIME, track: Callable[[], Track], outcomes: Outcomes, wanted: PredictiveWeights) -> Terms:

@@ -38,6 +38,8 @@ class ElboTerms(NamedTuple):
     """-log p(reward | h_{t-1}, z_t) over the frames whose reward is known; None where control is switched off."""
     continuation: Float[Tensor, ""] | None
     """-log p(ended or not | h_{t-1}, z_t)."""
+    state_nll: Float[Tensor, ""] | None
+    """-log p(s_t | h_{t-1}, z_t) of the standardised state, its known numbers; None where the model observes none."""
 
 
 def elbo_loss(
@@ -49,7 +51,7 @@ def elbo_loss(
 ) -> TaskLoss:
     """-log p(x|z,A) + KL_z + KL_hierarchical + KL_attention - ω·entropy + γ·Gram, on frames in [0, 1], without padding.
 
-    And what is observed beside the frames: -log p(reward, continuation | h, z).
+    And what is observed beside the frames: -log p(reward, continuation, state | h, z).
 
     The likelihood's variance is this batch's own mean squared error (optimal σ-VAE: Rybkin et al. 2021, arXiv
     2006.13202, equation 5), so that nats of reconstruction and of KL keep their true proportion. Pixels count by their

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from aime.errors import AimeError
+from aime.primitives.plain import LATER
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class ElboWeights:
     """Of the textures' distance (Gram loss)."""
     reward: float = 1.0
     continuation: float = 1.0
+    state_nll: float = field(default=1.0, metadata=LATER)
+    """Of the second observation, where the model has one (`--observe-state`)."""
 
 
 @dataclass(frozen=True)

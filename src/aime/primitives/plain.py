@@ -17,6 +17,9 @@ T = TypeVar("T")
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 """What YAML and JSON hold without tags."""
 
+LATER: Mapping[str, bool] = types.MappingProxyType({"later": True})
+"""Metadata of a field that files of earlier versions lack: there it has its default."""
+
 _REMEDY = "correct it, or use the aime version that wrote the file"
 
 
@@ -49,7 +52,7 @@ def nan_as_null(plain: Plain) -> Plain:
 
 
 def from_plain(kind: type[T], plain: object, source: str, field: str = "") -> T:
-    """Build a dataclass from what `to_plain` made of it; every field must be there, and none besides.
+    """Build a dataclass from what `to_plain` made of it: every field is there, but for those of `LATER`, and no other.
 
     Field types may be bool, int, float (also given as an integer, or as a string like "1e-4", which is what YAML makes
     of it), str, Path, Literal, X | None, tuple, and dataclasses of those.
@@ -66,10 +69,11 @@ def from_plain(kind: type[T], plain: object, source: str, field: str = "") -> T:
     if not isinstance(plain, Mapping):
         raise _misfit(source, field, plain, "a mapping of fields")
     hints = get_type_hints(kind)
-    names = [each.name for each in dataclasses.fields(kind) if each.init]  # type: ignore[arg-type]
+    known = {each.name: each for each in dataclasses.fields(kind) if each.init}  # type: ignore[arg-type]
+    names = [name for name, each in known.items() if name in plain or not each.metadata.get("later")]
     for name in plain:
-        if name not in names:
-            raise AimeError(f"{source}: {_join(field, name)}: unknown field, expected {', '.join(names)}; {_REMEDY}")
+        if name not in known:
+            raise AimeError(f"{source}: {_join(field, name)}: unknown field, expected {', '.join(known)}; {_REMEDY}")
     for name in names:
         if name not in plain:
             expected = _describe(hints[name])

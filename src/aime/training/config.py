@@ -10,6 +10,7 @@ from aime.errors import AimeError
 from aime.objectives.adversarial import AdversaryConfig
 from aime.objectives.weights import LossWeights, OvershootConfig
 from aime.optimization import RGBConfig, require_balancer
+from aime.primitives.plain import LATER
 from aime.training.augmentation import ZoomConfig
 from aime.training.replay import ReplayConfig
 from aime.training.settling import SettleConfig
@@ -65,6 +66,8 @@ class TrainConfig:
     """Clips in a batch."""
     length: int = 32
     """Frames in a clip."""
+    observe_state: bool = field(default=False, metadata=LATER)
+    """Read the data's state vector beside its frames, and predict it: gives model.state.width the data's."""
     accumulate: int = 1
     """Batches whose gradients are added up for one optimizer step."""
     held_out: float = 0.05
@@ -99,6 +102,11 @@ class TrainConfig:
         for name in ("batch", "length", "accumulate", "log_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise AimeError(f"{name} is {getattr(self, name)}; expected 1 or more: give a positive number")
+        if self.observe_state and not self.model.state.width:
+            raise AimeError(
+                "observe_state is on and model.state.width is 0; expected the width of the data's state: start a new "
+                "run with --observe-state, or give the model that width"
+            )
         if self.length < 2:
             raise AimeError(f"length is {self.length}; expected 2 or more frames: a clip of one frame has no dynamics")
         tasks = (self.weights.elbo, self.weights.perceiver, self.weights.predictive)

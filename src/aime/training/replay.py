@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from aime.errors import AimeError
 from aime.primitives.distributions import DiagonalGaussian
+from aime.world_model.config import ModelConfig
 from aime.world_model.outputs import LatentClips, Outcomes
 
 
@@ -34,7 +35,7 @@ class ReplayConfig:
 
 
 class LatentReplay(nn.Module):
-    """The posteriors, contexts, actions and rewards of the last clips, `[capacity,T,·]` on the device.
+    """The posteriors, contexts, actions, rewards and states of the last clips, `[capacity,T,·]` on the device.
 
     To perceive a frame costs a hundred times what it costs to follow its latent, so that the few clips that a step can
     perceive teach the dynamics little: with the latents of one cartpole model held fixed, 16 clips a step instead of 4
@@ -42,12 +43,15 @@ class LatentReplay(nn.Module):
     its own clips.
     """
 
-    def __init__(self, config: ReplayConfig, length: int, latent: int, context: int, action_width: int) -> None:
+    def __init__(self, config: ReplayConfig, length: int, model: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        latent, context, action_width = model.latent, model.context_width, model.action_width
         for name, width in (("means", latent), ("stds", latent), ("contexts", context), ("actions", action_width)):
             self.register_buffer(name, torch.zeros(config.capacity, length, width))
         self.register_buffer("rewards", torch.zeros(config.capacity, length))
+        states = torch.zeros(config.capacity, length, model.state.width)
+        self.register_buffer("states", states, persistent=model.state.width > 0)
         for name in ("valid", "action_valid", "reward_valid", "terminated"):
             self.register_buffer(name, torch.zeros(config.capacity, length, dtype=torch.bool))
         self.seen = 0
@@ -62,6 +66,7 @@ class LatentReplay(nn.Module):
     action_valid: Bool[Tensor, "N T"]
     reward_valid: Bool[Tensor, "N T"]
     terminated: Bool[Tensor, "N T"]
+    states: Float[Tensor, "N T S"]
 
     def draw(self) -> LatentClips | None:
         """Clips drawn with replacement, their latents sampled afresh; None while nothing is remembered."""
@@ -93,6 +98,7 @@ class LatentReplay(nn.Module):
         self.actions[places] = clips.actions.detach()
         self.rewards[places] = outcomes.rewards.to(self.rewards.dtype)
         self.terminated[places] = outcomes.terminated
+        self.states[places] = outcomes.states.to(self.states.dtype)
         for name in ("valid", "action_valid", "reward_valid"):
             getattr(self, name)[places] = getattr(outcomes, name) & sound
         self.seen += valid.shape[0]

@@ -32,8 +32,9 @@ def prepare(config: TrainConfig, dataset: Dataset) -> None:
         )
     if config.init_from is not None:
         start = read_run(config.init_from).model
-        # heads can be learned afresh on what a run without them has learned
+        # heads, and a second observation, can be learned afresh on what a run without them has learned
         wanted = replace(config.model, control=start.control) if start.control.kind == "none" else config.model
+        wanted = replace(wanted, state=start.state) if not start.state.width else wanted
         _check_same_model(wanted, start, f"{config.init_from}: --init-from")
         checkpoint_directory(config.init_from)
     plain = to_plain(config)
@@ -65,6 +66,20 @@ def _check_data(config: TrainConfig, dataset: Dataset) -> None:
             raise AimeError(
                 f"{dataset.name}: {name} is {found}; expected the model's {expected}: take data of that size"
             )
+    _check_state(config, dataset)
+
+
+def _check_state(config: TrainConfig, dataset: Dataset) -> None:
+    found, expected = dataset.state_width, config.model.state.width
+    if expected and not found:
+        raise AimeError(
+            f"{dataset.name}: has no 'state'; expected one of width {expected} to observe: leave --observe-state "
+            "out, or take data with states"
+        )
+    if expected and found != expected:
+        raise AimeError(
+            f"{dataset.name}: state width is {found}; expected the model's {expected}: take data with that state"
+        )
 
 
 def _check_same_model(wanted: ModelConfig, found: ModelConfig, where: str) -> None:

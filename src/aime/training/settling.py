@@ -21,6 +21,7 @@ from aime.training.replay import LatentReplay, ReplayConfig
 from aime.world_model import doors
 from aime.world_model.model import AIME
 from aime.world_model.outputs import LatentClips
+from aime.world_model.second_observation import SecondObservation
 
 if TYPE_CHECKING:
     from aime.training.config import TrainConfig
@@ -83,9 +84,8 @@ class Settling:
         self.batches = math.ceil(clips / run.batch)
         """To perceive, on each rank."""
         self.steps = min(most_steps, math.ceil(self.config.passes * clips / self.config.clips))
-        sizes = model.config.latent, model.config.context_width, model.config.action_width
         memory = ReplayConfig(self.config.clips, self.batches * run.batch)
-        self._memory = LatentReplay(memory, run.length, *sizes).to(hardware.device)
+        self._memory = LatentReplay(memory, run.length, model.config).to(hardware.device)
         self._guard = Guard().to(hardware.device)
         self._learning = _on_vectors(model)
         self._optimizer = torch.optim.AdamW(
@@ -102,10 +102,10 @@ class Settling:
         """Remember the latents of a batch."""
         clips, model = clips.to(self.hardware.device), self.model.eval()
         with self.hardware.autocast():
-            sight = model.perceive(model.centre(clips.frames))
+            sight = model.perceive(model.centre(clips.frames), doors.observed(clips.states, model.config))
             posterior = model.infer(sight)
         actions = doors.admit_actions(clips.actions, clips.action_valid, clips.valid.shape, model.null_action)
-        latents = LatentClips(posterior.mean, sight.percept.contexts, actions, outcomes_of(clips))
+        latents = LatentClips(posterior.mean, sight.percept.contexts, actions, outcomes_of(clips, model.config))
         self._memory.remember(posterior, latents)
 
     def step(self, share: float) -> tuple[TaskLoss, ...]:
@@ -143,7 +143,10 @@ def _rate(step: int, share: float) -> float:
 
 
 def _on_vectors(model: AIME) -> list[Tensor]:
-    """The weights of belief, prior, guessed contexts and control; the null action is part of what was perceived."""
-    parts = (model.prior, model.dynamics, model.expect_context, model.imply_context, model.control)
+    """The weights of belief, prior, guessed contexts and heads; the null action is part of what was perceived."""
+    parts: list[nn.Module | None] = [model.prior, model.dynamics, model.expect_context, model.imply_context]
+    parts.append(model.control)
+    if isinstance(model.second_observation, SecondObservation):
+        parts.append(model.second_observation.head)
     weights = [weight for part in parts if part is not None for weight in part.parameters()]
     return [*weights, model.initial_latent]

@@ -40,9 +40,11 @@ from aime.training.processes import process_group, seed_noise
 from aime.training.replay import LatentReplay
 from aime.training.schedule import Budget, learning_rate_factor
 from aime.training.settling import Settling
+from aime.world_model import doors
 from aime.world_model.model import AIME
 from aime.world_model.outputs import SequenceOutput
 from aime.world_model.saved import load_model, read_run
+from aime.world_model.second_observation import SecondObservation
 
 _PERCEIVING = 0.35
 """The most of settling's time that goes into perceiving, where a run counts minutes."""
@@ -82,8 +84,7 @@ class Trainer:
         self.balancer = make_balancer(config.balancer, self.model.named_parameters(), config.rgb)
         self.average = WeightAverage(self.model, config.optimizer.ema_decay)
         self.optimizer = _adamw(self.model, config)
-        sizes = config.model.latent, config.model.context_width, config.model.action_width
-        self.replay = LatentReplay(config.replay, config.length, *sizes).to(hardware.device)
+        self.replay = LatentReplay(config.replay, config.length, config.model).to(hardware.device)
         self.forward = torch.compile(self.model.forward_sequence) if config.compile else self.model.forward_sequence
         self.adversary: Adversary | None = None
         if config.adversary.enabled:
@@ -133,10 +134,11 @@ class Trainer:
 
     def _differentiate(self, clips: Clips, share: float) -> tuple[tuple[TaskLoss, ...], SequenceOutput]:
         ramp = 0.0 if self.adversary is None else self.adversary.ramp(share)
-        outcomes = outcomes_of(clips)
+        outcomes = outcomes_of(clips, self.config.model)
+        states = doors.observed(clips.states, self.config.model)
         with self.hardware.autocast():
             frames = clips.frames.float() / 255
-            output = self.forward(frames, clips.actions, clips.action_valid)
+            output = self.forward(frames, clips.actions, clips.action_valid, states)
             losses: tuple[TaskLoss, ...] = task_losses(
                 self.model,
                 output,
@@ -298,10 +300,15 @@ def _figures(result: StepResult, trainer: Trainer) -> dict[str, float]:
 
 def _starting_model(config: TrainConfig, dataset: Dataset) -> AIME:
     model = AIME(config.model)
+    observation, start = model.second_observation, None
     if config.init_from is not None:
-        model.load_state_dict({**model.state_dict(), **load_model(config.init_from).state_dict()})
+        start = load_model(config.init_from)
+        model.load_state_dict({**model.state_dict(), **start.state_dict()})
     if rank() == 0:  # which shares it with the others: they need not read all over the data
         model.mean_image.copy_(torch.from_numpy(dataset.mean_image()))
+        # what has learned in the units of other data goes on in them
+        if isinstance(observation, SecondObservation) and (start is None or not start.config.state.width):
+            observation.scale.fit(*map(torch.from_numpy, dataset.state_moments()))
     return model
 
 

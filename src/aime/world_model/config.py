@@ -8,7 +8,9 @@ from aime.attention.schema import AttentionConfig
 from aime.control.config import ControlConfig
 from aime.errors import AimeError
 from aime.perception.perceiver import PerceiverConfig
+from aime.perception.state_reader import StateConfig
 from aime.perception.tokenizer import TokenizerConfig
+from aime.primitives.plain import LATER
 from aime.representation.decoder import DecoderConfig
 from aime.representation.encoder import EncoderConfig
 from aime.representation.prior import PriorConfig
@@ -41,6 +43,7 @@ class ModelConfig:
     attention: AttentionConfig = field(default_factory=AttentionConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     control: ControlConfig = field(default_factory=ControlConfig)
+    state: StateConfig = field(default_factory=StateConfig, metadata=LATER)
 
     def __post_init__(self) -> None:
         if self.image_size % 16 or not 16 <= self.image_size <= 256:

@@ -75,7 +75,10 @@ def _present(model: AIME, info: Mapping[str, Any]) -> DreamState:
         actions = torch.cat([led_here[:, 1:], led_here[:, :1]], dim=1)
         valid = actions.isfinite().all(-1)
         valid[:, -1] = False
-    track, _ = watch(model, frames, actions, valid)
+    states = None
+    if model.config.state.width and "state" in info:
+        states = torch.as_tensor(info["state"])[:, 0]
+    track, _ = watch(model, frames, actions, valid, states)
     return track.state_at(-1)
 
 

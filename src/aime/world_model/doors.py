@@ -1,4 +1,4 @@
-"""Checks at the model's public doors: shapes, types and ranges of frames and actions."""
+"""Checks at the model's public doors: shapes, types and ranges of frames, actions and states."""
 
 from __future__ import annotations
 
@@ -47,6 +47,36 @@ def admit_actions(
         )
     actions = actions.to(null_action)
     return actions if valid is None else torch.where(valid[..., None].to(actions.device), actions, null_action)
+
+
+def observed(states: Float[Tensor, "..."] | None, config: ModelConfig) -> Float[Tensor, "..."] | None:
+    """The states of recorded clips as far as a model observes any: None for one that observes frames alone."""
+    return states if config.state.width else None
+
+
+def admit_states(
+    states: Tensor | None, shape: torch.Size, config: ModelConfig, like: Tensor
+) -> Float[Tensor, "*N S"] | None:
+    """States `[*shape,S]` on the device of `like`, in single precision or the type of `like`; None stays None.
+
+    Raises:
+        AimeError: if the model observes no state, or they are not `[*shape,S]` for its S.
+    """
+    if states is None:
+        return None
+    width = config.state.width
+    if not width:
+        raise AimeError(
+            f"states have shape {list(states.shape)}, and the model observes none; expected None: leave them out, or "
+            "train with --observe-state"
+        )
+    expected = (*shape, width)
+    if states.shape != expected:
+        raise AimeError(
+            f"states have shape {list(states.shape)}; expected {list(expected)}: give one state a frame, of the width "
+            "that the model was trained on"
+        )
+    return states.to(like)
 
 
 def _channels_innermost(frames: Tensor) -> Tensor:

@@ -101,6 +101,7 @@ def predict_future(
     samples: int | None,
     seed: int,
     horizon: int | None,
+    states: Float[Tensor, "B C S"] | None = None,
 ) -> FuturePrediction:
     """See `AIME.predict_future`."""
     seen = context_frames.shape[1]
@@ -108,7 +109,7 @@ def predict_future(
     steps = known.shape[1] if horizon is None else horizon
     if samples is not None and samples < 1:
         raise AimeError(f"samples is {samples}; expected 1 or more, or None for the single most likely future")
-    output = model.forward_sequence(context_frames, *_known_past(model, context_frames, actions))
+    output = model.forward_sequence(context_frames, *_known_past(model, context_frames, actions), states)
     state = output.track.state_at(-1)
     count = samples or 1
     start = state.repeated(count)
@@ -127,6 +128,7 @@ def predict_future(
     last_map = repeat(output.attention.bottom_up[:, -1], "b h w -> (b s) h w", s=count)
     attention = model.attention.roll(dream.beliefs, dream.latents, last_map)
     frames = decode_in_chunks(model, dream.latents.flatten(0, 1), attention.flatten(0, 1))
+    foretold = model.second_observation.foretell(dream.beliefs, dream.latents, dream.steps(start))
     shape = (context_frames.shape[0], *([] if samples is None else [samples]), steps)
     return FuturePrediction(
         frames=frames.unflatten(0, shape),
@@ -135,6 +137,7 @@ def predict_future(
         components=dream.components.reshape(shape),
         attention=attention.reshape(*shape, *attention.shape[-2:]),
         actions=dream.actions.reshape(*shape, -1),
+        states=None if foretold is None else foretold.reshape(*shape, -1),
     )
 
 
@@ -182,9 +185,16 @@ def decode_in_chunks(
     return torch.cat([model.decode(latent, maps) for latent, maps in chunks])
 
 
-def surprise(model: AIME, frames: Tensor, actions: Tensor | None, samples: int, seed: int) -> Float[Tensor, "B T"]:
+def surprise(
+    model: AIME,
+    frames: Tensor,
+    actions: Tensor | None,
+    samples: int,
+    seed: int,
+    states: Float[Tensor, "B T S"] | None = None,
+) -> Float[Tensor, "B T"]:
     """See `AIME.surprise`."""
-    output = model.forward_sequence(frames, actions)
+    output = model.forward_sequence(frames, actions, None, states)
     batch = frames.shape[0]
     truth = doors.admit_frames(frames, model.config, model.null_action).flatten(0, 1)
     variance = model.decoder.variance

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,17 +12,16 @@ from einops import rearrange, repeat
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
-from aime.attention.bottom_up import BottomUp
 from aime.data.action_scale import ActionScale
 from aime.dynamics.belief import LSTMBelief
-from aime.perception.perceiver import Percept
-from aime.perception.tokenizer import Tokenizer, Tokens
+from aime.perception.tokenizer import Tokenizer
 from aime.primitives.autocast import fp32_to_learn
 from aime.primitives.distributions import DiagonalGaussian
+from aime.primitives.standardise import Standardise
 from aime.representation.decoder import Decoder
 from aime.representation.encoder import Encoder
 from aime.representation.prior import DirichletProcessMixture
-from aime.world_model import cost, doors, imagination, stepping
+from aime.world_model import cost, doors, imagination, parts, stepping
 from aime.world_model.config import ModelConfig
 from aime.world_model.outputs import (
     BeliefState,
@@ -31,33 +30,22 @@ from aime.world_model.outputs import (
     Imagined,
     Observation,
     SequenceOutput,
+    Sight,
     Track,
 )
-from aime.world_model.parts import make_attention, make_context_head, make_control, make_perceiver, make_prior
 
 Frames = UInt8[Tensor, "B T 3 H W"] | Float[Tensor, "B T 3 H W"]
-
-
-class Sight(NamedTuple):
-    """What B videos of T frames show, before any latent or belief."""
-
-    tokens: Tokens
-    pyramid: tuple[Tensor, ...]
-    """The encoder's features of the B·T frames at 1/2, 1/4 and 1/8 of the frame."""
-    seen: BottomUp
-    """Slots and bottom-up maps of the B·T frames."""
-    percept: Percept
 
 
 class AIME(nn.Module):
     """A probabilistic world model of video and action.
 
         prior       p(z_t | h_{t-1}, z_{t-1}, z_{t-2}, expected context)
-        posterior   q(z_t | x_t, c_t)
+        posterior   q(z_t | x_t, c_t)            c_t from x_1..x_t, and where a state is observed, from s_t
         attention   U_t from x_t, P_t from (h_{t-1}, z_t, U_{t-1}), A_t from both
         belief      h_t = LSTM(h_{t-1}, [z_t, z_t - z_{t-1}, c_t, a_t])
         decoder     p(x_t | z_t, A_t)
-        control     reward, continuation and action of step t from (h_{t-1}, z_t)
+        control     reward, continuation and action of step t from (h_{t-1}, z_t), and the state
 
     Frames are `[B,T,3,H,W]`, uint8 or float in [0, 1]; actions `[B,T,A]` in [-1, 1], action t taken after frame t.
     Only the LSTM needs the step before, so a pass over T frames runs everything else for all B·T frames at once.
@@ -79,15 +67,16 @@ class AIME(nn.Module):
         self.action_scale: ActionScale | None = None
         """What actions of -1 and 1 are in the units of the data that the model was trained on, where that is known."""
         self.tokenizer = Tokenizer(config.tokenizer)
-        self.perceiver = make_perceiver(config)
+        self.perceiver = parts.make_perceiver(config)
         self.encoder = Encoder(config.encoder, config.image_size, config.context_width, config.latent)
-        self.prior = make_prior(config)
+        self.prior = parts.make_prior(config)
         self.dynamics = LSTMBelief(config.latent, config.context_width, config.action_width, config.belief)
-        self.expect_context = make_context_head(config, reads_latent=False)
-        self.imply_context = make_context_head(config, reads_latent=True)
-        self.attention = make_attention(config, self.encoder.channels)
+        self.expect_context = parts.make_context_head(config, reads_latent=False)
+        self.imply_context = parts.make_context_head(config, reads_latent=True)
+        self.attention = parts.make_attention(config, self.encoder.channels)
         self.decoder = Decoder(config.decoder, config.image_size, config.latent)
-        self.control = make_control(config)
+        self.control = parts.make_control(config)
+        self.second_observation = parts.make_second_observation(config)
         self.initial_latent = nn.Parameter(torch.zeros(config.latent))
         self.null_action = nn.Parameter(torch.zeros(config.action_width))
         self.register_buffer("mean_image", torch.full((3, config.image_size, config.image_size), 0.5))
@@ -110,11 +99,17 @@ class AIME(nn.Module):
         """Where the weights are."""
         return self.null_action.device
 
+    @property
+    def state_scale(self) -> Standardise | None:
+        """The units that states are read and predicted in; None where the model observes none."""
+        return self.second_observation.scale
+
     def forward_sequence(
         self,
         frames: Frames,
         actions: Float[Tensor, "B T A"] | None = None,
         action_valid: Bool[Tensor, "B T"] | None = None,
+        states: Float[Tensor, "B T S"] | None = None,
     ) -> SequenceOutput:
         """Perceive, believe and reconstruct T frames in one pass, parallel in time.
 
@@ -122,14 +117,15 @@ class AIME(nn.Module):
             frames: `[B,T,3,H,W]`, uint8 or float in [0, 1].
             actions: `[B,T,A]` in [-1, 1], action t taken after frame t; None for video without actions.
             action_valid: `[B,T]`, False where an action is missing.
+            states: `[B,T,S]` in their own units, NaN where a number is not known; None where nothing is.
 
         Raises:
-            AimeError: if frames or actions do not have the model's shape.
+            AimeError: if frames, actions or states do not have the model's shape.
         """
         centred = self.centre(frames)
         batch = centred.shape[0]
         actions = doors.admit_actions(actions, action_valid, centred.shape[:2], self.null_action)
-        sight = self.perceive(centred)
+        sight = self.perceive(centred, states)
         posterior = self.infer(sight)
         latents = posterior.rsample() if self.training else posterior.mean
         track = self.follow(latents, sight.percept.contexts, actions)
@@ -147,15 +143,22 @@ class AIME(nn.Module):
             attention=attention,
         )
 
-    def perceive(self, centred: Float[Tensor, "B T 3 H W"]) -> Sight:
-        """What centred frames show, before any latent or belief: tokens, features, what stands out, and contexts."""
+    def perceive(self, centred: Float[Tensor, "B T 3 H W"], states: Float[Tensor, "B T S"] | None = None) -> Sight:
+        """What centred frames show, before any latent or belief: tokens, features, what stands out, and contexts.
+
+        The contexts have seen the states, too.
+
+        Raises:
+            AimeError: if the states do not have the model's shape.
+        """
         tokens, _ = self.tokenizer(centred)
         pyramid = self.encoder.pyramid(centred.flatten(0, 1))
         # attention reads what the encoder has learned to see and does not change it: its losses would pull features to
         # what slots easily hold
         seen = self.attention.look(tuple(level.detach() for level in pyramid))
         percept = self.perceiver(tokens.codes, seen.map.detach().unflatten(0, centred.shape[:2]))
-        return Sight(tokens, pyramid, seen, percept)
+        contexts = self.second_observation.add(percept.contexts, states)
+        return Sight(tokens, pyramid, seen, percept._replace(contexts=contexts))
 
     def infer(self, sight: Sight) -> DiagonalGaussian:
         """q(z_t | x_t, c_t) of all frames, `[B,T,latent]`."""
@@ -220,22 +223,24 @@ class AIME(nn.Module):
         return frames if self.training else frames.clamp(0, 1)
 
     @torch.no_grad()
-    def encode(self, frames: Frames) -> Float[Tensor, "B T latent"]:
+    def encode(self, frames: Frames, states: Float[Tensor, "B T S"] | None = None) -> Float[Tensor, "B T latent"]:
         """Latents of a video: posterior means `[B,T,latent]` in eval mode.
 
         Raises:
-            AimeError: if the frames do not have the model's shape.
+            AimeError: if frames or states do not have the model's shape.
         """
-        return self.infer(self.perceive(self.centre(frames))).mean
+        return self.infer(self.perceive(self.centre(frames), states)).mean
 
     @torch.no_grad()
-    def extract_context(self, frames: Frames) -> Float[Tensor, "B T context"]:
-        """Contexts of a video `[B,T,context]`; c_t has seen frames 1..t.
+    def extract_context(
+        self, frames: Frames, states: Float[Tensor, "B T S"] | None = None
+    ) -> Float[Tensor, "B T context"]:
+        """Contexts of a video `[B,T,context]`; c_t has seen frames 1..t, and state t.
 
         Raises:
-            AimeError: if the frames do not have the model's shape.
+            AimeError: if frames or states do not have the model's shape.
         """
-        return self.perceive(self.centre(frames)).percept.contexts
+        return self.perceive(self.centre(frames), states).percept.contexts
 
     @torch.no_grad()
     def predict_future(
@@ -245,6 +250,7 @@ class AIME(nn.Module):
         samples: int | None = None,
         seed: int = 0,
         horizon: int | None = None,
+        states: Float[Tensor, "B C S"] | None = None,
     ) -> FuturePrediction:
         """Predict the F frames after C context frames, under given actions or those that the action schema expects.
 
@@ -255,24 +261,30 @@ class AIME(nn.Module):
                 number of sampled futures, which adds an axis after B.
             seed: of the sampled futures.
             horizon: F; where actions are missing, the action schema acts: its mode, or with `samples` a sample.
+            states: `[B,C,S]` of the context frames, as in `forward_sequence`.
 
         Raises:
             AimeError: if the shapes do not fit the model, or actions are missing that nothing stands for.
         """
-        return imagination.predict_future(self, context_frames, actions, samples, seed, horizon)
+        return imagination.predict_future(self, context_frames, actions, samples, seed, horizon, states)
 
     @torch.no_grad()
     def surprise(
-        self, frames: Frames, actions: Float[Tensor, "B T A"] | None = None, samples: int = 8, seed: int = 0
+        self,
+        frames: Frames,
+        actions: Float[Tensor, "B T A"] | None = None,
+        samples: int = 8,
+        seed: int = 0,
+        states: Float[Tensor, "B T S"] | None = None,
     ) -> Float[Tensor, "B T"]:
         """-log p(x_t | past) of each frame in nats: an importance-weighted upper bound, tighter with more samples.
 
         -log 1/S Σ_s p(x_t|z_s) p(z_s|h_{t-1}) / q(z_s|x_t,c_t) (Burda et al. 2016, arXiv 1509.00519, equation 8).
 
         Raises:
-            AimeError: if frames or actions do not have the model's shape.
+            AimeError: if frames, actions or states do not have the model's shape.
         """
-        return imagination.surprise(self, frames, actions, samples, seed)
+        return imagination.surprise(self, frames, actions, samples, seed, states)
 
     def initial_state(self, batch: int) -> BeliefState:
         """The state of `batch` videos before their first frame."""
@@ -285,6 +297,7 @@ class AIME(nn.Module):
         frame: UInt8[Tensor, "B 3 H W"] | Float[Tensor, "B 3 H W"],
         previous_action: Float[Tensor, "B A"],
         reset: Bool[Tensor, " B"] | None = None,
+        own_state: Float[Tensor, "B S"] | None = None,
     ) -> tuple[BeliefState, Observation]:
         """See one more frame: first advance the belief by the action that led here, then infer.
 
@@ -295,11 +308,12 @@ class AIME(nn.Module):
             frame: `[B,3,H,W]`, uint8 or float in [0, 1].
             previous_action: `[B,A]` in [-1, 1], taken after the frame before; ignored in fresh rows.
             reset: True in the rows where this frame starts a new video.
+            own_state: `[B,S]`, the robot's or simulator's, NaN where not known; None where nothing is.
 
         Raises:
-            AimeError: if frame or action do not have the model's shape.
+            AimeError: if frame, action or own state do not have the model's shape.
         """
-        return stepping.observe(self, state, frame, previous_action, reset)
+        return stepping.observe(self, state, frame, previous_action, reset, own_state)
 
     @torch.no_grad()
     def imagine(
@@ -325,7 +339,7 @@ class AIME(nn.Module):
 
         Args:
             info: `pixels` `[B,S,T,3,H,W]` or `[B,S,T,H,W,3]`, the same for all S; perhaps `goal` alike, whose last
-                frame counts, and `action` `[B,S,T,A]`, which led to each frame.
+                frame counts, `action` `[B,S,T,A]`, which led to each frame, and `state` `[B,S,T,·]`, where observed.
             action_candidates: `[B,S,H,A]` from the last frame on, clipped to [-1, 1]; the last axis may hold several
                 steps in a block.
 

@@ -12,6 +12,8 @@ from torch import Tensor
 from aime.attention.bottom_up import BottomUp
 from aime.attention.schema import Attention
 from aime.attention.top_down import TopDown
+from aime.perception.perceiver import Percept
+from aime.perception.tokenizer import Tokens
 from aime.primitives.distributions import DiagonalGaussian
 from aime.primitives.transformer import TimeCache
 from aime.representation.prior import DirichletProcessMixture
@@ -51,12 +53,15 @@ class Outcomes(NamedTuple):
     reward_valid: Bool[Tensor, "B T"]
     terminated: Bool[Tensor, "B T"]
     """Whether the arrival at the frame ended the episode for good."""
+    states: Float[Tensor, "B T S"]
+    """In their own units, NaN where not known; S is 0 for a model that observes frames alone."""
 
     @classmethod
-    def unknown(cls, valid: Bool[Tensor, "B T"]) -> Outcomes:
+    def unknown(cls, valid: Bool[Tensor, "B T"], state_width: int = 0) -> Outcomes:
         """Of frames of which nothing but their padding is known."""
-        nowhere = torch.zeros_like(valid)
-        return cls(valid, nowhere, torch.zeros(valid.shape, device=valid.device), nowhere, nowhere)
+        nowhere, zeros = torch.zeros_like(valid), torch.zeros(valid.shape, device=valid.device)
+        states = torch.full((*valid.shape, state_width), torch.nan, device=valid.device)
+        return cls(valid, nowhere, zeros, nowhere, nowhere, states)
 
 
 class LatentClips(NamedTuple):
@@ -79,6 +84,18 @@ class LatentClips(NamedTuple):
         latents, contexts, actions = (torch.cat(pair) for pair in zip(self[:3], others[:3], strict=True))
         outcomes = Outcomes(*(torch.cat(pair) for pair in zip(self.outcomes, others.outcomes, strict=True)))
         return LatentClips(latents, contexts, actions, outcomes)
+
+
+class Sight(NamedTuple):
+    """What B videos of T frames show, before any latent or belief."""
+
+    tokens: Tokens
+    pyramid: tuple[Tensor, ...]
+    """The encoder's features of the B·T frames at 1/2, 1/4 and 1/8 of the frame."""
+    seen: BottomUp
+    """Slots and bottom-up maps of the B·T frames."""
+    percept: Percept
+    """Its contexts have seen the states of their frames, where the model observes any."""
 
 
 class Track(NamedTuple):
@@ -193,6 +210,8 @@ class Observation(NamedTuple):
     """U_t and the slots."""
     expected: TopDown
     """P_t and the motion towards it."""
+    state: Float[Tensor, "B S"] | None = None
+    """What (h_{t-1}, z_t) say of the robot's or simulator's state, in its own units; None where none is observed."""
 
 
 class Imagined(NamedTuple):
@@ -203,6 +222,8 @@ class Imagined(NamedTuple):
     prior: DirichletProcessMixture
     expected: TopDown
     """P_t, which stands for A_t where no frame is seen, and the motion towards it."""
+    state: Float[Tensor, "B S"] | None = None
+    """As in `Observation`."""
 
 
 class FuturePrediction(NamedTuple):
@@ -217,3 +238,5 @@ class FuturePrediction(NamedTuple):
     """P_t, each from the one before: the maps that the frames were decoded with."""
     actions: Float[Tensor, "B *S F A"]
     """What was done before each frame: the actions given, then those of the action schema."""
+    states: Float[Tensor, "B *S F W"] | None = None
+    """The robot's or simulator's state, W numbers in its own units; None where the model observes none."""

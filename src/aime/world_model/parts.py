@@ -14,6 +14,7 @@ from aime.primitives.readout import BeliefReadout
 from aime.representation.prior import DirichletProcessPrior
 from aime.representation.single_gaussian_prior import SingleGaussianPrior
 from aime.world_model.config import ModelConfig
+from aime.world_model.second_observation import FramesAlone, SecondObservation
 
 
 def make_perceiver(config: ModelConfig) -> CausalPerceiver | NoContext:
@@ -43,6 +44,11 @@ def make_control(config: ModelConfig) -> Control | None:
     if config.control.kind == "none":
         return None
     return Control(config.control, config.belief, config.latent, config.action_width)
+
+
+def make_second_observation(config: ModelConfig) -> SecondObservation | FramesAlone:
+    """What reads and predicts the state, or nothing in its place (`state.width`)."""
+    return SecondObservation(config) if config.state.width else FramesAlone(config)
 
 
 class ContextHead(nn.Module):

@@ -46,16 +46,20 @@ def _empty_past(tokenizer: Tokenizer, batch: int, size: int, like: Tensor) -> tu
 
 
 def watch(
-    model: AIME, frames: Tensor, actions: Tensor | None, action_valid: Bool[Tensor, "B T"] | None = None
+    model: AIME,
+    frames: Tensor,
+    actions: Tensor | None,
+    action_valid: Bool[Tensor, "B T"] | None = None,
+    states: Float[Tensor, "B T S"] | None = None,
 ) -> tuple[Track, Float[Tensor, "B T h w"]]:
     """The latents, beliefs and bottom-up maps of `AIME.forward_sequence`, without its frames and prior maps.
 
     Raises:
-        AimeError: if frames or actions do not have the model's shape.
+        AimeError: if frames, actions or states do not have the model's shape.
     """
     centred = model.centre(frames)
     actions = doors.admit_actions(actions, action_valid, centred.shape[:2], model.null_action)
-    sight = model.perceive(centred)
+    sight = model.perceive(centred, states)
     posterior = model.infer(sight)
     latents = posterior.rsample() if model.training else posterior.mean
     track = model.follow(latents, sight.percept.contexts, actions)
@@ -63,7 +67,12 @@ def watch(
 
 
 def observe(
-    model: AIME, state: BeliefState, frame: Tensor, previous_action: Tensor, reset: Bool[Tensor, " B"] | None
+    model: AIME,
+    state: BeliefState,
+    frame: Tensor,
+    previous_action: Tensor,
+    reset: Bool[Tensor, " B"] | None,
+    own_state: Float[Tensor, "B S"] | None = None,
 ) -> tuple[BeliefState, Observation]:
     """See `AIME.observe`."""
     if frame.ndim != 4:
@@ -80,6 +89,7 @@ def observe(
     pyramid = model.encoder.pyramid(centred[:, 0])
     seen = model.attention.look(pyramid)
     context, cache = model.perceiver.step(tokens.codes[:, 0], seen.map, cache)
+    context = model.second_observation.add(context, own_state)
     posterior = model.encoder(pyramid, context)
     last_map = torch.where(row[..., None], model.attention.initial_map(fresh.shape[0]), state.last_map)
     expected = model.attention.expect(belief, posterior.mean, last_map)
@@ -90,8 +100,9 @@ def observe(
     step = (posterior.mean - before.latent).masked_fill(row, 0)
     dream = DreamState(belief, cell, posterior.mean, step, context.to(belief.dtype))
     next_state = BeliefState(dream, seen.map, torch.zeros_like(fresh), past, cache)
+    foretold = model.second_observation.foretell(belief, posterior.mean, step)
     return next_state, Observation(
-        posterior.mean, posterior, prior, dream.context, tokens.indices[:, 0], attention, seen, expected
+        posterior.mean, posterior, prior, dream.context, tokens.indices[:, 0], attention, seen, expected, foretold
     )
 
 
@@ -103,7 +114,8 @@ def imagine(model: AIME, state: BeliefState, action: Tensor, sample: bool) -> tu
     choose = imagination.sampled if sample else imagination.likeliest
     dream, prior, choice = imagination.step(model, state.dream, action, choose)
     expected = model.attention.expect(dream.belief, dream.latent, state.last_map)
-    imagined = Imagined(choice.latent, choice.component, prior, expected)
+    foretold = model.second_observation.foretell(dream.belief, dream.latent, dream.step)
+    imagined = Imagined(choice.latent, choice.component, prior, expected, foretold)
     return state._replace(dream=dream, last_map=expected.map), imagined
 
 

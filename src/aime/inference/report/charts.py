@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import matplotlib
@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aime.inference.evaluation import Evaluation, FrameScores
+from aime.inference.evaluation import Evaluation, FrameScores, StateScores
 from aime.inference.report.training_log import Record, names, series
 
 # colours that stand for the page's variables until the SVG is written
@@ -141,6 +141,20 @@ def coverage_chart(evaluation: Evaluation) -> str:
         axes.set_ylim(0, 1)
         _legend(axes)
         return _svg(figure, "coverage of the 80 % interval against horizon")
+
+
+def state_chart(states: Mapping[int, StateScores]) -> str:
+    """Error of the foretold state against horizon, beside the two predictors that know nothing."""
+    ahead, scores = list(states), states.values()
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _single("frames ahead", "error, in spreads of the data")
+        axes.plot(ahead, [each.error for each in scores], color=MODEL, label="state foretold")
+        for name, colour in (("persistence", PERSISTENCE), ("climatology", CLIMATOLOGY)):
+            errors = [getattr(each, name) for each in scores]
+            axes.plot(ahead, errors, color=colour, linestyle="--", linewidth=1.5, label=name)
+        axes.set_ylim(bottom=0)
+        _legend(axes)
+        return _svg(figure, "state error against horizon")
 
 
 def surprise_chart(average: Sequence[float], clips: Float[np.ndarray, "B T"], context: int) -> str:

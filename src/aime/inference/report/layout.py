@@ -97,6 +97,12 @@ def _table(evaluation: Evaluation) -> str:
         row("energy score", lambda ahead: Cell(f"{horizons[ahead].energy_score:.4f}")),
         row("coverage of 80 %, where samples differ", lambda ahead: _share(horizons[ahead].coverage_uncertain)),
     ]
+    if evaluation.states:
+        states = evaluation.states
+        rows += [
+            row("state, R²", lambda ahead: _skill(states[ahead].r2)),
+            row("state, error in spreads of the data", lambda ahead: Cell(f"{states[ahead].error:.2f}")),
+        ]
     return page.table(["frames ahead", *map(str, shown)], rows)
 
 
@@ -156,6 +162,16 @@ def _prediction(evaluation: Evaluation) -> str:
             "If the samples spread as widely as the truth does, 80 % of it lies within their central 80 % interval; "
             "below, the model is too sure of itself.",
         ),
+    ) + _state(evaluation)
+
+
+def _state(evaluation: Evaluation) -> str:
+    if evaluation.states is None:
+        return ""
+    return page.figure(
+        charts.state_chart(evaluation.states),
+        "The robot's or simulator's own state, foretold beside the frames: root mean square error in units of each "
+        "number's spread over the training data, of the model, of the last known state and of the mean.",
     )
 
 

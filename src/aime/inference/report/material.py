@@ -22,6 +22,7 @@ from aime.inference.evaluation import Evaluation
 from aime.inference.loading import Device, lively_clips, load_run, open_unseen, same_source
 from aime.inference.report.training_log import Record, read_log
 from aime.inference.watching import Watched, watch
+from aime.world_model.doors import observed
 from aime.world_model.saved import CONFIG, RunInfo
 
 CLIPS = 4
@@ -74,7 +75,7 @@ def gather(
         evaluation=evaluation,
         dreams=dream(model, clips, context, SAMPLES),
         watched=watch(model, clips),
-        surprise=to_numpy(model.surprise(clips.frames, clips.actions)),
+        surprise=to_numpy(model.surprise(clips.frames, clips.actions, states=observed(clips.states, info.model))),
         components=find_components(model, load_clips(unseen.dataset, context + horizon, GROUPED)),
         log=log,
         config=(info.path / CONFIG).read_text(encoding="utf-8"),

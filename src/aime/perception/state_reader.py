@@ -1,0 +1,69 @@
+"""A robot's or simulator's own state, read beside the frames: what it adds to the context."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from aime.errors import AimeError
+from aime.primitives.distributions.two_hot import symlog
+
+
+@dataclass(frozen=True)
+class StateConfig:
+    """The state as a second observation.
+
+    Raises:
+        AimeError: if a number is out of its range.
+    """
+
+    width: int = 0
+    """Numbers in the state that is read and predicted; 0 for frames alone. `--observe-state` takes that of the data."""
+    hidden: int = 128
+    """Hidden width of the networks that read and predict it."""
+    withheld: float = 0.25
+    """Share of the training clips in which the state is hidden, throughout or on a random span, so that a model does
+    without it."""
+    min_std: float = 0.02
+    """Smallest standard deviation of a predicted number, in units of its own over the training data."""
+    max_std: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.width < 0:
+            raise AimeError(f"state.width is {self.width}; expected 0 or more: 0 is a model that observes no state")
+        if self.hidden < 1:
+            raise AimeError(f"state.hidden is {self.hidden}; expected 1 or more: give a positive size")
+        if not 0 <= self.withheld <= 1:
+            raise AimeError(f"state.withheld is {self.withheld}; expected a share in [0, 1]")
+        if not 0 < self.min_std < 1 < self.max_std:
+            raise AimeError(
+                f"state.min_std and max_std are {self.min_std} and {self.max_std}; expected 0 < min_std < 1 < max_std: "
+                "1 is what a number varies by over the data"
+            )
+
+
+class StateReader(nn.Module):
+    """What a state adds to the context of its frame; a learned vector where nothing of the state is known.
+
+    It reads the state of that frame alone: what was before, the belief knows.
+    """
+
+    def __init__(self, config: StateConfig, context: int) -> None:
+        super().__init__()
+        self.hidden = nn.Sequential(nn.Linear(2 * config.width, config.hidden), nn.LayerNorm(config.hidden), nn.SiLU())
+        self.project = nn.Linear(config.hidden, context)
+        self.unknown = nn.Parameter(torch.zeros(context))
+        # a model of frames that goes on with a state begins as it was
+        nn.init.zeros_(self.project.weight)
+        nn.init.zeros_(self.project.bias)
+
+    def forward(self, standardised: Float[Tensor, "... S"]) -> Float[Tensor, "... context"]:
+        """The addition `[...,context]`; NaN is a number that is not known."""
+        known = standardised.isfinite()
+        # symlog: a sensor's outlier is large, and no more
+        values = symlog(torch.where(known, standardised, 0.0))
+        added = self.project(self.hidden(torch.cat([values, known.to(values.dtype)], dim=-1)))
+        return torch.where(known.any(-1, keepdim=True), added, self.unknown.to(added.dtype))

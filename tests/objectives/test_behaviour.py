@@ -1,0 +1,85 @@
+"""The likelihood of the second observation: number by number, and what it teaches."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from tests.models import SIZE, outcomes, small_config
+
+from aime.objectives.behaviour import arrival_terms
+from aime.objectives.elbo import elbo_loss
+from aime.objectives.weights import ElboWeights, LossWeights
+from aime.perception.state_reader import StateConfig
+from aime.world_model.model import AIME
+from aime.world_model.second_observation import SecondObservation
+
+B, T, S = 2, 4, 3
+
+
+@pytest.fixture
+def model() -> AIME:
+    torch.manual_seed(0)
+    model = AIME(replace(small_config(), state=StateConfig(width=S, hidden=16))).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    observation = model.second_observation
+    assert isinstance(observation, SecondObservation)
+    observation.scale.fit(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 1.0, 0.5]))
+    return model
+
+
+@torch.no_grad()
+def test_the_likelihood_counts_each_known_number_of_each_frame_once(model: AIME) -> None:
+    states = torch.randn(B, T, S) + 1
+    states[0, 1, 2], states[1, 2] = torch.nan, torch.nan
+    valid = torch.ones(B, T, dtype=torch.bool)
+    valid[0, 3] = False
+    track = model.forward_sequence(torch.rand(B, T, 3, SIZE, SIZE), None, None, states).track
+    observation = model.second_observation
+    assert isinstance(observation, SecondObservation)
+    means, stds = observation.distribution(track.beliefs, track.latents, track.steps)
+    total, count = 0.0, 0
+    for clip, time in ((clip, time) for clip in range(B) for time in range(T)):
+        numbers = [n for n in range(S) if not math.isnan(states[clip, time, n])]
+        if not valid[clip, time] or not numbers:
+            continue
+        count += 1
+        for n in numbers:
+            value = (float(states[clip, time, n]) - [1, 2, 3][n]) / [2, 1, 0.5][n]
+            mean, std = float(means[clip, time, n]), float(stds[clip, time, n])
+            total += 0.5 * ((value - mean) / std) ** 2 + math.log(std) + 0.5 * math.log(2 * math.pi)
+    term = arrival_terms(model, lambda: track, outcomes(valid, states), ElboWeights())["state_nll"]
+    assert term is not None
+    assert float(term) == pytest.approx(total / count, rel=1e-5)
+
+
+def test_its_gradient_reaches_reader_and_head_and_no_nan_comes_through(model: AIME) -> None:
+    model.train()
+    states = torch.randn(B, T, S)
+    states[0, :2], states[1, 2, 0] = torch.nan, torch.nan
+    frames, valid = torch.rand(B, T, 3, SIZE, SIZE), torch.ones(B, T, dtype=torch.bool)
+    output = model.forward_sequence(frames, None, None, states)
+    loss = elbo_loss(model, output, frames, outcomes(valid, states), LossWeights())
+    loss.total.backward()
+    gradients = {name: weight.grad for name, weight in model.second_observation.named_parameters()}
+    assert gradients.keys() >= {"reader.unknown", "reader.hidden.0.weight", "head.project.weight"}
+    for name, gradient in gradients.items():
+        assert gradient is not None and gradient.isfinite().all() and gradient.any(), name
+
+
+def test_it_is_off_with_its_weight_and_where_no_state_is_observed(model: AIME) -> None:
+    valid = torch.ones(B, T, dtype=torch.bool)
+    frames = torch.rand(B, T, 3, SIZE, SIZE)
+    track = model.forward_sequence(frames).track
+    known = outcomes(valid, torch.zeros(B, T, S))
+    assert arrival_terms(model, lambda: track, known, ElboWeights(state_nll=0))["state_nll"] is None
+    alone = AIME(small_config())
+    output = alone.forward_sequence(frames)
+    assert arrival_terms(alone, lambda: output.track, outcomes(valid), ElboWeights())["state_nll"] is None
+    nothing = torch.full((B, T, S), torch.nan)
+    term = arrival_terms(model, lambda: track, outcomes(valid, nothing), ElboWeights())["state_nll"]
+    assert term is not None and term.item() == 0
