@@ -55,7 +55,7 @@ def test_after_a_start_on_the_record_it_is_held_to_what_it_began_as(monkeypatch:
     agent = learner(model, divergence=30.0, samples=16, warm_start=WarmStartConfig(critic_steps=60, policy_steps=200))
     episode = torch.arange(400) // 20
     sure = torch.ones(400, dtype=torch.bool)
-    outcomes = Outcomes(sure, sure, torch.rand(400), sure, ~sure)
+    outcomes = Outcomes(sure, sure, torch.rand(400), sure, ~sure, torch.empty(400, 0))
     agent.begin(
         Experience(states(model, 400), torch.full((400, 2), -0.4), outcomes, episode), lambda step, figures: None
     )

@@ -15,7 +15,7 @@ from aime.world_model.outputs import DreamState, Outcomes
 def recorded(episode: list[int], rewards: list[float], terminated: list[bool]) -> Experience:
     count, sure = len(episode), torch.ones(len(episode), dtype=torch.bool)
     states = DreamState(*(torch.zeros(count, 1) for _ in DreamState._fields))
-    outcomes = Outcomes(sure, sure, torch.tensor(rewards), sure, torch.tensor(terminated))
+    outcomes = Outcomes(sure, sure, torch.tensor(rewards), sure, torch.tensor(terminated), torch.empty(count, 0))
     return Experience(states, torch.zeros(count, 1), outcomes, torch.tensor(episode))
 
 

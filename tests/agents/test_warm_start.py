@@ -28,7 +28,7 @@ def record(known_actions: bool = True) -> Experience:
         torch.zeros(count, 8), torch.zeros(count, 8), latent, torch.zeros(count, 4), torch.zeros(count, 2)
     )
     sure = torch.ones(count, dtype=torch.bool)
-    outcomes = Outcomes(sure, sure & known_actions, rewards, sure, ~sure)
+    outcomes = Outcomes(sure, sure & known_actions, rewards, sure, ~sure, torch.empty(count, 0))
     return Experience(states, actions, outcomes, episode)
 
 
