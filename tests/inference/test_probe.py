@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -154,3 +156,17 @@ def test_a_long_episode_is_watched_in_parts(
     write_shard(place, [synthetic_episode(2 * LONGEST + 10, size=32)])
     steps = watch_states(world[0], open_dataset(place)).states[:, 0].tolist()
     assert steps == [*range(SETTLED_AFTER, LONGEST), *range(LONGEST + SETTLED_AFTER, 2 * LONGEST)]
+
+
+def test_frames_whose_state_is_not_known_do_not_count(
+    world: tuple[AIME, Dataset], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    place = tmp_path_factory.mktemp("gaps") / "gaps.h5"
+    episode = synthetic_episode(12, size=32)
+    assert episode.state is not None
+    state = episode.state.copy()
+    state[8, 1] = np.nan
+    write_shard(place, [replace(episode, state=state)])
+    watched = watch_states(world[0], open_dataset(place))
+    assert watched.states[:, 0].tolist() == [step for step in range(SETTLED_AFTER, 12) if step != 8]
+    assert len(watched.features) == len(watched.episode) == 12 - SETTLED_AFTER - 1

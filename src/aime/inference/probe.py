@@ -187,7 +187,7 @@ def watch_states(model: AIME, dataset: Dataset, told: Callable[[int], None] = la
         told: is called with the number of frames watched, after every episode.
 
     Raises:
-        AimeError: if no episode has more than `SETTLED_AFTER` frames, or a file is damaged.
+        AimeError: if no episode has more than `SETTLED_AFTER` frames with known states, or a file is damaged.
     """
     parts, done = [], 0
     for number, clips in _whole_episodes(dataset):
@@ -198,7 +198,7 @@ def watch_states(model: AIME, dataset: Dataset, told: Callable[[int], None] = la
     if not len(watched.episode):
         raise AimeError(
             f"{dataset.name}: the longest episode has {int(dataset.lengths.max())} frames; expected more than "
-            f"{SETTLED_AFTER}, after which the probe begins: record longer episodes"
+            f"{SETTLED_AFTER} with known states, where the probe begins: record longer episodes"
         )
     return watched
 
@@ -211,12 +211,13 @@ def _whole_episodes(dataset: Dataset) -> Iterator[tuple[int, Clips]]:
 
 
 def _settled(model: AIME, clips: Clips, number: int) -> Watched:
-    """The frames of one episode that count."""
+    """The frames of one episode that count: whose state is known throughout."""
     track, _ = watch(model, *(each.to(model.device) for each in (clips.frames, clips.actions, clips.action_valid)))
     assert clips.states is not None
     features = torch.cat([track.beliefs, track.latents], -1)[:, SETTLED_AFTER:].flatten(0, 1).double().cpu()
     states = clips.states[:, SETTLED_AFTER:].flatten(0, 1).double()
-    return Watched(features, states, torch.full((len(states),), number))
+    known = states.isfinite().all(-1)
+    return Watched(features[known], states[known], torch.full((int(known.sum()),), number))
 
 
 def _spread(dataset: Dataset, frames: int) -> Dataset:
