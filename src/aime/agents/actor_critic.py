@@ -32,8 +32,8 @@ class ActorCriticConfig:
         AimeError: if a number is out of its range.
     """
 
-    steps: int = 2000
-    """Of dreaming; at 0 the agent is what it begins as."""
+    steps: int = 450
+    """Of dreaming; at 0 the agent is what it begins as. Offline, many more let the critic believe its own hopes."""
     starts: int = 384
     """Imagined paths a step, from frames drawn from the data."""
     horizon: int = 15
