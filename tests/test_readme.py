@@ -26,6 +26,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         == 0
     )
     quick = "--learning.steps 1 --learning.starts 4 --learning.horizon 2 --learning.frames 100"
+    quick += " --learning.warm-start.critic-steps 3 --learning.warm-start.policy-steps 3"
     assert main(["agent", "imagine", str(place / "runs" / "demo"), *quick.split()]) == 0
     (place / "runs" / "mine").symlink_to(place / "runs" / "demo")
     return place

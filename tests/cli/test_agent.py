@@ -13,7 +13,10 @@ from tests.inference.runs import Run, write_run
 from aime.cli.main import main
 from aime.data import open_dataset
 
-QUICK_IMAGINE = "--learning.steps 3 --learning.starts 8 --learning.horizon 2 --learning.policy.hidden 16"
+QUICK_IMAGINE = (
+    "--learning.steps 3 --learning.starts 8 --learning.horizon 2 --learning.policy.hidden 16 "
+    "--learning.warm-start.critic-steps 100 --learning.warm-start.policy-steps 100"
+)
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +63,7 @@ def test_online_goes_on_round_by_round(tmp_path: Path, beside: bool) -> None:
     assert main(["train", "tiny", "--data", f"{tmp_path}/data", "--out", str(start), *flags.split()]) == 0
     line = f"agent online {start} --env dmc:cartpole_swingup --out {out} --online.episodes 2 --online.steps 6"
     quick = "--online.minutes 0.001 --online.learning.steps 2 --online.learning.starts 4 --online.learning.horizon 2"
+    quick += " --online.learning.warm-start.critic-steps 3 --online.learning.warm-start.policy-steps 3"
     rounds = ["--online.beside"] if beside else []
     assert main([*line.split(), *quick.split(), *rounds, "--online.rounds", "1"]) == 0
     before = (out / "data" / "round-000.h5").read_bytes()
