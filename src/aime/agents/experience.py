@@ -118,7 +118,7 @@ def perceive(
     Raises:
         AimeError: if a file is damaged.
     """
-    chosen = _spread(dataset, frames)
+    chosen = dataset.spread_episodes(frames)
     total, parts, done = int(chosen.lengths.sum()), [], 0
     for episode, clips in _passes(chosen):
         parts.append(_believe(model, clips.to(hardware.device), episode, hardware))
@@ -128,11 +128,6 @@ def perceive(
     outcomes = Outcomes(*(torch.cat(field) for field in zip(*(part.outcomes for part in parts), strict=True)))
     actions, episodes = (torch.cat([getattr(part, name) for part in parts]) for name in ("actions", "episode"))
     return Experience(states, actions, outcomes, episodes)
-
-
-def _spread(dataset: Dataset, frames: int) -> Dataset:
-    wanted = max(1, min(dataset.episodes, round(frames * dataset.episodes / dataset.frames)))
-    return dataset.select(np.unique(np.linspace(0, dataset.episodes - 1, wanted).round().astype(np.int64)))
 
 
 def _passes(dataset: Dataset) -> Iterator[tuple[Int[Tensor, " B"], Clips]]:

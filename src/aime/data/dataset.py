@@ -235,6 +235,11 @@ class Dataset:
         variance = np.maximum(squares / np.maximum(count, 1) - np.square(mean), 0)
         return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
 
+    def spread_episodes(self, frames: int) -> Dataset:
+        """A view of whole episodes at equal distances through all of them: one or more, of about `frames` frames."""
+        wanted = max(1, min(self.episodes, round(frames * self.episodes / self.frames)))
+        return self.select(np.unique(np.linspace(0, self.episodes - 1, wanted).round().astype(np.int64)))
+
     def spread_frames(self, limit: int) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
         """At most `limit` frames, 0 to 255, at equal distances through all episodes.
 

@@ -147,7 +147,7 @@ def probe(
     for dataset in (seen, unseen):
         if not dataset.has_state:
             raise AimeError(f"{dataset.name}: has no state; expected the simulator's: record or import it with states")
-    chosen = [_spread(dataset, frames) for dataset in (seen, unseen)]
+    chosen = [dataset.spread_episodes(frames) for dataset in (seen, unseen)]
     whole, before = sum(dataset.frames for dataset in chosen), chosen[0].frames
     fitted = watch_states(model, chosen[0], lambda done: told(done, whole))
     judged = watch_states(model, chosen[1], lambda done: told(before + done, whole))
@@ -218,8 +218,3 @@ def _settled(model: AIME, clips: Clips, number: int) -> Watched:
     states = clips.states[:, SETTLED_AFTER:].flatten(0, 1).double()
     known = states.isfinite().all(-1)
     return Watched(features[known], states[known], torch.full((int(known.sum()),), number))
-
-
-def _spread(dataset: Dataset, frames: int) -> Dataset:
-    wanted = max(1, min(dataset.episodes, round(frames * dataset.episodes / dataset.frames)))
-    return dataset.select(np.unique(np.linspace(0, dataset.episodes - 1, wanted).round().astype(np.int64)))
