@@ -11,6 +11,7 @@ from torch import Tensor
 from aime.agents.agent import Agent, PolicyDecider
 from aime.agents.playing import bootstrap, play
 from aime.data.collect.environment import Arrival
+from aime.data.shards import Attribute
 from aime.errors import AimeError
 from aime.perception.state_reader import StateConfig
 from aime.world_model.model import AIME
@@ -33,6 +34,9 @@ class Counter:
 
     def control(self) -> np.ndarray:
         return np.zeros(2)
+
+    def notes(self) -> dict[str, Attribute]:
+        return {}
 
     def _arrive(self, reward: float) -> Arrival:
         pixels = np.full((4, 4, 3), self.steps, np.uint8)

@@ -33,7 +33,8 @@ from aime.data.collect.policies import Policy, random_actions, smooth_actions, s
 from aime.data.collect.recording import Distracted, Recording, record_episode
 from aime.data.dataset import open_dataset
 from aime.data.pool import terminated_like_interrupted
-from aime.data.shards import write_shard
+from aime.data.shards import Attribute, write_shard
+from aime.data.state_names import note_state_names, read_state_names
 from aime.errors import AimeError
 
 ROOT = Path(__file__).parents[2]
@@ -62,6 +63,9 @@ class Drift:
 
     def control(self) -> np.ndarray:
         return np.clip(-self.place / 10, -1, 1)
+
+    def notes(self) -> dict[str, Attribute]:
+        return note_state_names({"place": 2})
 
     def _arrive(self, reward: float) -> Arrival:
         pixels = np.full((8, 8, 3), int(abs(self.place[0])) % 256, np.uint8)
@@ -273,6 +277,7 @@ def test_recording_goes_on_where_it_stopped_and_is_the_same(tmp_path: Path) -> N
     dataset = open_dataset(tmp_path)
     assert dataset.episodes == 5
     assert dataset.attributes["policy"] == "random" and dataset.attributes["shadow"] is False
+    assert read_state_names(dataset.attributes, dataset.state_width) == {"place": 2}
     for number in range(5):
         expected = record_episode(Drift(), RECORDING, number)
         np.testing.assert_array_equal(dataset.read(number).action, expected.action)
@@ -450,6 +455,7 @@ def test_an_episode_of_the_suite_does_not_remember_the_last_one() -> None:
 def test_one_plays_in_an_environment_with_the_pictures_that_it_is_recorded_with() -> None:
     recording = Recording("cartpole", "swingup", 4, "smooth", 0, "dynamic", action_repeat=4, image_size=16, camera=0)
     world, plain = Distracted(recording), Distracted(replace(recording, distractor="none"))
+    assert read_state_names(world.notes(), 4) == {"position": 2, "velocity": 2}
     action = np.array([0.5], np.float32)
     shown = [[world.reset(seed), world.step(action)] for seed in (3, 3, 4)]
     bare = [plain.reset(3), plain.step(action)]

@@ -10,11 +10,13 @@ from rich.console import Console
 
 from aime.cli import collect as command
 from aime.data import open_dataset
+from aime.data.action_scale import ActionScale
 from aime.data.collect.collect import collect
 from aime.data.collect.gym_world import GymRecording, GymWorld, check_known
 from aime.data.collect.plan import plan
 from aime.data.collect.recording import Recording, record_episode
 from aime.data.episodes import Episode
+from aime.data.state_names import read_state_names
 from aime.errors import AimeError
 
 ROOT = Path(__file__).parents[2]
@@ -96,6 +98,8 @@ def test_recording_in_processes_goes_on_where_it_stopped(tmp_path: Path) -> None
     assert collect([RECORDING], tmp_path, 3, 1, console=quiet) == 3 * RECORDING.length
     dataset = open_dataset(tmp_path)
     assert dataset.attributes["environment"] == f"gym:{PAINTED}" and "gymnasium_version" in dataset.attributes
+    assert dataset.action_scale == ActionScale((0.0, -1.0), (4.0, 1.0))
+    assert read_state_names(dataset.attributes, dataset.state_width) == {"observation": dataset.state_width}
     for number, expected in enumerate(episodes(RECORDING, 3)):
         np.testing.assert_array_equal(dataset.read(number).action, expected.action)
         np.testing.assert_array_equal(dataset.read(number).pixels, expected.pixels)
@@ -110,7 +114,8 @@ def test_the_command_records_an_environment(tmp_path: Path, capsys: pytest.Captu
     out, errors = capsys.readouterr()
     assert f"{tmp_path}: 2 episodes" in out
     assert "painted_Buttons-v0: 16x16, action repeat 1, policy smooth, seed 0" in " ".join(errors.split())
-    assert open_dataset(tmp_path).action_width == 3
+    dataset = open_dataset(tmp_path)
+    assert dataset.action_width == 3 and dataset.action_scale is None and "state_names" not in dataset.attributes
 
 
 @pytest.mark.parametrize(

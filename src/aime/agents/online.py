@@ -138,7 +138,7 @@ def collect(run: str, recording: Recording, episodes: int, steps: int, seed: int
         if seen[place][-1] is not arrival:
             seen[place].append(arrival)
     whole = [episode_of(arrivals, actions[: len(arrivals) - 1]) for arrivals, actions in zip(seen, done, strict=True)]
-    write_shard(shard, whole, {**recording.attributes(), "policy": AGENT, "seed": seed})
+    write_shard(shard, whole, {**recording.attributes(), **worlds[0].notes(), "policy": AGENT, "seed": seed})
     return played.returns.tolist()
 
 

@@ -14,6 +14,7 @@ from aime.benchmarking.dmc_vb.levels import LevelData
 from aime.benchmarking.dmc_vb.parts import Finished
 from aime.benchmarking.dmc_vb.plan import Plan
 from aime.data import Attribute
+from aime.data.state_names import read_state_names
 from aime.inference.probe import ProbeScores
 from aime.primitives.plain import nan_as_null, to_plain
 
@@ -130,7 +131,7 @@ def compare(plan: Plan, finished: Sequence[Finished]) -> Benchmark:
 def _level(data: LevelData, runs: Sequence[Finished]) -> LevelScores:
     scores = [run.probe for run in runs if run.probe is not None]
     state, *fields = r_squared_intervals(scores, _groups(scores[0], data.dataset.attributes)) if scores else (None,)
-    names = _field_names(data.dataset.attributes, data.dataset.state_width)
+    names = read_state_names(data.dataset.attributes, data.dataset.state_width)
     returns = {
         distractor: mean_interval(np.array([run.returns[distractor] for run in runs])) for distractor in runs[0].returns
     }
@@ -153,20 +154,10 @@ def _groups(scores: ProbeScores, attributes: Mapping[str, Attribute]) -> list[li
     """All columns, then those of each field."""
     width, first = 1 + max(scores.entries), 0
     groups = [list(range(len(scores.entries)))]
-    for size in _field_names(attributes, width).values():
+    for size in read_state_names(attributes, width).values():
         groups.append([column for column, entry in enumerate(scores.entries) if first <= entry < first + size])
         first += size
     return groups
-
-
-def _field_names(attributes: Mapping[str, Attribute], width: int) -> dict[str, int]:
-    """The fields of the state and their widths, where the data names them."""
-    try:
-        named = json.loads(str(attributes.get("state_names", "{}")))
-        sizes = {str(name): int(size) for name, size in named.items()}
-    except (ValueError, TypeError, AttributeError):
-        return {}
-    return sizes if sum(sizes.values()) == width else {}
 
 
 def _run(finished: Finished) -> RunScores:

@@ -102,7 +102,7 @@ def _run(job: Job, build: Builder) -> None:
             # the first frame, and those that an early end left out
             count(job.recording.length - len(episodes[-1]) + 1)
     if episodes:
-        attributes = {**job.recording.attributes(), "first_episode": job.first, **_versions()}
+        attributes = {**job.recording.attributes(), **environment.notes(), "first_episode": job.first, **_versions()}
         write_shard(replace(job, count=len(episodes)).path, episodes, attributes)
 
 

@@ -18,6 +18,8 @@ import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
 from aime.data.collect.controllers import CONTROLLERS
+from aime.data.shards import Attribute
+from aime.data.state_names import note_state_names
 from aime.errors import AimeError
 
 RENDERER_FLAGS = {"shadow": False, "reflection": False}
@@ -75,6 +77,9 @@ class Environment(Protocol):
 
     def control(self) -> Float64[np.ndarray, " A"]:
         """What a controller with skill would do now, `[A]` in [-1, 1]."""
+
+    def notes(self) -> dict[str, Attribute]:
+        """What shards note of it beside the recording's settings: its state's fields, its actions' own units."""
 
 
 def default_action_repeat(domain: str) -> int:
@@ -233,6 +238,10 @@ class ControlSuite:
         """What the task's scripted controller would do now, in [-1, 1] like the actions of `step`."""
         assert self._controller is not None, "recordings ask for a controller only where there is one"
         return self._controller(self._physics)
+
+    def notes(self) -> dict[str, Attribute]:
+        """The state's fields; actions are in [-1, 1] in the suite itself."""
+        return note_state_names({"position": self._physics.data.qpos.size, "velocity": self._physics.data.qvel.size})
 
     def _arrive(self, reward: float, terminated: bool) -> Arrival:
         state = np.concatenate([self._physics.data.qpos, self._physics.data.qvel]).astype(np.float32)

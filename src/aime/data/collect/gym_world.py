@@ -13,9 +13,11 @@ import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 from PIL import Image
 
+from aime.data.action_scale import ActionScale
 from aime.data.collect.environment import Arrival
 from aime.data.collect.policies import SKILLED, Policy
 from aime.data.shards import Attribute
+from aime.data.state_names import note_state_names
 from aime.errors import AimeError
 
 USUAL_RATE = 30.0
@@ -137,7 +139,8 @@ class GymWorld:
         self.step_seconds = action_repeat / float(self._environment.metadata.get("render_fps") or USUAL_RATE)
         self.action_width = int(space.n) if self._discrete else int(np.prod(space.shape))
         seen = self._environment.observation_space
-        self._has_state = isinstance(seen, gymnasium.spaces.Box) and len(seen.shape) == 1
+        is_vector = isinstance(seen, gymnasium.spaces.Box) and len(seen.shape) == 1
+        self._state_width = int(seen.shape[0]) if is_vector else 0
 
     def reset(self, seed: int) -> Arrival:
         """Start the episode that `seed` (0 to 2³²-1) determines."""
@@ -160,6 +163,14 @@ class GymWorld:
         """Never asked for: a recording has no policy with skill."""
         raise AssertionError("recordings ask for a controller only where there is one")
 
+    def notes(self) -> dict[str, Attribute]:
+        """The range of a box of actions, and the width of a state."""
+        known = note_state_names({"observation": self._state_width})
+        if self._discrete:
+            return known
+        low, high = (tuple(map(float, bound.ravel())) for bound in (self._space.low, self._space.high))
+        return ActionScale(low, high).attributes() | known
+
     def _done(self, action: Float32[np.ndarray, " A"]) -> tuple[Any, Float32[np.ndarray, " A"]]:
         """The action in the environment's terms, and what it is in ours."""
         space = self._space
@@ -172,7 +183,7 @@ class GymWorld:
         return scaled.astype(space.dtype), action
 
     def _arrive(self, observation: Any, reward: float, terminated: bool) -> Arrival:
-        state = np.asarray(observation, np.float32) if self._has_state else np.zeros(0, np.float32)
+        state = np.asarray(observation, np.float32) if self._state_width else np.zeros(0, np.float32)
         return Arrival(self._draw(), reward, terminated, state, None)
 
     def _draw(self) -> UInt8[np.ndarray, "H W 3"]:

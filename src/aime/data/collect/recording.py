@@ -189,6 +189,10 @@ class Distracted:
         """See `Environment.control`."""
         return self._within.control()
 
+    def notes(self) -> dict[str, Attribute]:
+        """See `Environment.notes`."""
+        return self._within.notes()
+
 
 def episode_of(arrivals: list[Arrival], actions: list[np.ndarray]) -> Episode:
     """The episode of L arrivals and the L - 1 actions `[A]` between them; 2 arrivals or more."""

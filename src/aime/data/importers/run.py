@@ -22,6 +22,7 @@ from aime.data.importers.plan import REPORT, Job, Ledger, cut_into_jobs
 from aime.data.importers.report import Report
 from aime.data.pool import Labour, Stopped, count, progress_bar, terminated_like_interrupted, work
 from aime.data.shards import Attribute, write_shard
+from aime.data.state_names import note_state_names
 from aime.errors import AimeError
 from aime.primitives.files import write_atomically
 
@@ -160,8 +161,7 @@ def _found_range(
 
 
 def _attributes(wish: Wish, scale: ActionScale | None, state_names: Mapping[str, int]) -> dict[str, Attribute]:
-    named = {"state_names": json.dumps(dict(state_names))} if state_names else {}
-    return {"imported_from": wish.kind, **(scale.attributes() if scale else {}), **named}
+    return {"imported_from": wish.kind, **(scale.attributes() if scale else {}), **note_state_names(state_names)}
 
 
 def _do(tasks: Sequence[_Task], workers: int, console: Console) -> None:

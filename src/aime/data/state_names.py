@@ -1,0 +1,35 @@
+"""The names of a state vector's fields, as shards note them: {"position": 2, "velocity": 2} in JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from aime.data.shards import Attribute
+
+ATTRIBUTE = "state_names"
+
+
+def note_state_names(names: Mapping[str, int]) -> dict[str, Attribute]:
+    """For the shards; nothing where there is no state.
+
+    Args:
+        names: the width of each field, in the order of the vector.
+    """
+    known = {name: width for name, width in names.items() if width}
+    return {ATTRIBUTE: json.dumps(known)} if known else {}
+
+
+def read_state_names(attributes: Mapping[str, Attribute], width: int) -> dict[str, int]:
+    """The fields and their widths, in the order of the vector; empty where the shards name none, or others.
+
+    Args:
+        attributes: of a data set.
+        width: of its state vector.
+    """
+    try:
+        named = json.loads(str(attributes.get(ATTRIBUTE, "{}")))
+        sizes = {str(name): int(size) for name, size in named.items()}
+    except (ValueError, TypeError, AttributeError):
+        return {}
+    return sizes if sum(sizes.values()) == width else {}
