@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -206,6 +207,26 @@ def test_minari(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with h5py.File(tmp_path / "source" / "data" / "main_data.hdf5", "r+") as file:
         del file["episode_1/actions"]
     assert "episode_1 has no actions" in complaint(capsys, "minari", tmp_path / "source", tmp_path / "bad")
+
+
+def test_minari_as_minari_itself_writes_and_reads_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(Path(__file__).parent / "minari", source)
+    assert run("minari", source, tmp_path / "out", "--image-size", "32", "--fit", "crop") == 0
+    dataset, known = open_dataset(tmp_path / "out"), np.load(source / "expected.npz")
+    assert [len(episode) for episode in dataset] == [7, 5]
+    scale = dataset.action_scale
+    assert scale is not None and (scale.low, scale.high) == ((-2, 0), (2, 5))
+    for number, episode in enumerate(dataset):
+        truth = {name: known[f"{number}/{name}"] for name in ("camera", "pose", "actions", "rewards", "terminations")}
+        np.testing.assert_array_equal(episode.pixels, truth["camera"][:, :, 8:40])
+        np.testing.assert_allclose(np.array(episode.state), truth["pose"], rtol=1e-6)
+        np.testing.assert_allclose(scale.to_source(episode.action[:-1]), truth["actions"], atol=1e-5)
+        np.testing.assert_allclose(episode.reward[1:], truth["rewards"], rtol=1e-5)
+        assert episode.terminated.tolist() == [False, *truth["terminations"].tolist()]
+    with h5py.File(source / "data" / "main_data.hdf5", "r+") as file:
+        file["episode_1/observations/camera"][2] = np.frombuffer(b"\xff\xd8 no picture", np.uint8)
+    assert "row 2: cannot be decoded" in complaint(capsys, "minari", source, tmp_path / "bad")
 
 
 def test_minari_discrete(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from aime.data.importers.interface import MAX_FRAME_BYTES, BadEpisode, block_length
+from aime.data.importers.pictures import UNDECODABLE, decode_picture
 from aime.errors import AimeError
 
 MAX_ROWS_BYTES = 256 * 2**20
@@ -87,6 +88,45 @@ def is_frames(dataset: Any) -> bool:
         and dataset.ndim == 4
         and 3 in (dataset.shape[3], dataset.shape[1])
     )
+
+
+def is_pictures(dataset: Any) -> bool:
+    """Whether a field can be PNG or JPEG files, one a row."""
+    return isinstance(dataset, h5py.Dataset) and dataset.ndim == 1 and h5py.check_vlen_dtype(dataset.dtype) == np.uint8
+
+
+def read_pictures(path: Path, name: str, start: int, stop: int) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
+    """Rows of a field of pictures, in blocks; the file is open only while they are asked for.
+
+    Args:
+        path: the file.
+        name: of the field, with its groups.
+        start: the first row.
+        stop: the row before which to end, more than `start`.
+
+    Raises:
+        BadEpisode: if a row cannot be decoded, or they differ in size.
+    """
+    with opened(path) as file:
+        dataset, at = field(path, file, name, axes=1), start
+        while at < stop:
+            first = _picture(path, dataset, at)
+            step = block_length(*first.shape[:2])
+            block = [first, *(_picture(path, dataset, row) for row in range(at + 1, min(at + step, stop)))]
+            if len({picture.shape for picture in block}) > 1:
+                raise BadEpisode(f"{path}: '{name}' holds pictures of several sizes, expected one; drop the episode")
+            yield np.stack(block)
+            at += step
+
+
+def _picture(path: Path, dataset: h5py.Dataset, row: int) -> UInt8[np.ndarray, "h w 3"]:
+    try:
+        return decode_picture(dataset[row].tobytes())
+    except UNDECODABLE as error:
+        raise BadEpisode(
+            f"{path}: '{dataset.name}', row {row}: cannot be decoded ({error}), expected a JPEG or PNG file; download "
+            "it again"
+        ) from error
 
 
 def frame_size(dataset: h5py.Dataset) -> tuple[int, int]:

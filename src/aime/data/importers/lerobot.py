@@ -7,7 +7,6 @@ moved to the frame at which it arrived; what the last action led to was not film
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -17,12 +16,10 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image
 
 from aime.data.importers import tables, video
 from aime.data.importers.fitting import together
 from aime.data.importers.interface import (
-    MAX_FRAME_BYTES,
     BadEpisode,
     Choice,
     Facts,
@@ -34,6 +31,7 @@ from aime.data.importers.interface import (
     in_order,
     shifted_to_arrival,
 )
+from aime.data.importers.pictures import UNDECODABLE, decode_picture
 from aime.data.importers.tfds_features import read_json
 from aime.errors import AimeError
 
@@ -253,11 +251,8 @@ class LeRobotImporter:
 
 def _decoded(path: Path, cell: Any) -> UInt8[np.ndarray, "h w 3"]:
     try:
-        with Image.open(io.BytesIO(cell["bytes"]), formats=("PNG", "JPEG")) as picture:
-            if picture.width * picture.height * 3 > MAX_FRAME_BYTES:
-                raise ValueError(f"{picture.height}x{picture.width}, expected 64 MB at most")
-            return np.asarray(picture.convert("RGB"))
-    except (OSError, ValueError, TypeError, KeyError, SyntaxError, Image.DecompressionBombError) as error:
+        return decode_picture(cell["bytes"])
+    except (*UNDECODABLE, TypeError, KeyError) as error:
         raise BadEpisode(
             f"{path}: a picture cannot be decoded ({error}), expected a PNG file; download it again"
         ) from error

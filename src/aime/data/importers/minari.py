@@ -1,6 +1,6 @@
 """Minari's data sets in HDF5: `data/main_data.hdf5` with a group an episode, and `data/metadata.json` with the spaces.
 
-    episode_0/observations        frames, or a group in which some are      T + 1 rows
+    episode_0/observations        frames, or a group in which some are      T + 1 rows of numbers, or of JPEG files
     episode_0/actions             T rows, or a group                        rewards, terminations: T rows
 
 A reward and an end come of the action of the same row: they are moved to the frame at which it arrived.
@@ -9,17 +9,26 @@ A reward and an end come of the action of the same row: they are moved to the fr
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from aime.data.importers.fitting import together
-from aime.data.importers.hdf5 import field, frame_size, is_frames, opened, read_frames, rows
+from aime.data.importers.hdf5 import (
+    field,
+    frame_size,
+    is_frames,
+    is_pictures,
+    opened,
+    read_frames,
+    read_pictures,
+    rows,
+)
 from aime.data.importers.interface import (
     BadEpisode,
     Choice,
@@ -50,8 +59,8 @@ def open_source(source: Path, choice: Choice) -> Sources:
     path = place / "main_data.hdf5"
     if metadata.get("data_format", "hdf5") != "hdf5" or not path.is_file():
         raise AimeError(
-            f"{source}: is stored as {metadata.get('data_format')!r}, expected hdf5 in {path.name}; "
-            "convert it with Minari"
+            f"{source}: is stored as {metadata.get('data_format')!r}, expected hdf5 in {path.name}; take it "
+            "from Minari with DataCollector(…, data_format='hdf5')"
         )
     if choice.split:
         raise AimeError(f"{source}: Minari's data sets have no splits; leave --split out")
@@ -93,7 +102,8 @@ def _leaves(node: Any, below: str = "") -> dict[str, h5py.Dataset]:
 
 
 def _cameras(path: Path, observations: Any, wanted: tuple[str, ...]) -> list[str]:
-    frames = [name for name, dataset in _leaves(observations).items() if is_frames(dataset)]
+    leaves = _leaves(observations)
+    frames = [name for name, leaf in leaves.items() if is_frames(leaf) or is_pictures(leaf)]
     if [name for name in wanted if name not in frames] or not frames or (len(frames) > 1 and not wanted):
         raise AimeError(
             f"{path}: has frames in observations {frames}, expected {list(wanted) or 'one'}; name some with --camera, "
@@ -160,13 +170,28 @@ class MinariImporter:
             numbers = sorted(int(name[8:]) for name in file if name.startswith("episode_") and name[8:].isdecimal())
             for number in numbers:
                 try:
-                    frames = field(self.path, file, self._name(number, "observations", self.cameras[0]), axes=4)
-                    size = frame_size(frames)
-                    weight = len(frames) * size[0] * size[1] * 3 * len(self.cameras)
+                    frames = field(self.path, file, self._name(number, "observations", self.cameras[0]))
+                    weight = len(frames) * self._frame_bytes(number, frames) * len(self.cameras)
                     items.append(Item(f"{self.path}, episode_{number}", max(weight, 1), (number, len(frames))))
                 except BadEpisode as error:
                     bad.append(error)
         return Survey(items, bad)
+
+    def _frame_bytes(self, number: int, frames: h5py.Dataset) -> int:
+        if is_pictures(frames):
+            return next(self._frames(number, self.cameras[0], 1)).nbytes if len(frames) else 0
+        if not is_frames(frames):
+            raise BadEpisode(
+                f"{self.path}: '{frames.name}' is {frames.dtype} {frames.shape}, expected frames; drop the episode"
+            )
+        height, width = frame_size(frames)
+        return 3 * height * width
+
+    def _frames(self, number: int, camera: str, length: int) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
+        name = self._name(number, "observations", camera)
+        with opened(self.path) as file:
+            read = read_pictures if is_pictures(file.get(name)) else read_frames
+        return read(self.path, name, 0, length)
 
     def _name(self, number: int, *parts: str) -> str:
         return "/".join([f"episode_{number}", *(part for part in parts if part)])
@@ -183,9 +208,7 @@ class MinariImporter:
             action = self._actions(file, number, length) if self.action_width else None
         reward, end = after["rewards"], after["terminations"]
         return Recorded(
-            together(
-                [read_frames(self.path, self._name(number, "observations", name), 0, length) for name in self.cameras]
-            ),
+            together([self._frames(number, name, length) for name in self.cameras]),
             action,
             None if reward is None else shifted_to_arrival(np.append(reward, np.float32(0)).astype(np.float32)),
             None if end is None else shifted_to_arrival(np.append(end.astype(bool), False)),

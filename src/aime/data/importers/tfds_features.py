@@ -14,7 +14,6 @@ example that holds all T steps:
 from __future__ import annotations
 
 import functools
-import io
 import json
 import math
 import zlib
@@ -25,9 +24,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from aime.data.importers.interface import MAX_FRAME_BYTES, BadEpisode
+from aime.data.importers.pictures import UNDECODABLE, decode_picture
 from aime.data.importers.wire import WireError, bytes_list, float_list, int64_list
 from aime.errors import AimeError
 
@@ -192,7 +191,7 @@ def decode_frames(
         while part := [decode(step) for _, step in zip(range(block), steps, strict=False)]:
             frames = np.stack(part)
             yield np.repeat(frames, 3, axis=-1) if frames.shape[-1] == 1 else frames
-    except (WireError, ValueError, OSError, SyntaxError, zlib.error, Image.DecompressionBombError) as error:
+    except (WireError, zlib.error, *UNDECODABLE) as error:
         if isinstance(error, BadEpisode):
             raise
         raise _unfit(feature, where, error) from error
@@ -226,14 +225,11 @@ def _inflate(content: memoryview, wanted: int) -> bytes:
 
 
 def _picture(feature: Feature, step: memoryview) -> np.ndarray:
-    with Image.open(io.BytesIO(step), formats=("PNG", "JPEG")) as picture:
-        height, width = picture.height, picture.width
-        declared = tuple(size for size in feature.shape[:2])
-        if any(size > 0 and size != found for size, found in zip(declared, (height, width), strict=True)):
-            raise ValueError(f"a picture of {height}x{width}, expected {declared[0]}x{declared[1]}")
-        if height * width * 3 > MAX_FRAME_BYTES:
-            raise ValueError(f"a picture of {height}x{width}, expected 64 MB at most")
-        return np.asarray(picture.convert("RGB"))
+    picture, declared = decode_picture(step), feature.shape[:2]
+    height, width = picture.shape[:2]
+    if any(size > 0 and size != found for size, found in zip(declared, (height, width), strict=True)):
+        raise ValueError(f"a picture of {height}x{width}, expected {declared[0]}x{declared[1]}")
+    return picture
 
 
 def _unfit(feature: Feature, where: str, error: Exception) -> BadEpisode:
