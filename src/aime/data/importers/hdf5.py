@@ -95,31 +95,12 @@ def is_pictures(dataset: Any) -> bool:
     return isinstance(dataset, h5py.Dataset) and dataset.ndim == 1 and h5py.check_vlen_dtype(dataset.dtype) == np.uint8
 
 
-def read_pictures(path: Path, name: str, start: int, stop: int) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
-    """Rows of a field of pictures, in blocks; the file is open only while they are asked for.
-
-    Args:
-        path: the file.
-        name: of the field, with its groups.
-        start: the first row.
-        stop: the row before which to end, more than `start`.
+def read_picture(path: Path, dataset: h5py.Dataset, row: int) -> UInt8[np.ndarray, "h w 3"]:
+    """A row of a field of pictures.
 
     Raises:
-        BadEpisode: if a row cannot be decoded, or they differ in size.
+        BadEpisode: if it cannot be decoded.
     """
-    with opened(path) as file:
-        dataset, at = field(path, file, name, axes=1), start
-        while at < stop:
-            first = _picture(path, dataset, at)
-            step = block_length(*first.shape[:2])
-            block = [first, *(_picture(path, dataset, row) for row in range(at + 1, min(at + step, stop)))]
-            if len({picture.shape for picture in block}) > 1:
-                raise BadEpisode(f"{path}: '{name}' holds pictures of several sizes, expected one; drop the episode")
-            yield np.stack(block)
-            at += step
-
-
-def _picture(path: Path, dataset: h5py.Dataset, row: int) -> UInt8[np.ndarray, "h w 3"]:
     try:
         return decode_picture(dataset[row].tobytes())
     except UNDECODABLE as error:
@@ -138,7 +119,7 @@ def frame_size(dataset: h5py.Dataset) -> tuple[int, int]:
 def read_frames(
     path: Path, name: str, start: int, stop: int, transpose: bool = False
 ) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
-    """Rows of a field of frames, in blocks; the file is open only while they are asked for.
+    """Rows of a field of frames or of pictures, in blocks; the file is open only while they are asked for.
 
     Args:
         path: the file.
@@ -151,6 +132,9 @@ def read_frames(
         BadEpisode: if the field is none of frames, or is damaged.
     """
     with opened(path) as file:
+        if is_pictures(file.get(name)):
+            yield from _picture_blocks(path, field(path, file, name), start, stop)
+            return
         dataset = field(path, file, name, axes=4)
         if not is_frames(dataset):
             raise BadEpisode(f"{path}: '{name}' is {dataset.dtype} {dataset.shape}, expected uint8 [N, H, W, 3]")
@@ -162,3 +146,17 @@ def read_frames(
         for at in range(start, stop, step):
             block = np.asarray(dataset[at : min(at + step, stop)])
             yield np.ascontiguousarray(block.transpose(0, 2, 3, 1)) if first else block
+
+
+def _picture_blocks(path: Path, dataset: h5py.Dataset, start: int, stop: int) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
+    at = start
+    while at < stop:
+        first = read_picture(path, dataset, at)
+        step = block_length(*first.shape[:2])
+        block = [first, *(read_picture(path, dataset, row) for row in range(at + 1, min(at + step, stop)))]
+        if len({picture.shape for picture in block}) > 1:
+            raise BadEpisode(
+                f"{path}: '{dataset.name}' holds pictures of several sizes, expected one; drop the episode"
+            )
+        yield np.stack(block)
+        at += step

@@ -9,14 +9,14 @@ A reward and an end come of the action of the same row: they are moved to the fr
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
 from aime.data.importers.fitting import together
 from aime.data.importers.hdf5 import (
@@ -26,7 +26,7 @@ from aime.data.importers.hdf5 import (
     is_pictures,
     opened,
     read_frames,
-    read_pictures,
+    read_picture,
     rows,
 )
 from aime.data.importers.interface import (
@@ -171,27 +171,21 @@ class MinariImporter:
             for number in numbers:
                 try:
                     frames = field(self.path, file, self._name(number, "observations", self.cameras[0]))
-                    weight = len(frames) * self._frame_bytes(number, frames) * len(self.cameras)
+                    weight = len(frames) * self._frame_bytes(frames) * len(self.cameras)
                     items.append(Item(f"{self.path}, episode_{number}", max(weight, 1), (number, len(frames))))
                 except BadEpisode as error:
                     bad.append(error)
         return Survey(items, bad)
 
-    def _frame_bytes(self, number: int, frames: h5py.Dataset) -> int:
+    def _frame_bytes(self, frames: h5py.Dataset) -> int:
         if is_pictures(frames):
-            return next(self._frames(number, self.cameras[0], 1)).nbytes if len(frames) else 0
+            return read_picture(self.path, frames, 0).nbytes if len(frames) else 0
         if not is_frames(frames):
             raise BadEpisode(
                 f"{self.path}: '{frames.name}' is {frames.dtype} {frames.shape}, expected frames; drop the episode"
             )
         height, width = frame_size(frames)
         return 3 * height * width
-
-    def _frames(self, number: int, camera: str, length: int) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
-        name = self._name(number, "observations", camera)
-        with opened(self.path) as file:
-            read = read_pictures if is_pictures(file.get(name)) else read_frames
-        return read(self.path, name, 0, length)
 
     def _name(self, number: int, *parts: str) -> str:
         return "/".join([f"episode_{number}", *(part for part in parts if part)])
@@ -208,7 +202,9 @@ class MinariImporter:
             action = self._actions(file, number, length) if self.action_width else None
         reward, end = after["rewards"], after["terminations"]
         return Recorded(
-            together([self._frames(number, name, length) for name in self.cameras]),
+            together(
+                [read_frames(self.path, self._name(number, "observations", name), 0, length) for name in self.cameras]
+            ),
             action,
             None if reward is None else shifted_to_arrival(np.append(reward, np.float32(0)).astype(np.float32)),
             None if end is None else shifted_to_arrival(np.append(end.astype(bool), False)),
