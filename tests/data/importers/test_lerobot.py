@@ -1,4 +1,4 @@
-"""LeRobot's two layouts, written by hand as its versions 2.1 and 3.0 lay them out."""
+"""LeRobot's two layouts: 2.1 and 3.0 as written by hand, and 3.0 as LeRobot itself writes it."""
 
 from __future__ import annotations
 
@@ -123,6 +123,26 @@ def test_frames_and_rows_of_both_versions(tmp_path: Path, writer: Any) -> None:
         np.testing.assert_allclose(np.array(episode.state), part["observation.state"], rtol=1e-5)
         np.testing.assert_allclose(episode.reward[1:], part["next.reward"][:-1], rtol=1e-5)
         assert np.isnan(episode.reward[0]) and not episode.terminated.any()
+
+
+@pytest.mark.parametrize("kind", ["films", "pictures"])
+def test_what_lerobot_itself_wrote(tmp_path: Path, kind: str) -> None:
+    source = Path(__file__).parent / "lerobot" / kind  # scripts/make_lerobot_fixture.py
+    assert run(source, tmp_path / "out", "--camera", "wrist", "--action-range", "-90", "90", "--fit", "crop") == 0
+    dataset = open_dataset(tmp_path / "out")
+    with np.load(source / "expected.npz") as truth:
+        for number, episode in enumerate(dataset):
+            rows = truth["episode_index"] == number
+            frames = truth["frames"][rows, 1, :, 16:80].astype(float)  # 64x96: the middle 64 columns
+            error = np.abs(episode.pixels - frames).mean(axis=(1, 2, 3))
+            assert error.max() < (3 if kind == "films" else 1e-9)
+            if kind == "films":
+                beside = np.abs(episode.pixels[:-1] - frames[1:]).mean(axis=(1, 2, 3))
+                assert (error[:-1] < beside).all(), "the frames of their own rows"
+            np.testing.assert_allclose(90 * episode.action, truth["action"][rows], atol=1e-4)
+            np.testing.assert_array_equal(np.array(episode.state), truth["observation.state"][rows])
+            np.testing.assert_array_equal(episode.reward[1:], truth["next.reward"][rows][:-1])
+        assert dataset.lengths.tolist() == np.bincount(truth["episode_index"]).tolist()
 
 
 def test_pictures_in_the_table(tmp_path: Path) -> None:
