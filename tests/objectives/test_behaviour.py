@@ -13,6 +13,7 @@ from aime.objectives.behaviour import arrival_terms
 from aime.objectives.elbo import elbo_loss
 from aime.objectives.weights import ElboWeights, LossWeights
 from aime.perception.state_reader import StateConfig
+from aime.primitives.distributions import DiagonalGaussian
 from aime.world_model.model import AIME
 from aime.world_model.second_observation import SecondObservation
 
@@ -55,6 +56,26 @@ def test_the_likelihood_counts_each_known_number_of_each_frame_once(model: AIME)
     term = arrival_terms(model, lambda: track, outcomes(valid, states), ElboWeights())["state_nll"]
     assert term is not None
     assert float(term) == pytest.approx(total / count, rel=1e-5)
+
+
+def test_a_number_that_is_foretold_well_does_not_drown_the_others(model: AIME, monkeypatch: pytest.MonkeyPatch) -> None:
+    states, valid = torch.randn(B, T, S), torch.ones(B, T, dtype=torch.bool)
+    observation = model.second_observation
+    assert isinstance(observation, SecondObservation)
+    mean = torch.zeros(B, T, S, requires_grad=True)
+    std = torch.tensor([0.02, 0.5, 5.0]).expand(B, T, S).clone().requires_grad_()
+    with torch.no_grad():
+        track = model.forward_sequence(torch.rand(B, T, 3, SIZE, SIZE)).track
+    monkeypatch.setattr(observation, "distribution", lambda *_: DiagonalGaussian(mean, std))
+    term = arrival_terms(model, lambda: track, outcomes(valid, states), ElboWeights())["state_nll"]
+    assert term is not None
+    value = observation.scale(states)
+    exact = torch.distributions.Normal(mean, std).log_prob(value)
+    assert term.item() == pytest.approx(-exact.sum(-1).mean().item(), rel=1e-5), "its value is in nats all the same"
+    found = torch.autograd.grad(term, (mean, std))
+    plain = torch.autograd.grad(-exact.sum(-1).mean(), (mean, std))
+    for gradient, without in zip(found, plain, strict=True):
+        torch.testing.assert_close(gradient, without * std.detach())
 
 
 def test_its_gradient_reaches_reader_and_head_and_no_nan_comes_through(model: AIME) -> None:

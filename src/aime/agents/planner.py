@@ -49,7 +49,8 @@ class PlannerConfig:
     """That of the first iteration."""
     discount: float = 0.99
     leash: float = 0.0
-    """What a nat of -log p(action) under the action schema costs, in the environment's units of reward."""
+    """What a nat of -log p(action) under the first proposer costs, in the environment's units of reward; where nobody
+    proposes, under the action schema."""
 
     def __post_init__(self) -> None:
         for name in ("candidates", "horizon", "iterations", "elite", "temperature", "min_scale", "discount"):
@@ -102,6 +103,7 @@ class Planner:
         assert model.control is not None, "checked where the run was loaded"
         self.model, self.config, self.critic, self.proposers = model, config, critic, proposers
         self._control = model.control
+        self._habit = proposers[0] if proposers else model.control.action_schema
         self._plan: Plan | None = None
 
     def reset(self, batch: int) -> None:
@@ -140,7 +142,7 @@ class Planner:
         if self.config.leash:
             pairs = zip(_read(start), arrived, strict=True)
             left = (torch.cat([first[:, None], after[:, :-1]], dim=1) for first, after in pairs)
-            rewards = rewards + self.config.leash * self._control.action_schema(*left).log_prob(dream.actions)
+            rewards = rewards + self.config.leash * self._habit(*left).log_prob(dream.actions)
         worth = (reached[:, :-1] * rewards).sum(1)
         if self.critic is not None:
             worth = worth + reached[:, -1] * self.critic(*(field[:, -1] for field in arrived)).mean
