@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
 from aime.agents.experience import Experience
 from aime.agents.warm_start import WarmStartConfig, advantage_weights, clone_what_paid, follow_the_record, values
@@ -43,7 +44,7 @@ def networks() -> tuple[Policy, Critic]:
 
 def test_the_critic_comes_to_know_what_was_recorded_and_the_policy_what_paid() -> None:
     experience, (policy, critic) = record(), networks()
-    config = WarmStartConfig(critic_steps=300, policy_steps=400, batch=128, temperature=0.3, trace=0.9)
+    config = WarmStartConfig(critic_steps=300, policy_steps=400, batch=128, expectile=0.5)
     follow_the_record(critic, experience, config, 0.5, silent)
     value = values(critic, experience)
     # by the mean reward of an episode's kind over 1 - γ, away from its end
@@ -56,6 +57,29 @@ def test_the_critic_comes_to_know_what_was_recorded_and_the_policy_what_paid() -
     states = experience.states
     chosen = policy(states.belief, states.latent, states.step).mode
     assert (chosen - BEST).abs().mean() < 0.15
+
+
+@pytest.mark.parametrize("expectile", [0.3, 0.9])
+def test_the_critic_learns_the_expectile_of_what_came(expectile: float) -> None:
+    experience, (_, critic) = record(), networks()
+    config = WarmStartConfig(critic_steps=600, batch=512, expectile=expectile, learning_rate=3e-3)
+    follow_the_record(critic, experience, config, 0.0, silent)
+    last = torch.arange(experience.frames) % LENGTH == LENGTH - 1
+    reward, value = experience.outcomes.rewards.roll(-1), values(critic, experience)
+    for even in (False, True):  # what the latent tells apart
+        kind = (experience.episode % 2 == 0) == even
+        expected = expectile_of(reward[kind & ~last], expectile)
+        assert float(value[kind & ~last].mean()) == pytest.approx(expected, abs=0.1)
+
+
+def expectile_of(sample: Tensor, expectile: float) -> float:
+    """The m at which expectile · E[(x-m)+] = (1 - expectile) · E[(m-x)+], by bisection."""
+    low, high = float(sample.min()), float(sample.max())
+    for _ in range(50):
+        middle = (low + high) / 2
+        above, below = (sample - middle).clamp(min=0).mean(), (middle - sample).clamp(min=0).mean()
+        low, high = (middle, high) if expectile * above > (1 - expectile) * below else (low, middle)
+    return low
 
 
 def test_weights_are_those_of_the_advantages() -> None:
@@ -78,7 +102,9 @@ def test_without_actions_the_policy_stays() -> None:
     assert all(torch.equal(weight, before[name]) for name, weight in policy.state_dict().items())
 
 
-@pytest.mark.parametrize(("name", "value"), [("batch", 0), ("temperature", 0.0), ("critic_steps", -1), ("trace", 2.0)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("batch", 0), ("temperature", 0.0), ("critic_steps", -1), ("expectile", 1.0)]
+)
 def test_numbers_out_of_range_are_refused(name: str, value: float) -> None:
     with pytest.raises(AimeError, match=f"{name} is {value}; expected"):
         WarmStartConfig(**{name: value})  # type: ignore[arg-type]

@@ -34,6 +34,9 @@ class WarmStartConfig:
 
     critic_steps: int = 1000
     """That the critic follows the record's returns for; at 0 it begins knowing nothing, and so does the policy."""
+    expectile: float = 0.9
+    """Of the returns, that the critic learns: at 0.5 their mean, towards 1 what the best of those who recorded reached
+    from there."""
     policy_steps: int = 4000
     """That the policy clones what paid for; at 0 it begins at random."""
     batch: int = 512
@@ -42,9 +45,10 @@ class WarmStartConfig:
     """Of AdamW; the policy's falls along a half cosine to 0."""
     weight_decay: float = 1e-2
     """Of the policy."""
-    trace: float = 1.0
-    """λ of the recorded returns; at 1 they run to the episode's last frame, where the critic stands for the rest."""
-    temperature: float = 0.12
+    trace: float = 0.9
+    """λ of the recorded returns: the lower, the sooner the critic stands for the rest; at 1 not before the episode's
+    last frame."""
+    temperature: float = 0.3
     """In standard deviations of the advantages: the lower, the fewer actions are cloned."""
     most: float = 60.0
     """Largest weight of an action, where the mean advantage has 1."""
@@ -60,12 +64,17 @@ class WarmStartConfig:
                 raise AimeError(f"{name} is {getattr(self, name)}; expected 0 or more")
         if not 0 < self.trace <= 1:
             raise AimeError(f"trace is {self.trace}; expected more than 0 and at most 1")
+        if not 0 < self.expectile < 1:
+            raise AimeError(f"expectile is {self.expectile}; expected more than 0 and less than 1")
 
 
 def follow_the_record(
     critic: Critic, experience: Experience, config: WarmStartConfig, discount: float, told: Told
 ) -> None:
-    """Fit a critic to the returns that came, by TD(λ): V of those who recorded.
+    """Fit a critic to an expectile of the returns that came, by TD(λ): V of the better ones of those who recorded.
+
+    A return above the critic's own mean counts τ, one below it 1 - τ. The mean of the two-hot distribution that is
+    likeliest under such weights is the τ-expectile of the returns.
 
     Args:
         critic: changed in place.
@@ -74,7 +83,8 @@ def follow_the_record(
         discount: γ in [0, 1].
         told: hears of the critic's nats.
 
-    Reference: Sutton & Barto 2018, chapter 12; the two-hot loss: Hafner et al. 2023, arXiv 2301.04104.
+    Reference: Sutton & Barto 2018, chapter 12; the expectile: Kostrikov et al. 2022, "Offline reinforcement learning
+    with implicit Q-learning", arXiv 2110.06169, equation 5; the two-hot loss: Hafner et al. 2023, arXiv 2301.04104.
     """
     rows = followed(experience).nonzero()[:, 0]
     optimizer = torch.optim.AdamW(critic.parameters(), config.learning_rate, weight_decay=0.0)
@@ -83,7 +93,9 @@ def follow_the_record(
             returns = recorded_returns(experience, values(critic, experience), discount, config.trace)
         drawn = rows[torch.randint(len(rows), (config.batch,), device=rows.device)]
         states = experience.states.pick(drawn)
-        loss = -critic(states.belief, states.latent, states.step).log_prob(returns[drawn]).mean()
+        believed, came = critic(states.belief, states.latent, states.step), returns[drawn]
+        weights = torch.where(came > believed.mean.detach(), config.expectile, 1 - config.expectile)
+        loss = -(2 * weights * believed.log_prob(came)).mean()
         _update(optimizer, critic, loss)
         if (step + 1) % TOLD_EVERY == 0:
             told(step + 1, {"recorded_critic": float(loss.detach()), "recorded_return": float(returns[rows].mean())})
@@ -96,7 +108,7 @@ def clone_what_paid(
 
     Args:
         policy: changed in place.
-        critic: V of those who recorded, of which the advantages are told.
+        critic: V of the better ones of those who recorded, of which the advantages are told.
         experience: with rewards; without actions the policy stays as it is.
         config: how.
         discount: γ in [0, 1].
