@@ -4,7 +4,9 @@ import math
 
 import pytest
 import torch
+from einops import rearrange
 from tests.agents.worlds import BEST, simple_world, states
+from tests.models import small_config
 
 from aime.agents.actor_critic import ActorCritic, ActorCriticConfig, Path
 from aime.agents.experience import Experience
@@ -13,6 +15,7 @@ from aime.control.policy import PolicyConfig
 from aime.errors import AimeError
 from aime.primitives.distributions import CensoredGaussian
 from aime.training.hardware import Hardware
+from aime.world_model import imagination
 from aime.world_model.model import AIME
 from aime.world_model.outputs import Outcomes
 
@@ -38,6 +41,18 @@ def test_the_policy_comes_to_do_what_is_best(monkeypatch: pytest.MonkeyPatch) ->
     values = agent.critic(there.belief, there.latent, there.step).mean
     most = 1 / (1 - agent.config.discount)
     assert values.mean() > 1.2 and values.max() < 1.1 * most, "the critic expects more than one step's reward"
+
+
+@pytest.mark.parametrize("future", ["likeliest", "sampled"])
+def test_paths_lead_where_the_config_says(future: str) -> None:
+    torch.manual_seed(0)
+    model = AIME(small_config()).eval().requires_grad_(False)
+    there = states(model, 4)
+    path = learner(model, horizon=3, future=future).imagine(there)
+    actions = rearrange(path.actions, "h n a -> n h a")
+    mode = imagination.rollout(model, there, actions, imagination.likeliest)
+    same = torch.isclose(rearrange(path.latents[1:], "h n d -> n h d"), mode.latents, atol=1e-5).all()
+    assert bool(same) == (future == "likeliest")
 
 
 def test_a_divergence_holds_it_to_the_behaviour(monkeypatch: pytest.MonkeyPatch) -> None:

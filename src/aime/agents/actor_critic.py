@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from einops import rearrange
@@ -36,10 +36,12 @@ class ActorCriticConfig:
     """Of dreaming; at 0 the agent is what it begins as. Offline, many more let the critic believe its own hopes."""
     starts: int = 384
     """Imagined paths a step, from frames drawn from the data."""
-    horizon: int = 15
-    """Steps of each path."""
+    horizon: int = 5
+    """Steps of each path: a model tells better actions from worse ones for a few steps, and the critic the rest."""
+    future: Literal["likeliest", "sampled"] = "likeliest"
+    """Which latents come: the mean of the likeliest component, or a sample. Actions are sampled in either."""
     discount: float = 0.99
-    trace: float = 0.95
+    trace: float = 0.8
     """λ of the returns."""
     entropy: float = 3e-4
     """Weight of the policy's entropy, beside advantages of order one."""
@@ -198,13 +200,14 @@ class ActorCritic(nn.Module):
 
     @torch.no_grad()
     def imagine(self, start: DreamState) -> Path:
-        """H steps from N states, under sampled actions and into sampled latents."""
+        """H steps from N states, under sampled actions and into the latents that `config.future` says."""
 
         def act(state: DreamState, number: int) -> Tensor:
             return self.policy(state.belief, state.latent, state.step).sample()
 
+        choose = imagination.likeliest if self.config.future == "likeliest" else imagination.sampled
         with self.hardware.autocast():
-            dream = imagination.behave(self.model, start, act, self.config.horizon, imagination.sampled)
+            dream = imagination.behave(self.model, start, act, self.config.horizon, choose)
         pairs = (start.belief, dream.beliefs), (start.latent, dream.latents), (start.step, dream.steps(start))
         beliefs, latents, steps = (
             torch.cat([first[None], rearrange(after, "n h d -> h n d")]).float() for first, after in pairs
