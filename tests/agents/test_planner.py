@@ -6,7 +6,7 @@ from tests.agents.worlds import BEST, Control, Exactly, simple_world, states
 from tests.models import small_config
 from torch import Tensor
 
-from aime.agents.planner import Planner, PlannerConfig
+from aime.agents.planner import Planner, PlannerConfig, Reach
 from aime.errors import AimeError
 from aime.world_model import imagination
 from aime.world_model.model import AIME
@@ -52,6 +52,20 @@ def test_a_leash_holds_it_to_the_behaviour(monkeypatch: pytest.MonkeyPatch) -> N
     there = states(model, 1)
     assert float(free.decide(there).mean()) > 0.3
     assert float(held.decide(there).mean()) < -0.3
+
+
+def test_the_leash_is_held_by_the_first_proposer(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = simple_world(monkeypatch, habit=0.9)
+    config = PlannerConfig(iterations=5, leash=10.0, **QUICK)  # type: ignore[arg-type]
+    planner = Planner(model, config, proposers=(Control(-0.5).action_schema, Control(0.9).action_schema))
+    assert float(planner.decide(states(model, 1)).mean()) < -0.3
+
+
+def test_with_a_critic_it_stays_near_by_default() -> None:
+    assert PlannerConfig().reach(critic=True) == Reach(horizon=3, proposed=0.5, max_scale=0.4, leash=1.0)
+    assert PlannerConfig().reach(critic=False) == Reach(horizon=12, proposed=0.25, max_scale=0.8, leash=0.0)
+    chosen = PlannerConfig(horizon=7, proposed=0.0, max_scale=0.2, leash=0.0)
+    assert chosen.reach(critic=True) == chosen.reach(critic=False) == Reach(7, 0.0, 0.2, 0.0)
 
 
 def test_proposals_are_among_the_candidates(monkeypatch: pytest.MonkeyPatch) -> None:

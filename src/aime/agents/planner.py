@@ -22,6 +22,19 @@ Proposer = Callable[[Tensor, Tensor, Tensor], CensoredGaussian | CensoredMixture
 """From belief, latent and its last step to what might be done: the action schema, or a policy."""
 
 
+class Reach(NamedTuple):
+    """How far a search goes from where it stands, and from what is usually done there; see `PlannerConfig`."""
+
+    horizon: int
+    proposed: float
+    max_scale: float
+    leash: float
+
+
+BESIDE_A_CRITIC, ALONE = Reach(3, 0.5, 0.4, 1.0), Reach(12, 0.25, 0.8, 0.0)
+"""A search that goes further than a few steps finds the model's errors; without a critic it must."""
+
+
 @dataclass(frozen=True)
 class PlannerConfig:
     """How a planner searches.
@@ -34,36 +47,45 @@ class PlannerConfig:
     """mppi weighs the elite by their returns; cem counts them alike."""
     candidates: int = 512
     """Action sequences tried in each iteration."""
-    horizon: int = 12
-    """Steps of each."""
+    horizon: int | None = None
+    """Steps of each. By default 3 where a critic judges what comes after them, and 12 without one."""
     iterations: int = 3
     elite: int = 64
     """Sequences that the next iteration is drawn around."""
-    proposed: float = 0.25
-    """Share of the candidates that the proposers act out, in the first iteration; they stay in the running."""
+    proposed: float | None = None
+    """Share of the candidates that the proposers act out, in the first iteration; they stay in the running. By default
+    0.5 with a critic and 0.25 without."""
     temperature: float = 0.5
     """Of mppi, in standard deviations of the elite's returns: the lower, the more the best one counts."""
     min_scale: float = 0.1
     """Smallest standard deviation of the actions that are drawn."""
-    max_scale: float = 0.8
-    """That of the first iteration."""
+    max_scale: float | None = None
+    """That of the first iteration. By default 0.4 with a critic and 0.8 without."""
     discount: float = 0.99
-    leash: float = 0.0
+    leash: float | None = None
     """What a nat of -log p(action) under the first proposer costs, in the environment's units of reward; where nobody
-    proposes, under the action schema."""
+    proposes, under the action schema. By default 1 with a critic and 0 without."""
 
     def __post_init__(self) -> None:
         for name in ("candidates", "horizon", "iterations", "elite", "temperature", "min_scale", "discount"):
-            if not getattr(self, name) > 0:
-                raise AimeError(f"{name} is {getattr(self, name)}; expected a positive number")
+            given = getattr(self, name)
+            if given is not None and not given > 0:
+                raise AimeError(f"{name} is {given}; expected a positive number")
         if self.elite > self.candidates:
             raise AimeError(f"elite is {self.elite}; expected {self.candidates} or fewer, of as many candidates")
-        if not 0 <= self.proposed < 1:
+        if self.proposed is not None and not 0 <= self.proposed < 1:
             raise AimeError(f"proposed is {self.proposed}; expected a share in [0, 1)")
-        if not self.min_scale <= self.max_scale:
-            raise AimeError(f"min_scale is {self.min_scale}; expected max_scale, {self.max_scale}, or less")
-        if not self.leash >= 0:
+        for reach in (self.reach(critic=True), self.reach(critic=False)):
+            if not self.min_scale <= reach.max_scale:
+                raise AimeError(f"min_scale is {self.min_scale}; expected max_scale, {reach.max_scale}, or less")
+        if self.leash is not None and not self.leash >= 0:
             raise AimeError(f"leash is {self.leash}; expected 0 or more")
+
+    def reach(self, critic: bool) -> Reach:
+        """How far the search goes, with a critic or without one."""
+        usual = BESIDE_A_CRITIC if critic else ALONE
+        given = {name: getattr(self, name) for name in Reach._fields}
+        return usual._replace(**{name: value for name, value in given.items() if value is not None})
 
 
 class Candidates(NamedTuple):
@@ -102,6 +124,7 @@ class Planner:
         """
         assert model.control is not None, "checked where the run was loaded"
         self.model, self.config, self.critic, self.proposers = model, config, critic, proposers
+        self.reach = config.reach(critic is not None)
         self._control = model.control
         self._habit = proposers[0] if proposers else model.control.action_schema
         self._plan: Plan | None = None
@@ -139,10 +162,10 @@ class Planner:
         goes_on = self.config.discount * self._control.continuation(*arrived).sigmoid()
         reached = torch.cat([torch.ones_like(goes_on[:, :1]), goes_on.cumprod(1)], dim=1)
         rewards = self._control.reward(*arrived).mean
-        if self.config.leash:
+        if self.reach.leash:
             pairs = zip(_read(start), arrived, strict=True)
             left = (torch.cat([first[:, None], after[:, :-1]], dim=1) for first, after in pairs)
-            rewards = rewards + self.config.leash * self._habit(*left).log_prob(dream.actions)
+            rewards = rewards + self.reach.leash * self._habit(*left).log_prob(dream.actions)
         worth = (reached[:, :-1] * rewards).sum(1)
         if self.critic is not None:
             worth = worth + reached[:, -1] * self.critic(*(field[:, -1] for field in arrived)).mean
@@ -150,8 +173,8 @@ class Planner:
 
     def _carried_on(self, batch: int, like: Tensor) -> Plan:
         """The last plan, a step on; as wide as at first."""
-        shape = (batch, self.config.horizon, self.model.config.action_width)
-        scale = like.new_full(shape, self.config.max_scale)
+        shape = (batch, self.reach.horizon, self.model.config.action_width)
+        scale = like.new_full(shape, self.reach.max_scale)
         if self._plan is None:
             return Plan(like.new_zeros(shape), scale)
         return Plan(torch.cat([self._plan.mean[:, 1:], like.new_zeros(batch, 1, shape[2])], dim=1), scale)
@@ -166,10 +189,10 @@ class Planner:
     def _propose(self, state: DreamState) -> Candidates:
         """What the proposers would do, acted out in dreams of their own."""
         batch = state.latent.shape[0]
-        each = round(self.config.proposed * self.config.candidates) // max(1, len(self.proposers))
+        each = round(self.reach.proposed * self.config.candidates) // max(1, len(self.proposers))
         acted = [self._act_out(proposer, state, each) for proposer in self.proposers if each]
         if not acted:
-            nothing = state.latent.new_zeros(batch, 0, self.config.horizon, self.model.config.action_width)
+            nothing = state.latent.new_zeros(batch, 0, self.reach.horizon, self.model.config.action_width)
             return Candidates(nothing, nothing[:, :, 0, 0])
         return Candidates(*(torch.cat(field, dim=1) for field in zip(*acted, strict=True)))
 
@@ -179,7 +202,7 @@ class Planner:
         def act(now: DreamState, number: int) -> Tensor:
             return proposer(*_read(now)).sample()
 
-        dream = imagination.behave(self.model, start, act, self.config.horizon, imagination.likeliest)
+        dream = imagination.behave(self.model, start, act, self.reach.horizon, imagination.likeliest)
         actions = rearrange(dream.actions, "(b s) h a -> b s h a", s=count)
         return Candidates(actions, self._worth(start, dream).unflatten(0, (-1, count)))
 
@@ -191,7 +214,7 @@ class Planner:
         weights = self._weights(best.values)[..., None, None]
         mean = (weights * elite).sum(1)
         variance = (weights * (elite - mean[:, None]).square()).sum(1)
-        return Plan(mean, variance.sqrt().clamp(self.config.min_scale, self.config.max_scale))
+        return Plan(mean, variance.sqrt().clamp(self.config.min_scale, self.reach.max_scale))
 
     def _weights(self, worth: Float[Tensor, "B E"]) -> Float[Tensor, "B E"]:
         if self.config.kind == "cem":
