@@ -44,7 +44,7 @@ def networks() -> tuple[Policy, Critic]:
 
 def test_the_critic_comes_to_know_what_was_recorded_and_the_policy_what_paid() -> None:
     experience, (policy, critic) = record(), networks()
-    config = WarmStartConfig(critic_steps=300, policy_steps=400, batch=128, expectile=0.5)
+    config = WarmStartConfig(critic_steps=300, policy_steps=400, batch=128, temperature=0.3, trace=0.9, expectile=0.5)
     follow_the_record(critic, experience, config, 0.5, silent)
     value = values(critic, experience)
     # by the mean reward of an episode's kind over 1 - γ, away from its end
@@ -103,7 +103,8 @@ def test_without_actions_the_policy_stays() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("batch", 0), ("temperature", 0.0), ("critic_steps", -1), ("expectile", 1.0)]
+    ("name", "value"),
+    [("batch", 0), ("temperature", 0.0), ("critic_steps", -1), ("trace", 2.0), ("expectile", 1.0)],
 )
 def test_numbers_out_of_range_are_refused(name: str, value: float) -> None:
     with pytest.raises(AimeError, match=f"{name} is {value}; expected"):

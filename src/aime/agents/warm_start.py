@@ -81,7 +81,7 @@ def follow_the_record(
         experience: with rewards.
         config: how.
         discount: γ in [0, 1].
-        told: hears of the critic's nats.
+        told: hears of the critic's nats, weighted.
 
     Reference: Sutton & Barto 2018, chapter 12; the expectile: Kostrikov et al. 2022, "Offline reinforcement learning
     with implicit Q-learning", arXiv 2110.06169, equation 5; the two-hot loss: Hafner et al. 2023, arXiv 2301.04104.
