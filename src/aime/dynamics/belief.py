@@ -59,7 +59,9 @@ class LSTMBelief(nn.Module):
         inputs = torch.cat([latents, steps / STEP_SCALE, contexts, actions], dim=-1)
         belief, cell = self.initial(inputs.shape[0])
         with torch.autocast(inputs.device.type, enabled=False):
-            after, _ = self.lstm(inputs.to(belief.dtype), (belief[None], cell[None]))
+            # cuDNN takes no repeated view for a start
+            start = (belief[None].contiguous(), cell[None].contiguous())
+            after, _ = self.lstm(inputs.to(belief.dtype), start)
         return Beliefs(torch.cat([belief[:, None], after[:, :-1]], dim=1), after, inputs)
 
     def cells_before(self, beliefs: Beliefs) -> Float[Tensor, "B T belief"]:
