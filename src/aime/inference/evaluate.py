@@ -25,6 +25,7 @@ from aime.inference.loading import Device, load_run, open_unseen
 from aime.inference.state_scores import StateErrors, state_errors, summarise_states
 from aime.primitives.distributions import DiagonalGaussian
 from aime.primitives.files import write_atomically
+from aime.primitives.randomness import apart
 from aime.primitives.standardise import Standardise
 from aime.world_model.config import ModelConfig
 from aime.world_model.doors import observed
@@ -257,8 +258,7 @@ def _score_batch(model: Predictor, clips: Clips, context: int, samples: int, see
 
 
 def _sample(posterior: DiagonalGaussian, seed: int) -> Float[Tensor, "B T latent"]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with apart(posterior.mean.device, seed):
         return posterior.rsample()
 
 

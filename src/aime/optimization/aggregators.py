@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from aime.errors import AimeError
-from aime.optimization.balancers import NamedParameters
+from aime.optimization.balancers import NamedParameters, Votes, is_silent
 from aime.optimization.gradients import Layout, TaskGradients
 
 Aggregate = Callable[[Float[Tensor, "m P"]], Float[Tensor, "P"]]
@@ -31,15 +31,17 @@ class TorchJD:
     Reference: Quinton & Rey 2024, arXiv 2406.16232.
     """
 
+    waits_for_nothing = False
+
     def __init__(self, named_parameters: NamedParameters, aggregate: Aggregate) -> None:
         self._layout, self._aggregate = Layout(named_parameters), aggregate
         self._held: TaskGradients | None = None
 
-    def differentiate(self, losses: Mapping[str, Float[Tensor, ""]], votes: Mapping[str, float] | None = None) -> None:
+    def differentiate(self, losses: Mapping[str, Float[Tensor, ""]], votes: Votes | None = None) -> None:
         """Differentiate one batch's losses and hold their gradients; a task without a vote is left out."""
         if self._held is None:
             self._held = TaskGradients(self._layout, tuple(losses))
-        self._held.add(losses, {task for task in losses if (votes or {}).get(task, 1.0) == 0})
+        self._held.add(losses, {task for task in losses if is_silent((votes or {}).get(task, 1.0))})
 
     @torch.no_grad()
     def resolve(self) -> None:
@@ -58,7 +60,7 @@ class TorchJD:
                 gradient[run.start : run.stop] = piece
         self._layout.add_to_grad(gradient, held.reached())
 
-    def backward(self, losses: Mapping[str, Float[Tensor, ""]], votes: Mapping[str, float] | None = None) -> None:
+    def backward(self, losses: Mapping[str, Float[Tensor, ""]], votes: Votes | None = None) -> None:
         """`differentiate` one batch and `resolve`."""
         self.differentiate(losses, votes)
         self.resolve()

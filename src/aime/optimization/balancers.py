@@ -14,6 +14,14 @@ from aime.primitives.ranks import average_over_ranks
 
 NamedParameters = Iterable[tuple[str, nn.Parameter]]
 
+Votes = Mapping[str, float | Float[Tensor, ""]]
+"""Weights of tasks in [0, 1]; one that changes from step to step as a tensor on the device."""
+
+
+def is_silent(vote: float | Float[Tensor, ""]) -> bool:
+    """Whether a vote is the number 0; a tensor is not read back, and counts as one that may be heard."""
+    return not isinstance(vote, Tensor) and vote == 0
+
 
 class Balance(NamedTuple):
     """How the tasks stood to each other in one step; detached tensors on the device, so that nothing waits for it."""
@@ -47,7 +55,10 @@ class Balancer(Protocol):
     the ranks before anything else is done with them; on every rank each task must reach the same parameters.
     """
 
-    def differentiate(self, losses: Mapping[str, Float[Tensor, ""]], votes: Mapping[str, float] | None = None) -> None:
+    waits_for_nothing: bool
+    """Whether a step reads nothing back from the device and keeps its state in place, so that it can be recorded."""
+
+    def differentiate(self, losses: Mapping[str, Float[Tensor, ""]], votes: Votes | None = None) -> None:
         """Differentiate one batch's losses and free their graphs.
 
         Args:
@@ -58,9 +69,7 @@ class Balancer(Protocol):
     def resolve(self) -> Balance | None:
         """Add the one gradient to `.grad`; what there is to tell about it, if anything."""
 
-    def backward(
-        self, losses: Mapping[str, Float[Tensor, ""]], votes: Mapping[str, float] | None = None
-    ) -> Balance | None:
+    def backward(self, losses: Mapping[str, Float[Tensor, ""]], votes: Votes | None = None) -> Balance | None:
         """`differentiate` one batch and `resolve`."""
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -77,10 +86,12 @@ class Balancer(Protocol):
 class Sum:
     """The plain sum of the losses, differentiated once."""
 
+    waits_for_nothing = True
+
     def __init__(self, named_parameters: NamedParameters) -> None:
         self.parameters = [parameter for _, parameter in named_parameters if parameter.requires_grad]
 
-    def differentiate(self, losses: Mapping[str, Float[Tensor, ""]], votes: Mapping[str, float] | None = None) -> None:
+    def differentiate(self, losses: Mapping[str, Float[Tensor, ""]], votes: Votes | None = None) -> None:
         """Add the gradient of the sum to `.grad`; votes change nothing."""
         torch.stack(list(losses.values())).sum().backward(inputs=self.parameters)
 
@@ -88,7 +99,7 @@ class Sum:
         """Average `.grad` over the ranks."""
         average_over_ranks([each.grad for each in self.parameters if each.grad is not None])
 
-    def backward(self, losses: Mapping[str, Float[Tensor, ""]], votes: Mapping[str, float] | None = None) -> None:
+    def backward(self, losses: Mapping[str, Float[Tensor, ""]], votes: Votes | None = None) -> None:
         """`differentiate` one batch and `resolve`."""
         self.differentiate(losses, votes)
         self.resolve()

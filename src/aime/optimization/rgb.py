@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from aime.errors import AimeError
-from aime.optimization.balancers import Balance, NamedParameters
+from aime.optimization.balancers import Balance, NamedParameters, Votes, is_silent
 from aime.optimization.gradients import Layout, Run, TaskGradients
 from aime.optimization.rotation import RGBConfig, Rotation, rotate
 
@@ -51,6 +51,8 @@ class RGB:
     True
     """
 
+    waits_for_nothing = True
+
     def __init__(self, named_parameters: NamedParameters, config: RGBConfig | None = None) -> None:
         self.config = config or RGBConfig()
         self._layout = Layout(named_parameters, self.config.scope == "module")
@@ -58,9 +60,9 @@ class RGB:
         self._consensus: Float[Tensor, "P"] = self._layout.zeros()
         self._angles: dict[str, Float[Tensor, "blocks"]] = {}
         self._held: TaskGradients | None = None
-        self._votes: tuple[float, ...] = ()
+        self._votes: tuple[float | Tensor, ...] = ()
 
-    def differentiate(self, losses: Mapping[str, Float[Tensor, ""]], votes: Mapping[str, float] | None = None) -> None:
+    def differentiate(self, losses: Mapping[str, Float[Tensor, ""]], votes: Votes | None = None) -> None:
         """Differentiate one batch's losses and hold their gradients until `resolve`.
 
         Args:
@@ -71,9 +73,9 @@ class RGB:
         self._votes = tuple((votes or {}).get(task, 1.0) for task in losses)
         if self._held is None:
             self._held = TaskGradients(self._layout, tuple(losses))
-        self._held.add(losses, {task for task, vote in zip(losses, self._votes, strict=True) if vote == 0})
+        self._held.add(losses, {task for task, vote in zip(losses, self._votes, strict=True) if is_silent(vote)})
 
-    def backward(self, losses: Mapping[str, Float[Tensor, ""]], votes: Mapping[str, float] | None = None) -> Balance:
+    def backward(self, losses: Mapping[str, Float[Tensor, ""]], votes: Votes | None = None) -> Balance:
         """`differentiate` one batch and `resolve`."""
         self.differentiate(losses, votes)
         return self.resolve()
@@ -108,7 +110,9 @@ class RGB:
         sound = finite.all()
         self._write(held, runs, products, rotation, active, shared, sound)
         carried = torch.where(active & sound, rotation.angles, before)
-        self._angles.update(zip(held.tasks, carried.unbind(-1), strict=True))
+        for task, angle in zip(held.tasks, carried.unbind(-1), strict=True):
+            # in the same memory at every step, where a recorded step looks for it
+            self._angles.setdefault(task, torch.empty_like(angle)).copy_(angle)
         turned = torch.where(active, rotation.angles, 0).sum(0) / active.sum(0).clamp_min(1)
         return Balance(held.tasks, norms, turned, _cosines(in_blocks.sum(0)), active.any(0))
 
@@ -241,6 +245,6 @@ def _cosines(gram: Float[Tensor, "n+1 n+1"]) -> Float[Tensor, "n n"]:
     return inverse[:, None] * gram[:-1, :-1] * inverse
 
 
-def _numbers(values: tuple[float, ...] | list[float], like: Float[Tensor, "..."]) -> Float[Tensor, "n"]:
+def _numbers(values: Sequence[float | Tensor], like: Float[Tensor, "..."]) -> Float[Tensor, "n"]:
     """A few numbers on a device; filled there, as a copy from the host would wait for all that the device has to do."""
-    return torch.stack([torch.full((), value, dtype=like.dtype, device=like.device) for value in values])
+    return torch.stack([value.to(like) if isinstance(value, Tensor) else like.new_full((), value) for value in values])

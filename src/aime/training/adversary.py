@@ -55,20 +55,20 @@ class Adversary(nn.Module):
         windows = Windows(places.of(frames), model.decode(*told).unflatten(0, places.times.shape), places.of(valid))
         return adversarial_loss(self.discriminators, windows, self.weights)
 
-    def learn(
+    def learns(self, step: int) -> bool:
+        """Whether the discriminators learn after `step` steps: in every `n_critic`-th of the model's."""
+        return (step + 1) % self.config.n_critic == 0
+
+    def differentiate(
         self,
-        step: int,
         reconstructions: Float[Tensor, "B T 3 H W"],
         frames: Float[Tensor, "B T 3 H W"],
         valid: Bool[Tensor, "B T"],
-    ) -> TaskLoss | None:
-        """The discriminators' step, in every `n_critic`-th of the model's; None in the others.
+    ) -> TaskLoss:
+        """The discriminators' loss, whose gradient is left for their optimizer's step; reconstructions get none.
 
-        It is skipped if its loss or gradient is not finite. The reconstructions get no gradient. `step` counts the
-        steps before this one.
+        The step is skipped if loss or gradient is not finite.
         """
-        if (step + 1) % self.config.n_critic:
-            return None
         places = draw_places(valid, self.config)
         windows = Windows(*(places.of(each) for each in (frames, reconstructions, valid)))
         loss = discriminator_loss(self.discriminators, windows)
@@ -77,5 +77,4 @@ class Adversary(nn.Module):
         gradients = [each.grad for each in self.parameters() if each.grad is not None]
         average_over_ranks(gradients)
         self.guard.judge(self.optimizer, [loss], nn.utils.get_total_norm(gradients))
-        self.optimizer.step()
         return loss

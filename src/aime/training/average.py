@@ -40,5 +40,4 @@ class WeightAverage:
         self.settled = None
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
-        for mine, theirs in zip(self.model.buffers(), model.buffers(), strict=True):
-            mine.copy_(theirs)
+        torch._foreach_copy_(list(self.model.buffers()), list(model.buffers()))

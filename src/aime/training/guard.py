@@ -62,7 +62,10 @@ class Guard(nn.Module):
         bad = ~torch.stack([value.detach().float().isfinite() for value in values])
         found = bad.any().float()[None]
         average_over_ranks([found])
-        optimizer.found_inf = (found[0] > 0).float()  # type: ignore[attr-defined]
+        if getattr(optimizer, "found_inf", None) is None:
+            optimizer.found_inf = torch.zeros_like(found[0])  # type: ignore[attr-defined]
+        # in the same memory at every step, where a recorded step writes it
+        optimizer.found_inf.copy_(found[0] > 0)  # type: ignore[attr-defined]
         self._count(found[0] > 0, bad, names)
 
     def _suspects(

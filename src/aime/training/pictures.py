@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from aime.data import Dataset, open_dataset
 from aime.primitives.files import write_atomically
+from aime.primitives.randomness import apart
 from aime.training.config import TrainConfig
 from aime.training.logbook import Logbook
 
@@ -40,8 +40,7 @@ def log_picture(config: TrainConfig, dataset: Dataset, model: AIME, step: int, l
     from aime.inference.progress import draw_progress
     from aime.inference.render import encode_png
 
-    # a prediction seeds the generators of every device, and gives back that of the CPU only
-    with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
+    with apart(model.device):
         picture = draw_progress(model, _unseen(config, dataset))
     write_atomically(config.out / PICTURES / f"step-{step:06d}.png", encode_png(picture))
     logbook.filmstrip(step, "progress", np.asarray(picture))

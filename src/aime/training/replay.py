@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from aime.errors import AimeError
@@ -54,8 +54,8 @@ class LatentReplay(nn.Module):
         self.register_buffer("states", states, persistent=model.state.width > 0)
         for name in ("valid", "action_valid", "reward_valid", "terminated"):
             self.register_buffer(name, torch.zeros(config.capacity, length, dtype=torch.bool))
-        self.seen = 0
-        """Clips remembered since the start, forgotten ones included; a plain number, so that no step waits for it."""
+        self.register_buffer("taken", torch.zeros((), dtype=torch.int64), persistent=False)
+        self._empty = True
 
     means: Float[Tensor, "N T latent"]
     stds: Float[Tensor, "N T latent"]
@@ -67,13 +67,19 @@ class LatentReplay(nn.Module):
     reward_valid: Bool[Tensor, "N T"]
     terminated: Bool[Tensor, "N T"]
     states: Float[Tensor, "N T S"]
+    taken: Int64[Tensor, ""]
+
+    @property
+    def seen(self) -> int:
+        """Clips remembered since the start, forgotten ones included; waits for the device."""
+        return int(self.taken)
 
     def draw(self) -> LatentClips | None:
         """Clips drawn with replacement, their latents sampled afresh; None while nothing is remembered."""
-        remembered = min(self.seen, self.config.capacity)
-        if not remembered or not self.config.clips:
+        if self._empty or not self.config.clips:
             return None
-        drawn = torch.randint(remembered, (self.config.clips,), device=self.valid.device)
+        remembered = self.taken.clamp(max=self.config.capacity)
+        drawn = (torch.rand(self.config.clips, device=remembered.device) * remembered).long()
         latents = DiagonalGaussian(self.means[drawn], self.stds[drawn]).rsample()
         outcomes = Outcomes(*(getattr(self, name)[drawn] for name in Outcomes._fields))
         return LatentClips(latents, self.contexts[drawn], self.actions[drawn], outcomes)
@@ -84,13 +90,14 @@ class LatentReplay(nn.Module):
 
     def set_extra_state(self, state: Tensor) -> None:
         """`seen`, from the checkpoint."""
-        self.seen = int(state)
+        self.taken.fill_(int(state))
+        self._empty = not int(state)
 
     @torch.no_grad()
     def remember(self, posterior: DiagonalGaussian, clips: LatentClips) -> None:
         """Take in a batch, in the place of the oldest clips; one with a latent that is not finite as padding."""
         outcomes, valid = clips.outcomes, clips.valid
-        places = torch.arange(self.seen, self.seen + valid.shape[0], device=valid.device) % self.config.capacity
+        places = (self.taken + torch.arange(valid.shape[0], device=valid.device)) % self.config.capacity
         told = (posterior.mean, posterior.std, clips.contexts)
         sound = torch.stack([each.detach().isfinite().all(-1).all(-1) for each in told]).all(0)[:, None]
         for memory, values in zip((self.means, self.stds, self.contexts), told, strict=True):
@@ -101,4 +108,5 @@ class LatentReplay(nn.Module):
         self.states[places] = outcomes.states.to(self.states.dtype)
         for name in ("valid", "action_valid", "reward_valid"):
             getattr(self, name)[places] = getattr(outcomes, name) & sound
-        self.seen += valid.shape[0]
+        self.taken += valid.shape[0]
+        self._empty = False

@@ -6,7 +6,7 @@ import itertools
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,9 @@ from aime.errors import AimeError
 from aime.objectives.ledger import TaskLoss
 from aime.objectives.tasks import task_losses
 from aime.optimization import Balance, make_balancer
+from aime.primitives.cuda_graphs import GraphedWork
 from aime.primitives.quantize import codebook_perplexity
+from aime.primitives.randomness import apart
 from aime.primitives.ranks import first_rank_s, rank, ranks, share_from_first_rank, true_on_any_rank
 from aime.representation.divergences import effective_components
 from aime.training import run_directory
@@ -74,6 +76,15 @@ class StepResult(NamedTuple):
     output: SequenceOutput
 
 
+class StepKind(NamedTuple):
+    """What some steps do and others do not, as far as the host decides it."""
+
+    heard: bool
+    """The model listens to the discriminators."""
+    judged: bool
+    """The discriminators learn."""
+
+
 class Trainer:
     """Everything that a run updates, and the step that updates it."""
 
@@ -91,6 +102,11 @@ class Trainer:
             self.adversary = Adversary(config.adversary, config.weights.adversarial).to(hardware.device)
             share_from_first_rank([*self.adversary.parameters(), *self.adversary.buffers()])
         self.guard = Guard().to(hardware.device)
+        self._ramp = torch.zeros((), device=hardware.device)
+        self._compute: Callable[[StepKind, list[Clips]], StepResult] = self._computed
+        if config.cuda_graphs and hardware.device.type == "cuda" and ranks() == 1 and self.balancer.waits_for_nothing:
+            adversary = [] if self.adversary is None else self.adversary.parameters()
+            self._compute = GraphedWork(self._computed, hardware.device, [*self.model.parameters(), *adversary])
         self.budget = Budget(config.steps, config.minutes).without(config.settling_share)
 
     @property
@@ -111,20 +127,30 @@ class Trainer:
         factor = learning_rate_factor(progress.step, share, self.config.optimizer.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.optimizer.learning_rate * factor
+        ramp = 0.0 if self.adversary is None else self.adversary.ramp(share)
+        self._ramp.fill_(ramp)
+        kind = StepKind(ramp > 0, self.adversary is not None and self.adversary.learns(progress.step))
+        result = self._compute(kind, batches)
+        self.optimizer.step()
+        self.average.update(self.model)
+        if self.adversary is not None and kind.judged:
+            self.adversary.optimizer.step()
+        return result
+
+    def _computed(self, kind: StepKind, batches: list[Clips]) -> StepResult:
+        """All of a step but the optimizers' part: losses, and gradients where the optimizers look for them."""
         self.optimizer.zero_grad(set_to_none=True)
         for clips in batches:
             clips = self._prepare(clips)
-            losses, output = self._differentiate(clips, share)
+            losses, output = self._differentiate(clips, kind.heard)
         balance = self.balancer.resolve()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip)
         self.guard.judge(self.optimizer, losses, norm, balance)
-        self.optimizer.step()
-        self.average.update(self.model)
         critic = None
-        if self.adversary is not None:
+        if self.adversary is not None and kind.judged:
             with self.hardware.autocast():
                 frames = clips.frames.float() / 255
-                critic = self.adversary.learn(progress.step, output.reconstructions, frames, clips.valid)
+                critic = self.adversary.differentiate(output.reconstructions, frames, clips.valid)
         return StepResult(losses, critic, norm, balance, output)
 
     def _prepare(self, clips: Clips) -> Clips:
@@ -132,8 +158,7 @@ class Trainer:
         clips = clips.to(self.hardware.device)
         return clips._replace(frames=zoom(clips.frames, self.config.zoom))
 
-    def _differentiate(self, clips: Clips, share: float) -> tuple[tuple[TaskLoss, ...], SequenceOutput]:
-        ramp = 0.0 if self.adversary is None else self.adversary.ramp(share)
+    def _differentiate(self, clips: Clips, heard: bool) -> tuple[tuple[TaskLoss, ...], SequenceOutput]:
         outcomes = outcomes_of(clips, self.config.model)
         states = doors.observed(clips.states, self.config.model)
         with self.hardware.autocast():
@@ -148,15 +173,16 @@ class Trainer:
                 self.config.overshoot,
                 self.replay.draw(),
             )
-            if self.adversary is not None and ramp > 0:
+            if self.adversary is not None and heard:
                 losses = (*losses, self.adversary.judge(self.model, output, frames, clips.valid))
             losses = tuple(task for task in losses if not task.off)
         self.replay.remember(output.posterior, output.clips(outcomes))
         # nats per frame to nats per pixel value: keeps gradients near 1 at any frame size
         scale = 1 / (frames[0, 0].numel() * self.config.accumulate)
-        ramps = {"adversarial": ramp}
-        totals = {task.task: task.total * (scale * ramps.get(task.task, 1.0)) for task in losses}
-        self.balancer.differentiate(totals, {"adversarial": ramp * self.config.adversary.vote})
+        ramps = {"adversarial": self._ramp * scale}
+        totals = {task.task: task.total * ramps.get(task.task, scale) for task in losses}
+        vote = self.config.adversary.vote
+        self.balancer.differentiate(totals, {"adversarial": self._ramp * vote if vote else 0.0})
         return losses, output
 
 
@@ -217,7 +243,7 @@ def _run(trainer: Trainer, dataset: Dataset, progress: Progress, logbook: Logboo
                 log_picture(config, dataset, trainer.averaged, progress.step, logbook)
         if config.settling_share and trainer.average.settled is None and progress.step:
             frames = int(dataset.lengths.sum())
-            with torch.random.fork_rng([trainer.hardware.device] if on_gpu else []):
+            with apart(trainer.hardware.device):
                 progress = _settle(trainer, frames, clips, progress, clock, logbook, interrupted)
     if rank() == 0:
         save(config.out, trainer.trained, progress)

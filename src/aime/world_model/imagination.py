@@ -15,6 +15,7 @@ from torch import Tensor
 from aime.errors import AimeError
 from aime.primitives.autocast import fp32_to_learn
 from aime.primitives.distributions import GaussianMixture, Pickable, mode_of, sample_of
+from aime.primitives.randomness import apart
 from aime.representation.prior import DirichletProcessMixture
 from aime.world_model import doors
 from aime.world_model.outputs import Dream, DreamState, FuturePrediction
@@ -122,8 +123,7 @@ def predict_future(
         behaviour = model.control.action_schema(state.belief, state.latent, state.step)
         return (behaviour.mode if samples is None else behaviour.sample()).to(state.latent)
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with apart(model.device, seed):
         dream = behave(model, start, act, steps, likeliest if samples is None else sampled)
     last_map = repeat(output.attention.bottom_up[:, -1], "b h w -> (b s) h w", s=count)
     attention = model.attention.roll(dream.beliefs, dream.latents, last_map)
@@ -201,8 +201,7 @@ def surprise(
     scale = 0.5 * truth[0].numel() * torch.log(2 * math.pi * variance)
     maps = output.attention.fused.flatten(0, 1)
     terms = []
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with apart(model.device, seed):
         for _ in range(samples):
             latents = output.posterior.rsample()
             decoded = decode_in_chunks(model, latents.flatten(0, 1), maps)
