@@ -29,7 +29,7 @@ def main() -> None:
     parser = parser_with_machine(__doc__)
     parser.add_argument("--batch", type=int, default=4, help="clips in a batch")
     parser.add_argument("--length", type=int, default=32, help="frames in a clip")
-    parser.add_argument("--rounds", type=int, default=7, help="alternating rounds, after two of warm-up")
+    parser.add_argument("--rounds", type=int, default=7, help="alternating rounds, after those of warm-up")
     parser.add_argument("--balancers", nargs="+", default=["rgb"], help="what to hold against the sum")
     options = parser.parse_args()
     machine = machine_of(options)

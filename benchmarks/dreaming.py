@@ -122,7 +122,7 @@ def measure(preset: str, machine: Machine, rounds: int, with_peer: bool) -> Figu
 def main() -> None:
     """Measure and print."""
     parser = parser_with_machine(__doc__)
-    parser.add_argument("--rounds", type=int, default=7, help="alternating rounds, after two of warm-up")
+    parser.add_argument("--rounds", type=int, default=7, help="alternating rounds, after those of warm-up")
     parser.add_argument("--peer", action=argparse.BooleanOptionalAction, default=True, help="beside the peer, or alone")
     options = parser.parse_args()
     machine = machine_of(options)

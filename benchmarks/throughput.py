@@ -71,7 +71,7 @@ def main() -> None:
     parser = parser_with_machine(__doc__)
     parser.add_argument("--frames", type=int, default=512, help="frames in a batch, B·T")
     parser.add_argument("--lengths", type=int, nargs="+", default=list(LENGTHS), help="frames in a clip, T")
-    parser.add_argument("--rounds", type=int, default=5, help="alternating rounds, after two of warm-up")
+    parser.add_argument("--rounds", type=int, default=5, help="alternating rounds, after those of warm-up")
     parser.add_argument("--peer", action=argparse.BooleanOptionalAction, default=True, help="beside the peer, or alone")
     options = parser.parse_args()
     machine = machine_of(options)

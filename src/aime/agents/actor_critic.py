@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from aime.agents.experience import Experience
 from aime.agents.returns import AdvantageScale, lambda_returns
-from aime.agents.saved import Networks
 from aime.agents.warm_start import Told, WarmStartConfig, clone_what_paid, follow_the_record
 from aime.control.policy import Critic, Policy, PolicyConfig
 from aime.errors import AimeError
@@ -59,7 +58,7 @@ class ActorCriticConfig:
     frames: int = 65536
     """The most frames to start from."""
     warm_start: WarmStartConfig = field(default_factory=WarmStartConfig)
-    """What is learned from the record before any dream, by an agent that does not go on from another."""
+    """What is learned from the record before any dream."""
     policy: PolicyConfig = field(default_factory=PolicyConfig)
 
     def __post_init__(self) -> None:
@@ -148,23 +147,6 @@ class ActorCritic(nn.Module):
     def model(self) -> AIME:
         """The world model whose dreams these are."""
         return self._model[0]
-
-    def start_from(self, networks: Networks) -> None:
-        """Go on from a policy and a critic of the same sizes.
-
-        Raises:
-            AimeError: if they are of other sizes, or there is no critic.
-        """
-        if networks.critic is None or not isinstance(networks.policy, Policy):
-            raise AimeError("the agent to go on from was cloned; expected one that learned in imagination: take that")
-        if networks.policy.config != self.config.policy:
-            raise AimeError(
-                f"the agent to go on from has {networks.policy.config}, expected {self.config.policy}: give the same "
-                "learning.policy flags"
-            )
-        self.policy.load_state_dict(networks.policy.state_dict())
-        for critic in (self.critic, self.slow_critic):
-            critic.load_state_dict(networks.critic.state_dict())
 
     def begin(self, experience: Experience, told: Told) -> None:
         """Learn from the record what is worth how much, and to do what paid; see `WarmStartConfig`."""

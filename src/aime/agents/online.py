@@ -59,7 +59,7 @@ class OnlineConfig:
     """Go on training on the run's own data too."""
     beside: bool = False
     """Collect in a process of its own while the world model trains, with the agent of the round before."""
-    learning: ActorCriticConfig = field(default_factory=lambda: ActorCriticConfig(steps=500, divergence=0.0))
+    learning: ActorCriticConfig = field(default_factory=ActorCriticConfig)
 
     def __post_init__(self) -> None:
         for name in ("rounds", "episodes", "minutes"):
@@ -143,7 +143,11 @@ def collect(run: str, recording: Recording, episodes: int, steps: int, seed: int
 
 
 def _one_round(latest: Path, place: Path, data: Path, config: OnlineConfig, seed: int, told: Told) -> Path:
-    """The next world model and its agent, from the ones before; what is there already is left as it is."""
+    """The next world model, from the one before, and its agent; what is there already is left as it is.
+
+    The agent begins anew, from a record that has grown: the latents that the agent of the round before had learned to
+    read are not those of this world model, and the longer dreams alone teach a policy, the less it is worth outside.
+    """
     if not agent_directory(place, AGENT).is_dir():
         if not (place / "checkpoint").is_dir():
             before = read_config(latest)
@@ -159,8 +163,7 @@ def _one_round(latest: Path, place: Path, data: Path, config: OnlineConfig, seed
                     seed=seed,
                 )
             )
-        start = agent_directory(latest, AGENT)
-        train_imagination(place, None, config.learning, seed, told, AGENT, start if start.is_dir() else None)
+        train_imagination(place, None, config.learning, seed, told, AGENT)
     return place
 
 

@@ -13,7 +13,7 @@ import torch
 from aime.agents.actor_critic import ActorCritic, ActorCriticConfig
 from aime.agents.experience import Experience, check_rewarded, check_rewarding, open_experience, perceive
 from aime.agents.imitation import ImitationConfig, imitate
-from aime.agents.saved import AgentInfo, Networks, agent_directory, load_networks, save_agent
+from aime.agents.saved import AgentInfo, Networks, agent_directory, save_agent
 from aime.data import Dataset
 from aime.errors import AimeError
 from aime.primitives.files import write_atomically
@@ -74,7 +74,6 @@ def train_imagination(
     seed: int,
     told: Told,
     name: str = "imagine",
-    start: Path | None = None,
 ) -> AgentResult:
     """Let an actor and a critic learn in dreams that start where a data set has been.
 
@@ -85,7 +84,6 @@ def train_imagination(
         seed: of all randomness.
         told: see `Told`.
         name: of the agent; one that is there is replaced.
-        start: the directory of an agent, of the same sizes, to go on from.
 
     Raises:
         AimeError: if run and data do not fit together, there are no rewards, or losses are not finite.
@@ -97,12 +95,7 @@ def train_imagination(
     check_rewarded(dataset)
     experience = _perceive(model, dataset, config.frames, hardware, told)
     learner = ActorCritic(config, model, hardware)
-    if start is not None:
-        learner.start_from(load_networks(start, model))
-        lines = []
-    else:
-        lines = _begin(learner, experience, told)
-    lines += _learn(learner, experience, told)
+    lines = _begin(learner, experience, told) + _learn(learner, experience, told)
     networks = Networks(learner.policy, learner.slow_critic).eval()
     directory = agent_directory(run, name)
     save_agent(directory, AgentInfo("imagine", config.policy, dataset.name), networks)

@@ -59,18 +59,22 @@ class GraphedWork(Generic[Kind, Inputs, Result]):
         present = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(present)
         with torch.cuda.stream(self._stream):
-            shapes = tuple((each.shape, each.dtype) for each in tree_leaves(inputs) if isinstance(each, Tensor))
-            here, call = self._brought(shapes, inputs), (kind, shapes)
+            call = kind, tuple((each.shape, each.dtype) for each in tree_leaves(inputs) if isinstance(each, Tensor))
+            here = self._brought(call, inputs)
             self._calls[call] += 1
             result = self._work(kind, here) if self._calls[call] <= WARM_UP else self._replayed(call, kind, here)
         present.wait_stream(self._stream)
         return result
 
-    def _brought(self, shapes: Hashable, inputs: Inputs) -> Inputs:
-        """The inputs in the memory that the graphs read."""
-        if shapes not in self._inputs:
-            self._inputs[shapes] = tree_map_only(Tensor, self._room_for, inputs)
-        kept = self._inputs[shapes]
+    def __len__(self) -> int:
+        """How many kinds and shapes there have been."""
+        return len(self._calls)
+
+    def _brought(self, call: Hashable, inputs: Inputs) -> Inputs:
+        """The inputs in the memory that the graph reads."""
+        if call not in self._inputs:
+            self._inputs[call] = tree_map_only(Tensor, self._room_for, inputs)
+        kept = self._inputs[call]
         for mine, given in zip(tree_leaves(kept), tree_leaves(inputs), strict=True):
             if isinstance(given, Tensor):
                 mine.copy_(given, non_blocking=True)
@@ -82,8 +86,11 @@ class GraphedWork(Generic[Kind, Inputs, Result]):
     def _replayed(self, call: Hashable, kind: Kind, here: Inputs) -> Result:
         if call not in self._recordings:
             graph = torch.cuda.CUDAGraph()
+            # casts that an autocast around this call remembers will be gone when it is replayed
+            casts = torch.autocast("cuda", enabled=torch.is_autocast_enabled("cuda"), cache_enabled=False)
             # other threads may go on to pin memory meanwhile
-            with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
+            record = torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local")
+            with casts, record:
                 result = self._work(kind, here)
             self._recordings[call] = _Recording(graph, result, [weight.grad for weight in self._weights])
         recording = self._recordings[call]

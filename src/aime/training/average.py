@@ -17,7 +17,7 @@ class WeightAverage:
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.model = _copy(model).eval().requires_grad_(False)
         self.decay = decay
         self.updates = 0
         self.settled: nn.Module | None = None
@@ -30,7 +30,7 @@ class WeightAverage:
 
     def copy_to_settle(self) -> nn.Module:
         """Take a copy of the average to settle; it counts as settled until the next update."""
-        self.settled = copy.deepcopy(self.model)
+        self.settled = _copy(self.model)
         return self.settled
 
     @torch.no_grad()
@@ -41,3 +41,12 @@ class WeightAverage:
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
         torch._foreach_copy_(list(self.model.buffers()), list(model.buffers()))
+
+
+def _copy(model: nn.Module) -> nn.Module:
+    copied = copy.deepcopy(model)
+    for part in copied.modules():
+        if isinstance(part, nn.RNNBase):
+            # cuDNN wants its weights in one piece, which those of a copy are not
+            part.flatten_parameters()
+    return copied

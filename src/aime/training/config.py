@@ -58,7 +58,7 @@ class TrainConfig:
     """`auto` takes bf16 where the hardware has it."""
     compile: bool = False
     """Compile the training pass with torch.compile (needs a C++ compiler on a CPU)."""
-    cuda_graphs: bool = True
+    cuda_graphs: bool = field(default=True, metadata=LATER)
     """On one GPU, record the step once and replay it, which is several times faster; not with torchjd's balancers."""
     resume: bool = False
     """Go on with the run in `out` from its last checkpoint."""
