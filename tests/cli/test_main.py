@@ -140,3 +140,10 @@ def test_help_of_a_verb_is_a_success(verb: Callable[..., None], capsys: pytest.C
     with pytest.raises(SystemExit) as stop:
         cli.main(["fake", "--help"])
     assert not stop.value.code
+
+
+def test_a_reader_who_has_read_enough_is_no_error() -> None:
+    command = f"{sys.executable} -u -m aime train --help | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert len(done.stdout.splitlines()) == 1
+    assert not done.stderr

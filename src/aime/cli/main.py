@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.metadata
+import os
 import sys
 import traceback
 from types import ModuleType
 
-from aime.cli.failures import EXIT_INTERRUPTED, EXIT_USER_ERROR, explain
+from aime.cli.failures import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, EXIT_USER_ERROR, explain
 from aime.errors import AimeError
 
 VERBS = {
@@ -34,7 +35,14 @@ MODULES = {"import": "importing"}
 
 def entry() -> None:
     """Run the command line that the shell gave, and exit with its status."""
-    sys.exit(main(sys.argv[1:]))
+    try:
+        status = main(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # `aime … | head` has read enough; at exit Python would write what is left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = EXIT_BROKEN_PIPE
+    sys.exit(status)
 
 
 def main(arguments: list[str]) -> int:
