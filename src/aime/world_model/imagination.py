@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
-from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -16,12 +14,12 @@ from torch import Tensor
 
 from aime.errors import AimeError
 from aime.primitives.autocast import fp32_to_learn
-from aime.primitives.cuda_graphs import GraphedWork
 from aime.primitives.distributions import GaussianMixture, Pickable, mode_of, sample_of
 from aime.primitives.randomness import apart
 from aime.representation.prior import DirichletProcessMixture
 from aime.world_model import doors
 from aime.world_model.outputs import Dream, DreamState, FuturePrediction
+from aime.world_model.replaying import replayed
 
 if TYPE_CHECKING:
     from aime.world_model.model import AIME
@@ -71,46 +69,12 @@ def rollout(model: AIME, start: DreamState, actions: Float[Tensor, "N F A"], cho
     On a GPU, without gradients, it is recorded at the fourth call of a shape and replayed from then on.
     """
     if actions.is_cuda and not torch.is_grad_enabled() and choose in (likeliest, sampled):
-        return _recorded(model)(_rollout_kind(choose), (start, actions)).copied()
+        return replayed(_rollout, model, start, actions, choose)
     return _rollout(model, start, actions, choose)
 
 
 def _rollout(model: AIME, start: DreamState, actions: Float[Tensor, "N F A"], choose: Picker) -> Dream:
     return behave(model, start, lambda _, number: actions[:, number], actions.shape[1], choose)
-
-
-class _RolloutKind(NamedTuple):
-    choose: Picker
-    autocast: torch.dtype | None
-    inference: bool
-
-
-_Rollouts = GraphedWork[_RolloutKind, tuple[DreamState, Tensor], Dream]
-
-_RECORDED: WeakKeyDictionary[AIME, tuple[list[int], _Rollouts]] = WeakKeyDictionary()
-"""Of each model the rollouts, and where its weights were when they were recorded."""
-
-_MOST_RECORDED = 16
-
-
-def _rollout_kind(choose: Picker) -> _RolloutKind:
-    dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else None
-    return _RolloutKind(choose, dtype, torch.is_inference_mode_enabled())
-
-
-def _recorded(model: AIME) -> _Rollouts:
-    places = [weight.data_ptr() for weight in model.parameters()]
-    found = _RECORDED.get(model)
-    if found is None or found[0] != places or len(found[1]) > _MOST_RECORDED:
-        alive = weakref.ref(model)
-
-        def work(kind: _RolloutKind, inputs: tuple[DreamState, Tensor]) -> Dream:
-            model = alive()
-            assert model is not None, "who calls has the model"
-            return _rollout(model, *inputs, kind.choose)
-
-        found = _RECORDED[model] = places, GraphedWork(work, model.device)
-    return found[1]
 
 
 def behave(model: AIME, start: DreamState, act: Act, count: int, choose: Picker) -> Dream:
