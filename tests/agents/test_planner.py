@@ -68,6 +68,15 @@ def test_with_a_critic_it_stays_near_by_default() -> None:
     assert chosen.reach(critic=True) == chosen.reach(critic=False) == Reach(7, 0.0, 0.2, 0.0)
 
 
+def test_a_search_does_not_begin_narrower_than_it_may_become() -> None:
+    wide = PlannerConfig(min_scale=0.6)
+    assert wide.reach(critic=False).max_scale == 0.8
+    with pytest.raises(AimeError, match=r"^min_scale is 0.6; expected max_scale, 0.4, or less$"):
+        wide.reach(critic=True)
+    with pytest.raises(AimeError, match=r"^min_scale is 0.3; expected max_scale, 0.2, or less$"):
+        PlannerConfig(min_scale=0.3, max_scale=0.2)
+
+
 def test_proposals_are_among_the_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
     model = simple_world(monkeypatch)
     behaviour = Control(BEST).action_schema

@@ -75,17 +75,23 @@ class PlannerConfig:
             raise AimeError(f"elite is {self.elite}; expected {self.candidates} or fewer, of as many candidates")
         if self.proposed is not None and not 0 <= self.proposed < 1:
             raise AimeError(f"proposed is {self.proposed}; expected a share in [0, 1)")
-        for reach in (self.reach(critic=True), self.reach(critic=False)):
-            if not self.min_scale <= reach.max_scale:
-                raise AimeError(f"min_scale is {self.min_scale}; expected max_scale, {reach.max_scale}, or less")
+        if self.max_scale is not None:
+            self.reach(critic=False)
         if self.leash is not None and not self.leash >= 0:
             raise AimeError(f"leash is {self.leash}; expected 0 or more")
 
     def reach(self, critic: bool) -> Reach:
-        """How far the search goes, with a critic or without one."""
+        """How far the search goes, with a critic or without one.
+
+        Raises:
+            AimeError: if it would have to begin narrower than `min_scale`.
+        """
         usual = BESIDE_A_CRITIC if critic else ALONE
         given = {name: getattr(self, name) for name in Reach._fields}
-        return usual._replace(**{name: value for name, value in given.items() if value is not None})
+        reach = usual._replace(**{name: value for name, value in given.items() if value is not None})
+        if self.min_scale > reach.max_scale:
+            raise AimeError(f"min_scale is {self.min_scale}; expected max_scale, {reach.max_scale}, or less")
+        return reach
 
 
 class Candidates(NamedTuple):

@@ -32,6 +32,7 @@ from aime.training.adversary import Adversary
 from aime.training.augmentation import zoom
 from aime.training.average import WeightAverage
 from aime.training.checkpoint import Progress, Trained, read_progress, restore, save
+from aime.training.compiling import compiled
 from aime.training.config import TrainConfig
 from aime.training.guard import MOST_IN_A_ROW, Guard
 from aime.training.hardware import Hardware, choose_hardware, keep_freed_memory
@@ -96,7 +97,7 @@ class Trainer:
         self.average = WeightAverage(self.model, config.optimizer.ema_decay)
         self.optimizer = _adamw(self.model, config)
         self.replay = LatentReplay(config.replay, config.length, config.model).to(hardware.device)
-        self.forward = torch.compile(self.model.forward_sequence) if config.compile else self.model.forward_sequence
+        self.forward = compiled(self.model.forward_sequence) if config.compile else self.model.forward_sequence
         self.adversary: Adversary | None = None
         if config.adversary.enabled:
             self.adversary = Adversary(config.adversary, config.weights.adversarial).to(hardware.device)
