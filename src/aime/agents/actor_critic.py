@@ -12,7 +12,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from aime.agents.experience import Experience
-from aime.agents.plans import PlansConfig
 from aime.agents.returns import AdvantageScale, lambda_returns
 from aime.agents.warm_start import Told, WarmStartConfig, clone_what_paid, follow_the_record
 from aime.control.policy import Critic, Policy, PolicyConfig
@@ -60,8 +59,6 @@ class ActorCriticConfig:
     """The most frames to start from."""
     warm_start: WarmStartConfig = field(default_factory=WarmStartConfig)
     """What is learned from the record before any dream."""
-    plans: PlansConfig = field(default_factory=PlansConfig)
-    """What the policy learns from plans after all dreams."""
     policy: PolicyConfig = field(default_factory=PolicyConfig)
 
     def __post_init__(self) -> None:

@@ -13,7 +13,6 @@ import torch
 from aime.agents.actor_critic import ActorCritic, ActorCriticConfig
 from aime.agents.experience import Experience, check_rewarded, check_rewarding, open_experience, perceive
 from aime.agents.imitation import ImitationConfig, imitate
-from aime.agents.plans import clone_plans, make_plans
 from aime.agents.saved import AgentInfo, Networks, agent_directory, save_agent
 from aime.data import Dataset
 from aime.errors import AimeError
@@ -96,7 +95,7 @@ def train_imagination(
     check_rewarded(dataset)
     experience = _perceive(model, dataset, config.frames, hardware, told)
     learner = ActorCritic(config, model, hardware)
-    lines = _begin(learner, experience, told) + _learn(learner, experience, told) + _plan(learner, experience, told)
+    lines = _begin(learner, experience, told) + _learn(learner, experience, told)
     networks = Networks(learner.policy, learner.slow_critic).eval()
     directory = agent_directory(run, name)
     save_agent(directory, AgentInfo("imagine", config.policy, dataset.name), networks)
@@ -128,24 +127,6 @@ def _learn(learner: ActorCritic, experience: Experience, told: Told) -> list[dic
             raise AimeError(f"step {step}: found {figures}, expected finite figures: lower actor_rate and critic_rate")
         lines.append({"step": step, **figures})
         told("learning in imagination", step, config.steps, figures)
-    return lines
-
-
-def _plan(learner: ActorCritic, experience: Experience, told: Told) -> list[dict[str, float]]:
-    config, lines = learner.config.plans, []
-
-    def planned(frames: int, of: int) -> None:
-        told("planning", frames, of, {})
-
-    def check(step: int, figures: Mapping[str, float]) -> None:
-        lines.append({"step": step, **figures})
-        told("learning from plans", step, config.steps, figures)
-
-    plans = make_plans(
-        learner.policy, learner.slow_critic, learner.model, experience, config, learner.hardware, planned
-    )
-    if plans is not None:
-        clone_plans(learner.policy, experience, plans, config, check)
     return lines
 
 

@@ -96,7 +96,7 @@ def follow_the_record(
         believed, came = critic(states.belief, states.latent, states.step), returns[drawn]
         weights = torch.where(came > believed.mean.detach(), config.expectile, 1 - config.expectile)
         loss = -(2 * weights * believed.log_prob(came)).mean()
-        update(optimizer, critic, loss)
+        _update(optimizer, critic, loss)
         if (step + 1) % TOLD_EVERY == 0:
             told(step + 1, {"recorded_critic": float(loss.detach()), "recorded_return": float(returns[rows].mean())})
 
@@ -129,7 +129,7 @@ def clone_what_paid(
         latent = states.latent + torch.randn_like(states.latent) * spread
         log_prob = policy(states.belief, latent, states.step).log_prob(experience.actions[drawn])
         loss = -(weights[drawn] * log_prob).mean() / weights[rows].mean()
-        update(optimizer, policy, loss)
+        _update(optimizer, policy, loss)
         schedule.step()
         if (step + 1) % TOLD_EVERY == 0:
             told(step + 1, {"weighted_action": float(loss.detach())})
@@ -154,8 +154,7 @@ def values(critic: Critic, experience: Experience) -> Float[Tensor, " N"]:
     return torch.cat([critic(states.belief, states.latent, states.step).mean for states in some])
 
 
-def update(optimizer: torch.optim.Optimizer, network: nn.Module, loss: Float[Tensor, ""]) -> None:
-    """One step down a scalar loss, by a gradient of norm 10 or less."""
+def _update(optimizer: torch.optim.Optimizer, network: nn.Module, loss: Float[Tensor, ""]) -> None:
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_(network.parameters(), 10.0)
