@@ -100,6 +100,15 @@ def test_sources_that_are_no_data_set(tmp_path: Path) -> None:
         open_dataset("bundled:moon")
 
 
+def test_a_directory_of_data_sets_names_them(tmp_path: Path, make_episode: MakeEpisode) -> None:
+    (tmp_path / "empty").mkdir()
+    for part in ("train", "test"):
+        (tmp_path / part).mkdir()
+        write_shard(tmp_path / part / "one.h5", [make_episode(5)])
+    with pytest.raises(AimeError, match=r"holds no shard, expected files named .*; take one of its test, train$"):
+        open_dataset(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("shape", "words"),
     [

@@ -322,12 +322,16 @@ def _shard_paths(source: Path) -> list[Path]:
         )
     if source.is_file():
         return [source]
-    paths = sorted(path for path in source.iterdir() if path.suffix in SUFFIXES and not path.name.startswith("."))
+    paths = _shards_in(source)
     if not paths:
-        raise AimeError(
-            f"{source}: holds no shard, expected files named *.h5 or *.hdf5; record some with `aime collect`"
-        )
+        below = [place.name for place in sorted(source.iterdir()) if place.is_dir() and _shards_in(place)]
+        remedy = f"take one of its {', '.join(below[:5])}" if below else "record some with `aime collect`"
+        raise AimeError(f"{source}: holds no shard, expected files named *.h5 or *.hdf5; {remedy}")
     return paths
+
+
+def _shards_in(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.iterdir() if path.suffix in SUFFIXES and not path.name.startswith("."))
 
 
 def _all_episodes(shards: Sequence[Shard]) -> Int64[np.ndarray, "E 2"]:
