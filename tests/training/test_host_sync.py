@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tests.models import SIZE, small_config
+from tests.training.noise import noise, noise_run
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from aime.data import Clips
-from aime.objectives.weights import OvershootConfig
 from aime.training.checkpoint import Progress
-from aime.training.config import TrainConfig
 from aime.training.hardware import Hardware
 from aime.training.trainer import Trainer
 from aime.world_model.model import AIME
@@ -46,25 +42,9 @@ class Reads(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def noise(batch: int, length: int) -> Clips:
-    valid = torch.ones(batch, length, dtype=torch.bool)
-    frames = torch.randint(0, 256, (batch, length, 3, SIZE, SIZE), dtype=torch.uint8)
-    actions = torch.rand(batch, length, 2)
-    nothing = torch.zeros(batch, length)
-    return Clips(frames, actions, nothing, nothing.bool(), valid, valid, valid, None)
-
-
 @pytest.fixture
 def trainer() -> Trainer:
-    config = TrainConfig(
-        data="noise",
-        out=Path("unused"),
-        model=small_config(),
-        steps=100,
-        batch=2,
-        length=6,
-        overshoot=OvershootConfig(steps=3, starts=2, frames=4),
-    )
+    config = noise_run()
     return Trainer(config, AIME(config.model), Hardware(torch.device("cpu"), torch.float32))
 
 
@@ -73,9 +53,9 @@ def test_a_step_reads_nothing_back(trainer: Trainer) -> None:
     assert trainer.adversary is not None
     # the first ones make what is kept from step to step
     for progress in near_the_end[:2]:
-        trainer.step([noise(2, 6)], progress)
+        trainer.step([noise()], progress)
     with Reads() as reads:
-        results = [trainer.step([noise(2, 6)], progress) for progress in near_the_end[2:]]
+        results = [trainer.step([noise()], progress) for progress in near_the_end[2:]]
     assert any(result.critic is not None for result in results)
     assert {task.task for task in results[0].losses} == {"elbo", "perceiver", "predictive", "adversarial"}
     assert not reads.found

@@ -4,42 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-from tests.models import small_config
+from tests.training.noise import noise, noise_run
 from torch import Tensor
 
-from aime.data import Clips
-from aime.objectives.weights import OvershootConfig
 from aime.optimization import RGB
 from aime.training.checkpoint import Progress
-from aime.training.config import TrainConfig
 from aime.training.hardware import Hardware
 from aime.training.trainer import Trainer
 from aime.world_model.model import AIME
-
-SIZE = small_config().image_size
-
-
-def config() -> TrainConfig:
-    return TrainConfig(
-        data="noise",
-        out=Path("unused"),
-        model=small_config(),
-        steps=100,
-        batch=2,
-        length=6,
-        overshoot=OvershootConfig(steps=3, starts=2, frames=4),
-    )
-
-
-def noise(batch: int, length: int) -> Clips:
-    valid = torch.ones(batch, length, dtype=torch.bool)
-    frames = torch.randint(0, 256, (batch, length, 3, SIZE, SIZE), dtype=torch.uint8)
-    actions, nothing = torch.rand(batch, length, 2), torch.zeros(batch, length)
-    return Clips(frames, actions, nothing, nothing.bool(), valid, valid, valid, None)
 
 
 def carried(trainer: Trainer) -> Iterator[tuple[str, Tensor]]:
@@ -52,19 +27,20 @@ def carried(trainer: Trainer) -> Iterator[tuple[str, Tensor]]:
     for owner, optimizer in (("adamw", trainer.optimizer), ("critic", trainer.adversary.optimizer)):
         for number, state in enumerate(optimizer.state.values()):
             yield from ((f"{owner}.{number}.{key}", value) for key, value in state.items())
+        yield f"{owner}.found_inf", getattr(optimizer, "found_inf")  # noqa: B009
     yield "consensus", trainer.balancer._consensus
     yield from ((f"angle.{task}", angle) for task, angle in trainer.balancer._angles.items())
 
 
 def test_a_step_leaves_everything_where_it_was() -> None:
     torch.manual_seed(0)
-    trainer = Trainer(config(), AIME(config().model), Hardware(torch.device("cpu"), torch.float32))
+    trainer = Trainer(noise_run(), AIME(noise_run().model), Hardware(torch.device("cpu"), torch.float32))
     # the first ones make what is kept from step to step
     for step in range(80, 84):
-        trainer.step([noise(2, 6)], Progress(step))
+        trainer.step([noise()], Progress(step))
     before = {name: (tensor.data_ptr(), tensor.clone()) for name, tensor in carried(trainer)}
     for step in range(84, 86):
-        trainer.step([noise(2, 6)], Progress(step))
+        trainer.step([noise()], Progress(step))
     after = dict(carried(trainer))
     assert after.keys() == before.keys()
     assert {name for name, tensor in after.items() if tensor.data_ptr() != before[name][0]} == set()
@@ -86,8 +62,8 @@ def test_recorded_steps_are_the_steps_themselves() -> None:
 
     def losses(cuda_graphs: bool) -> list[dict[str, float]]:
         torch.manual_seed(0)
-        trainer = Trainer(replace(config(), cuda_graphs=cuda_graphs), AIME(config().model), device)
-        clips = [noise(2, 6) for _ in steps]
+        trainer = Trainer(replace(noise_run(), cuda_graphs=cuda_graphs), AIME(noise_run().model), device)
+        clips = [noise() for _ in steps]
         figures = []
         for step, batch in zip(steps, clips, strict=True):
             result = trainer.step([batch], Progress(step))

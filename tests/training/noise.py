@@ -1,0 +1,35 @@
+"""A short run on noise, for tests of single steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from tests.models import SIZE, small_config
+
+from aime.data import Clips
+from aime.objectives.weights import OvershootConfig
+from aime.training.config import TrainConfig
+
+BATCH, LENGTH = 2, 6
+
+
+def noise() -> Clips:
+    """A batch whose frames and actions are drawn at random."""
+    valid = torch.ones(BATCH, LENGTH, dtype=torch.bool)
+    frames = torch.randint(0, 256, (BATCH, LENGTH, 3, SIZE, SIZE), dtype=torch.uint8)
+    nothing = torch.zeros(BATCH, LENGTH)
+    return Clips(frames, torch.rand(BATCH, LENGTH, 2), nothing, nothing.bool(), valid, valid, valid, None)
+
+
+def noise_run() -> TrainConfig:
+    """A hundred steps of a small model with all its tasks."""
+    return TrainConfig(
+        data="noise",
+        out=Path("unused"),
+        model=small_config(),
+        steps=100,
+        batch=BATCH,
+        length=LENGTH,
+        overshoot=OvershootConfig(steps=3, starts=2, frames=4),
+    )
