@@ -322,15 +322,16 @@ def _shard_paths(source: Path) -> list[Path]:
         )
     if source.is_file():
         return [source]
-    paths = _shards_in(source)
+    paths = shards_in(source)
     if not paths:
-        below = [place.name for place in sorted(source.iterdir()) if place.is_dir() and _shards_in(place)]
+        below = [place.name for place in sorted(source.iterdir()) if place.is_dir() and shards_in(place)]
         remedy = f"take one of its {', '.join(below[:5])}" if below else "record some with `aime collect`"
         raise AimeError(f"{source}: holds no shard, expected files named *.h5 or *.hdf5; {remedy}")
     return paths
 
 
-def _shards_in(directory: Path) -> list[Path]:
+def shards_in(directory: Path) -> list[Path]:
+    """The files of a directory that are shards by their names, in the order of these; hidden ones are left alone."""
     return sorted(path for path in directory.iterdir() if path.suffix in SUFFIXES and not path.name.startswith("."))
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from aime.data import Dataset, Shard, open_dataset
 from aime.data.collect.distractors import DistractorKind
-from aime.data.dataset import SUFFIXES
+from aime.data.dataset import shards_in
 from aime.errors import AimeError
 
 LEVELS: tuple[DistractorKind, ...] = get_args(DistractorKind)
@@ -76,7 +76,7 @@ def find_level(source: Path, level: DistractorKind) -> Path:
     if not there:
         _refuse_missing(source, level)
     for place in (there[0], there[0] / SPLIT):
-        if place.is_dir() and any(path.suffix in SUFFIXES for path in place.iterdir()):
+        if place.is_dir() and shards_in(place):
             return place
     raise AimeError(
         f"{there[0]}: holds no shards, nor does {SPLIT} in it; expected episodes named *.h5: record them by `aime "
