@@ -66,14 +66,15 @@ def step(
 def rollout(model: AIME, start: DreamState, actions: Float[Tensor, "N F A"], choose: Picker) -> Dream:
     """Imagine F steps from N states under given actions; see `behave`.
 
-    On a GPU, without gradients, it is recorded at the fourth call of a shape and replayed from then on.
+    On a GPU it is recorded and replayed: see `replayed`.
     """
-    if actions.is_cuda and not torch.is_grad_enabled() and choose in (likeliest, sampled):
-        return replayed(_rollout, model, start, actions, choose)
-    return _rollout(model, start, actions, choose)
+    if choose in (likeliest, sampled):
+        return replayed(_rollout, model, (start, actions), choose)
+    return _rollout(model, (start, actions), choose)
 
 
-def _rollout(model: AIME, start: DreamState, actions: Float[Tensor, "N F A"], choose: Picker) -> Dream:
+def _rollout(model: AIME, given: tuple[DreamState, Float[Tensor, "N F A"]], choose: Picker) -> Dream:
+    start, actions = given
     return behave(model, start, lambda _, number: actions[:, number], actions.shape[1], choose)
 
 

@@ -177,10 +177,6 @@ class Dream(NamedTuple):
     actions: Float[Tensor, "N F A"]
     """What was done before each arrival."""
 
-    def copied(self) -> Dream:
-        """In memory of its own."""
-        return Dream(*(field.clone() for field in self))
-
     def steps(self, start: DreamState) -> Float[Tensor, "N F latent"]:
         """How far each latent is from the one before, of a dream that began in `start`."""
         return torch.diff(torch.cat([start.latent[:, None], self.latents], dim=1), dim=1)

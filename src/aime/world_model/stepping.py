@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from einops import repeat
@@ -13,6 +13,7 @@ from aime.errors import AimeError
 from aime.perception.tokenizer import Tokenizer
 from aime.world_model import doors, imagination
 from aime.world_model.outputs import BeliefState, DreamState, Imagined, Observation, Track
+from aime.world_model.replaying import replayed
 
 if TYPE_CHECKING:
     from aime.world_model.model import AIME
@@ -80,7 +81,24 @@ def observe(
         raise AimeError(f"frame has shape {list(frame.shape)}; expected [B, 3, {size}, {size}]: one frame a video")
     centred = model.centre(frame[:, None])
     action = _one_action(model, previous_action, frame.shape[0])
+    own_state = doors.admit_states(own_state, frame.shape[:1], model.config, model.null_action)
     fresh = state.fresh if reset is None else state.fresh | reset.to(state.fresh.device)
+    seen = _Seen(state._replace(fresh=fresh), centred, action, own_state)
+    return replayed(_observe, model, seen, None)
+
+
+class _Seen(NamedTuple):
+    """What there is to observe, admitted."""
+
+    state: BeliefState
+    centred: Float[Tensor, "B 1 3 H W"]
+    action: Float[Tensor, "B A"]
+    own_state: Float[Tensor, "B S"] | None
+
+
+def _observe(model: AIME, given: _Seen, _: None) -> tuple[BeliefState, Observation]:
+    state, centred, action, own_state = given
+    fresh = state.fresh
     belief, cell = _advance_unless(fresh, model, state, action)
     row, before = fresh[:, None], state.dream
     tokens, past = model.tokenizer(centred, _forget_past(state.tokenizer_past, fresh))
@@ -111,12 +129,20 @@ def imagine(model: AIME, state: BeliefState, action: Tensor, sample: bool) -> tu
     if bool(state.fresh.any()):
         raise AimeError("imagine() on a state that has seen no frame; expected one: call observe() first")
     action = _one_action(model, action, state.fresh.shape[0])
-    choose = imagination.sampled if sample else imagination.likeliest
-    dream, prior, choice = imagination.step(model, state.dream, action, choose)
-    expected = model.attention.expect(dream.belief, dream.latent, state.last_map)
+    dream, imagined = replayed(_imagine, model, (state.dream, state.last_map, action), sample)
+    return state._replace(dream=dream, last_map=imagined.expected.map), imagined
+
+
+def _imagine(
+    model: AIME, given: tuple[DreamState, Float[Tensor, "B h w"], Float[Tensor, "B A"]], sample: bool
+) -> tuple[DreamState, Imagined]:
+    before, last_map, action = given
+    dream, prior, choice = imagination.step(
+        model, before, action, imagination.sampled if sample else imagination.likeliest
+    )
+    expected = model.attention.expect(dream.belief, dream.latent, last_map)
     foretold = model.second_observation.foretell(dream.belief, dream.latent, dream.step)
-    imagined = Imagined(choice.latent, choice.component, prior, expected, foretold)
-    return state._replace(dream=dream, last_map=expected.map), imagined
+    return dream, Imagined(choice.latent, choice.component, prior, expected, foretold)
 
 
 def _one_action(model: AIME, action: Tensor, batch: int) -> Float[Tensor, "B A"]:

@@ -1,14 +1,16 @@
-"""On a GPU, rollouts that are replayed are the rollouts themselves."""
+"""On a GPU, rollouts and steps that are replayed are the rollouts and steps themselves."""
 
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
-from tests.models import small_config
+from tests.models import SIZE, small_config
 
-from aime.world_model import imagination
+from aime.perception.state_reader import StateConfig
+from aime.world_model import imagination, stepping
 from aime.world_model.model import AIME
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
@@ -28,7 +30,7 @@ def test_a_replayed_rollout_is_the_rollout(choose: imagination.Picker, precise: 
             torch.manual_seed(number)
             found = imagination.rollout(model, state, moves, choose)
             torch.manual_seed(number)
-            expected = imagination._rollout(model, state, moves, choose)
+            expected = imagination._rollout(model, (state, moves), choose)
             torch.testing.assert_close(found, expected)
             # a weight that changes where it is is read anew
             next(model.dynamics.lstm.parameters()).mul_(0.9)
@@ -46,5 +48,28 @@ def test_weights_that_move_are_followed() -> None:
     for weight in model.parameters():
         weight.data = 1.5 * weight.data
     after = imagination.rollout(model, state, moves, imagination.likeliest)
-    torch.testing.assert_close(after, imagination._rollout(model, state, moves, imagination.likeliest))
+    torch.testing.assert_close(after, imagination._rollout(model, (state, moves), imagination.likeliest))
     assert not torch.equal(before.latents, after.latents)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("sample", [True, False])
+@pytest.mark.parametrize("state_width", [0, 3])
+def test_replayed_steps_are_the_steps(state_width: int, sample: bool) -> None:
+    torch.manual_seed(0)
+    model = AIME(replace(small_config(), state=StateConfig(width=state_width))).cuda().eval()
+    state = kept = model.initial_state(2)
+    for number in range(9):
+        frame = torch.randint(0, 256, (2, 3, SIZE, SIZE), dtype=torch.uint8)
+        action = torch.rand(2, 2) * 2 - 1
+        reset = torch.tensor([number == 6, False])
+        own = torch.randn(2, state_width) if state_width else None
+        state, seen = model.observe(state, frame, action, reset, own)
+        torch.manual_seed(number)
+        dreamt, imagined = model.imagine(state, action, sample)
+        with torch.enable_grad():  # with gradients nothing is replayed
+            kept, expected = stepping.observe(model, kept, frame, action, reset, own)
+            torch.manual_seed(number)
+            after, expected_dream = stepping.imagine(model, kept, action, sample)
+        torch.testing.assert_close((state, seen, dreamt, imagined), (kept, expected, after, expected_dream))
+        kept = state
