@@ -1,4 +1,4 @@
-"""The one error that a user's input can cause."""
+"""The one error that a user's input can cause, and the checks that many configs share."""
 
 from __future__ import annotations
 
@@ -9,3 +9,19 @@ class AimeError(ValueError):
     The message is one line that names what was found, what was expected and the remedy. The command line prints it
     without a traceback and exits with code 2; the library raises it like any other `ValueError`.
     """
+
+
+def expect_positive(config: object, *names: str) -> None:
+    """Raise an `AimeError` for the first of these fields that is not above 0; a field that is None is not given."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not value > 0:
+            raise AimeError(f"{name} is {value}; expected a positive number")
+
+
+def expect_at_least_zero(config: object, *names: str) -> None:
+    """Raise an `AimeError` for the first of these fields that is below 0 or not a number, None aside."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not value >= 0:
+            raise AimeError(f"{name} is {value}; expected 0 or more")

@@ -11,11 +11,12 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from aime.agents.descent import descend
 from aime.agents.experience import Experience
 from aime.agents.returns import AdvantageScale, lambda_returns
 from aime.agents.warm_start import Told, WarmStartConfig, clone_what_paid, follow_the_record
 from aime.control.policy import Critic, Policy, PolicyConfig
-from aime.errors import AimeError
+from aime.errors import AimeError, expect_at_least_zero, expect_positive
 from aime.primitives.distributions import CensoredGaussian
 from aime.training.hardware import Hardware
 from aime.world_model import imagination
@@ -62,15 +63,11 @@ class ActorCriticConfig:
     policy: PolicyConfig = field(default_factory=PolicyConfig)
 
     def __post_init__(self) -> None:
-        for name in ("starts", "horizon", "actor_rate", "critic_rate", "clip", "frames"):
-            if not getattr(self, name) > 0:
-                raise AimeError(f"{name} is {getattr(self, name)}; expected a positive number")
+        expect_positive(self, "starts", "horizon", "actor_rate", "critic_rate", "clip", "frames")
         for name in ("discount", "trace", "slow"):
             if not 0 < getattr(self, name) <= 1:
                 raise AimeError(f"{name} is {getattr(self, name)}; expected more than 0 and at most 1")
-        for name in ("steps", "entropy", "divergence"):
-            if not getattr(self, name) >= 0:
-                raise AimeError(f"{name} is {getattr(self, name)}; expected 0 or more")
+        expect_at_least_zero(self, "steps", "entropy", "divergence")
         if self.samples < 2:
             raise AimeError(f"samples is {self.samples}; expected 2 or more: each is judged beside the others")
 
@@ -172,9 +169,9 @@ class ActorCritic(nn.Module):
         advantages = returns - values[:-1]
         scale = self.scale(advantages)
         actor, entropy, divergence = self._actor_loss(path, advantages / scale, reached)
-        self._update(self._actor_optimizer, self.policy, actor)
+        descend(self._actor_optimizer, actor, self.config.clip)
         critic = self._critic_loss(path, returns, reached)
-        self._update(self._critic_optimizer, self.critic, critic)
+        descend(self._critic_optimizer, critic, self.config.clip)
         for slow, fast in zip(self.slow_critic.parameters(), self.critic.parameters(), strict=True):
             slow.data.lerp_(fast.data, self.config.slow)
         told = actor, critic, returns[0].mean(), rewards.mean(), scale, entropy, divergence
@@ -228,9 +225,3 @@ class ActorCritic(nn.Module):
         self, path: Path, returns: Float[Tensor, "H N"], reached: Float[Tensor, "H N"]
     ) -> Float[Tensor, ""]:
         return -(reached * self.critic(*path.acted).log_prob(returns)).mean()
-
-    def _update(self, optimizer: torch.optim.Optimizer, network: nn.Module, loss: Float[Tensor, ""]) -> None:
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), self.config.clip)
-        optimizer.step()

@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
+from aime.agents.descent import descend
 from aime.agents.experience import Experience
 from aime.control.policy import ClonedPolicy, PolicyConfig
-from aime.errors import AimeError
+from aime.errors import AimeError, expect_at_least_zero, expect_positive
 from aime.world_model.model import AIME
 
 
@@ -42,12 +43,8 @@ class ImitationConfig:
     policy: PolicyConfig = field(default_factory=PolicyConfig)
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "learning_rate", "check_every", "frames"):
-            if not getattr(self, name) > 0:
-                raise AimeError(f"{name} is {getattr(self, name)}; expected a positive number")
-        for name in ("weight_decay", "noise"):
-            if not getattr(self, name) >= 0:
-                raise AimeError(f"{name} is {getattr(self, name)}; expected 0 or more")
+        expect_positive(self, "steps", "batch", "learning_rate", "check_every", "frames")
+        expect_at_least_zero(self, "weight_decay", "noise")
         if not 0 < self.held_out < 1:
             raise AimeError(f"held_out is {self.held_out}; expected a share between 0 and 1")
 
@@ -98,10 +95,7 @@ def imitate(
     for step in range(1, config.steps + 1):
         rows = taught.rows(torch.randint(taught.frames, (config.batch,), device=known.actions.device))
         loss = _nats(policy, rows, torch.randn_like(rows.states.latent) * spread)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(policy.parameters(), 10.0)
-        optimizer.step()
+        descend(optimizer, loss)
         schedule.step()
         if step % config.check_every == 0 or step == config.steps:
             error, nats = _judge(policy, unseen)

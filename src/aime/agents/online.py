@@ -28,7 +28,7 @@ from aime.data import Dataset, open_dataset
 from aime.data.collect.environment import SUITE_STEPS, Arrival
 from aime.data.collect.recording import Distracted, Recording, episode_of
 from aime.data.shards import write_shard
-from aime.errors import AimeError
+from aime.errors import AimeError, expect_positive
 from aime.inference.loading import load_run
 from aime.training.run_directory import read_config
 from aime.training.trainer import train
@@ -62,9 +62,7 @@ class OnlineConfig:
     learning: ActorCriticConfig = field(default_factory=ActorCriticConfig)
 
     def __post_init__(self) -> None:
-        for name in ("rounds", "episodes", "minutes"):
-            if not getattr(self, name) > 0:
-                raise AimeError(f"{name} is {getattr(self, name)}; expected a positive number")
+        expect_positive(self, "rounds", "episodes", "minutes")
 
 
 def learn_online(

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from aime.control.policy import Critic
-from aime.errors import AimeError
+from aime.errors import AimeError, expect_at_least_zero, expect_positive
 from aime.primitives.distributions import CensoredGaussian, CensoredMixture
 from aime.world_model import imagination
 from aime.world_model.model import AIME
@@ -67,18 +67,14 @@ class PlannerConfig:
     proposes, under the action schema. By default 1 with a critic and 0 without."""
 
     def __post_init__(self) -> None:
-        for name in ("candidates", "horizon", "iterations", "elite", "temperature", "min_scale", "discount"):
-            given = getattr(self, name)
-            if given is not None and not given > 0:
-                raise AimeError(f"{name} is {given}; expected a positive number")
+        expect_positive(self, "candidates", "horizon", "iterations", "elite", "temperature", "min_scale", "discount")
+        expect_at_least_zero(self, "leash")
         if self.elite > self.candidates:
             raise AimeError(f"elite is {self.elite}; expected {self.candidates} or fewer, of as many candidates")
         if self.proposed is not None and not 0 <= self.proposed < 1:
             raise AimeError(f"proposed is {self.proposed}; expected a share in [0, 1)")
         if self.max_scale is not None:
             self.reach(critic=False)
-        if self.leash is not None and not self.leash >= 0:
-            raise AimeError(f"leash is {self.leash}; expected 0 or more")
 
     def reach(self, critic: bool) -> Reach:
         """How far the search goes, with a critic or without one.

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
+from aime.agents.descent import descend
 from aime.agents.experience import Experience
 from aime.agents.recorded import followed, recorded_returns
 from aime.control.policy import Critic, Policy
-from aime.errors import AimeError
+from aime.errors import AimeError, expect_at_least_zero, expect_positive
 
 Told = Callable[[int, Mapping[str, float]], None]
 """Called with the step and its figures, now and then."""
@@ -56,12 +57,8 @@ class WarmStartConfig:
     """As in `ImitationConfig.noise`."""
 
     def __post_init__(self) -> None:
-        for name in ("batch", "learning_rate", "temperature", "most"):
-            if not getattr(self, name) > 0:
-                raise AimeError(f"{name} is {getattr(self, name)}; expected a positive number")
-        for name in ("critic_steps", "policy_steps", "weight_decay", "noise"):
-            if not getattr(self, name) >= 0:
-                raise AimeError(f"{name} is {getattr(self, name)}; expected 0 or more")
+        expect_positive(self, "batch", "learning_rate", "temperature", "most")
+        expect_at_least_zero(self, "critic_steps", "policy_steps", "weight_decay", "noise")
         if not 0 < self.trace <= 1:
             raise AimeError(f"trace is {self.trace}; expected more than 0 and at most 1")
         if not 0 < self.expectile < 1:
@@ -96,7 +93,7 @@ def follow_the_record(
         believed, came = critic(states.belief, states.latent, states.step), returns[drawn]
         weights = torch.where(came > believed.mean.detach(), config.expectile, 1 - config.expectile)
         loss = -(2 * weights * believed.log_prob(came)).mean()
-        _update(optimizer, critic, loss)
+        descend(optimizer, loss)
         if (step + 1) % TOLD_EVERY == 0:
             told(step + 1, {"recorded_critic": float(loss.detach()), "recorded_return": float(returns[rows].mean())})
 
@@ -129,7 +126,7 @@ def clone_what_paid(
         latent = states.latent + torch.randn_like(states.latent) * spread
         log_prob = policy(states.belief, latent, states.step).log_prob(experience.actions[drawn])
         loss = -(weights[drawn] * log_prob).mean() / weights[rows].mean()
-        _update(optimizer, policy, loss)
+        descend(optimizer, loss)
         schedule.step()
         if (step + 1) % TOLD_EVERY == 0:
             told(step + 1, {"weighted_action": float(loss.detach())})
@@ -152,10 +149,3 @@ def values(critic: Critic, experience: Experience) -> Float[Tensor, " N"]:
     parts = torch.arange(experience.frames, device=experience.episode.device).split(VALUED_AT_ONCE)
     some = (experience.states.pick(part) for part in parts)
     return torch.cat([critic(states.belief, states.latent, states.step).mean for states in some])
-
-
-def _update(optimizer: torch.optim.Optimizer, network: nn.Module, loss: Float[Tensor, ""]) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(network.parameters(), 10.0)
-    optimizer.step()
