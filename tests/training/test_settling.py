@@ -86,8 +86,8 @@ def test_it_learns_to_foretell_and_changes_only_what_runs_on_vectors(config: Tra
 
 
 def test_it_perceives_no_more_than_there_is_or_than_it_can_use(config: TrainConfig) -> None:
-    # 80 frames of data are 14 clips of 6 frames, and 120 passes over them in batches of 4 are 420 steps
-    assert (begin(config, 1000).batches, begin(config, 1000).steps) == (7, 420)
+    # 3 times 80 frames of data are 40 clips of 6 frames, and 60 passes over them in batches of 4 are 600 steps
+    assert (begin(config, 1000).batches, begin(config, 1000).steps) == (20, 600)
     assert (begin(config, 2).batches, begin(config, 2).steps) == (4, 2)
     few = replace(config, settle=replace(config.settle, frames=12, passes=2.0))
     assert (begin(few, 1000).batches, begin(few, 1000).steps) == (1, 1)

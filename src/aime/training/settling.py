@@ -37,9 +37,9 @@ class SettleConfig:
 
     share: float = 0.15
     """Of a run's minutes, the most that settling takes; at 0 no run settles, not even one that counts steps."""
-    frames: int = 32768
-    """The most frames that are perceived for it; never more than the data set has."""
-    passes: float = 120.0
+    frames: int = 65536
+    """The most frames that are perceived for it; never more than three times those of the data set."""
+    passes: float = 60.0
     """How often each of them is learned from, at most; a run that counts steps settles for no more than it trained."""
     clips: int = 32
     """Clips in a batch."""
@@ -68,6 +68,9 @@ class Settling:
     little, and what they bring to the belief is much. Only what runs on vectors learns here, all other weights stay.
     """
 
+    COVERAGE = 3
+    """Times a data set's frames: random clips of as many frames as it has leave a third of them out."""
+
     def __init__(self, run: TrainConfig, model: AIME, hardware: Hardware, frames: int, most_steps: int) -> None:
         """Nothing is perceived yet.
 
@@ -79,7 +82,7 @@ class Settling:
             most_steps: beside the limits of `run.settle`; 1 or more.
         """
         self.run, self.config, self.model, self.hardware = run, run.settle, model, hardware
-        wanted = math.ceil(min(self.config.frames, frames) / (run.length * ranks()))
+        wanted = math.ceil(min(self.config.frames, self.COVERAGE * frames) / (run.length * ranks()))
         clips = min(wanted, most_steps * self.config.clips)
         self.batches = math.ceil(clips / run.batch)
         """To perceive, on each rank."""
