@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aime.errors import AimeError
-from aime.primitives.plain import LATER, from_plain, read_yaml, to_plain, to_yaml
+from aime.primitives.plain import LATER, from_plain, later, read_yaml, to_plain, to_yaml
 
 
 @dataclass(frozen=True)
@@ -180,14 +180,15 @@ def test_a_file_is_read(tmp_path: Path) -> None:
 class Grown:
     old: int = 1
     new: int = field(default=7, metadata=LATER)
+    changed: float | None = field(default=1.0, metadata=later(before=None))
 
 
-def test_a_field_that_came_later_has_its_default_in_files_of_before() -> None:
-    assert from_plain(Grown, {"old": 3}, "run.yaml") == Grown(3, 7)
-    assert from_plain(Grown, {"old": 3, "new": 4}, "run.yaml") == Grown(3, 4)
+def test_a_field_that_came_later_has_its_default_or_its_former_value_in_files_of_before() -> None:
+    assert from_plain(Grown, {"old": 3}, "run.yaml") == Grown(3, 7, None)
+    assert from_plain(Grown, {"old": 3, "new": 4, "changed": 2.0}, "run.yaml") == Grown(3, 4, 2.0)
     with pytest.raises(AimeError, match=r"run.yaml: old: missing field"):
         from_plain(Grown, {"new": 4}, "run.yaml")
-    with pytest.raises(AimeError, match=r"run.yaml: newer: unknown field, expected old, new"):
+    with pytest.raises(AimeError, match=r"run.yaml: newer: unknown field, expected old, new, changed"):
         from_plain(Grown, {"old": 3, "newer": 4}, "run.yaml")
     with pytest.raises(AimeError, match=r"run.yaml: new: found 'x'"):
         from_plain(Grown, {"old": 3, "new": "x"}, "run.yaml")

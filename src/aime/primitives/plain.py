@@ -17,8 +17,14 @@ T = TypeVar("T")
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 """What YAML and JSON hold without tags."""
 
-LATER: Mapping[str, bool] = types.MappingProxyType({"later": True})
+LATER: Mapping[str, object] = types.MappingProxyType({"later": True})
 """Metadata of a field that files of earlier versions lack: there it has its default."""
+
+
+def later(before: object) -> Mapping[str, object]:
+    """Metadata as `LATER`, of a field that in files of earlier versions has the value `before`, not its default."""
+    return {**LATER, "before": before}
+
 
 _REMEDY = "correct it, or use the aime version that wrote the file"
 
@@ -52,7 +58,7 @@ def nan_as_null(plain: Plain) -> Plain:
 
 
 def from_plain(kind: type[T], plain: object, source: str, field: str = "") -> T:
-    """Build a dataclass from what `to_plain` made of it: every field is there, but for those of `LATER`, and no other.
+    """Build a dataclass from what `to_plain` made of it: each field is there, those of `LATER` aside, and no other.
 
     Field types may be bool, int, float (also given as an integer, or as a string like "1e-4", which is what YAML makes
     of it), str, Path, Literal, X | None, tuple, and dataclasses of those.
@@ -78,7 +84,8 @@ def from_plain(kind: type[T], plain: object, source: str, field: str = "") -> T:
         if name not in plain:
             expected = _describe(hints[name])
             raise AimeError(f"{source}: {_join(field, name)}: missing field, expected {expected}; {_REMEDY}")
-    values = {name: _parse(hints[name], plain[name], source, _join(field, name)) for name in names}
+    values = {name: each.metadata["before"] for name, each in known.items() if "before" in each.metadata}
+    values |= {name: _parse(hints[name], plain[name], source, _join(field, name)) for name in names}
     try:
         return kind(**values)
     except AimeError as error:

@@ -3,28 +3,45 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from aime.errors import AimeError
 from aime.primitives.blocks import FiLM, FrameNorm, ResidualCell, TimeAxis, channels_last
 from aime.primitives.distributions import DiagonalGaussian
+from aime.primitives.plain import later
 
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Sizes of the encoder's residual tower."""
+    """Sizes of the encoder's residual tower, and how much a latent may tell.
+
+    Raises:
+        AimeError: if not 0 < min_std < max_mean.
+    """
 
     channels: int = 64
     """Channels at half resolution."""
     multipliers: tuple[int, int, int] = (1, 2, 2)
     """Channels of the levels at 1/2, 1/4 and 1/8 of the frame, in units of `channels`."""
     cells: tuple[int, int, int] = (1, 1, 1)
-    min_std: float = 0.02
+    max_mean: float | None = field(default=1.0, metadata=later(before=None))
+    """What the size of the posterior's means stays below, in units of the latent; None: they go as far as they like."""
+    min_std: float = 0.1
     """Smallest standard deviation of the posterior, in units of the latent."""
+
+    def __post_init__(self) -> None:
+        if not self.min_std > 0:
+            raise AimeError(f"encoder.min_std is {self.min_std}; expected a positive number")
+        if self.max_mean is not None and not self.max_mean > self.min_std:
+            raise AimeError(
+                f"encoder.max_mean is {self.max_mean} and min_std {self.min_std}; expected more than min_std, or none: "
+                "means that stay within the noise tell nothing"
+            )
 
 
 class Encoder(nn.Module):
@@ -75,8 +92,11 @@ class Encoder(nn.Module):
         features = self.final(coarsest, TimeAxis())
         flat = self.squeeze(F.silu(self.norm(features))).flatten(1)
         mean, spread = self.head(flat).to(torch.promote_types(torch.float32, contexts.dtype)).chunk(2, dim=-1)
-        # starts near 0.1: a posterior that starts wide tells the decoder nothing, and the KL then closes it for good
+        # starts little above the floor: one that starts wide tells the decoder nothing, and the KL closes it for good
         std = F.softplus(spread - 2.5) + self.config.min_std
+        if (limit := self.config.max_mean) is not None:
+            # else a latent outgrows any noise: its means move apart until it is as precise as without
+            mean = limit * torch.tanh(mean / limit)
         return DiagonalGaussian(mean, std)
 
 
