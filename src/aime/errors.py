@@ -11,12 +11,15 @@ class AimeError(ValueError):
     """
 
 
-def expect_positive(config: object, *names: str) -> None:
-    """Raise an `AimeError` for the first of these fields that is not above 0; a field that is None is not given."""
+def expect_positive(config: object, *names: str, of: str = "") -> None:
+    """Raise an `AimeError` for the first of these fields that is not above 0; a field that is None is not given.
+
+    The message calls a field by its name, after the name that `of` gives to the config and a dot.
+    """
     for name in names:
         value = getattr(config, name)
         if value is not None and not value > 0:
-            raise AimeError(f"{name} is {value}; expected a positive number")
+            raise AimeError(f"{of + '.' if of else ''}{name} is {value}; expected a positive number")
 
 
 def expect_at_least_zero(config: object, *names: str) -> None:

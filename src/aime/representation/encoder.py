@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from aime.errors import AimeError
+from aime.errors import AimeError, expect_positive
 from aime.primitives.blocks import FiLM, FrameNorm, ResidualCell, TimeAxis, channels_last
 from aime.primitives.distributions import DiagonalGaussian
 from aime.primitives.plain import later
@@ -35,8 +35,7 @@ class EncoderConfig:
     """Smallest standard deviation of the posterior, in units of the latent."""
 
     def __post_init__(self) -> None:
-        if not self.min_std > 0:
-            raise AimeError(f"encoder.min_std is {self.min_std}; expected a positive number")
+        expect_positive(self, "min_std", of="encoder")
         if self.max_mean is not None and not self.max_mean > self.min_std:
             raise AimeError(
                 f"encoder.max_mean is {self.max_mean} and min_std {self.min_std}; expected more than min_std, or none: "

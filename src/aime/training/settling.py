@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from aime.data import Clips
-from aime.errors import AimeError
+from aime.errors import AimeError, expect_positive
 from aime.objectives.ledger import TaskLoss
 from aime.objectives.predictive import latent_losses
 from aime.primitives.ranks import average_over_ranks, ranks
@@ -53,9 +53,7 @@ class SettleConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.share < 1:
             raise AimeError(f"settle.share is {self.share}; expected a share in [0, 1): 0 switches settling off")
-        for name in ("frames", "passes", "clips", "learning_rate", "clip"):
-            if not getattr(self, name) > 0:
-                raise AimeError(f"settle.{name} is {getattr(self, name)}; expected a positive number")
+        expect_positive(self, "frames", "passes", "clips", "learning_rate", "clip", of="settle")
         if not self.weight_decay >= 0:
             raise AimeError(f"settle.weight_decay is {self.weight_decay}; expected 0 or more: 0 switches it off")
 
