@@ -22,6 +22,14 @@ def expect_positive(config: object, *names: str, of: str = "") -> None:
             raise AimeError(f"{of + '.' if of else ''}{name} is {value}; expected a positive number")
 
 
+def expect_sizes(config: object, *names: str, of: str = "") -> None:
+    """Raise an `AimeError` for the first of these fields that is below 1, called as `expect_positive` calls it."""
+    for name in names:
+        value = getattr(config, name)
+        if not value >= 1:
+            raise AimeError(f"{of + '.' if of else ''}{name} is {value}; expected 1 or more: give a positive size")
+
+
 def expect_at_least_zero(config: object, *names: str) -> None:
     """Raise an `AimeError` for the first of these fields that is below 0 or not a number, None aside."""
     for name in names:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from aime.attention.bottom_up import BottomUp, BottomUpAttention
 from aime.attention.maps import over_space
 from aime.attention.top_down import TopDown, TopDownAttention
-from aime.errors import AimeError
+from aime.errors import AimeError, expect_sizes
 
 GATE_MARGIN = 0.1
 """The gate stays within [0.1, 0.9], or it would learn to pick the prior map and the bottom-up one would die."""
@@ -47,9 +47,7 @@ class AttentionConfig:
     decoder is given it."""
 
     def __post_init__(self) -> None:
-        for name in ("slots", "width", "rounds", "hidden"):
-            if getattr(self, name) < 1:
-                raise AimeError(f"attention.{name} is {getattr(self, name)}; expected 1 or more: give a positive size")
+        expect_sizes(self, "slots", "width", "rounds", "hidden", of="attention")
         for name in ("precision", "expected_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise AimeError(f"attention.{name} is {getattr(self, name)}; expected a share in [0, 1]")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from aime.errors import AimeError
+from aime.errors import AimeError, expect_sizes
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,7 @@ class ControlConfig:
     max_scale: float = 2.0
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "components"):
-            if getattr(self, name) < 1:
-                raise AimeError(f"control.{name} is {getattr(self, name)}; expected 1 or more: give a positive size")
+        expect_sizes(self, "hidden", "components", of="control")
         if self.bins < 3 or self.bins % 2 == 0:
             raise AimeError(f"control.bins is {self.bins}; expected an odd number from 3 on: one bin is 0")
         if not 0 < self.min_scale < self.max_scale:

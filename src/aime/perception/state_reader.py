@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from aime.errors import AimeError
+from aime.errors import AimeError, expect_sizes
 from aime.primitives.distributions.two_hot import symlog
 
 
@@ -34,8 +34,7 @@ class StateConfig:
     def __post_init__(self) -> None:
         if self.width < 0:
             raise AimeError(f"state.width is {self.width}; expected 0 or more: 0 is a model that observes no state")
-        if self.hidden < 1:
-            raise AimeError(f"state.hidden is {self.hidden}; expected 1 or more: give a positive size")
+        expect_sizes(self, "hidden", of="state")
         if not 0 <= self.withheld <= 1:
             raise AimeError(f"state.withheld is {self.withheld}; expected a share in [0, 1]")
         if not 0 < self.min_std < 1 < self.max_std:

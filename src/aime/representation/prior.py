@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from aime.errors import AimeError
+from aime.errors import AimeError, expect_sizes
 from aime.primitives.autocast import as_multiplied
 from aime.primitives.distributions import (
     PARAMETER_LIMIT,
@@ -53,9 +53,7 @@ class PriorConfig:
     """Standard deviation, around the last latent, of the components' means at the start of training."""
 
     def __post_init__(self) -> None:
-        for name in ("components", "hidden"):
-            if getattr(self, name) < 1:
-                raise AimeError(f"prior.{name} is {getattr(self, name)}; expected 1 or more: give a positive size")
+        expect_sizes(self, "components", "hidden", of="prior")
         if not 0 <= self.dropout < 1:
             raise AimeError(f"prior.dropout is {self.dropout}; expected a share in [0, 1): 0 switches it off")
         if not 0 < self.min_std < self.start_std < self.max_std:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from aime.attention.schema import AttentionConfig
 from aime.control.config import ControlConfig
-from aime.errors import AimeError
+from aime.errors import AimeError, expect_sizes
 from aime.perception.perceiver import PerceiverConfig
 from aime.perception.state_reader import StateConfig
 from aime.perception.tokenizer import TokenizerConfig
@@ -50,9 +50,7 @@ class ModelConfig:
             raise AimeError(
                 f"image_size is {self.image_size}; expected a multiple of 16 from 16 to 256: resize the frames"
             )
-        for name in ("action_width", "latent", "context", "belief", "expected_hidden"):
-            if getattr(self, name) < 1:
-                raise AimeError(f"{name} is {getattr(self, name)}; expected 1 or more: give a positive size")
+        expect_sizes(self, "action_width", "latent", "context", "belief", "expected_hidden")
         if not 0 <= self.context_dropout <= 1:
             raise AimeError(f"context_dropout is {self.context_dropout}; expected a share in [0, 1]")
 
