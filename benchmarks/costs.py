@@ -83,7 +83,7 @@ def phases(preset: str, hardware: Hardware, steps: int = 12) -> Figures:
         (trainer.balancer, "differentiate", "backward"),
         (trainer.balancer, "resolve", "rgb_direction"),
         (trainer.guard, "judge", "guard"),
-        (trainer.optimizer, "step", "adamw"),
+        *((optimizer, "step", type(optimizer).__name__.lower()) for optimizer in trainer.optimizers),
         (trainer.average, "update", "average"),
         (trainer.adversary, "learn", "discriminators"),
     ):

@@ -30,9 +30,9 @@ def expect_sizes(config: object, *names: str, of: str = "") -> None:
             raise AimeError(f"{of + '.' if of else ''}{name} is {value}; expected 1 or more: give a positive size")
 
 
-def expect_at_least_zero(config: object, *names: str) -> None:
+def expect_at_least_zero(config: object, *names: str, of: str = "") -> None:
     """Raise an `AimeError` for the first of these fields that is below 0 or not a number, None aside."""
     for name in names:
         value = getattr(config, name)
         if value is not None and not value >= 0:
-            raise AimeError(f"{name} is {value}; expected 0 or more")
+            raise AimeError(f"{of + '.' if of else ''}{name} is {value}; expected 0 or more")

@@ -19,7 +19,9 @@ from aime.errors import AimeError
 from aime.optimization import make_balancer
 from aime.training.average import WeightAverage
 from aime.training.checkpoint import Progress, Trained, restore, save
+from aime.training.config import OptimizerConfig
 from aime.training.guard import Guard
+from aime.training.optimizers import make_optimizers
 
 FILES = (
     "model.safetensors",
@@ -110,7 +112,7 @@ class Run:
         return self
 
     def trained(self) -> Trained:
-        return Trained(self.model, self.average, self.optimizer, self.replay, self.balancer, Guard(), adversary=None)
+        return Trained(self.model, self.average, (self.optimizer,), self.replay, self.balancer, Guard(), adversary=None)
 
     def everything(self) -> dict[str, Tensor]:
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
@@ -163,6 +165,33 @@ def test_the_files_are_safetensors_by_parameter_name_and_plain_json(tmp_path: Pa
 def test_settings_of_the_optimizer_come_from_the_config(tmp_path: Path) -> None:
     Run(rate=1e-2).train(1).save(tmp_path)
     assert {group["lr"] for group in Run(rate=5e-3).restore(tmp_path).optimizer.param_groups} == {5e-3}
+
+
+@pytest.mark.parametrize("kinds", [("muon", "adamw"), ("adamw", "muon")])
+def test_another_kind_of_optimizer_starts_afresh(
+    tmp_path: Path, kinds: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aime.training.optimizers._FEWEST", 2)
+
+    def optimizers(model: nn.Module, kind: str) -> tuple[torch.optim.Optimizer, ...]:
+        return make_optimizers(model, OptimizerConfig(kind=kind))  # type: ignore[arg-type]
+
+    before, after = Run(), Run()
+    saved = before.trained()._replace(optimizers=optimizers(before.model, kinds[0]))
+    before.model(torch.randn(2, 3, 6, 6)).sum().backward()
+    for optimizer in saved.optimizers:
+        optimizer.step()
+    save(tmp_path, saved, Progress(1, 2, 0.1))
+    resumed = after.trained()._replace(optimizers=optimizers(after.model, kinds[1]))
+    restore(tmp_path, resumed)
+    states = {parameter: each for optimizer in resumed.optimizers for parameter, each in optimizer.state.items()}
+    assert after.model.convolution.weight not in states
+    torch.testing.assert_close(
+        states[after.model.head.bias]["exp_avg"], saved.optimizers[0].state[before.model.head.bias]["exp_avg"]
+    )
+    after.model(torch.randn(2, 3, 6, 6)).sum().backward()
+    for optimizer in resumed.optimizers:
+        optimizer.step()
 
 
 def test_a_checkpoint_before_the_first_step(tmp_path: Path) -> None:

@@ -24,7 +24,9 @@ def carried(trainer: Trainer) -> Iterator[tuple[str, Tensor]]:
     for owner, module in (modules | {"adversary": trainer.adversary}).items():
         for name, tensor in (*module.named_parameters(), *module.named_buffers()):
             yield f"{owner}.{name}", tensor
-    for owner, optimizer in (("adamw", trainer.optimizer), ("critic", trainer.adversary.optimizer)):
+    for owner, optimizer in zip(
+        ("adamw", "muon", "critic"), (*trainer.optimizers, trainer.adversary.optimizer), strict=True
+    ):
         for number, state in enumerate(optimizer.state.values()):
             yield from ((f"{owner}.{number}.{key}", value) for key, value in state.items())
         yield f"{owner}.found_inf", getattr(optimizer, "found_inf")  # noqa: B009

@@ -21,6 +21,7 @@ import base64
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -31,7 +32,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from aime.errors import AimeError
-from aime.optimization import Balancer
+from aime.optimization import Balancer, Muon
 from aime.primitives.files import sync_directory, unwritable, write_atomically
 from aime.primitives.plain import from_plain, to_plain
 from aime.training.adversary import Adversary
@@ -53,8 +54,8 @@ class Trained(NamedTuple):
     model: nn.Module
     average: WeightAverage
     """Of `model`."""
-    optimizer: Optimizer
-    """Of the model's parameters; it keeps its own settings."""
+    optimizers: tuple[Optimizer, ...]
+    """Of the model's parameters; they keep their own settings."""
     replay: nn.Module
     balancer: Balancer
     guard: nn.Module
@@ -104,13 +105,13 @@ def save(run: Path, trained: Trained, progress: Progress) -> None:
         save_weights(trained.average.best.state_dict(), temporary / AVERAGED_WEIGHTS)
         if trained.average.settled is not None:
             save_weights(trained.average.model.state_dict(), temporary / _UNSETTLED)
-        save_weights(_optimizer_tensors(trained.model, trained.optimizer), temporary / _OPTIMIZER)
+        save_weights(_optimizer_tensors(trained.model, trained.optimizers), temporary / _OPTIMIZER)
         save_weights(trained.replay.state_dict(), temporary / _REPLAY)
         save_weights(trained.balancer.state_dict(), temporary / _BALANCER)
         save_weights(trained.guard.state_dict(), temporary / _GUARD)
         if trained.adversary is not None:
             save_weights(trained.adversary.state_dict(), temporary / _ADVERSARY)
-            save_weights(_optimizer_tensors(trained.adversary, trained.adversary.optimizer), temporary / _CRITIC)
+            save_weights(_optimizer_tensors(trained.adversary, [trained.adversary.optimizer]), temporary / _CRITIC)
         state = json.dumps(to_plain(_state(trained.average, progress)), indent=1)
         write_atomically(temporary / _STATE, state.encode())
         _swap(temporary, run)
@@ -158,7 +159,8 @@ def restore(run: Path, trained: Trained) -> Progress:
     if unsettled is not None:
         trained.average.copy_to_settle()
         fill(trained.average.model, unsettled, directory / _UNSETTLED)
-    _fill_optimizer(trained.model, trained.optimizer, moments, directory / _OPTIMIZER)
+    for optimizer in trained.optimizers:
+        _fill_optimizer(trained.model, optimizer, moments, directory / _OPTIMIZER)
     if all(value.shape == remembered[name].shape for name, value in replay.items() if name in remembered):
         fill(trained.replay, remembered, directory / _REPLAY)
     if (directory / _GUARD).exists():
@@ -187,17 +189,19 @@ def _swap(temporary: Path, run: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
-    """The optimizer's tensors by parameter name and key; parameters that never had a gradient have none."""
+def _optimizer_tensors(model: nn.Module, optimizers: Iterable[Optimizer]) -> dict[str, Tensor]:
+    """The optimizers' tensors by parameter name and key; parameters that never had a gradient have none."""
     tensors = {}
     for name, parameter in model.named_parameters():
-        for key, value in optimizer.state.get(parameter, {}).items():
+        states = [optimizer.state[parameter] for optimizer in optimizers if parameter in optimizer.state]
+        for key, value in [pair for state in states for pair in state.items()]:
             assert isinstance(value, Tensor), f"{name}.{key} is a {type(value).__name__}, not a tensor"
             tensors[f"{name}.{key}"] = value
     return tensors
 
 
 def _fill_optimizer(model: nn.Module, optimizer: Optimizer, tensors: dict[str, Tensor], path: Path) -> None:
+    """Give an optimizer the tensors of its weights; those of another kind of optimizer are left out."""
     parameters = dict(model.named_parameters())
     states: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
@@ -207,7 +211,11 @@ def _fill_optimizer(model: nn.Module, optimizer: Optimizer, tensors: dict[str, T
         states.setdefault(owner, {})[key] = _like(parameters[owner], tensor, name, path)
     order = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     index = {id(parameter): number for number, parameter in enumerate(order)}
-    by_number = {index[id(parameters[owner])]: state for owner, state in states.items()}
+    by_number = {
+        index[id(parameters[owner])]: state
+        for owner, state in states.items()
+        if id(parameters[owner]) in index and ("momentum" in state) == isinstance(optimizer, Muon)
+    }
     # load_state_dict also sets the groups' settings; giving it the present ones keeps them
     optimizer.load_state_dict({"state": by_number, "param_groups": optimizer.state_dict()["param_groups"]})
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from aime.errors import AimeError
+from aime.errors import AimeError, expect_at_least_zero
 from aime.objectives.adversarial import AdversaryConfig
 from aime.objectives.weights import LossWeights, OvershootConfig
 from aime.optimization import RGBConfig, require_balancer
-from aime.primitives.plain import LATER
+from aime.primitives.plain import LATER, later
 from aime.training.augmentation import ZoomConfig
 from aime.training.replay import ReplayConfig
 from aime.training.settling import SettleConfig
@@ -19,8 +19,17 @@ from aime.world_model.config import ModelConfig
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW, its schedule and the average of its weights."""
+    """How gradients become steps, the schedule, and the average of the weights.
 
+    Raises:
+        AimeError: if a rate is negative.
+    """
+
+    kind: Literal["muon", "adamw"] = field(default="muon", metadata=later(before="adamw"))
+    """`muon` moves hidden matrices along their orthogonalized momentum, and the rest by AdamW; with `adamw` all is
+    AdamW's."""
+    muon_factor: float = field(default=1.5, metadata=LATER)
+    """Times `learning_rate` for Muon, whose steps are about as long as AdamW's at the same rate."""
     learning_rate: float = 1e-3
     """Peak rate, reached after `warmup` steps; falls along a half cosine to a tenth of it at the end of the run."""
     warmup: int = 30
@@ -31,6 +40,9 @@ class OptimizerConfig:
     """Largest global norm of the gradient of the loss per pixel value."""
     ema_decay: float = 0.995
     """Decay of the averaged weights, warmed up as min(ema_decay, (1 + n) / (10 + n))."""
+
+    def __post_init__(self) -> None:
+        expect_at_least_zero(self, "learning_rate", "muon_factor", of="optimizer")
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ _NAMES_BYTES = 4096
 class Guard(nn.Module):
     """Decides on the device whether a step is taken, and counts there; the host reads when it likes.
 
-    The optimizer is told by `found_inf`, as by torch's gradient scaler: fused Adam then leaves weights, moments and its
-    count of steps as they are. What else a step updates looks after itself: quantizer, replay, variance and balancer
+    Optimizers are told by `found_inf`, as by torch's gradient scaler: they then leave weights, moments and their count
+    of steps as they are. What else a step updates looks after itself: quantizer, replay, variance and balancer
     leave out what is not finite.
     """
 
@@ -45,15 +45,15 @@ class Guard(nn.Module):
     @torch.no_grad()
     def judge(
         self,
-        optimizer: Optimizer,
+        optimizers: Iterable[Optimizer],
         losses: Iterable[TaskLoss],
         norm: Float[Tensor, ""],
         balance: Balance | None = None,
     ) -> None:
-        """Make the optimizer's next step one that changes nothing, if a loss or the gradient is not finite.
+        """Make the optimizers' next step one that changes nothing, if a loss or the gradient is not finite.
 
         Args:
-            optimizer: a fused one.
+            optimizers: of all weights that the losses teach; each heeds `found_inf`, as torch's fused ones and Muon.
             losses: of this rank; the step is skipped on all ranks if it is on one.
             norm: of the gradient over all parameters and ranks.
             balance: whose norms tell the task, where the losses are finite and a gradient is not.
@@ -62,10 +62,11 @@ class Guard(nn.Module):
         bad = ~torch.stack([value.detach().float().isfinite() for value in values])
         found = bad.any().float()[None]
         average_over_ranks([found])
-        if getattr(optimizer, "found_inf", None) is None:
-            optimizer.found_inf = torch.zeros_like(found[0])  # type: ignore[attr-defined]
-        # in the same memory at every step, where a recorded step writes it
-        optimizer.found_inf.copy_(found[0] > 0)  # type: ignore[attr-defined]
+        for optimizer in optimizers:
+            if getattr(optimizer, "found_inf", None) is None:
+                optimizer.found_inf = torch.zeros_like(found[0])  # type: ignore[attr-defined]
+            # in the same memory at every step, where a recorded step writes it
+            optimizer.found_inf.copy_(found[0] > 0)  # type: ignore[attr-defined]
         self._count(found[0] > 0, bad, names)
 
     def _suspects(

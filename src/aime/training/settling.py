@@ -129,7 +129,7 @@ class Settling:
             for weight, gradient in zip(self._learning, gradients, strict=True):
                 weight.grad = gradient
             norm = nn.utils.clip_grad_norm_(self._learning, self.config.clip)
-            self._guard.judge(self._optimizer, losses, norm)
+            self._guard.judge([self._optimizer], losses, norm)
             self._optimizer.step()
         finally:
             self._optimizer.zero_grad(set_to_none=True)

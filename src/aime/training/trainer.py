@@ -37,6 +37,7 @@ from aime.training.config import TrainConfig
 from aime.training.guard import MOST_IN_A_ROW, Guard
 from aime.training.hardware import Hardware, choose_hardware, keep_freed_memory
 from aime.training.logbook import Logbook
+from aime.training.optimizers import make_optimizers, scale_learning_rates
 from aime.training.outcomes import outcomes_of
 from aime.training.pictures import log_picture
 from aime.training.processes import process_group, seed_noise
@@ -95,7 +96,7 @@ class Trainer:
         share_from_first_rank([*self.model.parameters(), *self.model.buffers()])
         self.balancer = make_balancer(config.balancer, self.model.named_parameters(), config.rgb)
         self.average = WeightAverage(self.model, config.optimizer.ema_decay)
-        self.optimizer = _adamw(self.model, config)
+        self.optimizers = make_optimizers(self.model, config.optimizer)
         self.replay = LatentReplay(config.replay, config.length, config.model).to(hardware.device)
         self.forward = compiled(self.model.forward_sequence) if config.compile else self.model.forward_sequence
         self.adversary: Adversary | None = None
@@ -120,19 +121,21 @@ class Trainer:
     @property
     def trained(self) -> Trained:
         """What a checkpoint holds."""
-        return Trained(self.model, self.average, self.optimizer, self.replay, self.balancer, self.guard, self.adversary)
+        return Trained(
+            self.model, self.average, self.optimizers, self.replay, self.balancer, self.guard, self.adversary
+        )
 
     def step(self, batches: list[Clips], progress: Progress) -> StepResult:
         """One optimizer step on the mean of `accumulate` batches' losses."""
         share = self.budget.share(progress.step, progress.seconds)
         factor = learning_rate_factor(progress.step, share, self.config.optimizer.warmup)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.optimizer.learning_rate * factor
+        scale_learning_rates(self.optimizers, factor)
         ramp = 0.0 if self.adversary is None else self.adversary.ramp(share)
         self._ramp.fill_(ramp)
         kind = StepKind(ramp > 0, self.adversary is not None and self.adversary.learns(progress.step))
         result = self._compute(kind, batches)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         self.average.update(self.model)
         if self.adversary is not None and kind.judged:
             self.adversary.optimizer.step()
@@ -140,13 +143,13 @@ class Trainer:
 
     def _computed(self, kind: StepKind, batches: list[Clips]) -> StepResult:
         """All of a step but the optimizers' part: losses, and gradients where the optimizers look for them."""
-        self.optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         for clips in batches:
             clips = self._prepare(clips)
             losses, output = self._differentiate(clips, kind.heard)
         balance = self.balancer.resolve()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip)
-        self.guard.judge(self.optimizer, losses, norm, balance)
+        self.guard.judge(self.optimizers, losses, norm, balance)
         critic = None
         if self.adversary is not None and kind.judged:
             with self.hardware.autocast():
@@ -317,7 +320,7 @@ def _figures(result: StepResult, trainer: Trainer) -> dict[str, float]:
         "reconstruction_psnr": -10 * torch.log10(trainer.model.decoder.variance),
         "effective_components": effective_components(weights),
         "codebook_perplexity": codebook_perplexity(result.output.tokens, trainer.model.config.tokenizer.codes),
-        "learning_rate": torch.tensor(trainer.optimizer.param_groups[0]["lr"]),
+        "learning_rate": torch.tensor(trainer.optimizers[0].param_groups[0]["lr"]),
     }
     skipped = {f"skipped_steps/{cause}": float(count) for cause, count in trainer.guard.by_cause.items()}
     if trainer.adversary is not None:
@@ -337,16 +340,6 @@ def _starting_model(config: TrainConfig, dataset: Dataset) -> AIME:
         if isinstance(observation, SecondObservation) and (start is None or not start.config.state.width):
             observation.scale.fit(*map(torch.from_numpy, dataset.state_moments()))
     return model
-
-
-def _adamw(model: AIME, config: TrainConfig) -> torch.optim.AdamW:
-    matrices = [weight for weight in model.parameters() if weight.ndim >= 2]
-    vectors = [weight for weight in model.parameters() if weight.ndim < 2]
-    groups = [
-        {"params": matrices, "weight_decay": config.optimizer.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.optimizer.learning_rate, betas=config.optimizer.betas, fused=True)
 
 
 class _Interrupted:

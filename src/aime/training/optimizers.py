@@ -1,0 +1,67 @@
+"""Which weights of a model are taught by which optimizer, and how fast."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+from aime.optimization import Muon
+from aime.training.config import OptimizerConfig
+
+_PEAK = "initial_lr"
+"""Where torch's schedulers, too, keep the rate that a factor is applied to."""
+
+_LAYERS = (nn.Linear, nn.Conv2d, nn.RNNBase, nn.RNNCellBase)
+
+_ENDS = {"stem", "head", "project", "logits", "logit", "linear"}
+"""Words in the names of layers where vectors and pictures enter a network or leave it."""
+
+_FEWEST = 8
+"""Of outputs and inputs: a smaller matrix has few directions to make alike."""
+
+
+def make_optimizers(model: nn.Module, config: OptimizerConfig) -> tuple[Optimizer, ...]:
+    """The optimizers of all weights of a model, each weight in one of them.
+
+    Muon has the hidden matrices, if it is wanted: those that map features to features. AdamW has the rest: what reads
+    pixels or codes, what puts out parameters of distributions, gains, offsets, learned queries, places and beginnings.
+    """
+    matrices = _matrices(model) if config.kind == "muon" else []
+    taken = {id(weight) for weight in matrices}
+    rest = [weight for weight in model.parameters() if id(weight) not in taken]
+    groups = [
+        _group([weight for weight in rest if weight.ndim >= 2], config.learning_rate, config.weight_decay),
+        _group([weight for weight in rest if weight.ndim < 2], config.learning_rate, 0.0),
+    ]
+    adamw = AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
+    if not matrices:
+        return (adamw,)
+    rate = config.muon_factor * config.learning_rate
+    return adamw, Muon([_group(matrices, rate, config.weight_decay)], rate)
+
+
+def scale_learning_rates(optimizers: Iterable[Optimizer], factor: float) -> None:
+    """Set every rate to a factor of its peak."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group[_PEAK] * factor
+
+
+def _group(weights: list[Tensor], rate: float, decay: float) -> dict[str, Any]:
+    return {"params": weights, "lr": rate, _PEAK: rate, "weight_decay": decay}
+
+
+def _matrices(model: nn.Module) -> list[Tensor]:
+    found: list[Tensor] = []
+    for path, module in model.named_modules():
+        if isinstance(module, _LAYERS) and not _ENDS & set(re.split(r"[._]", path)):
+            found += [weight for weight in module.parameters(recurse=False) if _has_directions(weight)]
+    return found
+
+
+def _has_directions(weight: Tensor) -> bool:
+    return weight.ndim >= 2 and min(weight.shape[:2]) >= _FEWEST

@@ -1,0 +1,59 @@
+"""Every weight has one optimizer, and Muon the hidden matrices."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from tests.models import small_config
+
+from aime.errors import AimeError
+from aime.optimization import Muon
+from aime.training.config import OptimizerConfig
+from aime.training.optimizers import make_optimizers, scale_learning_rates
+from aime.world_model.model import AIME
+
+
+@pytest.fixture(scope="module")
+def model() -> AIME:
+    torch.manual_seed(0)
+    return AIME(small_config())
+
+
+def names(model: AIME, optimizer: torch.optim.Optimizer) -> list[str]:
+    held = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
+    return [name for name, weight in model.named_parameters() if id(weight) in held]
+
+
+def test_each_weight_has_one_optimizer(model: AIME) -> None:
+    adamw, muon = make_optimizers(model, OptimizerConfig())
+    assert isinstance(muon, Muon)
+    held = [*names(model, adamw), *names(model, muon)]
+    assert sorted(held) == sorted(name for name, _ in model.named_parameters())
+    hidden = {"dynamics.lstm.weight_hh_l0", "decoder.levels.0.0.conv_out.weight", "prior.trunk.hidden.0.weight"}
+    ends = {"encoder.stem.weight", "encoder.head.weight", "prior.head.weight", "prior.linear_step.weight"}
+    learned = {"perceiver.latents", "attention.bottom_up.places", "dynamics.initial_belief", "decoder.spread.bias"}
+    assert hidden <= set(names(model, muon))
+    assert ends | learned <= set(names(model, adamw))
+
+
+def test_adamw_alone(model: AIME) -> None:
+    (adamw,) = make_optimizers(model, OptimizerConfig(kind="adamw"))
+    assert names(model, adamw) == [name for name, _ in model.named_parameters()]
+
+
+def test_rates_are_factors_of_their_peaks_and_only_matrices_of_weights_decay(model: AIME) -> None:
+    optimizers = make_optimizers(model, OptimizerConfig(learning_rate=1e-2, muon_factor=3.0, weight_decay=0.1))
+    for factor in (0.5, 0.25):
+        scale_learning_rates(optimizers, factor)
+    rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+    assert rates == [[pytest.approx(2.5e-3)] * 2, [pytest.approx(7.5e-3)]]
+    assert [[group["weight_decay"] for group in each.param_groups] for each in optimizers] == [[0.1, 0.0], [0.1]]
+
+
+@pytest.mark.parametrize("field", ["learning_rate", "muon_factor"])
+def test_rates_below_zero_are_refused(field: str) -> None:
+    message = f"optimizer.{field} is -1.0; expected 0 or more"
+    with pytest.raises(AimeError, match=f"^{re.escape(message)}$"):
+        OptimizerConfig(**dict.fromkeys([field], -1.0))  # type: ignore[arg-type]
