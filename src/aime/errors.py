@@ -19,7 +19,7 @@ def expect_positive(config: object, *names: str, of: str = "") -> None:
     for name in names:
         value = getattr(config, name)
         if value is not None and not value > 0:
-            raise AimeError(f"{of + '.' if of else ''}{name} is {value}; expected a positive number")
+            raise AimeError(f"{_called(name, of)} is {value}; expected a positive number")
 
 
 def expect_sizes(config: object, *names: str, of: str = "") -> None:
@@ -27,12 +27,19 @@ def expect_sizes(config: object, *names: str, of: str = "") -> None:
     for name in names:
         value = getattr(config, name)
         if not value >= 1:
-            raise AimeError(f"{of + '.' if of else ''}{name} is {value}; expected 1 or more: give a positive size")
+            raise AimeError(f"{_called(name, of)} is {value}; expected 1 or more: give a positive size")
 
 
 def expect_at_least_zero(config: object, *names: str, of: str = "") -> None:
-    """Raise an `AimeError` for the first of these fields that is below 0 or not a number, None aside."""
+    """Raise an `AimeError` for the first of these fields that is below 0 or not a number, None aside.
+
+    It is called as `expect_positive` calls it.
+    """
     for name in names:
         value = getattr(config, name)
         if value is not None and not value >= 0:
-            raise AimeError(f"{of + '.' if of else ''}{name} is {value}; expected 0 or more")
+            raise AimeError(f"{_called(name, of)} is {value}; expected 0 or more")
+
+
+def _called(name: str, of: str) -> str:
+    return f"{of}.{name}" if of else name

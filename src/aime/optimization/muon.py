@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -36,13 +37,15 @@ def orthogonalized(matrices: Float[Tensor, "N rows columns"]) -> Float[Tensor, "
         return orthogonalized(matrices.mT).mT
     matrices = matrices / torch.linalg.matrix_norm(matrices, keepdim=True).clamp_min(_EPSILON)
     products = matrices @ matrices.mT
-    change = torch.eye(matrices.shape[1], dtype=matrices.dtype, device=matrices.device).expand_as(products)
+    factors: list[Tensor] = []
     for a, b, c in _POLYNOMIALS:
+        if factors:
+            products = factors[-1] @ products @ factors[-1]
         factor = torch.baddbmm(products, products, products, beta=b, alpha=c)
         factor.diagonal(dim1=1, dim2=2).add_(a)
-        products = factor @ products @ factor
-        change = factor @ change
-    return change @ matrices
+        factors.append(factor)
+    # polynomials of the same products: their order does not matter
+    return functools.reduce(torch.matmul, factors) @ matrices
 
 
 class Muon(Optimizer):
@@ -62,7 +65,7 @@ class Muon(Optimizer):
 
     def __init__(
         self,
-        weights: Iterable[Tensor] | Iterable[dict[str, Any]],
+        weights: Iterable[Tensor],
         lr: float,
         weight_decay: float = 0.0,
         momentum: float = 0.95,

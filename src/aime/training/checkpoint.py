@@ -18,6 +18,7 @@ to the config, so that changing one on resume has its effect.
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import os
 import shutil
@@ -192,9 +193,8 @@ def _swap(temporary: Path, run: Path) -> None:
 def _optimizer_tensors(model: nn.Module, optimizers: Iterable[Optimizer]) -> dict[str, Tensor]:
     """The optimizers' tensors by parameter name and key; parameters that never had a gradient have none."""
     tensors = {}
-    for name, parameter in model.named_parameters():
-        states = [optimizer.state[parameter] for optimizer in optimizers if parameter in optimizer.state]
-        for key, value in [pair for state in states for pair in state.items()]:
+    for (name, parameter), optimizer in itertools.product(model.named_parameters(), optimizers):
+        for key, value in optimizer.state.get(parameter, {}).items():
             assert isinstance(value, Tensor), f"{name}.{key} is a {type(value).__name__}, not a tensor"
             tensors[f"{name}.{key}"] = value
     return tensors

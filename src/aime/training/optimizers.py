@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
@@ -34,14 +33,17 @@ def make_optimizers(model: nn.Module, config: OptimizerConfig) -> tuple[Optimize
     taken = {id(weight) for weight in matrices}
     rest = [weight for weight in model.parameters() if id(weight) not in taken]
     groups = [
-        _group([weight for weight in rest if weight.ndim >= 2], config.learning_rate, config.weight_decay),
-        _group([weight for weight in rest if weight.ndim < 2], config.learning_rate, 0.0),
+        {"params": [weight for weight in rest if weight.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [weight for weight in rest if weight.ndim < 2], "weight_decay": 0.0},
     ]
-    adamw = AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
-    if not matrices:
-        return (adamw,)
-    rate = config.muon_factor * config.learning_rate
-    return adamw, Muon([_group(matrices, rate, config.weight_decay)], rate)
+    rate = config.learning_rate
+    optimizers: list[Optimizer] = [AdamW(groups, lr=rate, betas=config.betas, fused=True)]
+    if matrices:
+        optimizers.append(Muon(matrices, config.muon_factor * rate, config.weight_decay))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group[_PEAK] = group["lr"]
+    return tuple(optimizers)
 
 
 def scale_learning_rates(optimizers: Iterable[Optimizer], factor: float) -> None:
@@ -49,10 +51,6 @@ def scale_learning_rates(optimizers: Iterable[Optimizer], factor: float) -> None
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group[_PEAK] * factor
-
-
-def _group(weights: list[Tensor], rate: float, decay: float) -> dict[str, Any]:
-    return {"params": weights, "lr": rate, _PEAK: rate, "weight_decay": decay}
 
 
 def _matrices(model: nn.Module) -> list[Tensor]:
