@@ -27,7 +27,15 @@ def expect_sizes(config: object, *names: str, of: str = "") -> None:
     for name in names:
         value = getattr(config, name)
         if not value >= 1:
-            raise AimeError(f"{_called(name, of)} is {value}; expected 1 or more: give a positive size")
+            raise AimeError(f"{_called(name, of)} is {value}; expected 1 or more: give a positive number")
+
+
+def expect_shares(config: object, *names: str, of: str = "") -> None:
+    """Raise an `AimeError` for the first of these fields not in [0, 1], called as `expect_positive` calls it."""
+    for name in names:
+        value = getattr(config, name)
+        if not 0 <= value <= 1:
+            raise AimeError(f"{_called(name, of)} is {value}; expected a share in [0, 1]")
 
 
 def expect_at_least_zero(config: object, *names: str, of: str = "") -> None:

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from aime.objectives.ledger import gaussian_nats, unless_off, weigh
 from aime.objectives.perceiver import PerceiverTerms
-from aime.objectives.predictive import imagine_ahead, predictive_loss
+from aime.objectives.predictive import imagine_ahead, latent_losses, predictive_loss
 from aime.objectives.tasks import TaskLosses, task_losses
 from aime.objectives.weights import ElboWeights, LossWeights, OvershootConfig, PerceiverWeights, PredictiveWeights
 from aime.primitives.means import masked_mean
 from aime.world_model.model import AIME
-from aime.world_model.outputs import SequenceOutput
+from aime.world_model.outputs import LatentClips, SequenceOutput
 
 B, T = 2, 7
 OVERSHOOT = OvershootConfig(steps=3, starts=2, frames=6)
@@ -133,6 +133,27 @@ def test_replayed_clips_teach_the_belief_beside_the_batch(model: AIME, frames: T
     torch.testing.assert_close(terms[0], terms[1])
     torch.testing.assert_close(terms[0], terms[2])
     assert not torch.isclose(terms[0], dict(other.named())["predictive/one_step_latent"])
+
+
+def test_of_clips_elsewhere_the_latents_alone_are_learned(model: AIME, frames: Tensor, actions: Tensor) -> None:
+    model.eval()  # no dropped contexts, no sampled sticks: what differs can only be the clips
+    valid = torch.ones(B, T, dtype=torch.bool)
+    clips = model.forward_sequence(frames, actions).clips(outcomes(valid))
+
+    def terms(clips: LatentClips, elsewhere: Tensor | None = None) -> dict[str, Tensor]:
+        losses = latent_losses(model, clips, LossWeights(), elsewhere)
+        return {name: value.detach() for loss in losses for name, value in loss.named()}
+
+    here = LatentClips(clips.latents[:1], clips.contexts[:1], clips.actions[:1], outcomes(valid[:1]))
+    second = torch.tensor([False, True])
+    both, alone, mixed = terms(clips), terms(here), terms(clips, second)
+    assert terms(clips, torch.zeros_like(second)) == both
+    latents = "predictive/one_step_latent"
+    assert {"elbo/reward", "predictive/action", "predictive/expected_context", latents} <= mixed.keys()
+    for name, value in mixed.items():
+        torch.testing.assert_close(value, both[name] if name == latents else alone[name], msg=name)
+    told_apart = {name for name in mixed if not torch.isclose(alone[name], both[name], rtol=1e-4)}
+    assert told_apart >= {latents, "predictive/expected_context"}, "the clips would not show what is counted"
 
 
 def test_overshooting_lines_up_times_actions_and_targets(model: AIME, frames: Tensor, actions: Tensor) -> None:

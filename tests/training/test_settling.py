@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 from tests.conftest import synthetic_episode
 from tests.models import SIZE, small_config
+from torch import Tensor
 
 from aime.data import ClipSampler, open_dataset, write_shard
 from aime.errors import AimeError
@@ -98,8 +99,8 @@ def test_a_step_that_is_not_finite_changes_nothing(config: TrainConfig, monkeypa
     before = {name: value.clone() for name, value in begun.model.state_dict().items()}
     sound = latent_losses
 
-    def broken(model: AIME, clips: LatentClips, weights: LossWeights) -> tuple[TaskLoss, ...]:
-        first, *others = sound(model, clips, weights)
+    def broken(model: AIME, clips: LatentClips, weights: LossWeights, elsewhere: Tensor) -> tuple[TaskLoss, ...]:
+        first, *others = sound(model, clips, weights, elsewhere)
         return (first._replace(total=first.total * torch.nan), *others)
 
     monkeypatch.setattr(settling, "latent_losses", broken)
@@ -183,3 +184,20 @@ def test_a_run_of_minutes_ends_with_them(config: TrainConfig, monkeypatch: pytes
 def test_numbers_out_of_range_are_refused(change: dict[str, float], message: str) -> None:
     with pytest.raises(AimeError, match=message):
         SettleConfig(**change)  # type: ignore[arg-type]
+
+
+def test_the_rate_falls_over_the_steps_and_not_while_they_wait(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings, shares = itertools.count(), []
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=lambda: 0.1 * next(readings)))
+    step = Settling.step
+
+    def counted(settling: Settling, share: float) -> tuple[TaskLoss, ...]:
+        shares.append(share)
+        return step(settling, share)
+
+    monkeypatch.setattr(Settling, "step", counted)
+    train(replace(config, steps=None, minutes=20 / 60))
+    assert shares[0] < 0.1, "a third of the time went into perceiving"
+    assert shares == sorted(shares) and 0.85 < shares[-1] < 1

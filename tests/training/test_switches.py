@@ -125,6 +125,7 @@ CASES = {
         unreached={"tokenizer.up.", "perceiver.token_"},
         balanced={"elbo", "predictive", "adversarial"},
     ),
+    "no-moved-scenes": Case(lambda config: replace(config, settle=replace(config.settle, moved=0.0))),
     "no-muon": Case(lambda config: replace(config, optimizer=replace(config.optimizer, kind="adamw"))),
     "no-zoom": Case(lambda config: replace(config, zoom=ZoomConfig(share=0.0))),
 }

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from aime.attention.bottom_up import BottomUp, BottomUpAttention
 from aime.attention.maps import over_space
 from aime.attention.top_down import TopDown, TopDownAttention
-from aime.errors import AimeError, expect_sizes
+from aime.errors import expect_shares, expect_sizes
 
 GATE_MARGIN = 0.1
 """The gate stays within [0.1, 0.9], or it would learn to pick the prior map and the bottom-up one would die."""
@@ -48,9 +48,7 @@ class AttentionConfig:
 
     def __post_init__(self) -> None:
         expect_sizes(self, "slots", "width", "rounds", "hidden", of="attention")
-        for name in ("precision", "expected_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise AimeError(f"attention.{name} is {getattr(self, name)}; expected a share in [0, 1]")
+        expect_shares(self, "precision", "expected_share", of="attention")
 
 
 class Attention(NamedTuple):

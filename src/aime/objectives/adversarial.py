@@ -11,7 +11,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from aime.errors import AimeError
+from aime.errors import AimeError, expect_positive, expect_shares
 from aime.objectives.ledger import TaskLoss, unless_off, weigh
 from aime.objectives.weights import AdversarialWeights
 from aime.primitives.means import masked_mean
@@ -50,11 +50,8 @@ class AdversaryConfig:
             value = getattr(self, name)
             if value < least:
                 raise AimeError(f"adversary.{name} is {value}; expected {least} or more: give a larger number")
-        for name in ("warmup", "ramp", "vote"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise AimeError(f"adversary.{name} is {getattr(self, name)}; expected a share in [0, 1]")
-        if self.learning_rate <= 0:
-            raise AimeError(f"adversary.learning_rate is {self.learning_rate}; expected a positive number")
+        expect_shares(self, "warmup", "ramp", "vote", of="adversary")
+        expect_positive(self, "learning_rate", of="adversary")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise AimeError(f"adversary.betas are {self.betas}; expected two numbers from 0 to below 1")
 

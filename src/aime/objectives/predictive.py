@@ -99,7 +99,7 @@ def predictive_loss(
         slot_reconstruction=unless_off(
             attends * wanted.slot_reconstruction, lambda: masked_mean(attention.slot_error, valid)
         ),
-        **_one_step(paths, wanted),
+        **_one_step(paths, clips.outcomes, wanted),
         overshoot_latent=unless_off(wanted.overshoot_latent, lambda: paths.latent_nats),
         overshoot_frames=unless_off(
             wanted.overshoot_frames,
@@ -109,25 +109,32 @@ def predictive_loss(
     return weigh("predictive", terms, wanted)
 
 
-def latent_losses(model: AIME, clips: LatentClips, weights: LossWeights) -> tuple[TaskLoss, TaskLoss]:
-    """What the ELBO and the predictive task have to say, one step ahead, of clips whose frames are not at hand."""
+def latent_losses(
+    model: AIME, clips: LatentClips, weights: LossWeights, elsewhere: Bool[Tensor, " B"] | None = None
+) -> tuple[TaskLoss, TaskLoss]:
+    """What the ELBO and the predictive task have to say, one step ahead, of clips whose frames are not at hand.
+
+    Of clips that are `elsewhere`, in another scene than the one they were recorded in, the latents alone count.
+    """
     paths = _Paths(model, clips)
+    here = clips.outcomes if elsewhere is None else clips.outcomes.only(~elsewhere)
     arrival = ElboTerms(
-        **dict.fromkeys(ElboTerms._fields) | arrival_terms(model, lambda: paths.track, clips.outcomes, weights.elbo)
+        **dict.fromkeys(ElboTerms._fields) | arrival_terms(model, lambda: paths.track, here, weights.elbo)
     )
-    ahead = PredictiveTerms(**dict.fromkeys(PredictiveTerms._fields) | _one_step(paths, weights.predictive))
+    ahead = PredictiveTerms(**dict.fromkeys(PredictiveTerms._fields) | _one_step(paths, here, weights.predictive))
     return weigh("elbo", arrival, weights.elbo), weigh("predictive", ahead, weights.predictive)
 
 
-def _one_step(paths: _Paths, wanted: PredictiveWeights) -> dict[str, Float[Tensor, ""] | None]:
+def _one_step(paths: _Paths, outcomes: Outcomes, wanted: PredictiveWeights) -> dict[str, Float[Tensor, ""] | None]:
+    """Of all clips' latents, and of contexts and actions where the outcomes are not padding."""
     has_context = paths.model.config.context_width > 0
     return {
-        **action_terms(paths.model, lambda: paths.track, paths.clips.outcomes, wanted),
+        **action_terms(paths.model, lambda: paths.track, outcomes, wanted),
         "expected_context": unless_off(
-            has_context * wanted.expected_context, lambda: paths.distance(paths.track.expected_contexts)
+            has_context * wanted.expected_context, lambda: paths.distance(paths.track.expected_contexts, outcomes.valid)
         ),
         "implied_context": unless_off(
-            has_context * wanted.implied_context, lambda: paths.distance(paths.track.implied_contexts)
+            has_context * wanted.implied_context, lambda: paths.distance(paths.track.implied_contexts, outcomes.valid)
         ),
         "one_step_latent": unless_off(wanted.one_step_latent, lambda: paths.one_step_nats),
     }
@@ -147,9 +154,9 @@ class _Paths:
     def overshot(self) -> Overshot:
         return imagine_ahead(self.model, self.track, self.clips.valid, self.overshoot)
 
-    def distance(self, guessed: Float[Tensor, "B T context"]) -> Float[Tensor, ""]:
+    def distance(self, guessed: Float[Tensor, "B T context"], where: Bool[Tensor, "B T"]) -> Float[Tensor, ""]:
         """Half the squared distance of guessed contexts from the clips' own."""
-        return masked_mean(0.5 * (guessed - self.clips.contexts).square().sum(-1), self.clips.valid)
+        return masked_mean(0.5 * (guessed - self.clips.contexts).square().sum(-1), where)
 
     @property
     def one_step_nats(self) -> Float[Tensor, ""]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from aime.errors import AimeError
+from aime.errors import expect_sizes
 from aime.primitives.plain import LATER
 
 
@@ -104,6 +104,4 @@ class OvershootConfig:
     """Imagined frames of the batch that are decoded and compared."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "starts", "frames"):
-            if getattr(self, name) < 1:
-                raise AimeError(f"overshoot.{name} is {getattr(self, name)}; expected 1 or more")
+        expect_sizes(self, "steps", "starts", "frames", of="overshoot")

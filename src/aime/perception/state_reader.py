@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from aime.errors import AimeError, expect_sizes
+from aime.errors import AimeError, expect_shares, expect_sizes
 from aime.primitives.distributions.two_hot import symlog
 
 
@@ -35,8 +35,7 @@ class StateConfig:
         if self.width < 0:
             raise AimeError(f"state.width is {self.width}; expected 0 or more: 0 is a model that observes no state")
         expect_sizes(self, "hidden", of="state")
-        if not 0 <= self.withheld <= 1:
-            raise AimeError(f"state.withheld is {self.withheld}; expected a share in [0, 1]")
+        expect_shares(self, "withheld", of="state")
         if not 0 < self.min_std < 1 < self.max_std:
             raise AimeError(
                 f"state.min_std and max_std are {self.min_std} and {self.max_std}; expected 0 < min_std < 1 < max_std: "

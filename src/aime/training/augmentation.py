@@ -10,7 +10,7 @@ from einops import rearrange
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from aime.errors import AimeError
+from aime.errors import AimeError, expect_shares
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,7 @@ class ZoomConfig:
     """Side of the smallest crop, in units of the frame's; the largest is 1."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.share <= 1:
-            raise AimeError(f"zoom.share is {self.share}; expected a number from 0 to 1: 0 switches the zoom off")
+        expect_shares(self, "share", of="zoom")
         if not 0 < self.least <= 1:
             raise AimeError(f"zoom.least is {self.least}; expected more than 0 and at most 1: 0.85 is usual")
 

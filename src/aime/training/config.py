@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from aime.errors import AimeError, expect_at_least_zero
+from aime.errors import AimeError, expect_at_least_zero, expect_sizes
 from aime.objectives.adversarial import AdversaryConfig
 from aime.objectives.weights import LossWeights, OvershootConfig
 from aime.optimization import RGBConfig, require_balancer
@@ -113,9 +113,7 @@ class TrainConfig:
                 f"steps is {self.steps} and minutes is {self.minutes}; expected one of the two: give --steps or "
                 "--minutes"
             )
-        for name in ("batch", "length", "accumulate", "log_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise AimeError(f"{name} is {getattr(self, name)}; expected 1 or more: give a positive number")
+        expect_sizes(self, "batch", "length", "accumulate", "log_every", "checkpoint_every")
         if self.observe_state and not self.model.state.width:
             raise AimeError(
                 "observe_state is on and model.state.width is 0; expected the width of the data's state: start a new "

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from aime.errors import AimeError
+from aime.errors import AimeError, expect_sizes
 from aime.primitives.distributions import DiagonalGaussian
 from aime.world_model.config import ModelConfig
 from aime.world_model.outputs import LatentClips, Outcomes
@@ -30,8 +30,7 @@ class ReplayConfig:
     def __post_init__(self) -> None:
         if self.clips < 0:
             raise AimeError(f"replay.clips is {self.clips}; expected 0 or more: 0 switches the replay off")
-        if self.capacity < 1:
-            raise AimeError(f"replay.capacity is {self.capacity}; expected 1 or more: give a positive number")
+        expect_sizes(self, "capacity", of="replay")
 
 
 class LatentReplay(nn.Module):

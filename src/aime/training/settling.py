@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from aime.data import Clips
-from aime.errors import AimeError, expect_positive
+from aime.errors import AimeError, expect_positive, expect_shares
 from aime.objectives.ledger import TaskLoss
 from aime.objectives.predictive import latent_losses
+from aime.primitives.plain import later
 from aime.primitives.ranks import average_over_ranks, ranks
 from aime.training.guard import Guard
 from aime.training.hardware import Hardware
+from aime.training.other_scenes import in_other_scenes, still_part
 from aime.training.outcomes import outcomes_of
 from aime.training.replay import LatentReplay, ReplayConfig
 from aime.world_model import doors
@@ -49,11 +51,14 @@ class SettleConfig:
     """Of AdamW: without it many passes over few frames learn them by heart."""
     clip: float = 100.0
     """Largest norm of the gradient, of a loss in nats per frame."""
+    moved: float = field(default=0.5, metadata=later(before=0.0))
+    """Share of the clips whose still scene is moved towards another clip's, in latents; 0 leaves all as they are."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.share < 1:
             raise AimeError(f"settle.share is {self.share}; expected a share in [0, 1): 0 switches settling off")
         expect_positive(self, "frames", "passes", "clips", "learning_rate", "clip", of="settle")
+        expect_shares(self, "moved", of="settle")
         if not self.weight_decay >= 0:
             raise AimeError(f"settle.weight_decay is {self.weight_decay}; expected 0 or more: 0 switches it off")
 
@@ -97,6 +102,7 @@ class Settling:
             fused=True,
         )
         self._taken = 0
+        self._still: Tensor | None = None
 
     @torch.no_grad()
     def perceive(self, clips: Clips) -> None:
@@ -118,11 +124,12 @@ class Settling:
             group["lr"] = self.config.learning_rate * _rate(self._taken, share)
         clips = self._memory.draw()
         assert clips is not None, "nothing was perceived"
+        latents, elsewhere = in_other_scenes(clips.latents, clips.valid, self._still_part, self.config.moved)
         self.model.train()
         for weight in self._learning:
             weight.requires_grad_(True)
         try:
-            losses = latent_losses(self.model, clips, self.run.weights)
+            losses = latent_losses(self.model, clips._replace(latents=latents), self.run.weights, elsewhere)
             total = torch.stack([loss.total for loss in losses]).sum()
             gradients = torch.autograd.grad(total, self._learning, allow_unused=True, materialize_grads=True)
             average_over_ranks(gradients)
@@ -136,6 +143,14 @@ class Settling:
             self.model.eval().requires_grad_(False)
         self._taken += 1
         return losses
+
+    @property
+    def _still_part(self) -> Tensor:
+        if self._still is None:
+            memory = self._memory
+            seen = slice(memory.seen)
+            self._still = still_part(memory.means[seen], memory.stds[seen], memory.valid[seen])
+        return self._still
 
 
 def _rate(step: int, share: float) -> float:

@@ -285,8 +285,10 @@ def _settle(
         settling.perceive(batch)
         if share_of_time() > _PERCEIVING or true_on_any_rank(bool(interrupted)):
             break
+    begun = min(share_of_time(), 0.99)
     for step in range(1, settling.steps + 1):
-        share = max((step - 1) / settling.steps, share_of_time())
+        # of the steps' own time: the rate must not fall before they have begun
+        share = max((step - 1) / settling.steps, (share_of_time() - begun) / (1 - begun))
         if share >= 1 or true_on_any_rank(bool(interrupted)):
             break
         losses = settling.step(share)

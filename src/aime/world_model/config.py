@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from aime.attention.schema import AttentionConfig
 from aime.control.config import ControlConfig
-from aime.errors import AimeError, expect_sizes
+from aime.errors import AimeError, expect_shares, expect_sizes
 from aime.perception.perceiver import PerceiverConfig
 from aime.perception.state_reader import StateConfig
 from aime.perception.tokenizer import TokenizerConfig
@@ -21,7 +21,8 @@ class ModelConfig:
     """Every size of an AIME world model.
 
     Raises:
-        AimeError: if `image_size` is no multiple of 16 from 16 to 256, or a shared size is below 1.
+        AimeError: if `image_size` is no multiple of 16 from 16 to 256, a shared size is below 1, or
+            `context_dropout` not in [0, 1].
     """
 
     action_width: int = 1
@@ -51,8 +52,7 @@ class ModelConfig:
                 f"image_size is {self.image_size}; expected a multiple of 16 from 16 to 256: resize the frames"
             )
         expect_sizes(self, "action_width", "latent", "context", "belief", "expected_hidden")
-        if not 0 <= self.context_dropout <= 1:
-            raise AimeError(f"context_dropout is {self.context_dropout}; expected a share in [0, 1]")
+        expect_shares(self, "context_dropout")
 
     @property
     def context_width(self) -> int:

@@ -63,6 +63,11 @@ class Outcomes(NamedTuple):
         states = torch.full((*valid.shape, state_width), torch.nan, device=valid.device)
         return cls(valid, nowhere, zeros, nowhere, nowhere, states)
 
+    def only(self, rows: Bool[Tensor, " B"]) -> Outcomes:
+        """Of some clips; all others are as if they were padding."""
+        known = {name: getattr(self, name) & rows[:, None] for name in ("valid", "action_valid", "reward_valid")}
+        return self._replace(**known)
+
 
 class LatentClips(NamedTuple):
     """Clips as the belief reads them, without their frames."""
