@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -102,7 +103,6 @@ class Settling:
             fused=True,
         )
         self._taken = 0
-        self._still: Tensor | None = None
 
     @torch.no_grad()
     def perceive(self, clips: Clips) -> None:
@@ -144,13 +144,9 @@ class Settling:
         self._taken += 1
         return losses
 
-    @property
+    @cached_property
     def _still_part(self) -> Tensor:
-        if self._still is None:
-            memory = self._memory
-            seen = slice(memory.seen)
-            self._still = still_part(memory.means[seen], memory.stds[seen], memory.valid[seen])
-        return self._still
+        return still_part(self._memory.means, self._memory.stds, self._memory.valid)
 
 
 def _rate(step: int, share: float) -> float:
