@@ -5,7 +5,8 @@
 Trains AIME as its own command would and the peer (from torchrl's parts: the extra `bench`) one after the other, each
 alone on the machine, then judges both on the same held-out clips: five frames of context, 45 predicted, 16 sampled
 futures and the likeliest one. The probe is a ridge regression from what the model carries between frames (h, z), on
-training clips, to the simulator's state; R² is on held-out clips, the mean over the state's entries.
+training clips, to the simulator's state, with the penalty for each entry that is best on training episodes left out; R²
+is on held-out clips, the mean over the state's entries.
 """
 
 from __future__ import annotations
@@ -180,8 +181,8 @@ def curves(
 
 
 @torch.no_grad()
-def probe(contender: Contender, seen: Clips, unseen: Clips, device: torch.device) -> float:
-    """R² of the simulator's state from (h, z), on unseen clips."""
+def probe(contender: Contender, seen: Clips, episodes: int, unseen: Clips, device: torch.device) -> float:
+    """R² of the simulator's state from (h, z), fitted to clips of so many episodes, on unseen clips."""
 
     def material(clips: Clips) -> tuple[Tensor, Tensor]:
         frames, actions = (clips.frames.float() / 255).to(device), clips.actions.to(device)
@@ -194,7 +195,9 @@ def probe(contender: Contender, seen: Clips, unseen: Clips, device: torch.device
 
     (inputs, targets), (test, truth) = material(seen), material(unseen)
     turns = goes_round(targets)
-    ridge = fit_ridge(inputs, unwrapped(targets, turns))
+    # load_clips gives the first clip of every episode, then the second of every one
+    episode = (torch.arange(len(seen.frames)) % episodes).repeat_interleave(len(inputs) // len(seen.frames))
+    ridge = fit_ridge(inputs, unwrapped(targets, turns), episode)
     return r_squared(ridge(test), unwrapped(truth, turns)).nanmean().item()
 
 
@@ -208,7 +211,7 @@ def compare(setting: Setting, out: Path, models: list[str]) -> dict[str, Verdict
     found = {}
     for name in models:
         contender = TRAINERS[name](setting, dataset, out / name)
-        r2 = None if clips.states is None else round(probe(contender, seen, clips, device), 4)
+        r2 = None if clips.states is None else round(probe(contender, seen, dataset.episodes, clips, device), 4)
         found[name] = Verdict(contender.steps, curves(contender, clips, mean_image, device), r2)
     return found
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class AimeError(ValueError):
     """Something a user can put right: a file, a field, a flag or a shape that does not fit.
@@ -16,38 +18,27 @@ def expect_positive(config: object, *names: str, of: str = "") -> None:
 
     The message calls a field by its name, after the name that `of` gives to the config and a dot.
     """
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and not value > 0:
-            raise AimeError(f"{_called(name, of)} is {value}; expected a positive number")
+    _expect(config, names, of, lambda value: value > 0, "a positive number")
 
 
 def expect_sizes(config: object, *names: str, of: str = "") -> None:
-    """Raise an `AimeError` for the first of these fields that is below 1, called as `expect_positive` calls it."""
-    for name in names:
-        value = getattr(config, name)
-        if not value >= 1:
-            raise AimeError(f"{_called(name, of)} is {value}; expected 1 or more: give a positive number")
+    """Raise an `AimeError` for the first of these fields that is below 1, as `expect_positive` does."""
+    _expect(config, names, of, lambda value: value >= 1, "1 or more: give a positive number")
 
 
 def expect_shares(config: object, *names: str, of: str = "") -> None:
-    """Raise an `AimeError` for the first of these fields not in [0, 1], called as `expect_positive` calls it."""
-    for name in names:
-        value = getattr(config, name)
-        if not 0 <= value <= 1:
-            raise AimeError(f"{_called(name, of)} is {value}; expected a share in [0, 1]")
+    """Raise an `AimeError` for the first of these fields not in [0, 1], as `expect_positive` does."""
+    _expect(config, names, of, lambda value: 0 <= value <= 1, "a share in [0, 1]")
 
 
 def expect_at_least_zero(config: object, *names: str, of: str = "") -> None:
-    """Raise an `AimeError` for the first of these fields that is below 0 or not a number, None aside.
+    """Raise an `AimeError` for the first of these fields that is below 0 or not a number, as `expect_positive` does."""
+    _expect(config, names, of, lambda value: value >= 0, "0 or more")
 
-    It is called as `expect_positive` calls it.
-    """
+
+def _expect(config: object, names: tuple[str, ...], of: str, holds: Callable[[float], bool], expected: str) -> None:
     for name in names:
         value = getattr(config, name)
-        if value is not None and not value >= 0:
-            raise AimeError(f"{_called(name, of)} is {value}; expected 0 or more")
-
-
-def _called(name: str, of: str) -> str:
-    return f"{of}.{name}" if of else name
+        if value is not None and not holds(value):
+            called = f"{of}.{name}" if of else name
+            raise AimeError(f"{called} is {value}; expected {expected}")

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 from tests.conftest import synthetic_episode
+from tests.inference.ridge import held_by_what_is_left_out
 
 from aime.benchmarking.dmc_vb import plan as planning
 from aime.cli.benchmark import configure
 from aime.cli.main import main
 from aime.data import Episode, open_dataset, write_shard
 from aime.inference.loading import load_run
-from aime.inference.probe import PENALTY, SETTLED_AFTER
+from aime.inference.probe import SETTLED_AFTER
 
 SMALL = (
     "--steps 1 --batch 1 --length 4 --held-out 0.4 --overshoot.steps 2 --overshoot.starts 1 --device cpu "
@@ -134,13 +135,11 @@ def test_the_probe_is_a_ridge_regression_on_held_out_episodes(done: Done) -> Non
         np.concatenate([np.asarray(each.state)[SETTLED_AFTER:] for each in part]).astype(np.float64)
         for part in (episodes[:3], episodes[3:])
     )
-    centre, scale = inputs.mean(0), inputs.std(0, ddof=1).clip(1e-8)
-    pull = np.sqrt(PENALTY * len(inputs)) * np.eye(inputs.shape[1])
-    rows = np.concatenate([(inputs - centre) / scale, pull])
-    weights, *_ = np.linalg.lstsq(
-        rows, np.concatenate([targets - targets.mean(0), np.zeros((len(pull), 3))]), rcond=None
+    episode = np.concatenate(
+        [np.full(len(each.state) - SETTLED_AFTER, number) for number, each in enumerate(episodes[:3])]
     )
-    error = (((test - centre) / scale @ weights + targets.mean(0) - truth) ** 2).mean(0)
+    told, _ = held_by_what_is_left_out(inputs, targets, test, episode)
+    error = ((told - truth) ** 2).mean(0)
     wanted = 1 - error / truth.var(0)
     assert [run["entries"][str(entry)][0] for entry in range(3)] == pytest.approx(wanted, rel=0.02, abs=0.02)
 

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.conftest import synthetic_episode
+from tests.inference.ridge import held_by_what_is_left_out, least_squares
 from tests.inference.runs import write_run
 from torch import Tensor
 
@@ -18,7 +19,6 @@ from aime.errors import AimeError
 from aime.inference.loading import load_run
 from aime.inference.probe import (
     LONGEST,
-    PENALTY,
     SETTLED_AFTER,
     ProbeScores,
     fit_ridge,
@@ -31,32 +31,50 @@ from aime.inference.probe import (
 from aime.world_model.model import AIME
 
 
-def least_squares(inputs: np.ndarray, targets: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """A ridge regression by another way: rows that pull the weights to 0, and NumPy's least squares."""
-    centre, scale = inputs.mean(0), inputs.std(0, ddof=1)
-    rows = np.sqrt(PENALTY * len(inputs)) * np.eye(inputs.shape[1])
-    weights, *_ = np.linalg.lstsq(
-        np.concatenate([(inputs - centre) / scale, rows]),
-        np.concatenate([targets - targets.mean(0), np.zeros((len(rows), targets.shape[1]))]),
-    )
-    return (test - centre) / scale @ weights + targets.mean(0)
-
-
-@given(st.integers(0, 2**32 - 1), st.integers(2, 40), st.integers(1, 6), st.integers(1, 3))
+@given(st.integers(0, 2**32 - 1), st.integers(2, 40), st.integers(1, 6), st.integers(1, 3), st.floats(1e-4, 10.0))
 @settings(max_examples=25, deadline=None)
-def test_the_ridge_is_that_of_least_squares(seed: int, rows: int, width: int, columns: int) -> None:
+def test_the_ridge_is_that_of_least_squares(seed: int, rows: int, width: int, columns: int, penalty: float) -> None:
     random = np.random.default_rng(seed)
     inputs, test = random.normal(3, 2, (rows, width)), random.normal(size=(7, width))
     targets = random.normal(size=(rows, columns))
-    ridge = fit_ridge(torch.from_numpy(inputs), torch.from_numpy(targets))
-    np.testing.assert_allclose(ridge(torch.from_numpy(test)).numpy(), least_squares(inputs, targets, test), atol=1e-8)
+    ridge = fit_ridge(*map(torch.from_numpy, (inputs, targets)), torch.zeros(rows, dtype=torch.long), (penalty,))
+    wanted = least_squares(inputs, targets, test, penalty)
+    np.testing.assert_allclose(ridge(torch.from_numpy(test)).numpy(), wanted, atol=1e-8)
+
+
+@pytest.mark.parametrize("episodes", [1, 3, 12])
+def test_each_column_is_held_as_episodes_left_out_would_have_it(episodes: int) -> None:
+    random = np.random.default_rng(episodes)
+    episode = np.arange(60) // (60 // episodes)
+    inputs, test = random.normal(size=(60, 40)), random.normal(size=(7, 40))
+    clean = inputs @ random.normal(size=(40, 1))
+    targets = np.concatenate([clean, clean + 8 * random.normal(size=(60, 1)), random.normal(size=(60, 1))], 1)
+    ridge = fit_ridge(*map(torch.from_numpy, (inputs, targets, episode)))
+    folds = episode % 5 if episodes > 1 else np.arange(60) // 12
+    wanted, penalties = held_by_what_is_left_out(inputs, targets, test, folds)
+    assert penalties[0] < penalties[2], "what is told exactly is held loosely, and noise is held tight"
+    np.testing.assert_allclose(ridge(torch.from_numpy(test)).numpy(), wanted, atol=1e-6)
+
+
+def test_what_only_tells_episodes_apart_is_not_learned_by_heart() -> None:
+    torch.manual_seed(0)
+    episode = torch.arange(120).repeat_interleave(8)
+    # as under a moving film: every episode looks like nothing else, and its state is a number of its own
+    features = torch.randn(120, 50, dtype=torch.float64)[episode] + 0.1 * torch.randn(960, 50, dtype=torch.float64)
+    targets = torch.randn(120, 2, dtype=torch.float64)[episode]
+    seen, unseen = episode < 80, episode >= 80
+    found = [
+        r_squared(fit_ridge(features[seen], targets[seen], episode[seen], *choice)(features[unseen]), targets[unseen])
+        for choice in ([], [(1e-3,)])
+    ]
+    assert found[0].min() > -0.1 and found[1].max() < -0.3, found
 
 
 def test_what_is_linear_is_told_and_what_stands_still_is_not_counted() -> None:
     torch.manual_seed(0)
     features = torch.randn(400, 5, dtype=torch.float64)
     targets = torch.cat([features @ torch.randn(5, 2, dtype=torch.float64), torch.ones(400, 1)], 1)
-    ridge = fit_ridge(features[:300], targets[:300])
+    ridge = fit_ridge(features[:300], targets[:300], torch.arange(300) // 30)
     found = r_squared(ridge(features[300:]), targets[300:])
     assert (found[:2] > 0.999).all() and found[2].isnan()
 
@@ -124,7 +142,8 @@ def test_a_probe_is_judged_on_the_episodes_it_has_not_seen(world: tuple[AIME, Da
     told: list[tuple[int, int]] = []
     scores = probe(model, dataset.select([0, 1, 2]), dataset.select([3]), 1000, lambda *progress: told.append(progress))
     seen, unseen = watch_states(model, dataset.select([0, 1, 2])), watch_states(model, dataset.select([3]))
-    predicted = least_squares(seen.features.numpy(), seen.states.numpy(), unseen.features.numpy())
+    watched = (each.numpy() for each in (seen.features, seen.states, unseen.features, seen.episode))
+    predicted, _ = held_by_what_is_left_out(*watched)
     error = ((predicted - unseen.states.numpy()) ** 2).mean(0)
     assert scores.r_squared()[0, 0] == pytest.approx(1 - error[0] / unseen.states[:, 0].numpy().var(), abs=1e-6)
     assert np.isnan(scores.r_squared()[0, 1:]).all(), "the seed and the third number stand still"

@@ -1,11 +1,12 @@
 """What a model's state tells of the simulator's: a ridge regression from (h, z), judged on episodes it has not seen.
 
-An angle that goes round is told as its cosine and sine, because 359 degrees are close to 1.
+How strongly the ridge is held is found, for each entry, on episodes left out of those that it may see. An angle that
+goes round is told as its cosine and sine, because 359 degrees are close to 1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,8 +20,11 @@ from aime.errors import AimeError
 from aime.world_model.model import AIME
 from aime.world_model.stepping import watch
 
-PENALTY = 1e-3
-"""Of the ridge, per frame, on standardised features."""
+PENALTIES = tuple(10.0**power for power in range(-4, 3))
+"""Of the ridge, per frame, on standardised features: the strongest of them tells little more than the mean."""
+
+FOLDS = 5
+"""Groups of episodes that are left out in turn, to find each column's penalty."""
 
 SETTLED_AFTER = 5
 """Frames at the start of an episode that do not count: the belief has seen too little yet."""
@@ -46,22 +50,68 @@ class Ridge(NamedTuple):
         return (features - self.centre) / self.scale @ self.weights + self.offset
 
 
-def fit_ridge(features: Float[Tensor, "N F"], targets: Float[Tensor, "N C"], penalty: float = PENALTY) -> Ridge:
-    """Minimise |X W − Y|² + λ N |W|² over W, X the standardised features and Y the centred targets.
+def fit_ridge(
+    features: Float[Tensor, "N F"],
+    targets: Float[Tensor, "N C"],
+    episode: Int[Tensor, " N"],
+    penalties: Sequence[float] = PENALTIES,
+) -> Ridge:
+    """Minimise |X w − y|² + λ N |w|² for each column y, with the λ that foretells it best in episodes left out.
+
+    X are the standardised features, y the centred targets. Frames of one episode resemble each other: a penalty that is
+    chosen on frames, or fixed, lets a ridge of many features learn episodes by heart.
 
     Args:
         features: N of 2 or more rows, best in float64.
         targets: likewise.
-        penalty: λ, above 0.
+        episode: which one each row is of; where there is but one, stretches of it are left out.
+        penalties: to choose λ from, each above 0; one alone is taken as it is.
 
-    Reference: Hoerl & Kennard 1970, "Ridge regression".
+    Reference: Hoerl & Kennard 1970, "Ridge regression"; Stone 1974, "Cross-validatory choice and assessment of
+    statistical predictions".
     """
     centre, scale = features.mean(0), features.std(0).clamp_min(1e-8)
     offset = targets.mean(0)
-    inputs = (features - centre) / scale
-    ridge = penalty * len(inputs) * torch.eye(inputs.shape[1], dtype=inputs.dtype)
-    weights = torch.linalg.solve(inputs.T @ inputs + ridge, inputs.T @ (targets - offset))
+    inputs, truth = (features - centre) / scale, targets - offset
+    gram, cross = inputs.T @ inputs, inputs.T @ truth
+    choice = inputs.new_tensor(penalties)
+
+    error = inputs.new_zeros(len(choice), truth.shape[1])
+    for fold in _folds(episode) if len(choice) > 1 else ():
+        x, y = inputs[fold], truth[fold]
+        others = _Spectrum.of(gram - x.T @ x, cross - x.T @ y, len(inputs) - len(x))
+        for number, penalty in enumerate(choice):
+            error[number] += (x @ others.weights(penalty) - y).square().sum(0)
+    weights = _Spectrum.of(gram, cross, len(inputs)).weights(choice[error.argmin(0)])
     return Ridge(centre, scale, weights, offset)
+
+
+class _Spectrum(NamedTuple):
+    """XᵀX by its eigenvectors, so that the weights of every penalty cost one product."""
+
+    values: Float[Tensor, " F"]
+    vectors: Float[Tensor, "F F"]
+    cross: Float[Tensor, "F C"]
+    """XᵀY, on the eigenvectors."""
+    rows: int
+
+    @classmethod
+    def of(cls, gram: Float[Tensor, "F F"], cross: Float[Tensor, "F C"], rows: int) -> _Spectrum:
+        values, vectors = torch.linalg.eigh(gram)
+        return cls(values.clamp_min(0.0), vectors, vectors.T @ cross, rows)
+
+    def weights(self, penalty: Float[Tensor, "*C"]) -> Float[Tensor, "F C"]:
+        """One penalty for all columns, or one for each."""
+        return self.vectors @ (self.cross / (self.values[:, None] + self.rows * penalty))
+
+
+def _folds(episode: Int[Tensor, " N"]) -> Iterator[Bool[Tensor, " N"]]:
+    """Which rows are left out, one fold after the other: whole episodes, or stretches where there is but one."""
+    _, number = episode.unique(return_inverse=True)
+    if not number.any():
+        number = torch.arange(len(number)) * FOLDS // len(number)
+    for fold in range(min(FOLDS, int(number.max()) + 1)):
+        yield number % FOLDS == fold
 
 
 def r_squared(predicted: Float[Tensor, "N C"], truth: Float[Tensor, "N C"]) -> Float[Tensor, " C"]:
@@ -153,7 +203,7 @@ def probe(
     judged = watch_states(model, chosen[1], lambda done: told(before + done, whole))
     turns = goes_round(fitted.states)
     targets, truth = unwrapped(fitted.states, turns), unwrapped(judged.states, turns)
-    ridge = fit_ridge(fitted.features, targets)
+    ridge = fit_ridge(fitted.features, targets, fitted.episode)
     entries = torch.arange(len(turns))
     entries = torch.cat([entries[~turns], entries[turns], entries[turns]])
     return _scores(tuple(entries.tolist()), ridge(judged.features), truth, targets.mean(0), judged.episode)

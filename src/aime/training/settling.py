@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from aime.data import Clips
-from aime.errors import AimeError, expect_positive, expect_shares
+from aime.errors import AimeError, expect_at_least_zero, expect_positive, expect_shares
 from aime.objectives.ledger import TaskLoss
 from aime.objectives.predictive import latent_losses
 from aime.primitives.plain import later
@@ -38,7 +38,7 @@ class SettleConfig:
         AimeError: if a number is out of its range.
     """
 
-    share: float = 0.15
+    share: float = 0.2
     """Of a run's minutes, the most that settling takes; at 0 no run settles, not even one that counts steps."""
     frames: int = 65536
     """The most frames that are perceived for it; never more than three times those of the data set."""
@@ -60,8 +60,7 @@ class SettleConfig:
             raise AimeError(f"settle.share is {self.share}; expected a share in [0, 1): 0 switches settling off")
         expect_positive(self, "frames", "passes", "clips", "learning_rate", "clip", of="settle")
         expect_shares(self, "moved", of="settle")
-        if not self.weight_decay >= 0:
-            raise AimeError(f"settle.weight_decay is {self.weight_decay}; expected 0 or more: 0 switches it off")
+        expect_at_least_zero(self, "weight_decay", of="settle")
 
 
 class Settling:
