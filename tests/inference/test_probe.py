@@ -37,7 +37,8 @@ def test_the_ridge_is_that_of_least_squares(seed: int, rows: int, width: int, co
     random = np.random.default_rng(seed)
     inputs, test = random.normal(3, 2, (rows, width)), random.normal(size=(7, width))
     targets = random.normal(size=(rows, columns))
-    ridge = fit_ridge(*map(torch.from_numpy, (inputs, targets)), torch.zeros(rows, dtype=torch.long), (penalty,))
+    one_episode = torch.zeros(rows, dtype=torch.long)
+    ridge = fit_ridge(torch.from_numpy(inputs), torch.from_numpy(targets), one_episode, (penalty,))
     wanted = least_squares(inputs, targets, test, penalty)
     np.testing.assert_allclose(ridge(torch.from_numpy(test)).numpy(), wanted, atol=1e-8)
 
@@ -49,7 +50,7 @@ def test_each_column_is_held_as_episodes_left_out_would_have_it(episodes: int) -
     inputs, test = random.normal(size=(60, 40)), random.normal(size=(7, 40))
     clean = inputs @ random.normal(size=(40, 1))
     targets = np.concatenate([clean, clean + 8 * random.normal(size=(60, 1)), random.normal(size=(60, 1))], 1)
-    ridge = fit_ridge(*map(torch.from_numpy, (inputs, targets, episode)))
+    ridge = fit_ridge(torch.from_numpy(inputs), torch.from_numpy(targets), torch.from_numpy(episode))
     folds = episode % 5 if episodes > 1 else np.arange(60) // 12
     wanted, penalties = held_by_what_is_left_out(inputs, targets, test, folds)
     assert penalties[0] < penalties[2], "what is told exactly is held loosely, and noise is held tight"

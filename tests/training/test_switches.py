@@ -116,7 +116,12 @@ CASES = {
     "no-predictive-task": Case(
         weighted(predictive=zeros(PredictiveWeights)),
         all_terms(PredictiveWeights, "predictive"),
-        unreached={"attention.bottom_up.decode.", "attention.bottom_up.broadcast", "control.action_schema."},
+        unreached={
+            "attention.bottom_up.decode.",
+            "attention.bottom_up.broadcast",
+            "control.action_schema.",
+            "imply_context.",
+        },
         balanced={"elbo", "perceiver", "adversarial"},
     ),
     "no-perceiver-task": Case(

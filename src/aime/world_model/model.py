@@ -177,14 +177,14 @@ class AIME(nn.Module):
         """
         contexts = contexts.to(latents.dtype)
         steps = F.pad(latents[:, 1:] - latents[:, :-1], (0, 0, 1, 0))
-        beliefs = self.dynamics(latents, steps, contexts, actions)
-        implied = self._imply(beliefs.before, latents)
         if self.training and self.config.context_dropout > 0 and self.config.context_width:
+            with torch.no_grad():
+                implied = self._imply(self.dynamics(latents, steps, contexts, actions).before, latents)
             batch, length = latents.shape[:2]
             dropped = imagination.random_spans(batch, length, self.config.context_dropout, latents.device)
             contexts = torch.where(dropped[..., None], implied, contexts)
-            beliefs = self.dynamics(latents, steps, contexts, actions)
-            implied = self._imply(beliefs.before, latents)
+        beliefs = self.dynamics(latents, steps, contexts, actions)
+        implied = self._imply(beliefs.before, latents)
         expected = self._expect(beliefs.before)
         return Track(
             latents=latents,
