@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from aime.cli.main import main
 from aime.cli.train import configure
 from aime.data import Episode, write_shard
 from aime.errors import AimeError
 from aime.primitives.plain import to_plain, to_yaml
 from aime.training.config import TrainConfig
 from aime.world_model.presets import PRESETS
+from aime.world_model.saved import read_run
 
 
 @pytest.fixture
@@ -116,6 +118,30 @@ def test_observing_the_state_takes_its_width_from_the_data(data: str, tmp_path: 
     assert configure(["tiny", "--data", data, "--out", "r", "--steps", "3"]).model.state.width == 0
     save_config(replace(config, out=tmp_path / "run"))
     assert configure(["--resume", "--out", str(tmp_path / "run")]).model.state.width == 3
+
+
+def test_fine_tuning_keeps_the_model_of_the_run(data: str, tmp_path: Path) -> None:
+    line = ["tiny", "--data", data, "--steps", "3", "--out"]
+    config = configure([*line, str(tmp_path / "run")])
+    # as of a version with other defaults, and before there were heads
+    wider = replace(config.model.prior, components=7)
+    old = replace(config.model, prior=wider, control=replace(config.model.control, kind="none"))
+    save_config(replace(config, model=old))
+    start = ["--init-from", str(tmp_path / "run")]
+    tuned = configure([*line, "r", *start])
+    assert tuned.model == replace(config.model, prior=wider)
+    assert configure([*line, "r", *start, "--observe-state"]).model.state.width == 3
+    assert configure([*line, "r", *start, "--model.prior.components", "9"]).model.prior.components == 9
+    with pytest.raises(AimeError, match=r"run: --init-from: its preset is tiny; expected base"):
+        configure(["base", *line[1:], "r", *start])
+
+
+def test_the_bundled_model_can_be_fine_tuned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = f"train tiny --data bundled:cartpole --init-from bundled:cartpole --out {tmp_path / 'run'} --steps 1"
+    quick = "--batch 1 --length 4 --overshoot.steps 2 --device cpu --precision fp32 --settle.share 0 --no-pictures"
+    assert main([*line.split(), *quick.split()]) == 0, capsys.readouterr().err
+    before, after = (read_run(run).model for run in ("bundled:cartpole", tmp_path / "run"))
+    assert replace(after, control=before.control) == before
 
 
 def test_observing_a_state_that_is_not_there_is_refused(

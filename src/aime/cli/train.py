@@ -16,6 +16,7 @@ from aime.errors import AimeError
 
 if TYPE_CHECKING:
     from aime.training.config import TrainConfig
+    from aime.world_model.config import ModelConfig
 
 
 DATA = "a directory of shards, one shard, bundled:cartpole, or several of those, such as A B=0.3"
@@ -76,8 +77,11 @@ def _fresh(preset: str | None, flags: Sequence[str]) -> TrainConfig:
 def sized_to_data(preset: str, data: str, out: Path, flags: Sequence[str]) -> TrainConfig:
     """A preset's run with the frames and actions of the data, and the kind of budget that the flags give.
 
+    With `--init-from RUN` the model is that of the run, as far as the data allows.
+
     Raises:
-        AimeError: if there is no such preset, the data cannot be read, or the flags give no budget.
+        AimeError: if there is no such preset, the data cannot be read, the run to start from is of another preset, or
+            the flags give no budget.
     """
     from aime.data import open_dataset
     from aime.training.presets import preset_run
@@ -87,12 +91,29 @@ def sized_to_data(preset: str, data: str, out: Path, flags: Sequence[str]) -> Tr
     dataset = open_dataset(data)
     require_preset(preset)
     config = preset_run(preset, data, out, dataset.action_width, dataset.image_size)
+    start = value_of(flags, "--init-from")
+    if start not in (None, "None"):
+        config = dataclasses.replace(config, model=_model_to_go_on_with(config, start))
     if has_flag(flags, "--observe-state"):
         if not dataset.has_state:
             raise AimeError(f"{data}: has no 'state'; expected one for --observe-state: leave it out, or add states")
         state = dataclasses.replace(config.model.state, width=dataset.state_width)
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, state=state))
     return _with_budget(config, flags)
+
+
+def _model_to_go_on_with(config: TrainConfig, start: str) -> ModelConfig:
+    """The model of the run to start from, with heads where that has none: presets change from version to version."""
+    from aime.world_model.saved import read_run
+
+    run, fresh = read_run(start), config.model
+    if run.preset != config.preset:
+        raise AimeError(f"{start}: --init-from: its preset is {run.preset}; expected {config.preset}: give its own")
+    control = fresh.control if run.model.control.kind == "none" else run.model.control
+    state = dataclasses.replace(run.model.state, width=0)
+    return dataclasses.replace(
+        run.model, action_width=fresh.action_width, image_size=fresh.image_size, control=control, state=state
+    )
 
 
 def _saved(flags: Sequence[str]) -> TrainConfig:

@@ -75,7 +75,8 @@ class TrainConfig:
     resume: bool = False
     """Go on with the run in `out` from its last checkpoint."""
     init_from: Path | None = None
-    """A run whose weights to start from (fine-tuning); one without control heads starts all others."""
+    """A run whose weights to start from (fine-tuning), of the same model; one without control heads starts all others.
+    On the command line its model's settings are the defaults."""
     batch: int = 4
     """Clips in a batch."""
     length: int = 32
