@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 
@@ -11,6 +12,11 @@ class AimeError(ValueError):
     The message is one line that names what was found, what was expected and the remedy. The command line prints it
     without a traceback and exits with code 2; the library raises it like any other `ValueError`.
     """
+
+
+def name_once(message: str) -> str:
+    """The message of a config within another, "a.b: b.c is 0", as "a.b.c is 0"; any other as it is."""
+    return re.sub(r"^((?:\w+\.)*(\w+)): \2\.", r"\1.", message)
 
 
 def expect_positive(config: object, *names: str, of: str = "") -> None:

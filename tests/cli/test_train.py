@@ -101,6 +101,11 @@ def test_a_mistake_is_one_line(arguments: str, expected: str, data: str) -> None
     assert "\n" not in str(error.value)
 
 
+def test_a_setting_is_named_once(data: str) -> None:
+    with pytest.raises(AimeError, match=r"^model\.attention\.slots is 0; expected 1 or more"):
+        configure(["tiny", "--data", data, "--out", "r", "--steps", "3", "--model.attention.slots", "0"])
+
+
 def test_help_needs_no_data(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         configure(["tiny", "--help"])

@@ -14,7 +14,7 @@ from typing import TypeVar, get_type_hints
 
 import tyro
 
-from aime.errors import AimeError
+from aime.errors import AimeError, name_once
 
 T = TypeVar("T")
 
@@ -121,7 +121,7 @@ def condense(box: str) -> str:
     if optional:
         return f"{optional[1]} is '{optional[3]}'; expected {optional[2].replace('{None}|', '')}"
     text = re.sub(r"^Missing from [^:]+:", "missing:", text).replace(" (required)", "")
-    return text.rstrip(".:")
+    return name_once(text.rstrip(".:"))
 
 
 def _cli(kind: type[T], verb: str, arguments: Sequence[str], default: T | None) -> T:

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import yaml
 
-from aime.errors import AimeError
+from aime.errors import AimeError, name_once
 
 T = TypeVar("T")
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
@@ -89,7 +89,7 @@ def from_plain(kind: type[T], plain: object, source: str, field: str = "") -> T:
     try:
         return kind(**values)
     except AimeError as error:
-        raise AimeError(f"{source}: {field + ': ' if field else ''}{error}") from error
+        raise AimeError(f"{source}: {name_once(f'{field}: {error}' if field else str(error))}") from error
 
 
 def to_yaml(value: object) -> str:
