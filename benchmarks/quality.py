@@ -196,7 +196,7 @@ def probe(contender: Contender, seen: Clips, episodes: int, unseen: Clips, devic
     (inputs, targets), (test, truth) = material(seen), material(unseen)
     turns = goes_round(targets)
     # load_clips gives the first clip of every episode, then the second of every one
-    episode = (torch.arange(len(seen.frames)) % episodes).repeat_interleave(len(inputs) // len(seen.frames))
+    episode = (torch.arange(len(seen.frames)) % episodes).repeat_interleave(seen.frames.shape[1] - CONTEXT)
     ridge = fit_ridge(inputs, unwrapped(targets, turns), episode)
     return r_squared(ridge(test), unwrapped(truth, turns)).nanmean().item()
 

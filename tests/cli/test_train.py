@@ -135,6 +135,7 @@ def test_fine_tuning_keeps_the_model_of_the_run(data: str, tmp_path: Path) -> No
     start = ["--init-from", str(tmp_path / "run")]
     tuned = configure([*line, "r", *start])
     assert tuned.model == replace(config.model, prior=wider)
+    assert configure([*line, "r", "--init_from", start[1]]) == tuned, "the parser takes underscores, too"
     assert configure([*line, "r", *start, "--observe-state"]).model.state.width == 3
     assert configure([*line, "r", *start, "--model.prior.components", "9"]).model.prior.components == 9
     with pytest.raises(AimeError, match=r"run: --init-from: its preset is tiny; expected base"):

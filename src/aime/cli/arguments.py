@@ -59,8 +59,8 @@ def value_of(arguments: Sequence[str], flag: str) -> str | None:
     """
     found = None
     for argument, following in itertools.pairwise([*arguments, ""]):
-        name, equals, value = argument.partition("=")
-        if name == flag:
+        _, equals, value = argument.partition("=")
+        if _flag_in(argument) == flag:
             found = value if equals or following.startswith("--") else following
     return found or None
 
@@ -80,7 +80,12 @@ def gather(arguments: Sequence[str], flag: str, join: Callable[[Sequence[str]], 
 
 def has_flag(arguments: Sequence[str], flag: str) -> bool:
     """Whether a flag stands on the line, with a value or without."""
-    return any(argument.partition("=")[0] == flag for argument in arguments)
+    return any(_flag_in(argument) == flag for argument in arguments)
+
+
+def _flag_in(argument: str) -> str:
+    """The flag of `--flag` or `--flag=value`, spelled with hyphens; the parser takes underscores as well."""
+    return argument.partition("=")[0].replace("_", "-")
 
 
 def refuse_unknown_flags(kind: type, verb: str, arguments: Sequence[str]) -> None:
@@ -91,8 +96,8 @@ def refuse_unknown_flags(kind: type, verb: str, arguments: Sequence[str]) -> Non
     """
     known = flags_of(kind)
     for argument in arguments:
-        name = argument.partition("=")[0]
-        if name.startswith("--") and name.replace("_", "-") not in known:
+        if argument.startswith("--") and _flag_in(argument) not in known:
+            name = argument.partition("=")[0]
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"see `aime {verb} --help`"
             raise AimeError(f"there is no flag {name}; {hint}")

@@ -77,7 +77,7 @@ def fit_ridge(
     choice = inputs.new_tensor(penalties)
 
     error = inputs.new_zeros(len(choice), truth.shape[1])
-    for fold in _folds(episode) if len(choice) > 1 else ():
+    for fold in _folds(episode):
         x, y = inputs[fold], truth[fold]
         others = _Spectrum.of(gram - x.T @ x, cross - x.T @ y, len(inputs) - len(x))
         for number, penalty in enumerate(choice):
