@@ -38,6 +38,14 @@ def test_each_weight_has_one_optimizer(model: AIME) -> None:
     assert ends | learned <= set(names(model, adamw))
 
 
+def test_of_weights_that_are_named_no_other_is_taught(model: AIME) -> None:
+    wanted = ["initial_latent", *(f"prior.{name}" for name, _ in model.prior.named_parameters())]
+    given = dict(model.named_parameters())
+    adamw, muon = make_optimizers(model, OptimizerConfig(), [given[name] for name in wanted])
+    assert names(model, muon) == ["prior.trunk.hidden.0.weight"]
+    assert sorted([*names(model, adamw), *names(model, muon)]) == sorted(wanted)
+
+
 def test_adamw_alone(model: AIME) -> None:
     (adamw,) = make_optimizers(model, OptimizerConfig(kind="adamw"))
     assert names(model, adamw) == [name for name, _ in model.named_parameters()]

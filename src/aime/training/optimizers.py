@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from aime.optimization import Muon
-from aime.training.config import OptimizerConfig
+
+if TYPE_CHECKING:
+    from aime.training.config import OptimizerConfig
 
 _PEAK = "initial_lr"
 """Where torch's schedulers, too, keep the rate that a factor is applied to."""
@@ -23,15 +26,18 @@ _FEWEST = 8
 """Of outputs and inputs: a smaller matrix has few directions to make alike."""
 
 
-def make_optimizers(model: nn.Module, config: OptimizerConfig) -> tuple[Optimizer, ...]:
-    """The optimizers of all weights of a model, each weight in one of them.
+def make_optimizers(
+    model: nn.Module, config: OptimizerConfig, weights: Iterable[Tensor] | None = None
+) -> tuple[Optimizer, ...]:
+    """The optimizers of a model's weights, of those given or of all, each weight in one of them.
 
     Muon has the hidden matrices, if it is wanted: those that map features to features. AdamW has the rest: what reads
     pixels or codes, what puts out parameters of distributions, gains, offsets, learned queries, places and beginnings.
     """
-    matrices = _matrices(model) if config.kind == "muon" else []
-    taken = {id(weight) for weight in matrices}
-    rest = [weight for weight in model.parameters() if id(weight) not in taken]
+    taught = list(model.parameters() if weights is None else weights)
+    hidden = {id(weight) for weight in _matrices(model)} if config.kind == "muon" else set()
+    matrices = [weight for weight in taught if id(weight) in hidden]
+    rest = [weight for weight in taught if id(weight) not in hidden]
     groups = [
         {"params": [weight for weight in rest if weight.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [weight for weight in rest if weight.ndim < 2], "weight_decay": 0.0},

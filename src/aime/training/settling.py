@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from aime.primitives.plain import later
 from aime.primitives.ranks import average_over_ranks, ranks
 from aime.training.guard import Guard
 from aime.training.hardware import Hardware
+from aime.training.optimizers import make_optimizers, scale_learning_rates
 from aime.training.other_scenes import in_other_scenes, still_part
 from aime.training.outcomes import outcomes_of
 from aime.training.replay import LatentReplay, ReplayConfig
@@ -46,10 +47,11 @@ class SettleConfig:
     """How often each of them is learned from, at most; a run that counts steps settles for no more than it trained."""
     clips: int = 32
     """Clips in a batch."""
-    learning_rate: float = 4e-3
-    """Of AdamW; from 0.4 of the way on it falls to a fiftieth in a straight line."""
-    weight_decay: float = 0.3
-    """Of AdamW: without it many passes over few frames learn them by heart."""
+    learning_rate: float = 2.7e-3
+    """Peak, in the place of the run's `optimizer.learning_rate`; from 0.4 of the way on it falls to a fiftieth in a
+    straight line."""
+    weight_decay: float = 0.45
+    """In the place of the run's: without it many passes over few frames learn them by heart."""
     clip: float = 100.0
     """Largest norm of the gradient, of a loss in nats per frame."""
     moved: float = field(default=0.5, metadata=later(before=0.0))
@@ -94,13 +96,8 @@ class Settling:
         self._memory = LatentReplay(memory, run.length, model.config).to(hardware.device)
         self._guard = Guard().to(hardware.device)
         self._learning = _on_vectors(model)
-        self._optimizer = torch.optim.AdamW(
-            self._learning,
-            self.config.learning_rate,
-            betas=(0.9, 0.99),
-            weight_decay=self.config.weight_decay,
-            fused=True,
-        )
+        rates = replace(run.optimizer, learning_rate=self.config.learning_rate, weight_decay=self.config.weight_decay)
+        self._optimizers = make_optimizers(model, rates, self._learning)
         self._taken = 0
 
     @torch.no_grad()
@@ -119,8 +116,7 @@ class Settling:
 
         One whose loss or gradient is not finite changes nothing.
         """
-        for group in self._optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * _rate(self._taken, share)
+        scale_learning_rates(self._optimizers, _rate(self._taken, share))
         clips = self._memory.draw()
         assert clips is not None, "nothing was perceived"
         latents, elsewhere = in_other_scenes(clips.latents, clips.valid, self._still_part, self.config.moved)
@@ -135,10 +131,12 @@ class Settling:
             for weight, gradient in zip(self._learning, gradients, strict=True):
                 weight.grad = gradient
             norm = nn.utils.clip_grad_norm_(self._learning, self.config.clip)
-            self._guard.judge([self._optimizer], losses, norm)
-            self._optimizer.step()
+            self._guard.judge(self._optimizers, losses, norm)
+            for optimizer in self._optimizers:
+                optimizer.step()
         finally:
-            self._optimizer.zero_grad(set_to_none=True)
+            for optimizer in self._optimizers:
+                optimizer.zero_grad(set_to_none=True)
             self.model.eval().requires_grad_(False)
         self._taken += 1
         return losses
