@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+Name = TypeVar("Name", bound=str)
 
 
 class AimeError(ValueError):
@@ -48,3 +51,17 @@ def _expect(config: object, names: tuple[str, ...], of: str, holds: Callable[[fl
         if value is not None and not holds(value):
             called = f"{of}.{name}" if of else name
             raise AimeError(f"{called} is {value}; expected {expected}")
+
+
+def expect_some_of(names: Iterable[str], known: Iterable[Name], kind: str) -> tuple[Name, ...]:
+    """Those of `known` that are named, each once and in the order of `known`.
+
+    Raises:
+        AimeError: if a name is unknown, or there is none; the message calls them by `kind`.
+    """
+    wanted, all_known = tuple(names), tuple(known)
+    unknown = [name for name in wanted if name not in all_known]
+    if unknown or not wanted:
+        found = f"there is no {kind} '{unknown[0]}'" if unknown else f"no {kind} is named"
+        raise AimeError(f"{found}; expected some of {', '.join(all_known)}: separate them by commas")
+    return tuple(name for name in all_known if name in wanted)

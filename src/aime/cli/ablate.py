@@ -11,7 +11,8 @@ from rich.console import Console
 from aime.cli.arguments import gather, parse, refuse_unknown_flags, value_of, wants_help
 from aime.cli.train import DATA, require_preset, required, sized_to_data
 from aime.data.sources import join_sources
-from aime.training.ablation.variants import VARIANTS, choose, complete
+from aime.errors import expect_some_of
+from aime.training.ablation.variants import VARIANTS, complete
 from aime.training.config import TrainConfig
 from aime.training.presets import preset_run
 
@@ -49,7 +50,9 @@ def main(arguments: list[str]) -> int:
     options = configure(arguments)
     from aime.training.ablation.study import EvaluationConfig, run_ablation
 
-    variants = choose([name.strip() for name in options.variants.split(",") if name.strip()])
+    variants = expect_some_of(
+        (name.strip() for name in options.variants.split(",") if name.strip()), VARIANTS, "variant"
+    )
     judged = EvaluationConfig(options.context, options.horizon, options.samples, options.clips)
     console = Console(stderr=True)
     ablation = run_ablation(

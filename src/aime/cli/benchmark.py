@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aime.agents.imitation import ImitationConfig
-from aime.benchmarking.dmc_vb.levels import LEVELS, choose_levels, find_level
+from aime.benchmarking.dmc_vb.levels import LEVELS, find_level
 from aime.benchmarking.dmc_vb.plan import ProtocolConfig
 from aime.benchmarking.dmc_vb.results import Benchmark
 from aime.benchmarking.dmc_vb.table import field_table, main_table, playing, title
@@ -21,7 +21,7 @@ from aime.cli.arguments import parse, refuse_unknown_flags, value_of, wants_help
 from aime.cli.failures import EXIT_INTERRUPTED
 from aime.cli.progress import stages
 from aime.cli.train import require_preset, sized_to_data
-from aime.errors import AimeError
+from aime.errors import AimeError, expect_some_of
 from aime.training.config import TrainConfig
 from aime.training.presets import preset_run
 
@@ -120,7 +120,7 @@ def configure(arguments: Sequence[str]) -> tuple[DmcVbOptions, Path]:
     if value_of(flags, "--data") is not None:
         raise AimeError(f"--data is given; expected the directory alone, {arguments[0]}: leave the flag out")
     require_preset(preset)
-    levels = choose_levels(_words(value_of(flags, "--levels") or ",".join(LEVELS)))
+    levels = expect_some_of(_words(value_of(flags, "--levels") or ",".join(LEVELS)), LEVELS, "level")
     data = str(find_level(Path(arguments[0]), levels[0]))
     config = sized_to_data(preset, data, Path(OUT), flags)
     return parse(DmcVbOptions, "benchmark", ["--preset", preset, *flags], _options(config)), Path(arguments[0])
@@ -133,7 +133,7 @@ def _options(config: TrainConfig) -> DmcVbOptions:
 def _protocol(options: DmcVbOptions, source: Path) -> ProtocolConfig:
     return ProtocolConfig(
         source=source,
-        levels=choose_levels(_words(options.levels)),
+        levels=expect_some_of(_words(options.levels), LEVELS, "level"),
         seeds=options.seeds,
         environment=options.env,
         episodes=options.episodes,

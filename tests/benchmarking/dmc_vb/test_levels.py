@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aime.benchmarking.dmc_vb.levels import choose_levels, find_level, open_levels
+from aime.benchmarking.dmc_vb.levels import find_level, open_levels
 from aime.data import Episode, write_shard
 from aime.errors import AimeError
 
@@ -35,18 +35,6 @@ def test_levels_are_found_under_either_name(place: Path) -> None:
     assert [(each.train, each.held_out) for each in found] == [(2, 2)] * 3
     rewards = [found[1].dataset.read(number).reward for number in range(4)]
     np.testing.assert_allclose(found[1].returns, [np.nansum(each, dtype=np.float64) for each in rewards], rtol=1e-6)
-
-
-def test_levels_are_put_in_order_once_each() -> None:
-    assert choose_levels(["dynamic", "none", "dynamic"]) == ("none", "dynamic")
-
-
-@pytest.mark.parametrize(
-    ("names", "message"), [(["statik"], "there is no level 'statik'; expected some of none"), ([], "no level is named")]
-)
-def test_unknown_levels_are_refused(names: list[str], message: str) -> None:
-    with pytest.raises(AimeError, match=message):
-        choose_levels(names)
 
 
 def refusal(place: Path, held_out: float = 0.3) -> str:

@@ -47,19 +47,6 @@ class LevelData(NamedTuple):
         return self.dataset.name
 
 
-def choose_levels(names: Sequence[str]) -> tuple[DistractorKind, ...]:
-    """Check the names of levels, and put them in the order of `LEVELS`, each once.
-
-    Raises:
-        AimeError: if one is unknown, or there is none.
-    """
-    unknown = [name for name in names if name not in LEVELS]
-    if unknown or not names:
-        found = f"there is no level '{unknown[0]}'" if unknown else "no level is named"
-        raise AimeError(f"{found}; expected some of {', '.join(LEVELS)}: separate them by commas")
-    return tuple(level for level in LEVELS if level in names)
-
-
 def find_level(source: Path, level: DistractorKind) -> Path:
     """The directory of shards of a level: SOURCE/LEVEL, or SOURCE/LEVEL/train as an import leaves it.
 

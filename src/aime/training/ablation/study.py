@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from aime.errors import AimeError
+from aime.errors import AimeError, expect_some_of
 from aime.inference.evaluate import evaluate_run
 from aime.inference.evaluation import Evaluation
 from aime.inference.loading import check_lengths
 from aime.primitives.files import write_atomically
 from aime.training.ablation.results import Ablation, Row, make_row
-from aime.training.ablation.variants import VARIANTS, choose
+from aime.training.ablation.variants import VARIANTS
 from aime.training.apart import is_complete, peak_memory, plain_config, refuse_other_settings, train_apart
 from aime.training.checkpoint import read_progress
 from aime.training.config import TrainConfig
@@ -67,7 +67,7 @@ def run_ablation(
     """
     rows: list[Row] = []
     last: Evaluation | None = None
-    names = choose(variants)
+    names = expect_some_of(variants, VARIANTS, "variant")
     runs = {name: _variant_config(config, name) for name in names}
     for run in runs.values():
         refuse_other_settings(run)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from aime.errors import AimeError
 from aime.training.config import TrainConfig
 
 COMPLETE = "complete"
@@ -84,16 +83,3 @@ VARIANTS: dict[str, Variant] = {
     "spine": Variant("attention schema, adversarial task and RGB", _spine),
 }
 """By the name that `--variants` and the run directories take; all of them by default, in this order."""
-
-
-def choose(names: Sequence[str]) -> tuple[str, ...]:
-    """Check the names of variants and put them in the order of `VARIANTS`, each once.
-
-    Raises:
-        AimeError: if one is unknown, or there is none.
-    """
-    unknown = [name for name in names if name not in VARIANTS]
-    if unknown or not names:
-        found = f"there is no variant '{unknown[0]}'" if unknown else "no variant is named"
-        raise AimeError(f"{found}; expected some of {', '.join(VARIANTS)}: separate them by commas")
-    return tuple(name for name in VARIANTS if name in names)
