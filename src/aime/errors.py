@@ -45,14 +45,6 @@ def expect_at_least_zero(config: object, *names: str, of: str = "") -> None:
     _expect(config, names, of, lambda value: value >= 0, "0 or more")
 
 
-def _expect(config: object, names: tuple[str, ...], of: str, holds: Callable[[float], bool], expected: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and not holds(value):
-            called = f"{of}.{name}" if of else name
-            raise AimeError(f"{called} is {value}; expected {expected}")
-
-
 def expect_some_of(names: Iterable[str], known: Iterable[Name], kind: str) -> tuple[Name, ...]:
     """Those of `known` that are named, each once and in the order of `known`.
 
@@ -65,3 +57,11 @@ def expect_some_of(names: Iterable[str], known: Iterable[Name], kind: str) -> tu
         found = f"there is no {kind} '{unknown[0]}'" if unknown else f"no {kind} is named"
         raise AimeError(f"{found}; expected some of {', '.join(all_known)}: separate them by commas")
     return tuple(name for name in all_known if name in wanted)
+
+
+def _expect(config: object, names: tuple[str, ...], of: str, holds: Callable[[float], bool], expected: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not holds(value):
+            called = f"{of}.{name}" if of else name
+            raise AimeError(f"{called} is {value}; expected {expected}")

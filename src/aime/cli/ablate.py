@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from aime.cli.arguments import gather, parse, refuse_unknown_flags, value_of, wants_help
+from aime.cli.arguments import gather, parse, refuse_unknown_flags, value_of, wants_help, words
 from aime.cli.train import DATA, require_preset, required, sized_to_data
 from aime.data.sources import join_sources
 from aime.errors import expect_some_of
@@ -50,9 +50,7 @@ def main(arguments: list[str]) -> int:
     options = configure(arguments)
     from aime.training.ablation.study import EvaluationConfig, run_ablation
 
-    variants = expect_some_of(
-        (name.strip() for name in options.variants.split(",") if name.strip()), VARIANTS, "variant"
-    )
+    variants = expect_some_of(words(options.variants), VARIANTS, "variant")
     judged = EvaluationConfig(options.context, options.horizon, options.samples, options.clips)
     console = Console(stderr=True)
     ablation = run_ablation(

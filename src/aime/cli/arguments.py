@@ -78,6 +78,11 @@ def gather(arguments: Sequence[str], flag: str, join: Callable[[Sequence[str]], 
     return [*line[:first], *([join(line[first:last])] if last > first else []), *line[last:]]
 
 
+def words(text: str) -> list[str]:
+    """The parts of a flag's value that commas separate, without the spaces around them and without empty ones."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
 def has_flag(arguments: Sequence[str], flag: str) -> bool:
     """Whether a flag stands on the line, with a value or without."""
     return any(_flag_in(argument) == flag for argument in arguments)

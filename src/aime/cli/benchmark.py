@@ -17,7 +17,7 @@ from aime.benchmarking.dmc_vb.levels import LEVELS, find_level
 from aime.benchmarking.dmc_vb.plan import ProtocolConfig
 from aime.benchmarking.dmc_vb.results import Benchmark
 from aime.benchmarking.dmc_vb.table import field_table, main_table, playing, title
-from aime.cli.arguments import parse, refuse_unknown_flags, value_of, wants_help
+from aime.cli.arguments import parse, refuse_unknown_flags, value_of, wants_help, words
 from aime.cli.failures import EXIT_INTERRUPTED
 from aime.cli.progress import stages
 from aime.cli.train import require_preset, sized_to_data
@@ -120,7 +120,7 @@ def configure(arguments: Sequence[str]) -> tuple[DmcVbOptions, Path]:
     if value_of(flags, "--data") is not None:
         raise AimeError(f"--data is given; expected the directory alone, {arguments[0]}: leave the flag out")
     require_preset(preset)
-    levels = expect_some_of(_words(value_of(flags, "--levels") or ",".join(LEVELS)), LEVELS, "level")
+    levels = expect_some_of(words(value_of(flags, "--levels") or ",".join(LEVELS)), LEVELS, "level")
     data = str(find_level(Path(arguments[0]), levels[0]))
     config = sized_to_data(preset, data, Path(OUT), flags)
     return parse(DmcVbOptions, "benchmark", ["--preset", preset, *flags], _options(config)), Path(arguments[0])
@@ -133,7 +133,7 @@ def _options(config: TrainConfig) -> DmcVbOptions:
 def _protocol(options: DmcVbOptions, source: Path) -> ProtocolConfig:
     return ProtocolConfig(
         source=source,
-        levels=expect_some_of(_words(options.levels), LEVELS, "level"),
+        levels=expect_some_of(words(options.levels), LEVELS, "level"),
         seeds=options.seeds,
         environment=options.env,
         episodes=options.episodes,
@@ -141,10 +141,6 @@ def _protocol(options: DmcVbOptions, source: Path) -> ProtocolConfig:
         probe_frames=options.probe_frames,
         imitation=options.imitation,
     )
-
-
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def _show(benchmark: Benchmark) -> None:

@@ -135,8 +135,7 @@ class Settling:
             for optimizer in self._optimizers:
                 optimizer.step()
         finally:
-            for optimizer in self._optimizers:
-                optimizer.zero_grad(set_to_none=True)
+            self.model.zero_grad(set_to_none=True)
             self.model.eval().requires_grad_(False)
         self._taken += 1
         return losses
