@@ -10,6 +10,7 @@ from tests.models import small_config
 
 from aime.agents.actor_critic import ActorCritic, ActorCriticConfig, Path
 from aime.agents.experience import Experience
+from aime.agents.recorded import largest_return
 from aime.agents.warm_start import WarmStartConfig
 from aime.control.policy import PolicyConfig
 from aime.errors import AimeError
@@ -43,6 +44,18 @@ def test_the_policy_comes_to_do_what_is_best(monkeypatch: pytest.MonkeyPatch) ->
     assert values.mean() > 1.2 and values.max() < 1.1 * most, "the critic expects more than one step's reward"
 
 
+def test_its_steps_grow_smaller_until_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = simple_world(monkeypatch)
+    agent, moved = learner(model, steps=20), []
+    for _ in range(21):
+        before = torch.cat([weight.detach().flatten().clone() for weight in agent.policy.parameters()])
+        agent.learn(states(model, 64))
+        after = torch.cat([weight.detach().flatten() for weight in agent.policy.parameters()])
+        moved.append(float((after - before).norm()))
+    assert 0 < moved[19] < 0.1 * moved[0]
+    assert moved[20] == 0
+
+
 @pytest.mark.parametrize("future", ["likeliest", "sampled"])
 def test_paths_lead_where_the_config_says(future: str) -> None:
     torch.manual_seed(0)
@@ -71,9 +84,10 @@ def test_after_a_start_on_the_record_it_is_held_to_what_it_began_as(monkeypatch:
     episode = torch.arange(400) // 20
     sure = torch.ones(400, dtype=torch.bool)
     outcomes = Outcomes(sure, sure, torch.rand(400), sure, ~sure, torch.empty(400, 0))
-    agent.begin(
-        Experience(states(model, 400), torch.full((400, 2), -0.4), outcomes, episode), lambda step, figures: None
-    )
+    experience = Experience(states(model, 400), torch.full((400, 2), -0.4), outcomes, episode)
+    agent.begin(experience, lambda step, figures: None)
+    expected = largest_return(experience, agent.config.discount)
+    assert float(agent.critic.largest) == float(agent.slow_critic.largest) == pytest.approx(expected)
     for _ in range(60):
         last = agent.learn(states(model, 64))
     there = states(model, 200)

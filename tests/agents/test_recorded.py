@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aime.agents.experience import Experience
-from aime.agents.recorded import followed, recorded_returns
+from aime.agents.recorded import followed, largest_return, recorded_returns
 from aime.world_model.outputs import DreamState, Outcomes
 
 
@@ -41,3 +41,10 @@ def test_returns_are_those_of_each_episode_by_itself(
 def test_the_last_frame_of_an_episode_is_not_followed() -> None:
     found = followed(recorded([0, 1, 0, 2, 1, 0], [0.0] * 6, [False] * 6))
     assert found.tolist() == [True, True, True, False, False, False]
+
+
+def test_the_largest_return_is_the_largest_reward_for_ever_or_for_the_longest_episode() -> None:
+    some = recorded([0, 0, 0, 1, 1], [0.0, 1.0, -2.0, 0.0, 1.5], [False] * 5)
+    assert largest_return(some, 0.9) == pytest.approx(20.0)
+    assert largest_return(some, 1.0) == pytest.approx(6.0)
+    assert largest_return(recorded([0, 0], [0.0, 0.0], [False] * 2), 0.9) > 0

@@ -10,9 +10,11 @@ import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LinearLR
 
 from aime.agents.descent import descend
 from aime.agents.experience import Experience
+from aime.agents.recorded import largest_return
 from aime.agents.returns import AdvantageScale, lambda_returns
 from aime.agents.warm_start import Told, WarmStartConfig, clone_what_paid, follow_the_record
 from aime.control.policy import Critic, Policy, PolicyConfig
@@ -51,6 +53,7 @@ class ActorCriticConfig:
     samples: int = 4
     """Actions a state by which that divergence is estimated."""
     actor_rate: float = 3e-4
+    """Of AdamW; it falls evenly to 0 over the steps."""
     critic_rate: float = 1e-3
     clip: float = 100.0
     """Largest norm of each network's gradient."""
@@ -138,6 +141,7 @@ class ActorCritic(nn.Module):
         self._began_as: Policy | None = None
         self.to(hardware.device)
         self._actor_optimizer = torch.optim.AdamW(self.policy.parameters(), config.actor_rate, weight_decay=0.0)
+        self._actor_schedule = LinearLR(self._actor_optimizer, 1.0, 0.0, max(1, config.steps))
         self._critic_optimizer = torch.optim.AdamW(self.critic.parameters(), config.critic_rate, weight_decay=0.0)
 
     @property
@@ -146,8 +150,13 @@ class ActorCritic(nn.Module):
         return self._model[0]
 
     def begin(self, experience: Experience, told: Told) -> None:
-        """Learn from the record what is worth how much, and to do what paid; see `WarmStartConfig`."""
+        """Learn from the record what is worth how much, and to do what paid; see `WarmStartConfig`.
+
+        How large returns can be is learned from it in any case.
+        """
         config, discount = self.config.warm_start, self.config.discount
+        for critic in (self.critic, self.slow_critic):
+            critic.largest.fill_(largest_return(experience, discount))
         if config.critic_steps:
             follow_the_record(self.critic, experience, config, discount, told)
             clone_what_paid(self.policy, self.critic, experience, config, discount, told)
@@ -170,6 +179,7 @@ class ActorCritic(nn.Module):
         scale = self.scale(advantages)
         actor, entropy, divergence = self._actor_loss(path, advantages / scale, reached)
         descend(self._actor_optimizer, actor, self.config.clip)
+        self._actor_schedule.step()
         critic = self._critic_loss(path, returns, reached)
         descend(self._critic_optimizer, critic, self.config.clip)
         for slow, fast in zip(self.slow_critic.parameters(), self.critic.parameters(), strict=True):

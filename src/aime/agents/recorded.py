@@ -14,6 +14,20 @@ def followed(experience: Experience) -> Bool[Tensor, " N"]:
     return _numbers(experience.episode) < torch.bincount(experience.episode)[experience.episode] - 1
 
 
+def largest_return(experience: Experience, discount: float) -> float:
+    """What the largest reward on record, in size, would come to if it always came; more than 0.
+
+    Always is for as long as the longest episode, where nothing is discounted.
+
+    Args:
+        experience: with rewards.
+        discount: γ in [0, 1].
+    """
+    reward = (experience.outcomes.rewards * experience.outcomes.reward_valid).abs().max()
+    steps = 1 / (1 - discount) if discount < 1 else float(torch.bincount(experience.episode).max())
+    return max(float(reward) * steps, 1e-6)
+
+
 def recorded_returns(
     experience: Experience, values: Float[Tensor, " N"], discount: float, trace: float
 ) -> Float[Tensor, " N"]:

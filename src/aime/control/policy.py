@@ -13,10 +13,14 @@ from aime.control.config import ControlConfig
 from aime.primitives.distributions import CensoredGaussian, CensoredMixture, TwoHot
 from aime.primitives.distributions.gaussian import bounded_std
 from aime.primitives.distributions.precision import accurate
+from aime.primitives.distributions.two_hot import even_bins
 from aime.primitives.readout import STEP_SCALE, BeliefReadout
 
 REACH = 2.0
 """Largest location of a policy's action before clipping: beyond the bound, so that it can be all but certain of it."""
+
+LARGEST_RETURN = 100.0
+"""Of a critic that has not been told what rewards there are: a reward of 1 for ever, discounted by 0.99."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +114,13 @@ class ClonedPolicy(nn.Module):
 class Critic(nn.Module):
     """The discounted return from (h_{t-1}, z_t, z_t - z_{t-1}) on, two-hot; 0 before it has learned anything.
 
-    Reference: Hafner et al. 2023, DreamerV3, arXiv 2301.04104.
+    Its bins lie evenly up to the largest return that there can be: those that symlog spaces would be 80, 120 and 180,
+    where differences of 1 tell actions apart.
+    Reference: Hafner et al. 2023, DreamerV3, arXiv 2301.04104; even bins: Bellemare et al. 2017, arXiv 1707.06887.
     """
+
+    largest: Float[Tensor, ""]
+    """Of the bins, in the environment's units; above 0."""
 
     def __init__(self, config: PolicyConfig, belief: int, latent: int) -> None:
         super().__init__()
@@ -119,6 +128,7 @@ class Critic(nn.Module):
         self.logits = nn.Linear(config.hidden, config.bins)
         nn.init.zeros_(self.logits.weight)
         nn.init.zeros_(self.logits.bias)
+        self.register_buffer("largest", torch.tensor(LARGEST_RETURN))
 
     def forward(
         self,
@@ -127,4 +137,5 @@ class Critic(nn.Module):
         step: Float[Tensor, "... latent"],
     ) -> TwoHot:
         """The distribution of the return, in the environment's units, `[...]`."""
-        return TwoHot(self.logits(self.trunk(belief, latent, step)))
+        numbers = even_bins(self.logits.out_features, self.largest)
+        return TwoHot(self.logits(self.trunk(belief, latent, step)), numbers)

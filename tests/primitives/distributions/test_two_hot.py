@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aime.primitives.distributions import TwoHot
-from aime.primitives.distributions.two_hot import bins, symexp, symlog
+from aime.primitives.distributions.two_hot import bins, even_bins, symexp, symlog
 
 VALUES = st.floats(-1e6, 1e6)
 
@@ -37,3 +37,15 @@ def test_even_logits_have_mean_zero_exactly_and_batches_keep_their_shape() -> No
 def test_what_lies_beyond_the_bins_counts_as_the_outermost() -> None:
     spread = TwoHot(torch.randn(63, generator=torch.Generator().manual_seed(0)))
     torch.testing.assert_close(spread.log_prob(torch.tensor(1e30)), spread.logits.log_softmax(-1)[-1])
+
+
+@given(st.floats(-3, 3), st.sampled_from([5, 64, 255]))
+def test_bins_may_lie_evenly_up_to_any_number(value: float, count: int) -> None:
+    even = even_bins(count, torch.tensor(3.0))
+    assert even.tolist() == pytest.approx([-3 + 6 * place / (count - 1) for place in range(count)])
+    logits = torch.zeros(count, dtype=torch.float64, requires_grad=True)
+    assert float(TwoHot(logits.detach(), even).mean) == 0
+    (gradient,) = torch.autograd.grad(TwoHot(logits, even).log_prob(torch.tensor(value, dtype=torch.float64)), logits)
+    target = gradient + 1 / count
+    assert (target > 1e-9).sum() <= 2
+    assert float((target * even).sum()) == pytest.approx(value, abs=1e-9)

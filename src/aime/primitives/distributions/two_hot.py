@@ -30,8 +30,14 @@ def bins(count: int, device: torch.device | None = None) -> Float[Tensor, " N"]:
     return symexp(steps * (2 * LARGEST / (count - 1)))
 
 
+def even_bins(count: int, largest: Float[Tensor, ""]) -> Float[Tensor, " N"]:
+    """`count` numbers evenly spaced from -largest to largest, each with its negative; 0 among an odd count."""
+    steps = torch.arange(count, dtype=torch.float64, device=largest.device) - (count - 1) / 2
+    return steps * (2 * largest.double() / (count - 1))
+
+
 class TwoHot(NamedTuple):
-    """A number's distribution over the bins of `bins(N)`; its loss keeps its size whatever the number's scale.
+    """A number's distribution over N bins; its loss keeps its size whatever the number's scale.
 
     A target is shared between the two bins around it so that their mean is the target.
     Reference: Hafner et al. 2023, DreamerV3, arXiv 2301.04104, equations 8 to 10.
@@ -42,20 +48,27 @@ class TwoHot(NamedTuple):
     """
 
     logits: Float[Tensor, "... N"]
+    numbers: Float[Tensor, " N"] | None = None
+    """The bins, in ascending order and float64; those of `bins(N)` if None, for numbers of any size."""
+
+    @property
+    def edges(self) -> Float[Tensor, " N"]:
+        """The bins, in float64."""
+        return bins(self.logits.shape[-1], self.logits.device) if self.numbers is None else self.numbers
 
     @property
     def mean(self) -> Float[Tensor, "..."]:
         """Σ_n p_n bin_n, in the number's own units."""
         # the two halves are summed from the inside out, so that equal tails cancel
         probabilities = torch.softmax(self.logits.double(), dim=-1)
-        weighed = probabilities * bins(self.logits.shape[-1], self.logits.device)
+        weighed = probabilities * self.edges
         half = weighed.shape[-1] // 2
         negative, middle, positive = weighed.split([half, weighed.shape[-1] - 2 * half, half], dim=-1)
         return ((negative.flip(-1) + positive).sum(-1) + middle.sum(-1)).to(accurate(self.logits).dtype)
 
     def log_prob(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Minus the cross entropy of the value's two bins, in nats; at most 0."""
-        edges = bins(self.logits.shape[-1], value.device)
+        edges = self.edges
         exact = value.double().clamp(edges[0], edges[-1])
         upper = torch.searchsorted(edges, exact.contiguous()).clamp(1, len(edges) - 1)
         low, high = edges[upper - 1], edges[upper]
