@@ -14,7 +14,9 @@ from aime.data.collect.environment import Arrival
 from aime.data.shards import Attribute
 from aime.errors import AimeError
 from aime.perception.state_reader import StateConfig
+from aime.primitives.distributions import CensoredGaussian
 from aime.world_model.model import AIME
+from aime.world_model.outputs import DreamState
 
 
 class Counter:
@@ -120,3 +122,21 @@ def test_an_agent_sees_the_states_that_its_model_observes() -> None:
     alone = AIME(small_config()).eval()
     assert alone.control is not None
     play(Agent(alone, PolicyDecider(alone.control.action_schema)), [Film()], [3], 1)
+
+
+def test_a_policy_acts_by_its_mode_a_little_noise_or_a_sample() -> None:
+    torch.manual_seed(0)
+    told = CensoredGaussian(torch.tensor([0.2, 0.95]).expand(4000, 2), torch.tensor(0.5).expand(4000, 2))
+    state = DreamState(*(torch.zeros(4000, 1) for _ in DreamState._fields))
+
+    def policy(belief: Tensor, latent: Tensor, step: Tensor) -> CensoredGaussian:
+        return told
+
+    assert torch.equal(PolicyDecider(policy).decide(state), told.mode)
+    shaken = PolicyDecider(policy, noise=0.1).decide(state)
+    assert float(shaken[:, 0].mean()) == pytest.approx(0.2, abs=0.01)
+    assert float(shaken[:, 0].std()) == pytest.approx(0.1, rel=0.05)
+    assert shaken.max() == 1
+    assert float(PolicyDecider(policy, sample=True).decide(state)[:, 0].std()) > 0.4
+    with pytest.raises(AimeError, match=r"noise is -1\.0; expected 0 or more"):
+        PolicyDecider(policy, noise=-1.0)

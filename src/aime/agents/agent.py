@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from aime.errors import AimeError
+from aime.errors import AimeError, expect_at_least_zero
 from aime.primitives.distributions import CensoredGaussian, CensoredMixture
 from aime.world_model.doors import observed
 from aime.world_model.model import AIME
@@ -27,20 +27,36 @@ class Decider(Protocol):
 
 
 class PolicyDecider:
-    """Does what a policy thinks most likely, or a sample of it."""
+    """Does what a policy thinks most likely, with or without a little noise, or a sample of it."""
 
     def __init__(
-        self, policy: Callable[[Tensor, Tensor, Tensor], CensoredGaussian | CensoredMixture], sample: bool = False
+        self,
+        policy: Callable[[Tensor, Tensor, Tensor], CensoredGaussian | CensoredMixture],
+        sample: bool = False,
+        noise: float = 0.0,
     ) -> None:
-        self.policy, self.sample = policy, sample
+        """Decides for a policy.
+
+        Args:
+            policy: from belief, latent and its last step to a distribution.
+            sample: from the policy, in the place of its mode.
+            noise: standard deviation of what is added to the action, which stays in [-1, 1]: `policy.least_noise` is
+                what an agent does best under.
+
+        Raises:
+            AimeError: if the noise is negative.
+        """
+        self.policy, self.sample, self.noise = policy, sample, noise
+        expect_at_least_zero(self, "noise")
 
     def reset(self, batch: int) -> None:
         """A policy remembers nothing."""
 
     def decide(self, state: DreamState) -> Float[Tensor, "B A"]:
-        """The mode of π(a_t | h_{t-1}, z_t, z_t - z_{t-1}), or one sample from torch's global generator."""
+        """The mode of π(a_t | h_{t-1}, z_t, z_t - z_{t-1}), or one sample; chance is of torch's global generator."""
         distribution = self.policy(state.belief, state.latent, state.step)
-        return distribution.sample() if self.sample else distribution.mode
+        action = distribution.sample() if self.sample else distribution.mode
+        return (action + self.noise * torch.randn_like(action)).clamp(-1, 1) if self.noise else action
 
 
 class Agent:

@@ -34,6 +34,9 @@ from aime.world_model.saved import RunInfo, read_run
 
 Behaviour = Literal["imitate", "imagine", "plan", "expert", "random"]
 
+LEARNED = "imitate", "imagine"
+"""Those of them that are policies."""
+
 AT_ONCE = 10
 """Episodes in step, which bounds the memory of the renderers."""
 
@@ -53,6 +56,7 @@ class AgentEvaluation:
         seconds_per_act: median time to see a frame of all episodes that are played at once, and to act.
         at_once: how many those are.
         distractor: what was behind them: none, static or dynamic.
+        noise: standard deviation of what was added to the actions.
     """
 
     run: str
@@ -65,6 +69,7 @@ class AgentEvaluation:
     seconds_per_act: float
     at_once: int
     distractor: str
+    noise: float
 
 
 class Scripted:
@@ -99,6 +104,7 @@ def evaluate_agent(
     out: Path | None = None,
     told: Callable[[int, int], None] = lambda done, total: None,
     distractor: DistractorKind | None = None,
+    noise: float | None = None,
 ) -> AgentEvaluation:
     """Play some episodes, and write what came of them.
 
@@ -116,12 +122,16 @@ def evaluate_agent(
         out: a JSON file.
         told: is called with (episodes done, episodes in all), now and then.
         distractor: what sky and floor are replaced by; by default, as the run's data was recorded.
+        noise: standard deviation of what is added to the actions of imitate or imagine; by default the least that
+            imagine has learned under, and none for imitate.
 
     Raises:
         AimeError: if run, agent, environment and files do not fit together; before anything is played.
     """
     if episodes < 1:
         raise AimeError(f"episodes is {episodes}; expected 1 or more")
+    if noise is not None and policy not in LEARNED:
+        raise AimeError(f"noise is {noise} for {policy}; expected none: leave it out, it is for imitate and imagine")
     if video is not None:
         check_film_path(video)
     info, model = load_run(run, device)
@@ -132,7 +142,7 @@ def evaluate_agent(
     worlds = [Distracted(recording) for _ in range(min(AT_ONCE, episodes))]
     _check_actions(worlds[0], environment, model, info)
     torch.manual_seed(seed)
-    acting, behaviour = _acting(policy, worlds, run, model, planner or PlannerConfig(), seed)
+    acting, behaviour = _acting(policy, worlds, run, model, planner or PlannerConfig(), seed, noise)
     film = None
     if isinstance(acting, Agent) and behaviour is not None and video is not None:
         film = DreamFilm(acting, behaviour, ahead=max(1, round(1.0 / worlds[0].step_seconds)))
@@ -150,6 +160,7 @@ def evaluate_agent(
         seconds_per_act=seconds,
         at_once=len(worlds),
         distractor=recording.distractor,
+        noise=_noise_of(acting),
     )
     if out is not None:
         write_atomically(out, (json.dumps(to_plain(evaluation), indent=1) + "\n").encode())
@@ -223,26 +234,36 @@ def _acting(
     model: AIME,
     planner: PlannerConfig,
     seed: int,
+    noise: float | None,
 ) -> tuple[Acting, Proposer | None]:
     """What acts, and what it is taken to do where it dreams."""
     if policy in ("expert", "random"):
         return Scripted(worlds, np.random.default_rng(seed) if policy == "random" else None), None
-    decider, behaviour = make_decider(policy, run, model, planner)
+    decider, behaviour = make_decider(policy, run, model, planner, noise)
     return Agent(model, decider), behaviour
 
 
-def make_decider(policy: Behaviour, run: str | Path, model: AIME, planner: PlannerConfig) -> tuple[Decider, Proposer]:
+def _noise_of(acting: Acting) -> float:
+    decider = acting.decider if isinstance(acting, Agent) else None
+    return decider.noise if isinstance(decider, PolicyDecider) else 0.0
+
+
+def make_decider(
+    policy: Behaviour, run: str | Path, model: AIME, planner: PlannerConfig, noise: float | None = None
+) -> tuple[Decider, Proposer]:
     """What decides for the model of a run, and the policy that stands for it in dreams.
 
     A planner takes its critic and one proposer from the agent that learned in imagination, where there is one, another
-    proposer from the agent that imitates, where there is one, and the action schema.
+    proposer from the agent that imitates, where there is one, and the action schema. What learned in imagination acts
+    under the least noise that it has learned under, unless `noise` says how much; a clone without.
 
     Raises:
         AimeError: if the run has no such agent, or to plan no rewards.
     """
     if policy != "plan":
         _, networks = load_agent(run, policy, model)
-        return PolicyDecider(networks.policy), networks.policy
+        noise = networks.policy.least_noise if noise is None else noise
+        return PolicyDecider(networks.policy, noise=noise), networks.policy
     check_rewarding(read_run(run))
     assert model.control is not None
     proposers: list[Proposer] = [model.control.action_schema]

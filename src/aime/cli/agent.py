@@ -73,6 +73,9 @@ class EvaluateOptions:
     """The agent; or plan, with what of the agents is there; or, to compare, the task's scripted controller (expert) or
     chance (random)."""
     episodes: int = 10
+    noise: float | None = None
+    """Standard deviation of what is added to the actions of imitate and imagine. By default the least that imagine has
+    learned under, and none for imitate."""
     seed: int = 10_000
     """Of the first episode; each has the next one."""
     steps: int | None = None
@@ -160,11 +163,13 @@ def evaluate(arguments: list[str]) -> int:
             out,
             told,
             options.distractor,
+            options.noise,
         )
     mean, count = found.mean, len(found.returns)
     Console().print(
         f"{options.policy} in {options.env}: mean return {mean.mean:.1f} (95 %: {mean.low:.1f} to {mean.high:.1f}), "
-        f"{count} episodes of {found.steps} steps; {1000 * found.seconds_per_act:.1f} ms to act",
+        f"{count} episodes of {found.steps} steps, noise of {found.noise:g}; "
+        f"{1000 * found.seconds_per_act:.1f} ms to act",
         highlight=False,
         soft_wrap=True,
     )

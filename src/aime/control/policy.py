@@ -82,6 +82,11 @@ class Policy(nn.Module):
         nn.init.normal_(self.project.weight, std=0.01)
         nn.init.zeros_(self.project.bias)
 
+    @property
+    def least_noise(self) -> float:
+        """To act under: the smallest standard deviation that it has learned with; without, it falls into rhythms."""
+        return self.config.min_scale
+
     def forward(
         self,
         belief: Float[Tensor, "... belief"],
@@ -100,6 +105,11 @@ class ClonedPolicy(nn.Module):
     def __init__(self, config: PolicyConfig, belief: int, latent: int, action: int) -> None:
         super().__init__()
         self.readout = ActionReadout(config.cloning, belief, 2 * latent, action)
+
+    @property
+    def least_noise(self) -> float:
+        """To act under: none, a clone is as sure as what it clones."""
+        return 0.0
 
     def forward(
         self,
