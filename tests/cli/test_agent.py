@@ -87,10 +87,7 @@ def test_online_goes_on_round_by_round(tmp_path: Path, beside: bool) -> None:
         ("agent imagine {run} --data {run}/nothing", "no such file or directory"),
         ("agent evaluate {run} --env gym:Pendulum", "expected dmc:DOMAIN_TASK"),
         ("agent evaluate {run} --env dmc:cartpole_swingup --episodes 0", "episodes is 0; expected 1 or more"),
-        (
-            "agent evaluate {run} --env dmc:cartpole_swingup --policy plan --noise 0.1",
-            "noise is 0.1 for plan",
-        ),
+        ("agent evaluate {run} --env dmc:cartpole_swingup --policy plan --noise 0.1", "noise is 0.1 for plan"),
         ("agent evaluate {run} --env dmc:reacher_easy --policy random", "actions of width 2, expected 1"),
         ("agent evaluate {run} --env dmc:cheetah_run --policy expert", "has no controller"),
     ],

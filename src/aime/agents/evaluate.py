@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from aime.agents.experience import check_rewarding
 from aime.agents.filming import DreamFilm
 from aime.agents.planner import Planner, PlannerConfig, Proposer
 from aime.agents.playing import Acting, Interval, Played, bootstrap, play
-from aime.agents.saved import agent_directory, load_agent
+from aime.agents.saved import Kind, agent_directory, load_agent
 from aime.data import Attribute, open_dataset
 from aime.data.collect import Environment, Recording
 from aime.data.collect.distractors import DistractorKind
@@ -33,9 +33,6 @@ from aime.world_model.model import AIME
 from aime.world_model.saved import RunInfo, read_run
 
 Behaviour = Literal["imitate", "imagine", "plan", "expert", "random"]
-
-LEARNED = "imitate", "imagine"
-"""Those of them that are policies."""
 
 AT_ONCE = 10
 """Episodes in step, which bounds the memory of the renderers."""
@@ -130,7 +127,7 @@ def evaluate_agent(
     """
     if episodes < 1:
         raise AimeError(f"episodes is {episodes}; expected 1 or more")
-    if noise is not None and policy not in LEARNED:
+    if noise is not None and policy not in get_args(Kind):
         raise AimeError(f"noise is {noise} for {policy}; expected none: leave it out, it is for imitate and imagine")
     if video is not None:
         check_film_path(video)
@@ -268,7 +265,7 @@ def make_decider(
     assert model.control is not None
     proposers: list[Proposer] = [model.control.action_schema]
     critic = None
-    for name in ("imitate", "imagine"):
+    for name in get_args(Kind):
         if agent_directory(run, name).is_dir():
             _, networks = load_agent(run, name, model)
             proposers.insert(0, networks.policy)

@@ -26,14 +26,15 @@ def symexp(value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
 
 def bins(count: int, device: torch.device | None = None) -> Float[Tensor, " N"]:
     """`count` numbers that symlog spaces evenly from -20 to 20, each with its negative; 0 among an odd count."""
+    return symexp(even_bins(count, LARGEST, device))
+
+
+def even_bins(
+    count: int, largest: float | Float[Tensor, ""], device: torch.device | None = None
+) -> Float[Tensor, " N"]:
+    """`count` numbers evenly spaced from -largest to largest, float64, each with its negative; 0 among an odd count."""
     steps = torch.arange(count, dtype=torch.float64, device=device) - (count - 1) / 2
-    return symexp(steps * (2 * LARGEST / (count - 1)))
-
-
-def even_bins(count: int, largest: Float[Tensor, ""]) -> Float[Tensor, " N"]:
-    """`count` numbers evenly spaced from -largest to largest, each with its negative; 0 among an odd count."""
-    steps = torch.arange(count, dtype=torch.float64, device=largest.device) - (count - 1) / 2
-    return steps * (2 * largest.double() / (count - 1))
+    return steps * (2 * largest / (count - 1))
 
 
 class TwoHot(NamedTuple):
