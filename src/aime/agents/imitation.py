@@ -32,7 +32,7 @@ class ImitationConfig:
     learning_rate: float = 1e-3
     """Of AdamW; falls along a half cosine to 0."""
     weight_decay: float = 1e-2
-    noise: float = 0.05
+    noise: float = 0.02
     """Standard deviation of noise on the latents, in units of each one's own over the data: what is done in a state is
     done in its neighbourhood, where errors lead."""
     held_out: float = 0.1
