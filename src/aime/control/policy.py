@@ -147,5 +147,5 @@ class Critic(nn.Module):
         step: Float[Tensor, "... latent"],
     ) -> TwoHot:
         """The distribution of the return, in the environment's units, `[...]`."""
-        numbers = even_bins(self.logits.out_features, self.largest.double(), self.largest.device)
+        numbers = even_bins(self.logits.out_features, self.largest, self.largest.device)
         return TwoHot(self.logits(self.trunk(belief, latent, step)), numbers)

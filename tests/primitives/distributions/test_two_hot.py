@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aime.primitives.distributions import TwoHot
@@ -39,6 +39,7 @@ def test_what_lies_beyond_the_bins_counts_as_the_outermost() -> None:
     torch.testing.assert_close(spread.log_prob(torch.tensor(1e30)), spread.logits.log_softmax(-1)[-1])
 
 
+@example(3.0, 255)
 @given(st.floats(-3, 3), st.sampled_from([5, 64, 255]))
 def test_bins_may_lie_evenly_up_to_any_number(value: float, count: int) -> None:
     even = even_bins(count, torch.tensor(3.0))

@@ -34,7 +34,8 @@ def even_bins(
 ) -> Float[Tensor, " N"]:
     """`count` numbers evenly spaced from -largest to largest, float64, each with its negative; 0 among an odd count."""
     steps = torch.arange(count, dtype=torch.float64, device=device) - (count - 1) / 2
-    return steps * (2 * largest / (count - 1))
+    exact = largest.double() if isinstance(largest, Tensor) else largest
+    return steps * (2 * exact / (count - 1))
 
 
 class TwoHot(NamedTuple):
