@@ -45,13 +45,14 @@ def test_evaluate_counts_returns(run: Run, policy: str, tmp_path: Path, capsys: 
     out, video = tmp_path / "returns.json", tmp_path / "film.webp"
     line = f"agent evaluate {run.path} --env dmc:cartpole_swingup --policy {policy} --episodes 2 --steps 4 --out {out}"
     quick = " --planner.candidates 8 --planner.elite 2 --planner.horizon 2"
-    assert main(f"{line}{quick} --video {video}".split()) == 0
+    films = policy in ("imitate", "imagine", "plan")
+    assert main((f"{line}{quick} --video {video}" if films else line).split()) == 0
     content = json.loads(out.read_text())
     assert len(content["returns"]) == 2 and content["steps"] == 4
     assert content["mean"]["low"] <= content["mean"]["mean"] <= content["mean"]["high"]
     assert content["noise"] == (0.1 if policy == "imagine" else 0.0)
     assert f"{content['mean']['mean']:.1f}" in capsys.readouterr().out
-    assert video.exists() == (policy in ("imitate", "imagine", "plan"))
+    assert video.exists() == films
 
 
 @pytest.mark.skipif(find_spec("dm_control") is None, reason="needs dm_control")
@@ -88,6 +89,10 @@ def test_online_goes_on_round_by_round(tmp_path: Path, beside: bool) -> None:
         ("agent evaluate {run} --env gym:Pendulum", "expected dmc:DOMAIN_TASK"),
         ("agent evaluate {run} --env dmc:cartpole_swingup --episodes 0", "episodes is 0; expected 1 or more"),
         ("agent evaluate {run} --env dmc:cartpole_swingup --policy plan --noise 0.1", "noise is 0.1 for plan"),
+        (
+            "agent evaluate {run} --env dmc:cartpole_swingup --policy random --video film.webp",
+            "video is film.webp for random",
+        ),
         ("agent evaluate {run} --env dmc:reacher_easy --policy random", "actions of width 2, expected 1"),
         ("agent evaluate {run} --env dmc:cheetah_run --policy expert", "has no controller"),
     ],

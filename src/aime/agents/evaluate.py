@@ -115,7 +115,7 @@ def evaluate_agent(
         seed: of the first episode.
         steps: frames of an episode; 1000 simulated steps by default.
         device: where to compute.
-        video: a film of the first episode, FILE.webp, .gif or .mp4.
+        video: a film of the first episode, FILE.webp, .gif or .mp4; not of expert or random.
         out: a JSON file.
         told: is called with (episodes done, episodes in all), now and then.
         distractor: what sky and floor are replaced by; by default, as the run's data was recorded.
@@ -130,6 +130,10 @@ def evaluate_agent(
     if noise is not None and policy not in get_args(Kind):
         raise AimeError(f"noise is {noise} for {policy}; expected none: leave it out, it is for imitate and imagine")
     if video is not None:
+        if policy in ("expert", "random"):
+            raise AimeError(
+                f"video is {video} for {policy}, which dreams of nothing to show; expected none: leave it out"
+            )
         check_film_path(video)
     info, model = load_run(run, device)
     recording = recording_like(environment, info, distractor)

@@ -83,7 +83,8 @@ class EvaluateOptions:
     out: Path | None = None
     """A JSON file to write. By default RUN/agents/POLICY.json."""
     video: Path | None = None
-    """A film of the first episode to write, FILE.webp, .gif or .mp4: the frame, the dream a second ahead, attention."""
+    """A film of an agent's first episode to write, FILE.webp, .gif or .mp4: the frame, the dream a second ahead,
+    attention."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     planner: PlannerConfig = field(default_factory=PlannerConfig)
 
