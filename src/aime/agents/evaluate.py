@@ -34,6 +34,9 @@ from aime.world_model.saved import RunInfo, read_run
 
 Behaviour = Literal["imitate", "imagine", "plan", "expert", "random"]
 
+SCRIPTED: tuple[Behaviour, ...] = ("expert", "random")
+"""What acts without a world model, to compare with."""
+
 AT_ONCE = 10
 """Episodes in step, which bounds the memory of the renderers."""
 
@@ -130,7 +133,7 @@ def evaluate_agent(
     if noise is not None and policy not in get_args(Kind):
         raise AimeError(f"noise is {noise} for {policy}; expected none: leave it out, it is for imitate and imagine")
     if video is not None:
-        if policy in ("expert", "random"):
+        if policy in SCRIPTED:
             raise AimeError(
                 f"video is {video} for {policy}, which dreams of nothing to show; expected none: leave it out"
             )
@@ -238,7 +241,7 @@ def _acting(
     noise: float | None,
 ) -> tuple[Acting, Proposer | None]:
     """What acts, and what it is taken to do where it dreams."""
-    if policy in ("expert", "random"):
+    if policy in SCRIPTED:
         return Scripted(worlds, np.random.default_rng(seed) if policy == "random" else None), None
     decider, behaviour = make_decider(policy, run, model, planner, noise)
     return Agent(model, decider), behaviour
