@@ -42,7 +42,8 @@ def main() -> None:
     expected, came = [], []
     for part in torch.arange(len(clips.frames)).split(AT_ONCE):
         seen = clips.actions[part, : options.context].to(model.device)
-        start = model.forward_sequence(clips.frames[part, : options.context], seen).track.state_at(-1)
+        output = model.forward_sequence(clips.frames[part, : options.context], seen)
+        start = imagination.state_at(model, output.track, -1)
         actions = clips.actions[part, options.context - 1 : -1].to(model.device)
         dream = imagination.rollout(model, start, actions, imagination.likeliest)
         expected.append(model.control.reward(dream.beliefs, dream.latents, dream.steps(start)).mean.sum(1).cpu())

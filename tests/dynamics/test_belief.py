@@ -16,21 +16,21 @@ def test_fused_call_and_scan_give_the_states_of_single_steps(length: int) -> Non
     torch.nn.init.normal_(dynamics.initial_cell)
     inputs = [torch.randn(3, length, width, dtype=torch.float64) for width in (2, 2, 2, 1)]
     beliefs = dynamics(*inputs)
-    cells = dynamics.cells_before(beliefs)
+    cells = dynamics.cells(*inputs, beliefs)
     belief, cell = dynamics.initial(3)
     for t in range(length):
-        torch.testing.assert_close(beliefs.before[:, t], belief, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(beliefs[:, t], belief, rtol=1e-10, atol=1e-10)
         torch.testing.assert_close(cells[:, t], cell, rtol=1e-10, atol=1e-10)
         latent, step, context, action = (each[:, t] for each in inputs)
         belief, cell = dynamics.step(latent, step, context, action, belief, cell)
-    torch.testing.assert_close(beliefs.after[:, -1], belief, rtol=1e-10, atol=1e-10)
 
 
 def test_scan_has_the_gradient_of_the_loop() -> None:
     torch.manual_seed(0)
     dynamics = LSTMBelief(1, 1, 1, 4).double()
     inputs = [torch.randn(2, 6, 1, dtype=torch.float64) for _ in range(4)]
-    scanned = torch.autograd.grad(dynamics.cells_before(dynamics(*inputs)).square().sum(), list(dynamics.parameters()))
+    cells = dynamics.cells(*inputs, dynamics(*inputs))
+    scanned = torch.autograd.grad(cells.square().sum(), list(dynamics.parameters()))
     (belief, cell), total = dynamics.initial(2), torch.zeros((), dtype=torch.float64)
     for t in range(6):
         total = total + cell.square().sum()

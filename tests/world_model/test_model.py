@@ -74,12 +74,12 @@ def test_stepping_gives_the_numbers_of_the_parallel_pass(model: AIME, frames: Te
     output = model.forward_sequence(frames, actions)
     observations, states = watch(model, frames, actions)
     for t, (seen, state) in enumerate(zip(observations, states, strict=True)):
+        dream = imagination.state_at(model, output.track, t)
         pairs = {
             "latent": (seen.latent, output.latents[:, t]),
             "posterior std": (seen.posterior.std, output.posterior.std[:, t]),
             "context": (seen.context, output.contexts[:, t]),
-            "belief": (state.dream.belief, output.beliefs[:, t]),
-            "cell": (state.dream.cell, output.track.cells[:, t]),
+            **{name: pair for name, *pair in zip(DreamState._fields, state.dream, dream, strict=True)},
             "prior means": (seen.prior.mixture.means, output.prior.mixture.means[:, t]),
             "prior weights": (seen.prior.mixture.log_weights, output.prior.mixture.log_weights[:, t]),
             "attention": (seen.attention, output.attention.fused[:, t]),
@@ -199,7 +199,7 @@ def test_a_rollout_is_its_steps_with_less_work(
     model: AIME, frames: Tensor, actions: Tensor, choose: imagination.Picker, rows: int
 ) -> None:
     model.requires_grad_(True)
-    dream = model.forward_sequence(frames, actions).track.state_at(-1)
+    dream = imagination.state_at(model, model.forward_sequence(frames, actions).track, -1)
     state = DreamState(*(field.detach()[:1].expand(rows, -1) for field in dream))
     moves = torch.rand(rows, 4, 2, dtype=torch.float64) * 2 - 1
     torch.manual_seed(7)

@@ -15,6 +15,6 @@ def test_watching_gives_the_states_and_maps_of_the_whole_pass() -> None:
     with torch.no_grad():
         track, maps = watch(model, frames, actions, valid)
         output = model.forward_sequence(frames, actions, valid)
-    for name in ("latents", "beliefs", "cells", "belief_contexts"):
+    for name in ("latents", "beliefs", "belief_contexts", "actions"):
         torch.testing.assert_close(getattr(track, name), getattr(output.track, name))
     torch.testing.assert_close(maps, output.attention.bottom_up)

@@ -14,6 +14,7 @@ from aime.agents.experience import check_rewarded, check_rewarding, open_experie
 from aime.data import Clips, ClipSampler, Dataset
 from aime.errors import AimeError
 from aime.world_model import doors
+from aime.world_model.imagination import state_at
 from aime.world_model.model import AIME
 from aime.world_model.outputs import DreamState
 from aime.world_model.saved import RunInfo
@@ -109,7 +110,7 @@ def _watch(model: AIME, clips: Clips, context: int) -> Starts:
     track, maps = watch(model, clips.frames, clips.actions, clips.action_valid, states)
     times = torch.arange(context - 1, clips.frames.shape[1], device=model.device)
     kept: Bool[Tensor, " B S"] = (clips.valid & ~clips.terminated)[:, times]
-    state = DreamState(*(field[kept] for field in track.state_at(times)))
+    state = DreamState(*(field[kept] for field in state_at(model, track, times)))
     frames = clips.frames[:, times].movedim(2, -1)
     return Starts(state, maps[:, times][kept], frames[kept].contiguous())
 

@@ -17,6 +17,7 @@ from aime.inference.loading import check_fit, is_bundled, is_own
 from aime.training.hardware import Hardware
 from aime.training.outcomes import outcomes_of
 from aime.world_model import doors
+from aime.world_model.imagination import state_at
 from aime.world_model.model import AIME
 from aime.world_model.outputs import DreamState, Outcomes
 from aime.world_model.saved import RunInfo
@@ -147,7 +148,7 @@ def _believe(model: AIME, clips: Clips, episode: Int[Tensor, " B"], hardware: Ha
     with hardware.autocast():
         states = doors.observed(clips.states, model.config)
         track, _ = watch(model, clips.frames, clips.actions, clips.action_valid, states)
-    believed = track.state_at(torch.arange(clips.valid.shape[1], device=clips.valid.device))
+    believed = state_at(model, track, torch.arange(clips.valid.shape[1], device=clips.valid.device))
     numbers = episode.to(clips.valid.device)[:, None].expand(clips.valid.shape)
     valid = clips.valid
     return Experience(

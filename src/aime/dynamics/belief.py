@@ -10,18 +10,8 @@ from einops import repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from aime.primitives.autocast import as_multiplied, fp32_to_learn
+from aime.primitives.autocast import as_multiplied
 from aime.primitives.readout import STEP_SCALE
-
-
-class Beliefs(NamedTuple):
-    """The beliefs of T steps: what enters each step, and what remains after the last."""
-
-    before: Float[Tensor, "B T belief"]
-    """h_{t-1}: has seen frames and actions up to t-1."""
-    after: Float[Tensor, "B T belief"]
-    """h_t."""
-    inputs: Float[Tensor, "B T inputs"]
 
 
 class LSTMBelief(nn.Module):
@@ -54,26 +44,34 @@ class LSTMBelief(nn.Module):
         steps: Float[Tensor, "B T latent"],
         contexts: Float[Tensor, "B T context"],
         actions: Float[Tensor, "B T A"],
-    ) -> Beliefs:
-        """Run all T steps in one call on latents, their steps, contexts and actions `[B,T,·]`."""
-        inputs = torch.cat([latents, steps / STEP_SCALE, contexts, actions], dim=-1)
+    ) -> Float[Tensor, "B T belief"]:
+        """h_{t-1} of all T steps, the learned beginning first, in one call on what is read, `[B,T,·]` each."""
+        inputs = _joined(latents, steps, contexts, actions)
         belief, cell = self.initial(inputs.shape[0])
         with torch.autocast(inputs.device.type, enabled=False):
             # cuDNN takes no repeated view for a start
             start = (belief[None].contiguous(), cell[None].contiguous())
             after, _ = self.lstm(inputs.to(belief.dtype), start)
-        return Beliefs(torch.cat([belief[:, None], after[:, :-1]], dim=1), after, inputs)
+        return torch.cat([belief[:, None], after[:, :-1]], dim=1)
 
-    def cells_before(self, beliefs: Beliefs) -> Float[Tensor, "B T belief"]:
-        """The LSTM's cell state that enters each step, which the fused call does not return.
+    def cells(
+        self,
+        latents: Float[Tensor, "B T latent"],
+        steps: Float[Tensor, "B T latent"],
+        contexts: Float[Tensor, "B T context"],
+        actions: Float[Tensor, "B T A"],
+        beliefs: Float[Tensor, "B T belief"],
+    ) -> Float[Tensor, "B T belief"]:
+        """The LSTM's cell state that enters each step, which the fused call does not return, from what that returned.
 
         With every h known, so are all gates at once, and the cell is the linear recurrence c_t = f_t c_{t-1} + i_t g_t,
         solved by a parallel scan in ⌈log₂ T⌉ rounds (Hillis & Steele 1986).
         """
         from_input, recurrent, input_bias, recurrent_bias = self._weights()
-        with torch.autocast(beliefs.before.device.type, enabled=False):
-            gates = nn.functional.linear(beliefs.inputs.to(from_input.dtype), from_input, input_bias)
-            gates = gates + nn.functional.linear(beliefs.before, recurrent, recurrent_bias)
+        inputs = _joined(latents, steps, contexts, actions)
+        with torch.autocast(beliefs.device.type, enabled=False):
+            gates = nn.functional.linear(inputs.to(from_input.dtype), from_input, input_bias)
+            gates = gates + nn.functional.linear(beliefs, recurrent, recurrent_bias)
         take, keep, candidate, _ = gates.chunk(4, dim=-1)
         keep = keep.sigmoid()
         total = take.sigmoid() * candidate.tanh()
@@ -92,9 +90,8 @@ class LSTMBelief(nn.Module):
         cell: Float[Tensor, "B belief"],
     ) -> tuple[Float[Tensor, "B belief"], Float[Tensor, "B belief"]]:
         """One step; the same numbers as the fused call gives."""
-        inputs = torch.cat([latent, step / STEP_SCALE, context, action], dim=-1)
-        with fp32_to_learn(inputs):
-            return torch.lstm_cell(inputs.to(belief.dtype), (belief, cell), *self._weights())
+        inputs = _joined(latent, step, context, action)
+        return torch.lstm_cell(inputs.to(belief.dtype), (belief, cell), *self._weights())
 
     def joined(self) -> JoinedCell:
         """`step` for many steps in a row, with the weights that the LSTM has now."""
@@ -127,6 +124,15 @@ class JoinedCell(NamedTuple):
         take, keep, candidate, show = F.linear(inputs, self.weight, self.bias).chunk(4, dim=-1)
         cell = torch.addcmul(keep.sigmoid() * cell, take.sigmoid(), candidate.tanh())
         return show.sigmoid() * cell.tanh(), cell
+
+
+def _joined(
+    latents: Float[Tensor, "... latent"],
+    steps: Float[Tensor, "... latent"],
+    contexts: Float[Tensor, "... context"],
+    actions: Float[Tensor, "... A"],
+) -> Float[Tensor, "... inputs"]:
+    return torch.cat([latents, steps / STEP_SCALE, contexts, actions], dim=-1)
 
 
 def _linear_scan(keep: Float[Tensor, "B T D"], total: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:

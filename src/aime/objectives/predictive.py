@@ -179,7 +179,7 @@ def imagine_ahead(model: AIME, track: Track, valid: Bool[Tensor, "B T"], oversho
     starts = _starts(length - steps, overshoot.starts, valid.device)
     ahead = starts[:, None] + torch.arange(1, steps + 1, device=valid.device)
     targets = rearrange(track.latents[:, ahead], "b s k d -> (b s) k d")
-    state = DreamState(*(rearrange(each, "b s d -> (b s) d") for each in track.state_at(starts)))
+    state = DreamState(*(rearrange(each, "b s d -> (b s) d") for each in imagination.state_at(model, track, starts)))
     actions = rearrange(track.actions[:, ahead - 1], "b s k a -> (b s) k a")
 
     def most_responsible(mixture: GaussianMixture, number: int) -> Choice:

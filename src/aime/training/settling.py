@@ -124,7 +124,8 @@ class Settling:
         for weight in self._learning:
             weight.requires_grad_(True)
         try:
-            losses = latent_losses(self.model, clips._replace(latents=latents), self.run.weights, elsewhere)
+            with self.hardware.autocast():
+                losses = latent_losses(self.model, clips._replace(latents=latents), self.run.weights, elsewhere)
             total = torch.stack([loss.total for loss in losses]).sum()
             gradients = torch.autograd.grad(total, self._learning, allow_unused=True, materialize_grads=True)
             average_over_ranks(gradients)

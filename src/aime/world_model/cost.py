@@ -79,7 +79,7 @@ def _present(model: AIME, info: Mapping[str, Any]) -> DreamState:
     if model.config.state.width and "state" in info:
         states = torch.as_tensor(info["state"])[:, 0]
     track, _ = watch(model, frames, actions, valid, states)
-    return track.state_at(-1)
+    return imagination.state_at(model, track, -1)
 
 
 def _latent_of(model: AIME, frames: Any, name: str) -> Float[Tensor, "B latent"]:

@@ -18,7 +18,7 @@ from aime.primitives.distributions import GaussianMixture, Pickable, mode_of, sa
 from aime.primitives.randomness import apart
 from aime.representation.prior import DirichletProcessMixture
 from aime.world_model import doors
-from aime.world_model.outputs import Dream, DreamState, FuturePrediction
+from aime.world_model.outputs import Dream, DreamState, FuturePrediction, Track
 from aime.world_model.replaying import replayed
 
 if TYPE_CHECKING:
@@ -43,6 +43,13 @@ Act = Callable[[DreamState, int], Float[Tensor, "N A"]]
 """Takes the state of a step and the step's number from 0, gives the actions there, in [-1, 1]."""
 
 
+def state_at(model: AIME, track: Track, times: int | Int[Tensor, " S"]) -> DreamState:
+    """The state to imagine from after one frame of a track, `[B,·]`, or after each of several, `[B,S,·]`."""
+    cells = model.dynamics.cells(track.latents, track.steps, track.belief_contexts, track.actions, track.beliefs)
+    fields = (track.beliefs, cells, track.latents, track.steps, track.belief_contexts)
+    return DreamState(*(field[:, times] for field in fields))
+
+
 def likeliest(mixture: Pickable, number: int) -> Choice:
     """The heaviest component's mean: the mixture's own mean lies between its modes."""
     return Choice(*mode_of(mixture))
@@ -57,10 +64,11 @@ def step(
     model: AIME, state: DreamState, action: Float[Tensor, "N A"], choose: Chooser, number: int = 0
 ) -> tuple[DreamState, DirichletProcessMixture, Choice]:
     """Advance by (z, c, a) and take the next z from the prior: the state then, that prior, and what was chosen."""
-    belief, cell = model.advance(state, action)
-    prior = model.believe(belief, state.latent, state.step)
-    choice = choose(prior.mixture, number)
-    return model.arrive(belief, cell, choice.latent, state.latent), prior, choice
+    with fp32_to_learn(state.latent):
+        belief, cell = model.advance(state, action)
+        prior = model.believe(belief, state.latent, state.step)
+        choice = choose(prior.mixture, number)
+        return model.arrive(belief, cell, choice.latent, state.latent), prior, choice
 
 
 def rollout(model: AIME, start: DreamState, actions: Float[Tensor, "N F A"], choose: Picker) -> Dream:
@@ -122,7 +130,7 @@ def predict_future(
     if samples is not None and samples < 1:
         raise AimeError(f"samples is {samples}; expected 1 or more, or None for the single most likely future")
     output = model.forward_sequence(context_frames, *_known_past(model, context_frames, actions), states)
-    state = output.track.state_at(-1)
+    state = state_at(model, output.track, -1)
     count = samples or 1
     start = state.repeated(count)
     future = repeat(known.to(model.null_action), "b f a -> (b s) f a", s=count)

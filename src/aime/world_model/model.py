@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from aime.data.action_scale import ActionScale
 from aime.dynamics.belief import LSTMBelief
 from aime.perception.tokenizer import Tokenizer
-from aime.primitives.autocast import fp32_to_learn
 from aime.primitives.distributions import DiagonalGaussian
 from aime.primitives.standardise import Standardise
 from aime.representation.decoder import Decoder
@@ -179,19 +178,18 @@ class AIME(nn.Module):
         steps = F.pad(latents[:, 1:] - latents[:, :-1], (0, 0, 1, 0))
         if self.training and self.config.context_dropout > 0 and self.config.context_width:
             with torch.no_grad():
-                implied = self._imply(self.dynamics(latents, steps, contexts, actions).before, latents)
+                implied = self.imply_context(self.dynamics(latents, steps, contexts, actions), latents)
             batch, length = latents.shape[:2]
             dropped = imagination.random_spans(batch, length, self.config.context_dropout, latents.device)
             contexts = torch.where(dropped[..., None], implied, contexts)
         beliefs = self.dynamics(latents, steps, contexts, actions)
-        implied = self._imply(beliefs.before, latents)
-        expected = self._expect(beliefs.before)
+        implied = self.imply_context(beliefs, latents)
+        expected = self.expect_context(beliefs)
         return Track(
             latents=latents,
             steps=steps,
-            prior=self._prior(beliefs.before, *self._recent(latents, steps), expected),
-            beliefs=beliefs.before,
-            cells=self.dynamics.cells_before(beliefs),
+            prior=self.prior(beliefs, *self._recent(latents, steps), expected),
+            beliefs=beliefs,
             expected_contexts=expected,
             implied_contexts=implied,
             belief_contexts=contexts,
@@ -361,7 +359,7 @@ class AIME(nn.Module):
         last_step: Float[Tensor, "... latent"],
     ) -> DirichletProcessMixture:
         """p(z_t | h_{t-1}, z_{t-1}, z_{t-2}, expected context), the last step being z_{t-1} - z_{t-2}."""
-        return self._prior(belief, last_latent, last_step, self._expect(belief))
+        return self.prior(belief, last_latent, last_step, self.expect_context(belief))
 
     def arrive(
         self,
@@ -371,7 +369,7 @@ class AIME(nn.Module):
         last_latent: Float[Tensor, "N latent"],
     ) -> DreamState:
         """The state in which z was imagined rather than seen: the context is the one that z implies."""
-        return DreamState(belief, cell, latent, latent - last_latent, self._imply(belief, latent))
+        return DreamState(belief, cell, latent, latent - last_latent, self.imply_context(belief, latent))
 
     def _recent(
         self, latents: Float[Tensor, "B T latent"], steps: Float[Tensor, "B T latent"]
@@ -380,28 +378,6 @@ class AIME(nn.Module):
         # with one, the prior would pull each latent towards the next until none says anything
         first = repeat(self.initial_latent, "d -> b 1 d", b=latents.shape[0])
         return torch.cat([first, latents[:, :-1].detach()], dim=1), F.pad(steps[:, :-1].detach(), (0, 0, 1, 0))
-
-    # Vectors are not rounded while they teach: it is cheap, and gradients carry the rounding of 15 imagined steps.
-
-    def _prior(
-        self,
-        beliefs: Float[Tensor, "... belief"],
-        last_latents: Float[Tensor, "... latent"],
-        last_steps: Float[Tensor, "... latent"],
-        expected: Float[Tensor, "... context"],
-    ) -> DirichletProcessMixture:
-        with fp32_to_learn(beliefs):
-            return self.prior(beliefs, last_latents, last_steps, expected)
-
-    def _expect(self, beliefs: Float[Tensor, "... belief"]) -> Float[Tensor, "... context"]:
-        with fp32_to_learn(beliefs):
-            return self.expect_context(beliefs)
-
-    def _imply(
-        self, beliefs: Float[Tensor, "... belief"], latents: Float[Tensor, "... latent"]
-    ) -> Float[Tensor, "... context"]:
-        with fp32_to_learn(beliefs):
-            return self.imply_context(beliefs, latents)
 
 
 def _innermost(image: Float[Tensor, "3 H W"]) -> Float[Tensor, "3 H W"]:

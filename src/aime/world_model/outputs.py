@@ -114,8 +114,6 @@ class Track(NamedTuple):
     """p(z_t | h_{t-1}, z_{t-1}, z_{t-2}, expected context)."""
     beliefs: Float[Tensor, "B T belief"]
     """h_{t-1}, the belief that enters step t."""
-    cells: Float[Tensor, "B T belief"]
-    """The LSTM cell state that belongs to `beliefs`."""
     expected_contexts: Float[Tensor, "B T context"]
     """The context that h_{t-1} expects."""
     implied_contexts: Float[Tensor, "B T context"]
@@ -124,11 +122,6 @@ class Track(NamedTuple):
     """What the belief read: c_t, or the implied context on the spans that training drops."""
     actions: Float[Tensor, "B T A"]
     """The actions as the belief read them: missing ones are the learned null action."""
-
-    def state_at(self, times: int | Int[Tensor, " S"]) -> DreamState:
-        """The state to imagine from after one frame, `[B,·]`, or after each of several, `[B,S,·]`."""
-        fields = (self.beliefs, self.cells, self.latents, self.steps, self.belief_contexts)
-        return DreamState(*(field[:, times] for field in fields))
 
 
 class SequenceOutput(NamedTuple):
