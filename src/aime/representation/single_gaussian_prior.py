@@ -26,7 +26,7 @@ class SingleGaussianPrior(nn.Module):
     def __init__(self, config: PriorConfig, belief: int, context: int, latent: int) -> None:
         super().__init__()
         self.config = config
-        self.trunk = BeliefReadout(belief, 2 * latent + context, config.hidden, config.dropout)
+        self.trunk = BeliefReadout(belief, 2 * latent + context, config.hidden, config.dropout, config.residuals)
         self.head = nn.Linear(config.hidden, 2 * latent)
         self.linear_step = nn.Linear(belief + 2 * latent, latent, bias=False)
         nn.init.normal_(self.head.weight, std=0.1 / math.sqrt(config.hidden))
