@@ -79,7 +79,7 @@ def test_stepping_gives_the_numbers_of_the_parallel_pass(model: AIME, frames: Te
             "latent": (seen.latent, output.latents[:, t]),
             "posterior std": (seen.posterior.std, output.posterior.std[:, t]),
             "context": (seen.context, output.contexts[:, t]),
-            **{name: pair for name, *pair in zip(DreamState._fields, state.dream, dream, strict=True)},
+            **{f"dream {name}": pair for name, *pair in zip(DreamState._fields, state.dream, dream, strict=True)},
             "prior means": (seen.prior.mixture.means, output.prior.mixture.means[:, t]),
             "prior weights": (seen.prior.mixture.log_weights, output.prior.mixture.log_weights[:, t]),
             "attention": (seen.attention, output.attention.fused[:, t]),
