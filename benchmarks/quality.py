@@ -29,6 +29,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from aime.data import Clips, ClipSampler, Dataset, load_clips, open_dataset, prefetch
+from aime.data.state_names import read_state_names
 from aime.inference import metrics
 from aime.inference.probe import fit_ridge, goes_round, r_squared, unwrapped
 from aime.training.hardware import Hardware, keep_freed_memory
@@ -181,8 +182,8 @@ def curves(
 
 
 @torch.no_grad()
-def probe(contender: Contender, seen: Clips, episodes: int, unseen: Clips, device: torch.device) -> float:
-    """R² of the simulator's state from (h, z), fitted to clips of so many episodes, on unseen clips."""
+def probe(contender: Contender, seen: Clips, dataset: Dataset, unseen: Clips, device: torch.device) -> float:
+    """R² of the simulator's state from (h, z), fitted to clips of a data set, on unseen clips."""
 
     def material(clips: Clips) -> tuple[Tensor, Tensor]:
         frames, actions = (clips.frames.float() / 255).to(device), clips.actions.to(device)
@@ -194,9 +195,9 @@ def probe(contender: Contender, seen: Clips, episodes: int, unseen: Clips, devic
         return torch.cat(pieces).flatten(0, 1).double().cpu(), clips.states[:, CONTEXT:].flatten(0, 1).double()
 
     (inputs, targets), (test, truth) = material(seen), material(unseen)
-    turns = goes_round(targets)
+    turns = goes_round(targets, read_state_names(dataset.attributes, dataset.state_width))
     # load_clips gives the first clip of every episode, then the second of every one
-    episode = (torch.arange(len(seen.frames)) % episodes).repeat_interleave(seen.frames.shape[1] - CONTEXT)
+    episode = (torch.arange(len(seen.frames)) % dataset.episodes).repeat_interleave(seen.frames.shape[1] - CONTEXT)
     ridge = fit_ridge(inputs, unwrapped(targets, turns), episode)
     return r_squared(ridge(test), unwrapped(truth, turns)).nanmean().item()
 
@@ -211,7 +212,7 @@ def compare(setting: Setting, out: Path, models: list[str]) -> dict[str, Verdict
     found = {}
     for name in models:
         contender = TRAINERS[name](setting, dataset, out / name)
-        r2 = None if clips.states is None else round(probe(contender, seen, dataset.episodes, clips, device), 4)
+        r2 = None if clips.states is None else round(probe(contender, seen, dataset, clips, device), 4)
         found[name] = Verdict(contender.steps, curves(contender, clips, mean_image, device), r2)
     return found
 

@@ -90,6 +90,12 @@ def test_an_angle_that_goes_round_has_two_columns() -> None:
     )
 
 
+def test_a_velocity_as_wide_as_an_angle_is_none() -> None:
+    states = torch.linspace(-3.1, 3.1, 50)[:, None].expand(-1, 4)
+    assert goes_round(states, {"position": 1, "velocity": 2, "place": 1}).tolist() == [True, False, False, True]
+    assert goes_round(states, {}).all(), "where nothing is named the range alone can tell"
+
+
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=20, deadline=None)
 def test_sums_of_episodes_give_the_score_of_any_selection(seed: int) -> None:
