@@ -118,6 +118,19 @@ def test_the_predictive_task_teaches_no_perception(model: AIME, frames: Tensor, 
     )
 
 
+@pytest.mark.parametrize("term", ["action", "inverse_dynamics"])
+def test_actions_teach_the_action_schema_and_not_the_belief(
+    model: AIME, frames: Tensor, actions: Tensor, term: str
+) -> None:
+    losses, _ = losses_of(model, frames, actions)
+    weights = dict(model.named_parameters())
+    nats = getattr(losses.predictive.terms, term)
+    gradients = torch.autograd.grad(nats, list(weights.values()), allow_unused=True)
+    taught = {name for name, each in zip(weights, gradients, strict=True) if each is not None and each.any()}
+    assert taught, "something learns of it"
+    assert all(name.startswith("control.action_schema.") for name in taught)
+
+
 def test_replayed_clips_teach_the_belief_beside_the_batch(model: AIME, frames: Tensor, actions: Tensor) -> None:
     output = model.forward_sequence(frames, actions)
     valid = torch.ones(B, T, dtype=torch.bool)

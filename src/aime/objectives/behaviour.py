@@ -64,17 +64,22 @@ def state_nats(observation: SecondObservation, track: Track, outcomes: Outcomes)
 
 
 def action_terms(model: AIME, track: Callable[[], Track], outcomes: Outcomes, wanted: PredictiveWeights) -> Terms:
-    """`action` and `inverse_dynamics`: minus the log densities of the actions, before and after their effect."""
+    """`action` and `inverse_dynamics`: minus the log densities of the actions, before and after their effect.
+
+    The belief learns nothing from them: to foretell what a policy does, which may be noise, it would learn actions by
+    heart, and follow the world worse.
+    """
     control = model.control
     if control is None:
         return {"action": None, "inverse_dynamics": None}
 
     def action() -> Tensor:
-        log_prob = control.action_schema(*_arrival(track())).log_prob(track().actions.detach())
+        belief, latent, step = _arrival(track())
+        log_prob = control.action_schema(belief.detach(), latent, step).log_prob(track().actions.detach())
         return masked_mean(-log_prob, outcomes.action_valid)
 
     def inverse_dynamics() -> Tensor:
-        beliefs, latents, actions = track().beliefs, track().latents, track().actions.detach()
+        beliefs, latents, actions = track().beliefs.detach(), track().latents, track().actions.detach()
         done = control.action_schema.inverse(beliefs[:, :-1], latents[:, :-1], latents[:, 1:])
         arrived = outcomes.action_valid[:, :-1] & outcomes.valid[:, 1:]
         return masked_mean(-done.log_prob(actions[:, :-1]), arrived)
