@@ -29,7 +29,6 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from aime.data import Clips, ClipSampler, Dataset, load_clips, open_dataset, prefetch
-from aime.data.state_names import read_state_names
 from aime.inference import metrics
 from aime.inference.probe import fit_ridge, goes_round, r_squared, unwrapped
 from aime.training.hardware import Hardware, keep_freed_memory
@@ -195,7 +194,7 @@ def probe(contender: Contender, seen: Clips, dataset: Dataset, unseen: Clips, de
         return torch.cat(pieces).flatten(0, 1).double().cpu(), clips.states[:, CONTEXT:].flatten(0, 1).double()
 
     (inputs, targets), (test, truth) = material(seen), material(unseen)
-    turns = goes_round(targets, read_state_names(dataset.attributes, dataset.state_width))
+    turns = goes_round(targets, dataset.state_names)
     # load_clips gives the first clip of every episode, then the second of every one
     episode = (torch.arange(len(seen.frames)) % dataset.episodes).repeat_interleave(seen.frames.shape[1] - CONTEXT)
     ridge = fit_ridge(inputs, unwrapped(targets, turns), episode)

@@ -83,7 +83,7 @@ def test_what_is_linear_is_told_and_what_stands_still_is_not_counted() -> None:
 def test_an_angle_that_goes_round_has_two_columns() -> None:
     angle = torch.linspace(-3.1, 3.1, 50)
     states = torch.stack([angle / 2, angle, 100 * angle], 1)
-    turns = goes_round(states)
+    turns = goes_round(states, {})
     assert turns.tolist() == [False, True, False], "half a turn is no turn, and a place far away is no angle"
     np.testing.assert_allclose(
         unwrapped(states, turns), torch.stack([angle / 2, 100 * angle, angle.cos(), angle.sin()], 1)

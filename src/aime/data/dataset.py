@@ -16,6 +16,7 @@ from aime.data.cache import FrameCache
 from aime.data.episodes import Episode
 from aime.data.shards import Attribute, Shard
 from aime.data.sources import BUNDLED, Mixture, Pools, Source, parse_sources
+from aime.data.state_names import read_state_names
 from aime.data.units import Units
 from aime.errors import AimeError
 
@@ -98,6 +99,11 @@ class Dataset:
     def state_width(self) -> int:
         """S, or 0 where no state was recorded."""
         return self._shards[0].state_width
+
+    @property
+    def state_names(self) -> dict[str, int]:
+        """The state's fields and their widths, in order; empty where the shards name none."""
+        return read_state_names(self.attributes, self.state_width)
 
     @property
     def has_state(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 
@@ -33,3 +34,13 @@ def read_state_names(attributes: Mapping[str, Attribute], width: int) -> dict[st
     except (ValueError, TypeError, AttributeError):
         return {}
     return sizes if sum(sizes.values()) == width else {}
+
+
+def entries_by_name(names: Mapping[str, int]) -> dict[str, range]:
+    """Where in the state vector each field stands.
+
+    Args:
+        names: the fields and their widths, in the order of the vector.
+    """
+    starts = itertools.accumulate(names.values(), initial=0)
+    return {name: range(first, first + width) for (name, width), first in zip(names.items(), starts, strict=False)}

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from aime.data import Clips, Dataset, load_clips
-from aime.data.state_names import read_state_names
+from aime.data.state_names import entries_by_name
 from aime.errors import AimeError
 from aime.world_model.model import AIME
 from aime.world_model.stepping import watch
@@ -124,23 +124,21 @@ def r_squared(predicted: Float[Tensor, "N C"], truth: Float[Tensor, "N C"]) -> F
     return torch.where(spread > STILL, 1 - (predicted - truth).square().mean(0) / spread, torch.nan)
 
 
-def goes_round(states: Float[Tensor, "N S"], names: Mapping[str, int] | None = None) -> Bool[Tensor, " S"]:
+def goes_round(states: Float[Tensor, "N S"], names: Mapping[str, int]) -> Bool[Tensor, " S"]:
     """Which entries are angles: those that range over more than 6 and stay within a turn and three quarters.
 
     A velocity may do both, and is no angle for it: at π and at -π a body does not move alike.
 
     Args:
         states: in their own units.
-        names: the fields of a state and their widths, in order, where they are known (`read_state_names`); what is
-            named a rate (`RATES`) is no angle.
+        names: the fields of a state and their widths, in order, empty where they are not known
+            (`Dataset.state_names`); what is named a rate (`RATES`) is no angle.
     """
     wide = states.max(0).values - states.min(0).values > 6.0
     turns = wide & (states.abs().max(0).values < 3.5 * torch.pi)
-    first = 0
-    for name, width in (names or {}).items():
+    for name, entries in entries_by_name(names).items():
         if any(rate in name.lower() for rate in RATES):
-            turns[first : first + width] = False
-        first += width
+            turns[list(entries)] = False
     return turns
 
 
@@ -219,7 +217,7 @@ def probe(
     whole, before = sum(dataset.frames for dataset in chosen), chosen[0].frames
     fitted = watch_states(model, chosen[0], lambda done: told(done, whole))
     judged = watch_states(model, chosen[1], lambda done: told(before + done, whole))
-    turns = goes_round(fitted.states, read_state_names(seen.attributes, seen.state_width))
+    turns = goes_round(fitted.states, seen.state_names)
     targets, truth = unwrapped(fitted.states, turns), unwrapped(judged.states, turns)
     ridge = fit_ridge(fitted.features, targets, fitted.episode)
     entries = torch.arange(len(turns))

@@ -13,8 +13,7 @@ from aime.benchmarking.dmc_vb.intervals import known_mean, mean_interval, r_squa
 from aime.benchmarking.dmc_vb.levels import LevelData
 from aime.benchmarking.dmc_vb.parts import Finished
 from aime.benchmarking.dmc_vb.plan import Plan
-from aime.data import Attribute
-from aime.data.state_names import read_state_names
+from aime.data.state_names import entries_by_name
 from aime.inference.probe import ProbeScores
 from aime.primitives.plain import nan_as_null, to_plain
 
@@ -129,9 +128,9 @@ def compare(plan: Plan, finished: Sequence[Finished]) -> Benchmark:
 
 
 def _level(data: LevelData, runs: Sequence[Finished]) -> LevelScores:
+    names = data.dataset.state_names
     scores = [run.probe for run in runs if run.probe is not None]
-    state, *fields = r_squared_intervals(scores, _groups(scores[0], data.dataset.attributes)) if scores else (None,)
-    names = read_state_names(data.dataset.attributes, data.dataset.state_width)
+    state, *fields = r_squared_intervals(scores, _groups(scores[0], names)) if scores else (None,)
     returns = {
         distractor: mean_interval(np.array([run.returns[distractor] for run in runs])) for distractor in runs[0].returns
     }
@@ -150,14 +149,11 @@ def _level(data: LevelData, runs: Sequence[Finished]) -> LevelScores:
     )
 
 
-def _groups(scores: ProbeScores, attributes: Mapping[str, Attribute]) -> list[list[int]]:
+def _groups(scores: ProbeScores, names: Mapping[str, int]) -> list[list[int]]:
     """All columns, then those of each field."""
-    width, first = 1 + max(scores.entries), 0
-    groups = [list(range(len(scores.entries)))]
-    for size in read_state_names(attributes, width).values():
-        groups.append([column for column, entry in enumerate(scores.entries) if first <= entry < first + size])
-        first += size
-    return groups
+    columns = range(len(scores.entries))
+    fields = entries_by_name(names).values()
+    return [list(columns), *([column for column in columns if scores.entries[column] in own] for own in fields)]
 
 
 def _run(finished: Finished) -> RunScores:
