@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from aime.data import Episode, open_dataset, write_shard
+from aime.data import Dataset, Episode, open_dataset, write_shard
 from aime.data.cache import FrameCache
 from aime.data.shards import Shard
 from aime.errors import AimeError
@@ -52,6 +52,22 @@ def test_stretch_outside_an_episode_is_an_error(shard_directory: Path, start: in
 def test_missing_episode_is_an_error(shard_directory: Path) -> None:
     with pytest.raises(AimeError, match="has no episode 5, expected 0 to 4"):
         open_dataset(shard_directory).read(5)
+
+
+def test_what_is_left_out_comes_from_everywhere(tmp_path: Path, make_episode: MakeEpisode) -> None:
+    write_shard(tmp_path / "data.h5", [make_episode(4, seed) for seed in range(20)])
+    dataset = open_dataset(tmp_path)
+
+    def seeds(part: Dataset | None) -> list[int]:
+        return [] if part is None else [int(episode.state[0, 1]) for episode in part if episode.state is not None]
+
+    assert dataset.leave_out(0.0) == (dataset, None)
+    for share, left_out in ((0.1, [5, 15]), (0.2, [2, 7, 12, 17]), (0.24, [2, 6, 10, 14, 18])):
+        rest, left = dataset.leave_out(share)
+        assert seeds(left) == left_out
+        assert sorted(seeds(rest) + left_out) == list(range(20))
+    rest, left = dataset.leave_out(0.99)
+    assert (rest.episodes, len(seeds(left))) == (1, 19)
 
 
 def test_one_file_is_a_data_set(shard_directory: Path) -> None:

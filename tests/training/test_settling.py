@@ -94,6 +94,28 @@ def test_it_perceives_no_more_than_there_is_or_than_it_can_use(config: TrainConf
     assert (begin(few, 1000).batches, begin(few, 1000).steps) == (1, 1)
 
 
+def test_episodes_left_out_tell_how_wide_the_prior_is(config: TrainConfig, tmp_path: Path) -> None:
+    write_shard(tmp_path / "forty.h5", [synthetic_episode(8, seed, size=SIZE) for seed in range(40)])
+    forty = replace(config, data=str(tmp_path / "forty.h5"))
+    train(replace(forty, out=tmp_path / "all", settle=replace(config.settle, left_out=0.0)))
+    train(forty)
+    logs = [(tmp_path / run / "settling.jsonl").read_text().splitlines() for run in ("all", "run")]
+    found = [[json.loads(line) for line in lines] for lines in logs]
+    assert not any(name.startswith("calibration/") for line in found[0] for name in line)
+    fit = found[1][-1]
+    assert fit["step"] == 3
+    assert fit["calibration/nats"] <= fit["calibration/nats_before"]
+    assert fit["calibration/shift"] != 0
+
+
+def test_few_episodes_are_all_learned_from(tmp_path: Path) -> None:
+    settle = SettleConfig(left_out=0.5)
+    for episodes, left in ((7, 4), (6, 0)):
+        write_shard(tmp_path / f"{episodes}.h5", [synthetic_episode(8, seed) for seed in range(episodes)])
+        learned, left_out = settle.divide(open_dataset(tmp_path / f"{episodes}.h5"))
+        assert (learned.episodes, 0 if left_out is None else left_out.episodes) == (episodes - left, left)
+
+
 def test_a_step_that_is_not_finite_changes_nothing(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = begin(config, most_steps=2)
     before = {name: value.clone() for name, value in begun.model.state_dict().items()}
@@ -178,6 +200,7 @@ def test_a_run_of_minutes_ends_with_them(config: TrainConfig, monkeypatch: pytes
         ({"share": 1.0}, r"settle.share is 1.0; expected a share in \[0, 1\)"),
         ({"frames": 0}, "settle.frames is 0; expected a positive number"),
         ({"passes": -1.0}, "settle.passes is -1.0; expected a positive number"),
+        ({"left_out": 1.0}, r"settle.left_out is 1.0; expected a share in \[0, 1\)"),
         ({"weight_decay": -0.1}, "settle.weight_decay is -0.1; expected 0 or more"),
     ],
 )

@@ -201,6 +201,18 @@ class Dataset:
             )
         return Dataset(self._shards, self.name, self._index[chosen], self._cache, self._mixture, self._units)
 
+    def leave_out(self, share: float) -> tuple[Dataset, Dataset | None]:
+        """The other episodes, and a share of them at equal distances through all.
+
+        Args:
+            share: in [0, 1); the nearest whole number of episodes is left out, never all. None is at 0.
+        """
+        count = min(round(share * self.episodes), self.episodes - 1)
+        if not count:
+            return self, None
+        left = ((np.arange(count) + 0.5) * self.episodes / count).astype(np.int64)
+        return self.select(np.setdiff1d(np.arange(self.episodes), left)), self.select(left)
+
     def in_scale(self, scale: ActionScale | None) -> Dataset:
         """The same episodes with actions in another scale, that of a run, say; as they are where it is None.
 

@@ -133,6 +133,11 @@ class DirichletProcessPrior(nn.Module):
         concentration = GammaPosterior(_bounded(log_concentration).squeeze(-1), _bounded(log_rate).squeeze(-1))
         return DirichletProcessMixture(mixture, sticks, concentration)
 
+    @property
+    def spread_bias(self) -> Float[Tensor, " latent"]:
+        """A view of the bias that all components' standard deviations share, before they are bounded."""
+        return self.head.bias.split(self.sizes)[2]
+
     def foresight(self) -> Foresight:
         """The prior's mixtures for imagination, with the weights that it has now."""
         return Foresight(self)
@@ -166,9 +171,9 @@ class DirichletProcessPrior(nn.Module):
         nn.init.normal_(self.head.weight, std=0.1 / math.sqrt(config.hidden))
         nn.init.zeros_(self.head.bias)
         nn.init.zeros_(self.linear_step.weight)
-        _, offsets, spread, _, _, log_b, _, _ = self.head.bias.split(self.sizes)
+        _, offsets, _, _, _, log_b, _, _ = self.head.bias.split(self.sizes)
         offsets.normal_(std=config.mean_spread / STEP_SCALE)
-        spread.fill_(raw_of_std(config.start_std, config.min_std, config.max_std))
+        self.spread_bias.fill_(raw_of_std(torch.tensor(config.start_std), config.min_std, config.max_std))
         # Kumaraswamy(1, b) has mean 1/(1+b): stick k of K is 1/(K-k+1) of what remains, an equal share of the whole
         shares = torch.arange(config.components - 1, 0, -1).log() / LOG_LIMIT
         log_b.copy_(LOG_LIMIT * shares.clamp(max=0.99).atanh())

@@ -32,7 +32,13 @@ class SingleGaussianPrior(nn.Module):
         nn.init.normal_(self.head.weight, std=0.1 / math.sqrt(config.hidden))
         nn.init.zeros_(self.head.bias)
         nn.init.zeros_(self.linear_step.weight)
-        self.head.bias.data[latent:] = raw_of_std(config.start_std, config.min_std, config.max_std)
+        with torch.no_grad():
+            self.spread_bias.fill_(raw_of_std(torch.tensor(config.start_std), config.min_std, config.max_std))
+
+    @property
+    def spread_bias(self) -> Float[Tensor, " latent"]:
+        """A view of the standard deviation's bias, before it is bounded."""
+        return self.head.bias.chunk(2)[1]
 
     def forward(
         self,

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from aime.data import Clips
+from aime.data import Clips, Dataset
 from aime.errors import AimeError, expect_at_least_zero, expect_positive, expect_shares
 from aime.objectives.ledger import TaskLoss
 from aime.objectives.predictive import latent_losses
+from aime.primitives.distributions import DiagonalGaussian
 from aime.primitives.plain import later
 from aime.primitives.ranks import average_over_ranks, ranks
+from aime.training.calibration import SpreadFit, fit_spread
 from aime.training.guard import Guard
 from aime.training.hardware import Hardware
 from aime.training.optimizers import make_optimizers, scale_learning_rates
@@ -29,6 +31,9 @@ from aime.world_model.second_observation import SecondObservation
 
 if TYPE_CHECKING:
     from aime.training.config import TrainConfig
+
+FEWEST_LEFT_OUT = 4
+"""Episodes, below which one odd episode would decide how wide the prior is."""
 
 
 @dataclass(frozen=True)
@@ -56,17 +61,27 @@ class SettleConfig:
     """Largest norm of the gradient, of a loss in nats per frame."""
     moved: float = field(default=0.5, metadata=later(before=0.0))
     """Share of the clips whose still scene is moved towards another clip's, in latents; 0 leaves all as they are."""
+    left_out: float = field(default=0.1, metadata=later(before=0.0))
+    """Share of the episodes that it does not learn from, and that tell how wide the prior should be; 0 learns from all,
+    as do runs on data where it comes to fewer than four."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.share < 1:
             raise AimeError(f"settle.share is {self.share}; expected a share in [0, 1): 0 switches settling off")
         expect_positive(self, "frames", "passes", "clips", "learning_rate", "clip", of="settle")
         expect_shares(self, "moved", of="settle")
+        if not 0 <= self.left_out < 1:
+            raise AimeError(f"settle.left_out is {self.left_out}; expected a share in [0, 1): 0 learns from all")
         expect_at_least_zero(self, "weight_decay", of="settle")
+
+    def divide(self, dataset: Dataset) -> tuple[Dataset, Dataset | None]:
+        """The episodes to learn from, and those left out; None where they would be too few to judge by."""
+        learned, left_out = dataset.leave_out(self.left_out)
+        return (dataset, None) if left_out is None or left_out.episodes < FEWEST_LEFT_OUT else (learned, left_out)
 
 
 class Settling:
-    """Teaches the latent dynamics of a model on fixed latents: first `perceive` all, then take `steps` by `step`.
+    """Teaches the latent dynamics of a model on fixed latents: `perceive` all, take `steps` by `step`, `calibrate`.
 
     While the encoder learns, the belief follows latents that move under it, from a few clips a step. To perceive a
     frame costs a hundred times what it costs to follow its latent: what a run's last minutes bring to the encoder is
@@ -83,7 +98,7 @@ class Settling:
             run: its `settle` says how, its predictive weights what counts of the terms one step ahead.
             model: changed in place by each step, and left in eval mode without gradients.
             hardware: where, and how precisely frames are perceived.
-            frames: in the data set.
+            frames: in the episodes to learn from.
             most_steps: beside the limits of `run.settle`; 1 or more.
         """
         self.run, self.config, self.model, self.hardware = run, run.settle, model, hardware
@@ -91,6 +106,8 @@ class Settling:
         clips = min(wanted, most_steps * self.config.clips)
         self.batches = math.ceil(clips / run.batch)
         """To perceive, on each rank."""
+        self.batches_left_out = math.ceil(self.batches * self.config.left_out)
+        """To leave out, on each rank, where the data has enough episodes."""
         self.steps = min(most_steps, math.ceil(self.config.passes * clips / self.config.clips))
         memory = ReplayConfig(self.config.clips, self.batches * run.batch)
         self._memory = LatentReplay(memory, run.length, model.config).to(hardware.device)
@@ -99,17 +116,32 @@ class Settling:
         rates = replace(run.optimizer, learning_rate=self.config.learning_rate, weight_decay=self.config.weight_decay)
         self._optimizers = make_optimizers(model, rates, self._learning)
         self._taken = 0
+        self._left_out: list[LatentClips] = []
+
+    def perceive(self, clips: Clips) -> None:
+        """Remember the latents of a batch, to learn from."""
+        posterior, latents = self._see(clips)
+        self._memory.remember(posterior, latents)
+
+    def leave_out(self, clips: Clips) -> None:
+        """Keep the latents of a batch to `calibrate` on."""
+        posterior, latents = self._see(clips)
+        self._left_out.append(latents._replace(latents=posterior.rsample()))
+
+    def calibrate(self) -> SpreadFit | None:
+        """Fit the prior's spread to what was left out, once all steps are taken; None where nothing was."""
+        if not self._left_out:
+            return None
+        return fit_spread(self.model, reduce(LatentClips.join, self._left_out))
 
     @torch.no_grad()
-    def perceive(self, clips: Clips) -> None:
-        """Remember the latents of a batch."""
+    def _see(self, clips: Clips) -> tuple[DiagonalGaussian, LatentClips]:
         clips, model = clips.to(self.hardware.device), self.model.eval()
         with self.hardware.autocast():
             sight = model.perceive(model.centre(clips.frames), doors.observed(clips.states, model.config))
             posterior = model.infer(sight)
         actions = doors.admit_actions(clips.actions, clips.action_valid, clips.valid.shape, model.null_action)
-        latents = LatentClips(posterior.mean, sight.percept.contexts, actions, outcomes_of(clips, model.config))
-        self._memory.remember(posterior, latents)
+        return posterior, LatentClips(posterior.mean, sight.percept.contexts, actions, outcomes_of(clips, model.config))
 
     def step(self, share: float) -> tuple[TaskLoss, ...]:
         """One step on remembered clips, `share` in [0, 1] of the way; once a batch is perceived.

@@ -224,9 +224,8 @@ def _train(config: TrainConfig) -> TrainResult:
 
 def _run(trainer: Trainer, dataset: Dataset, progress: Progress, logbook: Logbook) -> TrainResult:
     config = trainer.config
-    sampler = ClipSampler(dataset, config.batch, config.length, config.seed, rank(), ranks())
     on_gpu = trainer.hardware.device.type == "cuda"
-    clips = prefetch(sampler, progress.step * config.accumulate, pin_memory=on_gpu, workers=reading_threads())
+    clips = _read_ahead(trainer, dataset, progress)
     logbook.state("first step")
     with _interruptible() as interrupted:
         clock = time.perf_counter() - progress.seconds
@@ -246,9 +245,8 @@ def _run(trainer: Trainer, dataset: Dataset, progress: Progress, logbook: Logboo
                 save(config.out, trainer.trained, progress)
                 log_picture(config, dataset, trainer.averaged, progress.step, logbook)
         if config.settling_share and trainer.average.settled is None and progress.step:
-            frames = int(dataset.lengths.sum())
             with apart(trainer.hardware.device):
-                progress = _settle(trainer, frames, clips, progress, clock, logbook, interrupted)
+                progress = _settle(trainer, dataset, progress, clock, logbook, interrupted)
     if rank() == 0:
         save(config.out, trainer.trained, progress)
         if progress.step % config.checkpoint_every != 0:
@@ -256,10 +254,16 @@ def _run(trainer: Trainer, dataset: Dataset, progress: Progress, logbook: Logboo
     return TrainResult(config.out, progress.step, progress.seconds, true_on_any_rank(bool(interrupted)))
 
 
+def _read_ahead(trainer: Trainer, dataset: Dataset, progress: Progress) -> Iterator[Clips]:
+    """This rank's batches from where training has come to."""
+    config, on_gpu = trainer.config, trainer.hardware.device.type == "cuda"
+    sampler = ClipSampler(dataset, config.batch, config.length, config.seed, rank(), ranks())
+    return prefetch(sampler, progress.step * config.accumulate, pin_memory=on_gpu, workers=reading_threads())
+
+
 def _settle(
     trainer: Trainer,
-    frames: int,
-    clips: Iterator[Clips],
+    dataset: Dataset,
     progress: Progress,
     clock: float,
     logbook: Logbook,
@@ -280,11 +284,16 @@ def _settle(
     model = trainer.average.copy_to_settle()
     assert isinstance(model, AIME)
     most_steps = sys.maxsize if config.steps is None else progress.step
-    settling = Settling(config, model, trainer.hardware, frames, most_steps)
-    for batch in itertools.islice(clips, settling.batches):
-        settling.perceive(batch)
-        if share_of_time() > _PERCEIVING or true_on_any_rank(bool(interrupted)):
-            break
+    learned, left_out = config.settle.divide(dataset)
+    settling = Settling(config, model, trainer.hardware, learned.frames, most_steps)
+    parts = [(learned, settling.perceive, settling.batches, _PERCEIVING)]
+    if left_out is not None:
+        parts.insert(0, (left_out, settling.leave_out, settling.batches_left_out, _PERCEIVING * config.settle.left_out))
+    for part, take, batches, until in parts:
+        for batch in itertools.islice(_read_ahead(trainer, part, progress), batches):
+            take(batch)
+            if share_of_time() > until or true_on_any_rank(bool(interrupted)):
+                break
     begun = min(share_of_time(), 0.99)
     for step in range(1, settling.steps + 1):
         # of the steps' own time: the rate must not fall before they have begun
@@ -298,6 +307,8 @@ def _settle(
             logbook.log_settling(step, figures)
     if true_on_any_rank(bool(interrupted)):
         trainer.average.settled = None
+    elif (fit := settling.calibrate()) is not None:
+        logbook.log_settling(step, {f"calibration/{name}": value for name, value in fit._asdict().items()})
     return progress._replace(seconds=first_rank_s(time.perf_counter() - clock))
 
 
