@@ -280,20 +280,21 @@ def _settle(
         logbook.tick(progress._replace(seconds=seconds), "settling")
         return (seconds - started) / left
 
+    def look_at(part: Dataset, take: Callable[[Clips], None], batches: int, until: float) -> None:
+        for clips in itertools.islice(_read_ahead(trainer, part, progress), batches):
+            take(clips)
+            if share_of_time() > until or true_on_any_rank(bool(interrupted)):
+                break
+
     logbook.state("perceiving what the belief will settle on")
     model = trainer.average.copy_to_settle()
     assert isinstance(model, AIME)
     most_steps = sys.maxsize if config.steps is None else progress.step
     learned, left_out = config.settle.divide(dataset)
     settling = Settling(config, model, trainer.hardware, learned.frames, most_steps)
-    parts = [(learned, settling.perceive, settling.batches, _PERCEIVING)]
     if left_out is not None:
-        parts.insert(0, (left_out, settling.leave_out, settling.batches_left_out, _PERCEIVING * config.settle.left_out))
-    for part, take, batches, until in parts:
-        for batch in itertools.islice(_read_ahead(trainer, part, progress), batches):
-            take(batch)
-            if share_of_time() > until or true_on_any_rank(bool(interrupted)):
-                break
+        look_at(left_out, settling.leave_out, settling.batches_left_out, _PERCEIVING * config.settle.left_out)
+    look_at(learned, settling.perceive, settling.batches, _PERCEIVING)
     begun = min(share_of_time(), 0.99)
     for step in range(1, settling.steps + 1):
         # of the steps' own time: the rate must not fall before they have begun
