@@ -105,11 +105,8 @@ def _measures() -> list[str]:
 def main() -> None:
     """Measure what is missing, then write it all."""
     parser = parser_with_machine(__doc__)
-    parser.add_argument("--data", nargs="*", default=["bundled:cartpole"])
-    parser.add_argument("--minutes", type=float, nargs="+", default=[5.0], help="of training for each model")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    quality.add_options(parser)
     parser.add_argument("--frames", type=int, default=512, help="frames in a batch of the throughput part")
-    parser.add_argument("--peer-rate", type=float, default=1e-3, help="the peer's peak learning rate")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"))
     options = parser.parse_args()
     keep_freed_memory()

@@ -39,7 +39,7 @@ from aime.world_model.model import AIME
 
 CONTEXT, HORIZON, SAMPLES = 5, 45, 16
 SHOWN = (1, 5, 15, 45)
-HELD_OUT_CLIPS, PROBE_CLIPS = 48, 200
+JUDGED_CLIPS, PROBE_CLIPS = 48, 200
 CLIPS_AT_ONCE = 4
 
 
@@ -54,6 +54,10 @@ class Setting(NamedTuple):
     machine: Machine
     peer_rate: float
     """The peer's peak learning rate."""
+    judge_on: str | None
+    """A data set whose every episode is judged on, in the place of the held-out ones."""
+    clips: int
+    """At most so many are judged on."""
 
 
 class Contender(NamedTuple):
@@ -204,9 +208,11 @@ def probe(contender: Contender, seen: Clips, dataset: Dataset, unseen: Clips, de
 def compare(setting: Setting, out: Path, models: list[str]) -> dict[str, Verdict]:
     """Train and judge, one after the other."""
     dataset, unseen = open_dataset(setting.data, "train"), open_dataset(setting.data, "held-out")
+    if setting.judge_on is not None:
+        unseen = open_dataset(setting.judge_on).in_scale(dataset.action_scale)
     device = setting.machine.hardware().device
     mean_image = torch.from_numpy(dataset.mean_image())
-    clips = load_clips(unseen, CONTEXT + HORIZON, HELD_OUT_CLIPS)
+    clips = load_clips(unseen, CONTEXT + HORIZON, setting.clips)
     seen = load_clips(dataset, CONTEXT + HORIZON, PROBE_CLIPS)
     found = {}
     for name in models:
@@ -219,11 +225,8 @@ def compare(setting: Setting, out: Path, models: list[str]) -> dict[str, Verdict
 def main() -> None:
     """Train, judge and print."""
     parser = parser_with_machine(__doc__)
-    parser.add_argument("--data", nargs="+", default=["bundled:cartpole"])
-    parser.add_argument("--minutes", type=float, nargs="+", default=[5.0], help="of training for each model")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    add_options(parser)
     parser.add_argument("--out", type=Path, default=Path("runs/bench/quality"))
-    parser.add_argument("--peer-rate", type=float, default=1e-3, help="the peer's peak learning rate")
     parser.add_argument("--models", nargs="+", choices=tuple(TRAINERS), default=list(TRAINERS))
     options = parser.parse_args()
     keep_freed_memory()
@@ -232,10 +235,23 @@ def main() -> None:
         (folder / "quality.json").write_text(json.dumps(found) + "\n")
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What `settings` reads, beside the machine."""
+    parser.add_argument("--data", nargs="*", default=["bundled:cartpole"])
+    parser.add_argument("--minutes", type=float, nargs="+", default=[5.0], help="of training for each model")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--peer-rate", type=float, default=1e-3, help="the peer's peak learning rate")
+    parser.add_argument("--judge-on", help="a data set of new episodes to judge on, for the held-out ones")
+    parser.add_argument("--clips", type=int, default=JUDGED_CLIPS, help="to judge on, at most")
+
+
 def settings(options: argparse.Namespace, out: Path) -> Iterator[tuple[Setting, Path]]:
     """Every comparison that a command line asks for, and its folder."""
     for data, minutes, seed in itertools.product(options.data, options.minutes, options.seeds):
-        setting = Setting(data, minutes, seed, options.preset, machine_of(options), options.peer_rate)
+        machine = machine_of(options)
+        setting = Setting(
+            data, minutes, seed, options.preset, machine, options.peer_rate, options.judge_on, options.clips
+        )
         yield setting, out / f"{Path(data).name.replace(':', '-')}-{minutes:g}min-seed{seed}"
 
 
@@ -244,6 +260,8 @@ def record(setting: Setting, folder: Path, models: list[str]) -> dict[str, Any]:
     found = compare(setting, folder, models)
     show_verdicts(found)
     known = {"data": setting.data, "minutes": setting.minutes, "seed": setting.seed, "preset": setting.preset}
+    if setting.judge_on is not None:
+        known["judge_on"] = setting.judge_on
     return known | setting.machine.describe() | {name: verdict._asdict() for name, verdict in found.items()}
 
 
