@@ -68,8 +68,8 @@ def skill(
     return torch.where(reference > 0, 1 - mse / reference, torch.nan)
 
 
-def energy_score(samples: Float[Tensor, "B S F 3 H W"], truth: Float[Tensor, "B F 3 H W"]) -> Float[Tensor, "B F"]:
-    """E‖X - y‖ - ½ E‖X - X'‖ of each frame, the norm as root mean square over pixel values: 0 is best.
+def energy_score(samples: Float[Tensor, "B S F *value"], truth: Float[Tensor, "B F *value"]) -> Float[Tensor, "B F"]:
+    """E‖X - y‖ - ½ E‖X - X'‖ of each frame or latent, the norm as root mean square over its values: 0 is best.
 
     A proper score: in expectation only the true distribution minimises it, so that neither a blurry mean nor a single
     sharp guess does. Gneiting & Raftery 2007, "Strictly proper scoring rules, prediction, and estimation", equation 22;
@@ -79,7 +79,7 @@ def energy_score(samples: Float[Tensor, "B S F 3 H W"], truth: Float[Tensor, "B 
     count, values = samples.shape[1], truth[0, 0].numel()
     scores = []
     for clip, target in zip(samples, truth, strict=True):
-        error = rearrange(clip - target, "s f c h w -> f s (c h w)")
+        error = rearrange(clip - target, "s f ... -> f s (...)")
         distance = error.norm(dim=-1).mean(dim=-1)
         spread = torch.cdist(error, error).sum(dim=(-2, -1)) / max(count * (count - 1), 1)
         scores.append((distance - spread / 2) / values**0.5)

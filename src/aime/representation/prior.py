@@ -173,7 +173,7 @@ class DirichletProcessPrior(nn.Module):
         nn.init.zeros_(self.linear_step.weight)
         _, offsets, _, _, _, log_b, _, _ = self.head.bias.split(self.sizes)
         offsets.normal_(std=config.mean_spread / STEP_SCALE)
-        self.spread_bias.fill_(raw_of_std(torch.tensor(config.start_std), config.min_std, config.max_std))
+        self.spread_bias.fill_(raw_of_std(config.start_std, config.min_std, config.max_std))
         # Kumaraswamy(1, b) has mean 1/(1+b): stick k of K is 1/(K-k+1) of what remains, an equal share of the whole
         shares = torch.arange(config.components - 1, 0, -1).log() / LOG_LIMIT
         log_b.copy_(LOG_LIMIT * shares.clamp(max=0.99).atanh())

@@ -33,7 +33,7 @@ class SingleGaussianPrior(nn.Module):
         nn.init.zeros_(self.head.bias)
         nn.init.zeros_(self.linear_step.weight)
         with torch.no_grad():
-            self.spread_bias.fill_(raw_of_std(torch.tensor(config.start_std), config.min_std, config.max_std))
+            self.spread_bias.fill_(raw_of_std(config.start_std, config.min_std, config.max_std))
 
     @property
     def spread_bias(self) -> Float[Tensor, " latent"]:

@@ -28,7 +28,7 @@ class StateHead(nn.Module):
         self.bounds = bounds
         self.readout = BeliefReadout(belief, 2 * latent, hidden)
         self.project = nn.Linear(hidden, 2 * width)
-        nn.init.constant_(self.project.bias[width:], float(raw_of_std(torch.tensor(1.0), *bounds)))
+        nn.init.constant_(self.project.bias[width:], raw_of_std(1.0, *bounds))
 
     def forward(
         self,

@@ -66,6 +66,6 @@ def test_bfloat16_parameters_are_promoted_and_autocast_changes_nothing() -> None
 def test_bounded_std_stays_in_its_bounds_and_inverts(raw: float, std: float) -> None:
     value = float(bounded_std(torch.tensor(raw, dtype=torch.float64), 0.05, 5.0))
     assert 0.05 * (1 - 1e-12) <= value <= 5.0 * (1 + 1e-12)
-    again = float(bounded_std(raw_of_std(torch.tensor(std, dtype=torch.float64), 0.05, 5.0), 0.05, 5.0))
+    again = float(bounded_std(torch.tensor(raw_of_std(std, 0.05, 5.0), dtype=torch.float64), 0.05, 5.0))
     assert math.isclose(again, std, rel_tol=1e-9)
     assert again == pytest.approx(std)

@@ -63,7 +63,7 @@ def bounded_std(raw: Float[Tensor, "..."], min_std: float, max_std: float) -> Fl
     return torch.exp(low + (high - low) * torch.sigmoid(accurate(raw)))
 
 
-def raw_of_std(std: Float[Tensor, "..."], min_std: float, max_std: float) -> Float[Tensor, "..."]:
-    """The number that `bounded_std` maps to `std`, within a millionth of the way from the bounds: ±13.8 at most."""
-    share = torch.log(std / min_std) / math.log(max_std / min_std)
-    return torch.logit(share, eps=1e-6)
+def raw_of_std(std: float, min_std: float, max_std: float) -> float:
+    """The number that `bounded_std` maps to `std`; needs min_std < std < max_std."""
+    share = math.log(std / min_std) / math.log(max_std / min_std)
+    return math.log(share / (1 - share))
