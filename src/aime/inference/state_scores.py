@@ -51,7 +51,7 @@ def last_known(seen: Float[Tensor, "B C W"]) -> Float[Tensor, "B W"]:
 
 def summarise_states(errors: StateErrors) -> dict[int, StateScores] | None:
     """The errors averaged over clips, and what is made of them, by horizon; None where no state was foretold."""
-    model, persistence, climatology = (each.nanmean(dim=0) for each in errors)
+    model, persistence, climatology = (each.double().nanmean(dim=0) for each in errors)
     if not model.isfinite().any():
         return None
     columns = 1 - model / climatology, model.sqrt(), persistence.sqrt(), climatology.sqrt()
