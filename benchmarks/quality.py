@@ -207,8 +207,10 @@ def probe(contender: Contender, seen: Clips, dataset: Dataset, unseen: Clips, de
 
 def compare(setting: Setting, out: Path, models: list[str]) -> dict[str, Verdict]:
     """Train and judge, one after the other."""
-    dataset, unseen = open_dataset(setting.data, "train"), open_dataset(setting.data, "held-out")
-    if setting.judge_on is not None:
+    dataset = open_dataset(setting.data, "train")
+    if setting.judge_on is None:
+        unseen = open_dataset(setting.data, "held-out")
+    else:
         unseen = open_dataset(setting.judge_on).in_scale(dataset.action_scale)
     device = setting.machine.hardware().device
     mean_image = torch.from_numpy(dataset.mean_image())

@@ -18,7 +18,7 @@ from aime.world_model.outputs import LatentClips
 
 SHIFTS = torch.arange(-4, 9) / 8
 """What is tried; 1 makes a standard deviation about three times as large."""
-CONTEXT, SAMPLES, MOST_CLIPS = 5, 8, 64
+CONTEXT, SAMPLES = 5, 8
 
 
 class SpreadFit(NamedTuple):
@@ -43,15 +43,14 @@ def fit_spread(model: AIME, clips: LatentClips) -> SpreadFit:
 
     Args:
         model: in eval mode; its prior changes in place. Of several ranks all must call, each with clips of its own.
-        clips: of episodes that the prior has not learned from, one or more of at least two frames; the first 64 count.
+        clips: of episodes that the prior has not learned from, one or more of at least two frames.
     """
-    latents, contexts, actions = (each[:MOST_CLIPS] for each in clips[:3])
-    valid = clips.valid[:MOST_CLIPS]
+    latents, contexts, actions = clips[:3]
     seen = min(CONTEXT, latents.shape[1] - 1)
     start = state_at(model, model.follow(latents[:, :seen], contexts[:, :seen], actions[:, :seen]), -1)
     start = start.repeated(SAMPLES)
     future = repeat(actions[:, seen - 1 : -1], "b f a -> (b s) f a", s=SAMPLES)
-    scale = latents[valid].std(0).clamp_min(1e-6)
+    scale = latents[clips.valid].std(0).clamp_min(1e-6)
     bias = model.prior.spread_bias
     unchanged = bias.clone()
 
@@ -60,7 +59,7 @@ def fit_spread(model: AIME, clips: LatentClips) -> SpreadFit:
         with apart(model.device, 0):
             dream = behave(model, start, lambda _, number: future[:, number], future.shape[1], sampled)
         imagined = (dream.latents / scale).unflatten(0, (-1, SAMPLES))
-        return masked_mean(energy_score(imagined, latents[:, seen:] / scale), valid[:, seen:])
+        return masked_mean(energy_score(imagined, latents[:, seen:] / scale), clips.valid[:, seen:])
 
     scores = torch.stack([energy(shift) for shift in SHIFTS.to(bias.device)]).cpu()
     before = int((SHIFTS == 0).nonzero())

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 FEWEST_LEFT_OUT = 4
 """Episodes, below which one odd episode would decide how wide the prior is."""
+MOST_CLIPS_LEFT_OUT = 64
+"""On each rank; more told a prior of cheetah nothing else."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class Settling:
         clips = min(wanted, most_steps * self.config.clips)
         self.batches = math.ceil(clips / run.batch)
         """To perceive, on each rank."""
-        self.batches_left_out = math.ceil(self.batches * self.config.left_out)
+        self.batches_left_out = math.ceil(min(self.batches * self.config.left_out, MOST_CLIPS_LEFT_OUT / run.batch))
         """To leave out, on each rank, where the data has enough episodes."""
         self.steps = min(most_steps, math.ceil(self.config.passes * clips / self.config.clips))
         memory = ReplayConfig(self.config.clips, self.batches * run.batch)
