@@ -40,6 +40,14 @@ def expect_shares(config: object, *names: str, of: str = "") -> None:
     _expect(config, names, of, lambda value: 0 <= value <= 1, "a share in [0, 1]")
 
 
+def expect_shares_below_one(config: object, *names: str, of: str = "", zero: str) -> None:
+    """Raise an `AimeError` for the first of these fields not in [0, 1), as `expect_positive` does.
+
+    The message ends with what `zero` says that 0 does.
+    """
+    _expect(config, names, of, lambda value: 0 <= value < 1, f"a share in [0, 1): 0 {zero}")
+
+
 def expect_at_least_zero(config: object, *names: str, of: str = "") -> None:
     """Raise an `AimeError` for the first of these fields that is below 0 or not a number, as `expect_positive` does."""
     _expect(config, names, of, lambda value: value >= 0, "0 or more")

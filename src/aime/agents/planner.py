@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from aime.control.policy import Critic
-from aime.errors import AimeError, expect_at_least_zero, expect_positive
+from aime.errors import AimeError, expect_at_least_zero, expect_positive, expect_shares_below_one
 from aime.primitives.distributions import CensoredGaussian, CensoredMixture
 from aime.world_model import imagination
 from aime.world_model.model import AIME
@@ -71,8 +71,7 @@ class PlannerConfig:
         expect_at_least_zero(self, "leash")
         if self.elite > self.candidates:
             raise AimeError(f"elite is {self.elite}; expected {self.candidates} or fewer, of as many candidates")
-        if self.proposed is not None and not 0 <= self.proposed < 1:
-            raise AimeError(f"proposed is {self.proposed}; expected a share in [0, 1)")
+        expect_shares_below_one(self, "proposed", zero="proposes none")
         if self.max_scale is not None:
             self.reach(critic=False)
 

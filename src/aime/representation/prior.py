@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from aime.errors import AimeError, expect_at_least_zero, expect_sizes
+from aime.errors import AimeError, expect_at_least_zero, expect_shares_below_one, expect_sizes
 from aime.primitives.autocast import as_multiplied
 from aime.primitives.distributions import (
     PARAMETER_LIMIT,
@@ -59,8 +59,7 @@ class PriorConfig:
     def __post_init__(self) -> None:
         expect_sizes(self, "components", "hidden", of="prior")
         expect_at_least_zero(self, "residuals", of="prior")
-        if not 0 <= self.dropout < 1:
-            raise AimeError(f"prior.dropout is {self.dropout}; expected a share in [0, 1): 0 switches it off")
+        expect_shares_below_one(self, "dropout", of="prior", zero="switches it off")
         if not 0 < self.min_std < self.start_std < self.max_std:
             raise AimeError(
                 f"prior.min_std, start_std and max_std are {self.min_std}, {self.start_std} and {self.max_std}; "

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from aime.data import Clips, Dataset
-from aime.errors import AimeError, expect_at_least_zero, expect_positive, expect_shares
+from aime.errors import expect_at_least_zero, expect_positive, expect_shares, expect_shares_below_one
 from aime.objectives.ledger import TaskLoss
 from aime.objectives.predictive import latent_losses
 from aime.primitives.distributions import DiagonalGaussian
@@ -68,12 +68,10 @@ class SettleConfig:
     as do runs on data where it comes to fewer than four."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.share < 1:
-            raise AimeError(f"settle.share is {self.share}; expected a share in [0, 1): 0 switches settling off")
+        expect_shares_below_one(self, "share", of="settle", zero="switches settling off")
         expect_positive(self, "frames", "passes", "clips", "learning_rate", "clip", of="settle")
         expect_shares(self, "moved", of="settle")
-        if not 0 <= self.left_out < 1:
-            raise AimeError(f"settle.left_out is {self.left_out}; expected a share in [0, 1): 0 learns from all")
+        expect_shares_below_one(self, "left_out", of="settle", zero="learns from all")
         expect_at_least_zero(self, "weight_decay", of="settle")
 
     def divide(self, dataset: Dataset) -> tuple[Dataset, Dataset | None]:
