@@ -123,7 +123,7 @@ class Settling:
         posterior, latents = self._see(clips)
         self._memory.remember(posterior, latents)
 
-    def leave_out(self, clips: Clips) -> None:
+    def set_aside(self, clips: Clips) -> None:
         """Keep the latents of a batch to `calibrate` on."""
         posterior, latents = self._see(clips)
         self._left_out.append(latents._replace(latents=posterior.rsample()))

@@ -293,7 +293,7 @@ def _settle(
     learned, left_out = config.settle.divide(dataset)
     settling = Settling(config, model, trainer.hardware, learned.frames, most_steps)
     if left_out is not None:
-        look_at(left_out, settling.leave_out, settling.batches_left_out, _PERCEIVING * config.settle.left_out)
+        look_at(left_out, settling.set_aside, settling.batches_left_out, _PERCEIVING * config.settle.left_out)
     look_at(learned, settling.perceive, settling.batches, _PERCEIVING)
     begun = min(share_of_time(), 0.99)
     for step in range(1, settling.steps + 1):
