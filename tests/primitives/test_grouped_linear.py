@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from aime.primitives.grouped_linear import MANY, grouped_linear
+from aime.primitives.grouped_linear import MANY, MANY_IN_BF16, grouped_linear
 
 GROUPS, INPUTS, OUTPUTS = 5, 7, 3
 
@@ -28,6 +28,16 @@ def test_is_each_row_by_itself(rows: int) -> None:
     inputs, group, weights, biases = layer(rows)
     alone = torch.stack([weights[g] @ x + biases[g] for x, g in zip(inputs, group.tolist(), strict=True)])
     torch.testing.assert_close(grouped_linear(inputs, group, weights, biases), alone, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("rows", [MANY_IN_BF16 - 1, MANY_IN_BF16])
+def test_is_each_row_by_itself_in_half_precision(rows: int) -> None:
+    inputs, group, weights, biases = layer(rows)
+    halves = [each.bfloat16() for each in (inputs, weights, biases)]
+    expected = grouped_linear(halves[0].double(), group, *(each.double() for each in halves[1:]))
+    found = grouped_linear(halves[0], group, *halves[1:])
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.double(), expected, rtol=2**-7, atol=2**-7)
 
 
 @pytest.mark.parametrize("rows", [6, MANY])

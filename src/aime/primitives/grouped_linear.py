@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-MANY = 48
-"""Rows from which on it pays to sort them, on a CPU."""
+MANY, MANY_IN_BF16 = 48, 384
+"""Rows from which on it pays to sort them, on a CPU: half precision makes products cheap, calls not."""
 
 
 def grouped_linear(
@@ -22,7 +22,8 @@ def grouped_linear(
     The rows of a group are multiplied together: a G-th of the products of all rows with all groups. Few rows
     do take those, and so does a GPU, which would have to wait to learn how large the groups are.
     """
-    if inputs.is_cuda or len(inputs) < MANY:
+    many = MANY_IN_BF16 if weights.dtype == torch.bfloat16 else MANY
+    if inputs.is_cuda or len(inputs) < many:
         every = F.linear(inputs, weights.flatten(0, 1), biases.flatten()).unflatten(-1, biases.shape)
         return every[torch.arange(len(group), device=group.device), group]
     order = group.argsort()
