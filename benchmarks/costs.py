@@ -85,7 +85,8 @@ def phases(preset: str, hardware: Hardware, steps: int = 12) -> Figures:
         (trainer.guard, "judge", "guard"),
         *((optimizer, "step", type(optimizer).__name__.lower()) for optimizer in trainer.optimizers),
         (trainer.average, "update", "average"),
-        (trainer.adversary, "learn", "discriminators"),
+        (trainer.adversary, "differentiate", "discriminators"),
+        (trainer.adversary.optimizer, "step", "discriminators"),
     ):
         clock.put_around(owner, attribute, phase)
     clock.put_around(trainer, "step", "step")
