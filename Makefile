@@ -1,7 +1,7 @@
 # Every target sets up what it needs under .venv, so that any of them may be the first.
 #   make demo     train on the bundled episodes for MINUTES, then show the dreams in one page
 #   make test     the test suite          make lint   ruff and mypy
-#   make docs     the manual, in site/    make bench  speed, memory and quality beside DreamerV3 (about an hour)
+#   make docs     the manual, in site/    make bench  speed, memory and quality beside DreamerV3 (half an hour)
 #   make clean    remove what the other targets built, runs kept
 
 PYTHON  ?= python3

@@ -51,6 +51,7 @@ def rates_picture(found: dict[str, Any], lengths: tuple[int, ...], batches: tupl
             imagining.plot(batches, rates, "o-", color=colour, label=LABELS[name])
     training.set(xlabel="frames in a clip", ylabel="frames/s", ylim=(0, None), xscale="log", xticks=lengths)
     training.set_xticks(lengths, [str(length) for length in lengths])
+    training.minorticks_off()
     training.set_title("training", loc="left")
     training.legend(frameon=False)
     imagining.set(xlabel="dreams side by side", ylabel="latent steps/s", xscale="log", yscale="log")
