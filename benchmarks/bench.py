@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -126,7 +127,7 @@ def main() -> None:
     found["quality"] = [
         once(
             folder / "quality.json",
-            lambda folder=folder, setting=setting: quality.record(setting, folder, list(quality.TRAINERS)),
+            partial(quality.record, setting, folder, list(quality.TRAINERS)),
         )
         for setting, folder in quality.settings(options, out / "quality")
     ]

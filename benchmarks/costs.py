@@ -49,10 +49,12 @@ class Clock:
     def __init__(self, hardware: Hardware) -> None:
         self.hardware = hardware
         self.spent: dict[str, float] = {}
+        self._inner: list[tuple[object, str, Any]] = []
 
     def put_around(self, owner: object, attribute: str, phase: str) -> None:
         """Time every call of `owner.attribute` under the name of a phase."""
         inner = getattr(owner, attribute)
+        self._inner.append((owner, attribute, inner))
 
         def timed(*args: Any, **kwargs: Any) -> Any:
             self.hardware.synchronize()
@@ -64,6 +66,11 @@ class Clock:
 
         setattr(owner, attribute, timed)
 
+    def take_away(self) -> None:
+        """Leave every function as it was."""
+        while self._inner:
+            setattr(*self._inner.pop())
+
 
 def phases(preset: str, hardware: Hardware, steps: int = 12) -> Figures:
     """Milliseconds of each phase of a step; what is left is `other`."""
@@ -73,7 +80,7 @@ def phases(preset: str, hardware: Hardware, steps: int = 12) -> Figures:
     clips = [synthetic_clips(BATCH, LENGTH, 1)]
     for step in range(4):
         trainer.step(clips, near_the_end(step))
-    clock, task_losses = Clock(hardware), training.task_losses
+    clock = Clock(hardware)
     assert trainer.adversary is not None
     for owner, attribute, phase in (
         (trainer, "_prepare", "zoom"),
@@ -92,7 +99,7 @@ def phases(preset: str, hardware: Hardware, steps: int = 12) -> Figures:
     clock.put_around(trainer, "step", "step")
     for step in range(steps):
         trainer.step(clips, near_the_end(step))
-    training.task_losses = task_losses
+    clock.take_away()
     whole = clock.spent.pop("step")
     spent = clock.spent | {"other": whole - sum(clock.spent.values())}
     return {f"phase_{name}_ms": round(1000 * value / steps, 1) for name, value in spent.items()}

@@ -86,7 +86,7 @@ def one_round(
     environment: gymnasium.vector.VectorEnv, generator: np.random.Generator, steps: int
 ) -> tuple[float, float]:
     """Seconds of a step by both clocks."""
-    actions = generator.uniform(-1, 1, (steps, *environment.action_space.shape)).astype(np.float32)
+    actions = generator.uniform(-1, 1, (steps, *(environment.action_space.shape or ()))).astype(np.float32)
     wall, computed = time.perf_counter(), time.process_time()
     for action in actions:
         environment.step(action)

@@ -33,13 +33,12 @@ def aime_dream(preset: str, batch: int, decode: bool, hardware: Hardware) -> Cal
         start = model.arrive(*model.dynamics.initial(batch), latent, latent)
         first_map = model.attention.initial_map(batch)
 
-    @torch.no_grad()
-    @hardware.autocast()
     def dream() -> None:
-        dreamt = imagination.rollout(model, start, actions, imagination.sampled)
-        if decode:
-            maps = model.attention.roll(dreamt.beliefs, dreamt.latents, first_map)
-            imagination.decode_in_chunks(model, dreamt.latents.flatten(0, 1), maps.flatten(0, 1))
+        with torch.no_grad(), hardware.autocast():
+            dreamt = imagination.rollout(model, start, actions, imagination.sampled)
+            if decode:
+                maps = model.attention.roll(dreamt.beliefs, dreamt.latents, first_map)
+                imagination.decode_in_chunks(model, dreamt.latents.flatten(0, 1), maps.flatten(0, 1))
 
     return dream
 
@@ -51,14 +50,13 @@ def peer_dream(batch: int, decode: bool, hardware: Hardware) -> Callable[[], obj
     model = DreamerV3(DreamerV3Config(1)).to(hardware.device).eval()
     action = torch.zeros(batch, HORIZON, 1, device=hardware.device)
 
-    @torch.no_grad()
-    @hardware.autocast()
     def dream() -> None:
-        state = torch.zeros(batch, model.state_width, device=hardware.device)
-        belief = torch.zeros(batch, model.config.belief, device=hardware.device)
-        states, beliefs = model.dream(state, belief, action)
-        if decode:
-            model.decode(states.flatten(0, 1), beliefs.flatten(0, 1))
+        with torch.no_grad(), hardware.autocast():
+            state = torch.zeros(batch, model.state_width, device=hardware.device)
+            belief = torch.zeros(batch, model.config.belief, device=hardware.device)
+            states, beliefs = model.dream(state, belief, action)
+            if decode:
+                model.decode(states.flatten(0, 1), beliefs.flatten(0, 1))
 
     return dream
 

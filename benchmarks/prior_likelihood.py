@@ -20,7 +20,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -162,11 +162,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "held_out_clips": len(held_out.means),
     }
     by_name = {"as_trained": clip_nats(model.prior, held_out, options.context)}
-    for name, kind, weights in (
+    kinds: tuple[tuple[str, Literal["mixture", "single_gaussian"], ElboWeights], ...] = (
         ("single_gaussian", "single_gaussian", alone),
         ("mixture", "mixture", usual),
         ("mixture_by_likelihood", "mixture", alone),
-    ):
+    )
+    for name, kind, weights in kinds:
         torch.manual_seed(options.seed)
         config = replace(model.config, prior=replace(model.config.prior, kind=kind))
         prior = make_prior(config).to(model.device)

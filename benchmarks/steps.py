@@ -69,7 +69,8 @@ def peer_step(batch: int, length: int, hardware: Hardware) -> Callable[[], objec
     """`STEPS` whole steps of the peer: forward, backward, clipping, Adam."""
     from dreamer_v3 import DreamerV3, DreamerV3Config
 
-    model = DreamerV3(DreamerV3Config(1)).to(hardware.device, memory_format=torch.channels_last).train()
+    model = DreamerV3(DreamerV3Config(1)).to(hardware.device).train()
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(model.parameters(), 3e-4, fused=True)
     clips = synthetic_clips(batch, length, 1).to(hardware.device)
 

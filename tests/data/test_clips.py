@@ -157,7 +157,7 @@ def test_prefetch_without_end_stops_when_closed(dataset: Dataset) -> None:
     for _ in range(10):
         next(batches)
     assert len(readers()) == 1
-    batches.close()  # type: ignore[attr-defined]
+    batches.close()
     assert readers() == []
 
 
@@ -172,7 +172,7 @@ def test_prefetch_reads_no_further_than_its_depth(dataset: Dataset) -> None:
     batches = prefetch(Recorder(dataset, 2, 6, seed=2), 0, depth=3)
     next(batches)
     next(batches)
-    batches.close()  # type: ignore[attr-defined]
+    batches.close()
     assert seen == list(range(len(seen)))
     assert len(seen) <= 5
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -96,7 +96,7 @@ def prefetch(
     depth: int = 4,
     pin_memory: bool = False,
     workers: int = 1,
-) -> Iterator[Clips]:
+) -> Generator[Clips]:
     """The batches of steps `start` to `stop` (exclusive; endless by default), read ahead by background threads.
 
     Args:
