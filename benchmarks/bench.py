@@ -50,7 +50,7 @@ def rates_picture(found: dict[str, Any], lengths: tuple[int, ...], batches: tupl
         if f"{name}_steps_per_second_B1" in found["dreaming"]:
             rates = [found["dreaming"][f"{name}_steps_per_second_B{batch}"] for batch in batches]
             imagining.plot(batches, rates, "o-", color=colour, label=LABELS[name])
-    training.set(xlabel="frames in a clip", ylabel="frames/s", ylim=(0, None), xscale="log", xticks=lengths)
+    training.set(xlabel="frames in a clip", ylabel="frames/s", ylim=(0, None), xscale="log")
     training.set_xticks(lengths, [str(length) for length in lengths])
     training.minorticks_off()
     training.set_title("training", loc="left")
@@ -125,10 +125,7 @@ def main() -> None:
     for name, measure in parts.items():
         found[name] = once(out / f"{name}.json", measure)
     found["quality"] = [
-        once(
-            folder / "quality.json",
-            partial(quality.record, setting, folder, list(quality.TRAINERS)),
-        )
+        once(folder / "quality.json", partial(quality.record, setting, folder, list(quality.TRAINERS)))
         for setting, folder in quality.settings(options, out / "quality")
     ]
     (out / "bench.json").write_text(json.dumps(found, indent=1) + "\n")

@@ -95,6 +95,8 @@ class DreamerV3(nn.Module):
                 out_keys=[("next", "posterior_logits"), ("next", "state")],
             ),
         )
+        # as AIME keeps its weights
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def observe(self, frames: Float[Tensor, "B T 3 H W"], actions: Float[Tensor, "B T A"]) -> TensorDict:
         """Posterior and prior logits, states and beliefs of all frames, a step at a time."""

@@ -110,7 +110,6 @@ def train_peer(setting: Setting, dataset: Dataset, out: Path) -> Contender:
     torch.manual_seed(setting.seed)
     hardware = setting.machine.hardware()
     model = DreamerV3(DreamerV3Config(dataset.action_width, dataset.image_size)).to(hardware.device)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     defaults = preset_run(setting.preset, setting.data, out, dataset.action_width, dataset.image_size)
     optimizer = torch.optim.Adam(model.parameters(), setting.peer_rate, fused=True)
     sampler = ClipSampler(dataset, defaults.batch, defaults.length, setting.seed)

@@ -70,7 +70,6 @@ def peer_step(batch: int, length: int, hardware: Hardware) -> Callable[[], objec
     from dreamer_v3 import DreamerV3, DreamerV3Config
 
     model = DreamerV3(DreamerV3Config(1)).to(hardware.device).train()
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(model.parameters(), 3e-4, fused=True)
     clips = synthetic_clips(batch, length, 1).to(hardware.device)
 
