@@ -59,16 +59,23 @@ def test_every_array_is_what_tensorflow_datasets_reads(
             at = f"{split}/{number}"
             for camera, name in enumerate(cameras):
                 again = found[split][number] if camera == 0 else recordings(source, Choice(cameras))[split][number]
-                np.testing.assert_array_equal(frames_of(again, camera), truth[f"{at}/observation/{name}"])
-            assert episode.action is not None and np.isnan(episode.action[-1]).all()
-            np.testing.assert_array_equal(episode.action[:-1], truth[f"{at}/action"][:-1])
-            length = len(episode.action)
+                frames = frames_of(again, camera)
+                np.testing.assert_array_equal(frames[: len(frames) - again.repeated], truth[f"{at}/observation/{name}"])
+            added = int(not rewards_arrive and truth[f"{at}/reward"][-1] != 0)
+            length = len(truth[f"{at}/action"])
+            assert episode.action is not None and np.isnan(episode.action[-1]).all() and episode.repeated == added
+            known = slice(length - 1 + added)
+            np.testing.assert_array_equal(episode.action[known], truth[f"{at}/action"][known])
             state = [truth[f"{at}/observation/{name}"].reshape(length, -1) for name in states]
-            np.testing.assert_array_equal(episode.state, np.concatenate(state, axis=1))
-            np.testing.assert_array_equal(episode.terminated, truth[f"{at}/is_terminal"])
+            assert episode.state is not None and np.isnan(episode.state[length:]).all()
+            np.testing.assert_array_equal(episode.state[:length], np.concatenate(state, axis=1))
+            terminal = truth[f"{at}/is_terminal"].tolist()
+            assert episode.terminated is not None
+            assert episode.terminated.tolist() == terminal[: length - added] + added * [False] + added * terminal[-1:]
             assert episode.reward is not None and np.isnan(episode.reward[0])
             reward = truth[f"{at}/reward"].astype(np.float32)
-            np.testing.assert_array_equal(episode.reward[1:], reward[1:] if rewards_arrive else reward[:-1])
+            arrived = reward[1:] if rewards_arrive else reward[: length - 1 + added]
+            np.testing.assert_array_equal(episode.reward[1:], arrived)
 
 
 def test_the_fixture_is_small() -> None:
@@ -104,7 +111,8 @@ def test_the_command_makes_a_data_set_of_each_split(tmp_path: Path, capsys: pyte
 
 def test_cameras_are_tiled_and_resized(tmp_path: Path) -> None:
     assert run(ANT, "--out", tmp_path, "--split", "train", "--camera", *CAMERAS) == 0
-    pixels, truth = open_dataset(tmp_path).read(0).pixels, expected(ANT)
+    truth = expected(ANT)
+    pixels = open_dataset(tmp_path).read(0).pixels[: len(truth["train/0/action"])]
     for column, name in enumerate(CAMERAS):
         np.testing.assert_array_equal(
             pixels[:, :32, 32 * column : 32 * column + 32], truth[f"train/0/observation/{name}"]

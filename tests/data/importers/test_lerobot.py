@@ -110,7 +110,7 @@ def complaint(capsys: pytest.CaptureFixture[str], source: Path, out: Path, *flag
 def test_frames_and_rows_of_both_versions(tmp_path: Path, writer: Any) -> None:
     assert run(writer(tmp_path / "source"), tmp_path / "out", "--camera", *CAMERAS, "--fit", "pad") == 0
     dataset = open_dataset(tmp_path / "out")
-    assert dataset.lengths.tolist() == list(LENGTHS)
+    assert dataset.lengths.tolist() == [length + 1 for length in LENGTHS], "a frame for the last row's reward"
     truth = [rows_of(number, 0) for number in range(len(LENGTHS))]
     actions = np.concatenate([part["action"] for part in truth])
     low, high = actions.min(axis=0), actions.max(axis=0)
@@ -118,11 +118,15 @@ def test_frames_and_rows_of_both_versions(tmp_path: Path, writer: Any) -> None:
         for camera in range(2):  # 32x48 pads to 21x32 in a tile of 32x32
             tile = episode.pixels[:, 5:26, 32 * camera : 32 * camera + 32].astype(float)
             frames = [np.asarray(Image.fromarray(frame).resize((32, 21), 2)) for frame in film_of(number, camera)]
-            assert np.abs(tile - np.stack(frames)).mean() < 5, "the film is lossy, but not another one"
-        np.testing.assert_allclose(episode.action, (np.array(part["action"]) - low) / (high - low) * 2 - 1, atol=1e-5)
-        np.testing.assert_allclose(np.array(episode.state), part["observation.state"], rtol=1e-5)
-        np.testing.assert_allclose(episode.reward[1:], part["next.reward"][:-1], rtol=1e-5)
-        assert np.isnan(episode.reward[0]) and not episode.terminated.any()
+            assert np.abs(tile[:-1] - np.stack(frames)).mean() < 5, "the film is lossy, but not another one"
+            np.testing.assert_array_equal(tile[-1], tile[-2])
+        scaled = (np.array(part["action"]) - low) / (high - low) * 2 - 1
+        np.testing.assert_allclose(episode.action[:-1], scaled, atol=1e-5)
+        np.testing.assert_allclose(np.array(episode.state)[:-1], part["observation.state"], rtol=1e-5)
+        np.testing.assert_allclose(episode.reward[1:], part["next.reward"], rtol=1e-5)
+        assert np.isnan(episode.reward[0]) and np.isnan(episode.action[-1]).all()
+        assert episode.state is not None and np.isnan(episode.state[-1]).all()
+        assert episode.terminated.tolist() == [False, *part["next.done"]]
 
 
 @pytest.mark.parametrize("kind", ["films", "pictures"])
@@ -134,15 +138,15 @@ def test_what_lerobot_itself_wrote(tmp_path: Path, kind: str) -> None:
         for number, episode in enumerate(dataset):
             rows = truth["episode_index"] == number
             frames = truth["frames"][rows, 1, :, 16:80].astype(float)  # 64x96: the middle 64 columns
-            error = np.abs(episode.pixels - frames).mean(axis=(1, 2, 3))
+            error = np.abs(episode.pixels[:-1] - frames).mean(axis=(1, 2, 3))
             assert error.max() < (3 if kind == "films" else 1e-9)
             if kind == "films":
-                beside = np.abs(episode.pixels[:-1] - frames[1:]).mean(axis=(1, 2, 3))
+                beside = np.abs(episode.pixels[:-2] - frames[1:]).mean(axis=(1, 2, 3))
                 assert (error[:-1] < beside).all(), "the frames of their own rows"
-            np.testing.assert_allclose(90 * episode.action, truth["action"][rows], atol=1e-4)
-            np.testing.assert_array_equal(np.array(episode.state), truth["observation.state"][rows])
-            np.testing.assert_array_equal(episode.reward[1:], truth["next.reward"][rows][:-1])
-        assert dataset.lengths.tolist() == np.bincount(truth["episode_index"]).tolist()
+            np.testing.assert_allclose(90 * episode.action[:-1], truth["action"][rows], atol=1e-4)
+            np.testing.assert_array_equal(np.array(episode.state)[:-1], truth["observation.state"][rows])
+            np.testing.assert_array_equal(episode.reward[1:], truth["next.reward"][rows])
+        assert (dataset.lengths - 1).tolist() == np.bincount(truth["episode_index"]).tolist()
 
 
 def test_pictures_in_the_table(tmp_path: Path) -> None:
@@ -160,7 +164,7 @@ def test_pictures_in_the_table(tmp_path: Path) -> None:
         write(next(source.glob(f"data/*/episode_{number:06d}.parquet")), {**rows_of(number, 0), CAMERAS[0]: cells})
     assert run(source, tmp_path / "out", "--camera", "top") == 0
     expected = [np.asarray(Image.fromarray(frame).resize((64, 64))) for frame in film_of(1, 0)]
-    np.testing.assert_array_equal(open_dataset(tmp_path / "out").read(1).pixels, np.stack(expected))
+    np.testing.assert_array_equal(open_dataset(tmp_path / "out").read(1).pixels[:-1], np.stack(expected))
 
 
 def test_what_does_not_fit_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,7 +177,7 @@ def test_what_does_not_fit_is_told(tmp_path: Path, capsys: pytest.CaptureFixture
     film.write_bytes(film.read_bytes()[:700])
     assert "cannot be decoded" in complaint(capsys, source, tmp_path / "corrupt", "--camera", "top")
     assert run(source, tmp_path / "corrupt", "--camera", "top", "--skip-bad") == 0
-    assert open_dataset(tmp_path / "corrupt").lengths.tolist() == [30, 25]
+    assert open_dataset(tmp_path / "corrupt").lengths.tolist() == [31, 26]
     table = rows_of(2, 0)
     del table["action"]
     write(next(source.glob("data/*/episode_000002.parquet")), table)

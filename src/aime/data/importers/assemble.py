@@ -75,7 +75,7 @@ class _Rows:
             if recorded.state is None or recorded.state.shape[1:] != (width,):
                 shape = None if recorded.state is None else recorded.state.shape[1:]
                 raise BadEpisode(f"has a state of width {shape}, expected ({width},); import with --no-state")
-            _check_rows("state", recorded.state)
+            _check_rows("state", recorded.state[: len(recorded.state) - recorded.repeated])
         if recorded.reward is not None:
             _check_rows("reward", recorded.reward[1:, None], 1)
 
@@ -113,7 +113,8 @@ def episodes_of(recorded: Recorded, form: Form, tally: Counter[str]) -> Iterator
     Args:
         recorded: what the importer gave; its frames are used up.
         form: of the data set.
-        tally: counts "frames", "cut" episodes, "clipped" numbers, and for each size "HEIGHTxWIDTH" its frames.
+        tally: counts "frames", of these "repeated" ones, "cut" episodes, "clipped" numbers, and for each size
+            "HEIGHTxWIDTH" its frames.
 
     Raises:
         BadEpisode: if something is missing or not finite, or if frames and table differ in length; stretches that
@@ -131,12 +132,13 @@ def episodes_of(recorded: Recorded, form: Form, tally: Counter[str]) -> Iterator
             taken = frames[: form.most_frames - filled]
             buffer[filled : filled + len(taken)] = taken
             filled, frames = filled + len(taken), frames[len(taken) :]
-            _check_length(rows.length, start + filled, done=False)
+            _check_length(rows.length, start + filled, recorded.repeated, done=False)
             if filled == form.most_frames and len(frames):
                 yield rows.cut(buffer, start)
                 start, filled, buffer = start + filled, 0, np.empty((0, *shape), np.uint8)
-    _check_length(rows.length, start + filled, done=True)
+    _check_length(rows.length, start + filled, recorded.repeated, done=True)
     tally["cut"] += start > 0
+    tally["repeated"] += recorded.repeated
     tally["frames"] += start + filled
     yield rows.cut(buffer[:filled], start)
 
@@ -147,12 +149,12 @@ def _tally_sizes(tally: Counter[str], blocks: object) -> None:
         tally[f"{block.shape[1]}x{block.shape[2]}"] += len(block)
 
 
-def _check_length(rows: int | None, frames: int, done: bool) -> None:
+def _check_length(rows: int | None, frames: int, repeated: int, done: bool) -> None:
     if frames == 0 and done:
         raise BadEpisode("has no frame, expected one or more; leave it out")
     if rows is not None and (frames > rows or (done and frames != rows)):
         more = "or more " if not done else ""
         raise BadEpisode(
-            f"has {frames} {more}frames but {rows} rows of actions, rewards or states, expected as many; "
-            "cut one of them to the other's length"
+            f"has {frames - repeated} {more}frames but {rows - repeated} rows of actions, rewards or states, expected "
+            "as many; cut one of them to the other's length"
         )

@@ -6,17 +6,20 @@ may be one, or a tree of them such as `locomotion/walker_walk/expert/{none,stati
 Time: in these records `action[t]` follows `observation[t]`. In DMC-VB `reward[t]` came with `observation[t]`, as
 dm_env has it: the benchmark's own TD3-BC takes the reward of action t from step t + 1. What RLDS itself prescribes,
 that `reward[t]` comes of `action[t]`, holds for other data sets; the names of the states tell the two apart.
+
+RLDS leaves the last step's action and reward undefined. Many data sets, those of Open X-Embodiment among them, have
+there the reward for success. So a last reward that is not 0 is taken for one that the last action brought.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from aime.data.importers.fitting import together
 from aime.data.importers.interface import (
@@ -27,6 +30,7 @@ from aime.data.importers.interface import (
     Recorded,
     Sources,
     Survey,
+    arriving,
     block_length,
     shifted_to_arrival,
 )
@@ -216,41 +220,47 @@ class RldsImporter:
     def read(self, item: Item) -> Recorded:
         """Decode a record; its pages stay mapped for as long as its frames are read."""
         content = self._content(item)
-        frames = together([content.frames(camera) for camera in self.cameras()])
-        return replace(self._small(content), frames=frames)
+        return self._episode(content, together([content.frames(camera) for camera in self.cameras()]))
 
     def _content(self, item: Item) -> _Content:
         name, offset, length = item.place
         return _Content(record(self.place / str(name), Extent(int(offset), int(length))), item.name)
 
-    def _small(self, content: _Content) -> Recorded:
-        """The episode without its frames."""
+    def _episode(self, content: _Content, frames: Iterator[Sequence[UInt8[np.ndarray, "n h w 3"]]]) -> Recorded:
+        """The episode; its frames are those given."""
         action = content.column(self._action()) if self.choice.actions else None
         states = [content.column(feature) for feature in self.states()]
-        reward, terminated = content.optional(self._named("reward")), content.optional(self._named("is_terminal"))
-        lengths = {len(rows) for rows in (action, reward, terminated, *states) if rows is not None}
+        reward, terminal = content.optional(self._named("reward")), self._terminal(content)
+        lengths = {len(rows) for rows in (action, reward, terminal, *states) if rows is not None}
         if len(lengths) > 1:
             raise BadEpisode(f"its features have {sorted(lengths)} steps, expected as many each; download it again")
-        return Recorded(
-            iter(()),
-            action=None if action is None else _without_last(action.reshape(len(action), -1)),
-            reward=None if reward is None else self._on_arrival(reward.astype(np.float32)),
-            terminated=None if terminated is None else terminated.astype(np.bool_),
+        recorded = Recorded(
+            frames,
+            action=None if action is None else action.reshape(len(action), -1),
+            reward=None if reward is None else reward.astype(np.float32),
             state=np.concatenate([rows.reshape(len(rows), -1) for rows in states], axis=1) if states else None,
         )
-
-    def _on_arrival(self, reward: Float[np.ndarray, " L"]) -> Float[np.ndarray, " L"]:
         if self._state_order() is None:
-            return shifted_to_arrival(reward)
-        return np.concatenate([np.full(1, np.nan, np.float32), reward[1:]])
+            return arriving(recorded, terminal, last_action_is_real=False)
+        return _arrived(recorded, terminal)
+
+    def _terminal(self, content: _Content) -> Bool[np.ndarray, " L"] | None:
+        """Which frames ended the episode. Without `is_terminal` it is those after a discount of 0, if not all are 0."""
+        terminal = content.optional(self._named("is_terminal"))
+        if terminal is not None:
+            return terminal.astype(np.bool_)
+        discount = content.optional(self._named("discount"))
+        return None if discount is None else shifted_to_arrival(discount == 0)[:-1] & (discount != 0).any()
 
     def _named(self, path: str) -> Feature | None:
-        return next((feature for feature in self.features if feature.path == path and feature.shape == ()), None)
+        """A feature of one number a step, which some data sets declare as a vector of one."""
+        return next((feature for feature in self.features if feature.path == path and feature.size == 1), None)
 
     def actions(self, item: Item) -> Float[np.ndarray, "L A"]:
         """The actions of one record."""
-        column = self._content(item).column(self._action())
-        return _without_last(column.reshape(len(column), -1))
+        action = self._episode(self._content(item), iter(())).action
+        assert action is not None
+        return action
 
 
 class _Content:
@@ -269,8 +279,8 @@ class _Content:
         return decode_column(feature, self._of(feature), self._where)
 
     def optional(self, feature: Feature | None) -> np.ndarray | None:
-        """The values of a feature that a data set may lack."""
-        return None if feature is None else self.column(feature)
+        """The values of a feature of one number that a data set may lack: `[T]`."""
+        return None if feature is None else self.column(feature).reshape(-1)
 
     def frames(self, feature: Feature) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
         """The frames of a camera, in blocks."""
@@ -285,8 +295,12 @@ class _Content:
         return self._features[name]
 
 
-def _without_last(action: np.ndarray) -> np.ndarray:
-    """The last step of an RLDS episode has an action only because every step has one: nothing came of it."""
-    action = action.astype(np.float64)
-    action[-1:] = np.nan
-    return action
+def _arrived(recorded: Recorded, terminal: np.ndarray | None) -> Recorded:
+    """An episode of DMC-VB: rewards arrive already, the first at nothing, and nothing came of the last action."""
+    action, reward = recorded.action, recorded.reward
+    if action is not None:
+        action = action.astype(np.float64)
+        action[-1:] = np.nan
+    if reward is not None:
+        reward = np.concatenate([np.full(1, np.nan, np.float32), reward[1:]])
+    return replace(recorded, action=action, reward=reward, terminated=terminal)

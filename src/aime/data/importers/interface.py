@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -103,6 +103,8 @@ class Recorded:
         reward: `[L]`, received on arrival at the frame. The first may be NaN.
         terminated: `[L]`, whether the arrival ended the episode for good.
         state: `[L, S]`.
+        repeated: how many frames at the end, 0 or 1, repeat the last picture of the source, because the source has
+            none of what its last action led to.
     """
 
     frames: Iterator[Sequence[UInt8[np.ndarray, "n h w 3"]]]
@@ -110,6 +112,7 @@ class Recorded:
     reward: Float[np.ndarray, " L"] | None = None
     terminated: Bool[np.ndarray, " L"] | None = None
     state: Float[np.ndarray, "L S"] | None = None
+    repeated: int = 0
 
 
 class Importer(Protocol):
@@ -178,13 +181,88 @@ def _parts(path: Path) -> list[str]:
 
 
 def shifted_to_arrival(after: np.ndarray) -> np.ndarray:
-    """From "what came of the action at t" to "what came on arrival at t + 1": `[L]` or longer by one -> `[L]`.
+    """From "what came of the action at t" to "what came on arrival at t + 1": `[L]` -> `[L + 1]`.
 
-    The first has no cause and is NaN (False for truth values); the one that came of the last step has no frame and is
-    dropped.
+    The first has no cause and is NaN (False for truth values).
     """
     first = np.zeros(1, after.dtype) if after.dtype == np.bool_ else np.full(1, np.nan, np.float32)
-    return np.concatenate([first, after[:-1]])
+    return np.concatenate([first, after])
+
+
+def arriving(
+    after: Recorded, terminal: Bool[np.ndarray, " L"] | None = None, last_action_is_real: bool = True
+) -> Recorded:
+    """An episode whose rewards and ends came of the action of the same row, moved to the frames that they led to.
+
+    The last row's action led to a frame that the source does not have. Where that row brought a reward other than 0 or
+    an end, one more frame takes them: it repeats the last picture, its action and its state are NaN. Nowhere else is a
+    frame added, because nothing would be lost.
+
+    Args:
+        after: the episode; `reward[t]` and `terminated[t]` came of `action[t]`.
+        terminal: where a source says that a *frame* is the end (RLDS's `is_terminal`), in place of
+            `after.terminated`. The end of a last frame moves to the added one.
+        last_action_is_real: False where the last row has an action only because every row has one. It is then
+            unknown (NaN), unless a reward came of it.
+
+    Raises:
+        BadEpisode: if the last row has a reward or an end and no action that could have led to it.
+    """
+    reward, ended = after.reward, after.terminated
+    extends = _says_something(reward, ended)
+    action = _known_actions(after.action, extends, last_action_is_real)
+    stop = None if extends else -1
+    moved_end = None if ended is None else shifted_to_arrival(ended)[:stop]
+    if terminal is not None:
+        moved_end = np.append(terminal[:-1], [False, *terminal[-1:]]) if extends else terminal
+    moved = replace(
+        after,
+        action=action,
+        reward=None if reward is None else shifted_to_arrival(reward.astype(np.float32))[:stop],
+        terminated=moved_end,
+    )
+    if not extends:
+        return moved
+    state = None if after.state is None else _with_unknown_row(after.state)
+    return replace(moved, frames=_with_last_repeated(after.frames), state=state, repeated=1)
+
+
+def _says_something(reward: np.ndarray | None, ended: np.ndarray | None) -> bool:
+    """Whether the last row has a reward or an end that would be lost without a frame to arrive at."""
+    rewarded = reward is not None and len(reward) > 0 and bool(np.isfinite(reward[-1]) and reward[-1] != 0)
+    return rewarded or (ended is not None and len(ended) > 0 and bool(ended[-1]))
+
+
+def _known_actions(action: np.ndarray | None, extends: bool, last_is_real: bool) -> np.ndarray | None:
+    """The actions, with a row more for a frame more, and without a last one that nothing came of."""
+    if action is None or len(action) == 0:
+        return action
+    if extends:
+        if not np.isfinite(action[-1].astype(np.float64)).all():
+            raise BadEpisode(
+                "its last row has a reward or an end and an action that is no number, expected the action that led to "
+                "it; mend or drop the episode"
+            )
+        return _with_unknown_row(action)
+    if not last_is_real:
+        action = action.astype(np.float64)
+        action[-1] = np.nan
+    return action
+
+
+def _with_unknown_row(rows: np.ndarray) -> Float[np.ndarray, "L N"]:
+    return np.concatenate([rows.astype(np.float64), np.full((1, *rows.shape[1:]), np.nan)])
+
+
+def _with_last_repeated(
+    frames: Iterator[Sequence[UInt8[np.ndarray, "n h w 3"]]],
+) -> Iterator[Sequence[UInt8[np.ndarray, "n h w 3"]]]:
+    last: list[UInt8[np.ndarray, "1 h w 3"]] = []
+    for blocks in frames:
+        last = [block[-1:] for block in blocks]
+        yield blocks
+    if last:
+        yield last
 
 
 def shifted_to_departure(before: Float[np.ndarray, "L A"]) -> Float[np.ndarray, "L A"]:

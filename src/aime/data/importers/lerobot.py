@@ -1,8 +1,9 @@
 """LeRobot's data sets, versions 2.1 and 3: Parquet files of numbers, MP4 files of frames, JSON that says what is where.
 
 In 2.1 an episode has a Parquet file and for each camera an MP4 file of its own. In 3 a file holds many episodes, and
-`meta/episodes` says from which row and which second on. `next.reward` and `next.done` come of the row's action and are
-moved to the frame at which it arrived; what the last action led to was not filmed.
+`meta/episodes` says from which row and which second on. `next.reward`, `next.success` and `next.done` come of the row's
+action and are moved to the frame at which it arrived. What the last action led to was not filmed: where it brought a
+reward or success, the last picture is repeated for it.
 """
 
 from __future__ import annotations
@@ -27,15 +28,16 @@ from aime.data.importers.interface import (
     Recorded,
     Sources,
     Survey,
+    arriving,
     block_length,
     in_order,
-    shifted_to_arrival,
 )
 from aime.data.importers.pictures import UNDECODABLE, decode_picture
 from aime.data.importers.tfds_features import read_json
 from aime.errors import AimeError
 
-STATE, ACTION, REWARD, DONE = "observation.state", "action", "next.reward", "next.done"
+STATE, ACTION = "observation.state", "action"
+REWARD, DONE, SUCCESS = "next.reward", "next.done", "next.success"
 VERSIONS = ("v2.0", "v2.1", "v3.0")
 
 
@@ -191,7 +193,7 @@ class LeRobotImporter:
         number, length = int(item.place[0]), int(item.place[1])
         films = dict(zip(self._films(), zip(item.place[3::2], item.place[4::2], strict=True), strict=True))
         path = self._inside(str(item.place[2]))
-        known = self._rows(path, number, (ACTION, STATE, REWARD, DONE))
+        known = self._rows(path, number, (ACTION, STATE, REWARD, DONE, SUCCESS))
         streams = []
         for camera in self.cameras:
             if camera in films:
@@ -201,14 +203,15 @@ class LeRobotImporter:
                 streams.append(video.read_film(self._inside(str(film)), int(microseconds) / 1e6, count))
             else:
                 streams.append(self._pictures(path, number, camera))
-        reward = known.get(REWARD)
-        done = known.get(DONE)
-        return Recorded(
-            together(streams),
-            self._checked(path, known) if self.action_width else None,
-            None if reward is None else shifted_to_arrival(reward.reshape(len(reward), -1)[:, 0].astype(np.float32)),
-            None if done is None else shifted_to_arrival(done.reshape(len(done), -1)[:, 0] > 0.5),
-            tables.matrix(path, known, [STATE]) if self.state_width else None,
+        reward, ended = _outcomes(known)
+        return arriving(
+            Recorded(
+                together(streams),
+                self._checked(path, known) if self.action_width else None,
+                reward,
+                ended,
+                tables.matrix(path, known, [STATE]) if self.state_width else None,
+            )
         )
 
     def _inside(self, name: str) -> Path:
@@ -247,6 +250,32 @@ class LeRobotImporter:
                         block = []
         if block:
             yield np.stack(block)
+
+
+def _outcomes(known: tables.Columns) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Reward and end that came of the action of each row, `[L]` each; None where the tables do not say.
+
+    Success is a reward of 1 where no other is noted. LeRobot marks the last row of *every* episode as done, also where
+    time ran out. So there the episode ended for good if it succeeded, or where success is not noted if the row has a
+    reward.
+    """
+    reward, done, success = (_flat(known.get(name)) for name in (REWARD, DONE, SUCCESS))
+    if reward is None and success is not None:
+        reward = (success > 0.5).astype(np.float32)
+    if done is not None:
+        ended = done > 0.5
+    elif success is not None:
+        ended = np.zeros(len(success), np.bool_)
+    else:
+        return reward, None
+    if len(ended):
+        rewarded = reward is not None and len(reward) == len(ended) and bool(reward[-1] != 0)
+        ended[-1] = success[-1] > 0.5 if success is not None else ended[-1] and rewarded
+    return reward, ended
+
+
+def _flat(column: np.ndarray | None) -> np.ndarray | None:
+    return None if column is None else column.reshape(len(column), -1)[:, 0].astype(np.float32)
 
 
 def _decoded(path: Path, cell: Any) -> UInt8[np.ndarray, "h w 3"]:

@@ -206,8 +206,8 @@ class MinariImporter:
                 [read_frames(self.path, self._name(number, "observations", name), 0, length) for name in self.cameras]
             ),
             action,
-            None if reward is None else shifted_to_arrival(np.append(reward, np.float32(0)).astype(np.float32)),
-            None if end is None else shifted_to_arrival(np.append(end.astype(bool), False)),
+            None if reward is None else shifted_to_arrival(reward.astype(np.float32)),
+            None if end is None else shifted_to_arrival(end.astype(bool)),
             np.concatenate([part.reshape(len(part), -1) for part in observed], axis=1) if observed else None,
         )
 

@@ -22,6 +22,7 @@ class Report:
         episodes: written.
         frames: written.
         sizes: frames of each "HEIGHTxWIDTH" that the source has, counted for each camera.
+        repeated: frames that repeat the last picture of an episode, for the reward or the end of its last row.
         cut: episodes of the source that were too long for one, and became several.
         clipped: numbers in actions that lay outside of their range.
         action_low: what -1 means, in the source's units; empty where there are no actions.
@@ -35,6 +36,7 @@ class Report:
     episodes: int = 0
     frames: int = 0
     sizes: dict[str, int] = field(default_factory=dict)
+    repeated: int = 0
     cut: int = 0
     clipped: int = 0
     action_low: list[float] = field(default_factory=list)
@@ -48,6 +50,7 @@ class Report:
             tally = note["tally"]
             self.episodes += note["episodes"]
             self.frames += tally.pop("frames", 0)
+            self.repeated += tally.pop("repeated", 0)
             self.cut += tally.pop("cut", 0)
             self.clipped += tally.pop("clipped", 0)
             sizes.update(tally)
@@ -69,6 +72,11 @@ class Report:
             lines.append(f"actions scaled to [-1, 1] from {_shown(self.action_low)} to {_shown(self.action_high)}")
         if self.clipped:
             lines.append(f"{self.clipped} numbers in actions lay outside of their range and were clipped")
+        if self.repeated:
+            lines.append(
+                f"{self.repeated} episodes got one more frame, which repeats their last picture: the reward or the end "
+                "that their last action brought arrives there"
+            )
         if self.cut:
             lines.append(f"{self.cut} episodes were too long for one shard and were cut")
         if self.dropped:
