@@ -108,7 +108,9 @@ def train_prior(
                 sticks = hierarchical_kl(believed.sticks, believed.concentration)
                 loss = loss + weights.kl_hierarchical * sticks.mean()
             if weights.entropy:
-                loss = loss - weights.entropy * weights_entropy(believed.mixture.log_weights)
+                log_weights = believed.mixture.log_weights
+                every = torch.ones(log_weights.shape[:-1], dtype=torch.bool, device=log_weights.device)
+                loss = loss - weights.entropy * weights_entropy(log_weights, every)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(prior.parameters(), 100.0)

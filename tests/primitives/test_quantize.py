@@ -66,5 +66,9 @@ def test_evaluation_changes_nothing() -> None:
 
 
 def test_perplexity_counts_codes_in_even_use() -> None:
-    assert codebook_perplexity(torch.arange(8).repeat(5), 16).item() == torch.tensor(8.0).item()
-    assert abs(codebook_perplexity(torch.zeros(9, dtype=torch.long), 16).item() - 1) < 1e-6
+    every = torch.ones(5, dtype=torch.bool)
+    even = torch.arange(8).repeat(5, 1).view(5, 2, 4)
+    assert codebook_perplexity(even, every, 16).item() == torch.tensor(8.0).item()
+    assert abs(codebook_perplexity(torch.zeros_like(even), every, 16).item() - 1) < 1e-6
+    padded = torch.cat([torch.zeros_like(even), even])
+    assert abs(codebook_perplexity(padded, torch.cat([every, ~every]), 16).item() - 1) < 1e-6

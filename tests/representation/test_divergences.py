@@ -109,15 +109,35 @@ def test_balanced_kl_weighs_the_gradients_of_prior_and_posterior_apart() -> None
             assert single.any()
             torch.testing.assert_close(mixed, weight * single)
             assert not single[1, 1:].any()  # padding has no gradient
-    torch.testing.assert_close(both["kl"][0], 0.9 * to_prior["kl"][0])
+    assert both["kl"] == to_prior["kl"] == to_posterior["kl"], "the value is the divergence, whatever the weights"
 
 
-def test_free_nats_clamp_the_mean_not_the_single_values() -> None:
-    open_kl = balanced_gradients(1.0, 0.1)["kl"][0] / 1.1
-    below = balanced_gradients(1.0, 0.1, free_nats=float(open_kl) - 0.01)
-    above = balanced_gradients(1.0, 0.1, free_nats=float(open_kl) + 0.01)
-    torch.testing.assert_close(below["kl"][0], 1.1 * open_kl)
-    torch.testing.assert_close(above["kl"][0], 1.1 * (open_kl + 0.01))
+def test_balanced_kl_is_the_divergence_and_with_weights_of_1_its_gradient() -> None:
+    torch.manual_seed(3)
+    mean, std = torch.randn(4, 2).double().requires_grad_(), (torch.rand(4, 2).double() + 0.2).requires_grad_()
+    q = DiagonalGaussian(mean, std)
+    p = GaussianMixture(torch.zeros(4, 1).double(), torch.randn(4, 1, 2).double(), torch.rand(4, 1, 2).double() + 0.3)
+    normal, other = torch.distributions.Normal(mean, std), torch.distributions.Normal(p.means[:, 0], p.stds[:, 0])
+    exact = torch.distributions.kl_divergence(normal, other).sum(-1).mean()
+    # three nodes in each of two dimensions are exact for the log of a Gaussian, which is quadratic
+    nodes, weights = np.polynomial.hermite_e.hermegauss(3)
+    parts = []
+    for i, j in np.ndindex(3, 3):
+        z = mean + std * torch.tensor([nodes[i], nodes[j]])
+        share = weights[i] * weights[j] / weights.sum() ** 2
+        kl = balanced_kl(q, p, z, torch.ones(4, dtype=torch.bool), prior_weight=1, posterior_weight=1, free_nats=0)
+        parts.append(share * kl)
+    found = torch.stack(parts).sum()
+    torch.testing.assert_close(found, exact, rtol=1e-10, atol=1e-10)
+    for mine, theirs in zip(*(torch.autograd.grad(each, (mean, std)) for each in (found, exact)), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-10)
+
+
+def test_free_nats_stop_the_gradient_below_a_mean_and_leave_the_value() -> None:
+    kl = balanced_gradients(1.0, 0.1)["kl"][0]
+    below = balanced_gradients(1.0, 0.1, free_nats=float(kl) - 0.01)
+    above = balanced_gradients(1.0, 0.1, free_nats=float(kl) + 0.01)
+    assert below["kl"] == above["kl"] == [kl]
     assert all(gradient.any() for gradient in below["prior"] + below["posterior"])
     assert all(not gradient.any() for gradient in above["prior"] + above["posterior"])
 
@@ -135,21 +155,31 @@ def test_hierarchical_kl_adds_what_the_concentration_costs() -> None:
 
 def test_entropy_is_that_of_the_averaged_weights() -> None:
     # each row is certain, but of another component: the average is spread over two of three
-    weights = torch.tensor([[[1.0, 0.0, 0.0]], [[0.0, 1.0, 0.0]]])
+    weights, every = torch.tensor([[[1.0, 0.0, 0.0]], [[0.0, 1.0, 0.0]]]), torch.ones(2, 1, dtype=torch.bool)
     log_weights = weights.clamp_min(1e-30).log().requires_grad_()
-    entropy = weights_entropy(log_weights)
+    entropy = weights_entropy(log_weights, every)
     assert float(entropy.detach()) == pytest.approx(math.log(2), rel=1e-6)
     assert torch.autograd.grad(entropy, log_weights)[0].isfinite().all()
-    assert float(effective_components(weights)) == pytest.approx(2, rel=1e-6)
-    assert float(effective_components(torch.full((4, 5, 15), 1 / 15))) == pytest.approx(15, rel=1e-5)
-    spread = torch.randn(3, 4, 6).log_softmax(-1)
-    reference = stats.entropy(spread.exp().double().mean((0, 1)).numpy())
-    assert float(weights_entropy(spread)) == pytest.approx(reference, rel=1e-5)
-    assert float(effective_components(spread.exp())) == pytest.approx(math.exp(reference), rel=1e-5)
+    assert float(effective_components(weights, every)) == pytest.approx(2, rel=1e-6)
+    even, all_of_them = torch.full((4, 5, 15), 1 / 15), torch.ones(4, 5, dtype=torch.bool)
+    assert float(effective_components(even, all_of_them)) == pytest.approx(15, rel=1e-5)
+
+
+def test_entropy_leaves_padding_out() -> None:
+    torch.manual_seed(0)
+    spread, valid = torch.randn(3, 4, 6).log_softmax(-1).requires_grad_(), torch.rand(3, 4) < 0.6
+    reference = stats.entropy(spread.detach().exp().double().numpy()[valid.numpy()].mean(0))
+    entropy = weights_entropy(spread, valid)
+    assert float(entropy.detach()) == pytest.approx(reference, rel=1e-5)
+    assert float(effective_components(spread.detach().exp(), valid)) == pytest.approx(math.exp(reference), rel=1e-5)
+    (gradient,) = torch.autograd.grad(entropy, spread)
+    assert gradient[valid].any() and not gradient[~valid].any()
+    nowhere = torch.zeros_like(valid)
+    assert float(weights_entropy(spread.detach(), nowhere)) == 0
 
 
 def test_entropy_has_finite_gradients_for_weights_that_underflow() -> None:
     log_weights = torch.tensor([[0.0, -3000.0]]).requires_grad_()
-    entropy = weights_entropy(log_weights)
+    entropy = weights_entropy(log_weights, torch.ones(1, dtype=torch.bool))
     assert float(entropy.detach()) == 0
     assert torch.autograd.grad(entropy, log_weights)[0].isfinite().all()

@@ -48,6 +48,15 @@ def _scalars(run: Path, name: str) -> dict[int, float]:
     return {event.step: event.value for event in events.Scalars(name)}
 
 
+def test_of_several_ranks_the_first_alone_touches_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = tmp_path / "settling.jsonl"
+    written.write_text("what rank 0 has written\n")
+    monkeypatch.setattr("aime.training.logbook.rank", lambda: 1)
+    with Logbook(tmp_path, STEPS) as logbook:
+        logbook.log_settling(1, {"settling/one_step_latent": 3.0})
+    assert written.read_text() == "what rank 0 has written\n"
+
+
 def test_a_line_a_logged_step(tmp_path: Path) -> None:
     with Logbook(tmp_path, STEPS, console=_plain()[0]) as logbook:
         logbook.log(_progress(1), {"loss": 3.5, "elbo/kl_z": 0.25})

@@ -7,9 +7,10 @@ import torch
 from tests.models import SIZE, outcomes, small_config
 
 from aime.errors import AimeError
+from aime.primitives.distributions import DiagonalGaussian
 from aime.training.replay import LatentReplay, ReplayConfig
 from aime.world_model.model import AIME
-from aime.world_model.outputs import SequenceOutput
+from aime.world_model.outputs import LatentClips, SequenceOutput
 
 B, T = 2, 4
 
@@ -90,6 +91,36 @@ def test_its_state_is_all_it_remembers(output: SequenceOutput) -> None:
     assert second is not None
     pairs = zip((*first[:3], *first.outcomes), (*second[:3], *second.outcomes), strict=True)
     assert all(torch.equal(mine, theirs) for mine, theirs in pairs)
+
+
+@pytest.mark.parametrize("padded", [(), (0, 5), (1, 2, 3, 4, 5, 6)])
+@pytest.mark.parametrize("before", [0, 3])
+def test_a_batch_above_the_capacity_leaves_its_last_clips_whole(before: int, padded: tuple[int, ...]) -> None:
+    config, count = small_config(), 7
+    replay = replay_of(clips=64, capacity=4)
+
+    def numbered(first: int, number: int) -> tuple[DiagonalGaussian, LatentClips]:
+        """Every number of a clip is the clip's own."""
+        marks = torch.arange(first, first + number, dtype=torch.float32)[:, None, None].expand(-1, T, -1)
+        means, contexts, actions = (marks.expand(-1, -1, width) for width in (config.latent, config.context, 2))
+        valid = torch.ones(number, T, dtype=torch.bool)
+        known = outcomes(valid)._replace(rewards=marks[..., 0])
+        return DiagonalGaussian(means, means), LatentClips(means, contexts, actions, known)
+
+    if before:
+        replay.remember(*numbered(1, before))
+    posterior, clips = numbered(10, count)
+    valid = clips.valid.clone()
+    valid[list(padded)] = False
+    replay.remember(posterior, clips._replace(outcomes=clips.outcomes._replace(valid=valid)))
+    # a queue of four, which padding never enters
+    expected = [*range(1, 1 + before), *(10 + row for row in range(count) if row not in padded)][-4:]
+    fields = (replay.means, replay.stds, replay.contexts, replay.actions, replay.rewards[..., None])
+    rows = [torch.cat([field.flatten(1) for field in fields], dim=1)[row] for row in range(4)]
+    assert all(len(set(row.tolist())) == 1 for row in rows), "a row is of one clip"
+    held = sorted(int(row[0]) for row, filled in zip(rows, replay.valid.any(1), strict=True) if filled)
+    assert held == expected
+    assert replay.seen == before + count - len(padded)
 
 
 @pytest.mark.parametrize(("clips", "capacity", "field"), [(-1, 4, "clips"), (3, 0, "capacity")])

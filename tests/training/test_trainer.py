@@ -9,10 +9,12 @@ import signal
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
@@ -22,11 +24,12 @@ from tests.models import SIZE, small_config
 from aime.data import write_shard
 from aime.errors import AimeError
 from aime.objectives.adversarial import AdversaryConfig
-from aime.objectives.weights import OvershootConfig
+from aime.objectives.weights import AttentionBalance, OvershootConfig
 from aime.representation.discriminators import DiscriminatorConfig
 from aime.training.augmentation import ZoomConfig
 from aime.training.config import OptimizerConfig, TrainConfig
-from aime.training.trainer import train
+from aime.training.run_directory import read_config
+from aime.training.trainer import Trainer, train
 from aime.world_model.model import AIME
 
 
@@ -79,6 +82,38 @@ def test_a_run_leaves_a_model_a_log_and_its_config(config: TrainConfig) -> None:
     assert not model.training
     assert model.config == config.model
     assert 0 < model.mean_image.mean() < 1
+
+
+def test_an_accumulated_step_logs_the_mean_of_its_batches(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    means: list[dict[str, float]] = []
+    parts: list[dict[str, float]] = []
+    differentiate = Trainer._differentiate
+
+    def noted(trainer: Trainer, *arguments: Any) -> Any:
+        losses, output = differentiate(trainer, *arguments)
+        named = {name: float(value) for loss in losses for name, value in loss.named()}
+        parts.append(named | {"loss": float(sum(loss.total.detach() for loss in losses))})
+        return losses, output
+
+    monkeypatch.setattr(Trainer, "_differentiate", noted)
+    train(replace(config, steps=2, accumulate=2))
+    for first, second in zip(parts[::2], parts[1::2], strict=True):
+        assert first["elbo/reconstruction"] != second["elbo/reconstruction"]
+        means.append({name: (first[name] + second[name]) / 2 for name in first})
+    for line, mean in zip(log(config.out), means, strict=True):
+        assert {name: line[name] for name in mean} == pytest.approx(mean, rel=1e-5)
+
+
+def test_a_run_of_before_goes_on_with_the_attention_balance_that_it_had(config: TrainConfig) -> None:
+    train(replace(config, steps=1))
+    path = config.out / "config.yaml"
+    content = yaml.safe_load(path.read_text())
+    assert read_config(config.out).weights.attention_balance == AttentionBalance(0.5, 0.5)
+    del content["train"]["weights"]["attention_balance"]
+    content["train"]["weights"]["kl_balance"] |= {"prior": 1.0, "posterior": 0.25}
+    path.write_text(yaml.safe_dump(content))
+    # the gradients of that time had the weights 1 and 0.25 over their sum
+    assert read_config(config.out).weights.attention_balance == AttentionBalance(0.8, 0.2)
 
 
 def test_training_lowers_the_loss(config: TrainConfig) -> None:

@@ -14,9 +14,9 @@ from aime.attention.uniform import UniformAttention
 from aime.objectives.behaviour import arrival_terms
 from aime.objectives.ledger import TaskLoss, gaussian_nats, unless_off, weigh
 from aime.objectives.texture import texture_nats
-from aime.objectives.weights import KLBalance, LossWeights
+from aime.objectives.weights import AttentionBalance, LossWeights
 from aime.primitives.means import masked_mean
-from aime.representation.divergences import balanced_kl, hierarchical_kl, weights_entropy
+from aime.representation.divergences import balanced_kl, hierarchical_kl, weights_entropy, with_gradient_of
 from aime.world_model.model import AIME
 from aime.world_model.outputs import Outcomes, SequenceOutput
 
@@ -25,13 +25,17 @@ class ElboTerms(NamedTuple):
     """Scalars in nats per frame; None where switched off, by a weight of 0 or with the part that a term is about."""
 
     reconstruction: Float[Tensor, ""] | None
+    """-log p(x_t | z_t, A_t): pixels are N(x̂, σ²/w), w the precision that attention gives them."""
     kl_z: Float[Tensor, ""] | None
+    """KL(q ‖ p) at the sample of q; the weights of its gradient to each side are `LossWeights.kl_balance`."""
     kl_hierarchical: Float[Tensor, ""] | None
     """None where the prior has one component: there are no sticks."""
     kl_attention: Float[Tensor, ""] | None
-    """KL(A_t ‖ P_t), balanced like KL_z, plus KL(sg U_t ‖ P_t); None where attention is uniform."""
+    """KL(A_t ‖ P_t) + KL(sg U_t ‖ P_t); the weights of the first one's gradient to each side are
+    `LossWeights.attention_balance`. None where attention is uniform."""
     entropy: Float[Tensor, ""] | None
-    """None where the prior has one component."""
+    """Minus the entropy of the mixture weights averaged over the batch's frames, in [-log K, 0]; None where the prior
+    has one component."""
     gram: Float[Tensor, ""] | None
     """The textures' distance, on a few frames (`texture_nats`)."""
     reward: Float[Tensor, ""] | None
@@ -53,9 +57,9 @@ def elbo_loss(
 
     And what is observed beside the frames: -log p(reward, continuation, state | h, z).
 
-    The likelihood's variance is this batch's own mean squared error (optimal σ-VAE: Rybkin et al. 2021, arXiv
-    2006.13202, equation 5), so that nats of reconstruction and of KL keep their true proportion. Pixels count by their
-    precision, which is higher where the model attends.
+    The likelihood of a pixel is N(x̂, σ²/w), w its precision, which is higher where the model attends. σ² is this
+    batch's own mean of w times the squared error, the most likely one (optimal σ-VAE: Rybkin et al. 2021, arXiv
+    2006.13202, equation 5), so that nats of reconstruction and of KL keep their true proportion.
     """
     wanted, balance, valid = weights.elbo, weights.kl_balance, outcomes.valid
     attends = not isinstance(model.attention, UniformAttention)
@@ -63,12 +67,12 @@ def elbo_loss(
     squared_error = (output.reconstructions - frames).square().mean(dim=2)
     model.decoder.calibrate(masked_mean(squared_error.mean(dim=(2, 3)), valid))
     precision = pixel_precision(output.attention.fused, frames.shape[-1], model.config.attention.precision)
-    weighted = (precision * squared_error).mean(dim=(2, 3))
+    weighted, log_precision = (precision * squared_error).mean(dim=(2, 3)), precision.log().mean(dim=(2, 3))
     variance = masked_mean(weighted, valid).detach().clamp_min(1e-6)
     terms = ElboTerms(
         reconstruction=unless_off(
             wanted.reconstruction,
-            lambda: masked_mean(gaussian_nats(weighted, variance, frames[0, 0].numel()), valid),
+            lambda: masked_mean(gaussian_nats(weighted, variance, frames[0, 0].numel(), log_precision), valid),
         ),
         kl_z=unless_off(
             wanted.kl_z,
@@ -87,26 +91,26 @@ def elbo_loss(
             lambda: masked_mean(hierarchical_kl(output.prior.sticks, output.prior.concentration), valid),
         ),
         kl_attention=unless_off(
-            attends * wanted.kl_attention, lambda: masked_mean(attention_kl(output.attention, balance), valid)
+            attends * wanted.kl_attention,
+            lambda: masked_mean(attention_kl(output.attention, weights.attention_balance), valid),
         ),
-        entropy=unless_off(several * wanted.entropy, lambda: -weights_entropy(output.prior.mixture.log_weights)),
+        entropy=unless_off(several * wanted.entropy, lambda: -weights_entropy(output.prior.mixture.log_weights, valid)),
         gram=unless_off(wanted.gram, lambda: texture_nats(model, output.reconstructions, frames, valid)),
         **arrival_terms(model, lambda: output.track, outcomes, wanted),
     )
     return weigh("elbo", terms, wanted)
 
 
-def attention_kl(attention: Attention, balance: KLBalance) -> Float[Tensor, "B T"]:
-    """KL(A_t ‖ P_t) with the gradients to prior and posterior weighed apart, and KL(sg U_t ‖ P_t), in nats.
+def attention_kl(attention: Attention, balance: AttentionBalance) -> Float[Tensor, "B T"]:
+    """KL(A_t ‖ P_t) + KL(sg U_t ‖ P_t) in nats; the gradient of the first to P_t and to A_t is weighted apart.
 
-    The first keeps A_t near what could be expected. The second makes P_t foretell the bottom-up map, of which A_t may
-    hold little.
+    The first keeps A_t near what could be expected. The second makes P_t predict the bottom-up map, of which A_t may
+    hold little. The value is the sum of the two divergences, whatever the weights.
     """
-    learn = map_kl(attention.fused.detach(), attention.prior)
-    keep = map_kl(attention.fused, attention.prior.detach())
-    total = balance.prior + balance.posterior
-    balanced = (balance.prior * learn + balance.posterior * keep) / total
-    return balanced + map_kl(attention.bottom_up.detach(), attention.prior)
+    to_prior = map_kl(attention.fused.detach(), attention.prior)
+    to_posterior = map_kl(attention.fused, attention.prior.detach())
+    gradient = balance.prior * to_prior + balance.posterior * to_posterior
+    return with_gradient_of(to_prior, gradient) + map_kl(attention.bottom_up.detach(), attention.prior)
 
 
 def pixel_precision(maps: Float[Tensor, "B T h w"], size: int, share: float) -> Float[Tensor, "B T size size"]:

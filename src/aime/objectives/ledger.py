@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple
 
@@ -54,8 +54,34 @@ def weigh(task: str, terms: NamedTuple, weights: Any) -> TaskLoss:
     return TaskLoss(task, terms, torch.stack(weighed).sum() if weighed else torch.zeros(()))
 
 
+def mean_losses(batches: Sequence[tuple[TaskLoss, ...]]) -> tuple[TaskLoss, ...]:
+    """The mean of each task's terms and total over batches whose gradients are accumulated, without gradient."""
+    return tuple(_mean_of(each) for each in zip(*batches, strict=True))
+
+
+def _mean_of(losses: Sequence[TaskLoss]) -> TaskLoss:
+    def mean(values: Sequence[Tensor | None]) -> Tensor | None:
+        known = [value.detach() for value in values if value is not None]
+        return torch.stack(known).mean() if known else None
+
+    first = losses[0]
+    columns = zip(first.terms._fields, *(loss.terms for loss in losses), strict=True)
+    terms = first.terms._replace(**{name: mean(values) for name, *values in columns})
+    return TaskLoss(first.task, terms, torch.stack([loss.total.detach() for loss in losses]).mean())
+
+
 def gaussian_nats(
-    squared_error: Float[Tensor, "..."], variance: Float[Tensor, ""], values: int
+    squared_error: Float[Tensor, "..."],
+    variance: Float[Tensor, ""],
+    values: int,
+    log_precision: Float[Tensor, "..."] | float = 0.0,
 ) -> Float[Tensor, "..."]:
-    """-log N(x; x̂, variance) of frames with `values` numbers each, from their mean squared error, in nats per frame."""
-    return 0.5 * values * (torch.log(2 * torch.pi * variance) + squared_error / variance)
+    """-log N(x; x̂, variance/w) of frames with `values` numbers each, in nats per frame.
+
+    Args:
+        squared_error: mean over a frame of w times the squared error.
+        variance: σ², above 0.
+        values: numbers in a frame.
+        log_precision: mean over a frame of log w; 0 where every w is 1.
+    """
+    return 0.5 * values * (torch.log(2 * torch.pi * variance) + squared_error / variance - log_precision)

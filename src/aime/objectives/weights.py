@@ -67,14 +67,27 @@ class AdversarialWeights:
 
 @dataclass(frozen=True)
 class KLBalance:
-    """How KL_z divides its gradient (Hafner et al. 2023, DreamerV3, arXiv 2301.04104, equation 5)."""
+    """How KL_z divides its gradient (Hafner et al. 2023, DreamerV3, arXiv 2301.04104, equation 5).
+
+    With both weights at 1 the gradient is that of the bound itself. The logged value is the KL, whatever they are.
+    """
 
     prior: float = 1.0
-    """Weight of KL(sg q ‖ p), which trains the prior."""
+    """Weight of the gradient of KL(sg q ‖ p), which trains the prior."""
     posterior: float = 1.0
-    """Weight of KL(q ‖ sg p), which keeps the posterior predictable; 1 is the bound itself."""
+    """Weight of the gradient of KL(q ‖ sg p), which keeps the posterior predictable."""
     free_nats: float = 1.0
     """Below this batch mean the KL has no gradient."""
+
+
+@dataclass(frozen=True)
+class AttentionBalance:
+    """How KL(A_t ‖ P_t) divides its gradient; each is a factor of that side's whole gradient, as in `KLBalance`."""
+
+    prior: float = 0.5
+    """Weight of the gradient of KL(sg A_t ‖ P_t), which trains the prior map."""
+    posterior: float = 0.5
+    """Weight of the gradient of KL(A_t ‖ sg P_t), which keeps A_t near what could be expected."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +99,7 @@ class LossWeights:
     predictive: PredictiveWeights = field(default_factory=PredictiveWeights)
     adversarial: AdversarialWeights = field(default_factory=AdversarialWeights)
     kl_balance: KLBalance = field(default_factory=KLBalance)
+    attention_balance: AttentionBalance = field(default_factory=AttentionBalance, metadata=LATER)
 
 
 @dataclass(frozen=True)

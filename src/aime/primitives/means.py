@@ -14,6 +14,7 @@ def masked_mean(values: Float[Tensor, "B T"], valid: Bool[Tensor, "B T"]) -> Flo
 
     Ranks differ in how much padding they have, so that a mean of their means would count some frames for more.
     """
-    mask = valid.to(values.dtype)
-    total, count = total_over_ranks(torch.stack([(values * mask).sum(), mask.sum()])).unbind()
+    # a choice and not a product: 0 times a NaN on padding is NaN
+    kept = torch.where(valid, values, 0)
+    total, count = total_over_ranks(torch.stack([kept.sum(), valid.sum().to(values.dtype)])).unbind()
     return total / count.clamp_min(1)

@@ -95,8 +95,9 @@ class VectorQuantizer(nn.Module):
         self.codebook.copy_(self.sums / self.usage.clamp_min(1e-5)[:, None])
 
 
-def codebook_perplexity(indices: Int[Tensor, "..."], codes: int) -> Float[Tensor, ""]:
-    """exp(entropy) of the share of each code among `indices`: how many codes are in even use, 1..codes."""
-    shares = torch.bincount(indices.flatten(), minlength=codes).double()
-    shares = shares / shares.sum()
+def codebook_perplexity(indices: Int[Tensor, "*N h w"], valid: Bool[Tensor, "*N"], codes: int) -> Float[Tensor, ""]:
+    """exp(entropy) of the share of each code among the valid frames' `indices`: codes in even use, 1..codes."""
+    counted = valid[..., None, None].expand_as(indices).double()
+    shares = torch.bincount(indices.flatten(), counted.flatten(), minlength=codes)
+    shares = shares / shares.sum().clamp_min(1)
     return torch.special.entr(shares).sum().exp().float()

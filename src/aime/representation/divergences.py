@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -16,7 +14,7 @@ from aime.primitives.distributions import (
     stick_breaking_kl,
 )
 from aime.primitives.means import masked_mean
-from aime.primitives.ranks import gather_over_ranks, ranks
+from aime.primitives.ranks import gather_over_ranks, total_over_ranks
 
 __all__ = [
     "balanced_kl",
@@ -25,7 +23,11 @@ __all__ = [
     "mixture_kl",
     "stick_breaking_kl",
     "weights_entropy",
+    "with_gradient_of",
 ]
+
+_LOG_OF_NOTHING = -1e4
+"""The log weight of what does not count: its exponential is 0, and unlike -inf it has finite gradients."""
 
 
 def mixture_kl(
@@ -51,10 +53,12 @@ def balanced_kl(
     posterior_weight: float = 0.1,
     free_nats: float = 1.0,
 ) -> Float[Tensor, ""]:
-    """w_prior max(free, KL(sg q ‖ p)) + w_posterior max(free, KL(q ‖ sg p)), each KL a mean over valid frames.
+    """KL(q ‖ p) in nats, a mean over valid frames, whose gradient to the prior and to the posterior is weighted apart.
 
-    The free nats clamp the mean, since single values of the estimate can be negative (Hafner et al. 2023, DreamerV3,
-    arXiv 2301.04104, equation 5).
+    The value is the divergence itself, whatever the weights. The gradient is that of
+    w_prior max(free, KL(sg q ‖ p)) + w_posterior max(free, KL(q ‖ sg p)), so that of the divergence itself where both
+    weights are 1 and it is above the free nats. These clamp the mean, since single values of the estimate can be
+    negative (Hafner et al. 2023, DreamerV3, arXiv 2301.04104, equation 5).
 
     Args:
         posterior: q, mean and std `[...,latent]`.
@@ -67,10 +71,15 @@ def balanced_kl(
     """
     to_prior = mixture_kl(posterior.detach(), prior, latents.detach())
     to_posterior = mixture_kl(posterior, prior.detach(), latents)
-    trained_prior, trained_posterior = (
-        masked_mean(divergence, valid).clamp_min(free_nats) for divergence in (to_prior, to_posterior)
-    )
-    return prior_weight * trained_prior + posterior_weight * trained_posterior
+    trained_prior, trained_posterior = (masked_mean(divergence, valid) for divergence in (to_prior, to_posterior))
+    gradient = prior_weight * trained_prior.clamp_min(free_nats)
+    gradient = gradient + posterior_weight * trained_posterior.clamp_min(free_nats)
+    return with_gradient_of(trained_prior, gradient)
+
+
+def with_gradient_of(value: Float[Tensor, "*shape"], gradient: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """`value`, with the gradient of another expression."""
+    return value.detach() + (gradient - gradient.detach())
 
 
 def hierarchical_kl(sticks: Kumaraswamy, concentration: GammaPosterior) -> Float[Tensor, "..."]:
@@ -83,17 +92,19 @@ def hierarchical_kl(sticks: Kumaraswamy, concentration: GammaPosterior) -> Float
     return stick_breaking_kl(sticks, concentration) + concentration.kl()
 
 
-def weights_entropy(log_weights: Float[Tensor, "... K"]) -> Float[Tensor, ""]:
-    """Entropy in nats, 0 to log K, of the mixture weights averaged over all leading axes and all ranks.
+def weights_entropy(log_weights: Float[Tensor, "*N K"], valid: Bool[Tensor, "*N"]) -> Float[Tensor, ""]:
+    """Entropy in nats, 0 to log K, of the mixture weights averaged over the valid frames of all ranks; 0 without any.
 
     Averaging first keeps components alive across the data without blurring any single step.
     """
-    rows = log_weights.flatten(0, -2)
-    log_means = torch.logsumexp(rows, dim=0) - math.log(max(1, rows.shape[0]))
-    log_mean = torch.logsumexp(gather_over_ranks(log_means), dim=0) - math.log(ranks())
+    rows = torch.where(valid[..., None], log_weights, _LOG_OF_NOTHING).flatten(0, -2)
+    log_sum = torch.logsumexp(gather_over_ranks(torch.logsumexp(rows, dim=0)), dim=0)
+    count = total_over_ranks(valid.sum().to(rows.dtype))
+    log_mean = log_sum - count.clamp_min(1).log()
     return -(log_mean.exp() * log_mean).sum()
 
 
-def effective_components(weights: Float[Tensor, "... K"]) -> Float[Tensor, ""]:
-    """exp(entropy) of the mixture weights averaged over all leading axes: from 1, where one rules, to K."""
-    return torch.special.entr(weights.flatten(0, -2).mean(0)).sum().exp()
+def effective_components(weights: Float[Tensor, "*N K"], valid: Bool[Tensor, "*N"]) -> Float[Tensor, ""]:
+    """exp(entropy) of the mixture weights averaged over the valid frames: from 1, where one rules, to K."""
+    total = torch.where(valid[..., None], weights, 0).flatten(0, -2).sum(0)
+    return torch.special.entr(total / valid.sum().clamp_min(1)).sum().exp()

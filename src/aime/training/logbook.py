@@ -139,7 +139,7 @@ class Logbook:
         """
         self._status.figures = dict(figures)
         path = self._run / "settling.jsonl"
-        if step == 1:
+        if step == 1 and self._writes:
             path.unlink(missing_ok=True)
         self._write(path, {"step": step}, figures)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from aime.data import Dataset
 from aime.errors import AimeError
+from aime.objectives.weights import KLBalance
 from aime.primitives.files import write_atomically
 from aime.primitives.plain import from_plain, to_plain, to_yaml
 from aime.training.config import TrainConfig
@@ -53,7 +54,19 @@ def read_config(run: Path) -> TrainConfig:
     """
     found = read_run(run)
     plain = {**found.train, "model": to_plain(found.model), "preset": found.preset}
-    return from_plain(TrainConfig, plain, str(run / CONFIG))
+    source = str(run / CONFIG)
+    return from_plain(TrainConfig, _with_attention_balance(plain, source), source)
+
+
+def _with_attention_balance(plain: dict[str, object], source: str) -> dict[str, object]:
+    """The config with the weights of KL_attention's gradient, which were KL_z's over their sum in earlier versions."""
+    weights = plain.get("weights")
+    if not isinstance(weights, dict) or "attention_balance" in weights:
+        return plain
+    balance = from_plain(KLBalance, weights.get("kl_balance"), source, "train.weights.kl_balance")
+    total = balance.prior + balance.posterior or 1.0
+    shares = {"prior": balance.prior / total, "posterior": balance.posterior / total}
+    return {**plain, "weights": {**weights, "attention_balance": shares}}
 
 
 def _check_data(config: TrainConfig, dataset: Dataset) -> None:

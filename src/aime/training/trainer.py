@@ -14,12 +14,13 @@ from types import FrameType
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from aime.data import Clips, ClipSampler, Dataset, open_dataset, prefetch
 from aime.data.clips import reading_threads
 from aime.errors import AimeError
-from aime.objectives.ledger import TaskLoss
+from aime.objectives.ledger import TaskLoss, mean_losses
 from aime.objectives.tasks import task_losses
 from aime.optimization import Balance, make_balancer
 from aime.primitives.cuda_graphs import GraphedWork
@@ -69,13 +70,18 @@ class StepResult(NamedTuple):
     """What one step leaves behind for the log; tensors, so that nothing waits for the device."""
 
     losses: tuple[TaskLoss, ...]
-    """Of the model's tasks that are not off; the adversarial one once the model listens to it."""
+    """Of the model's tasks that are not off, each the mean over the accumulated batches; the adversarial one once the
+    model listens to it."""
     critic: TaskLoss | None
     """The discriminators' own loss, where they took a step."""
     gradient_norm: Tensor
     balance: Balance | None
     """Norms, angles and cosines of the tasks' gradients, where the balancer knows them."""
-    output: SequenceOutput
+    tokens: Int[Tensor, "N h w"]
+    """Of all frames of the accumulated batches that are not padding or are: `valid` tells."""
+    log_weights: Float[Tensor, "N K"]
+    """Of the prior's components, likewise."""
+    valid: Bool[Tensor, " N"]
 
 
 class StepKind(NamedTuple):
@@ -144,9 +150,13 @@ class Trainer:
     def _computed(self, kind: StepKind, batches: list[Clips]) -> StepResult:
         """All of a step but the optimizers' part: losses, and gradients where the optimizers look for them."""
         self.model.zero_grad(set_to_none=True)
+        parts, seen = [], []
         for clips in batches:
             clips = self._prepare(clips)
-            losses, output = self._differentiate(clips, kind.heard)
+            part, output = self._differentiate(clips, kind.heard)
+            parts.append(part)
+            seen.append((output.tokens, output.prior.mixture.log_weights.detach(), clips.valid))
+        losses = mean_losses(parts)
         balance = self.balancer.resolve()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip)
         self.guard.judge(self.optimizers, losses, norm, balance)
@@ -155,7 +165,8 @@ class Trainer:
             with self.hardware.autocast():
                 frames = clips.frames.float() / 255
                 critic = self.adversary.differentiate(output.reconstructions, frames, clips.valid)
-        return StepResult(losses, critic, norm, balance, output)
+        frames_seen = (torch.cat([each.flatten(0, 1) for each in field]) for field in zip(*seen, strict=True))
+        return StepResult(losses, critic, norm, balance, *frames_seen)
 
     def _prepare(self, clips: Clips) -> Clips:
         """On the device, zoomed."""
@@ -324,7 +335,7 @@ def _figures(result: StepResult, trainer: Trainer) -> dict[str, float]:
     """The step's scalars by name; reads them from the device, so only when logged."""
     tasks = result.losses if result.critic is None else (*result.losses, result.critic)
     named = [pair for task in tasks for pair in task.named()]
-    weights = result.output.prior.mixture.log_weights.exp()
+    codes = trainer.model.config.tokenizer.codes
     figures = {
         "loss": torch.stack([task.total.detach() for task in result.losses]).sum(),
         **dict(named),
@@ -332,8 +343,8 @@ def _figures(result: StepResult, trainer: Trainer) -> dict[str, float]:
         "gradient_norm": result.gradient_norm,
         "skipped_steps": trainer.guard.counts.sum(),
         "reconstruction_psnr": -10 * torch.log10(trainer.model.decoder.variance),
-        "effective_components": effective_components(weights),
-        "codebook_perplexity": codebook_perplexity(result.output.tokens, trainer.model.config.tokenizer.codes),
+        "effective_components": effective_components(result.log_weights.exp(), result.valid),
+        "codebook_perplexity": codebook_perplexity(result.tokens, result.valid, codes),
         "learning_rate": torch.tensor(trainer.optimizers[0].param_groups[0]["lr"]),
     }
     skipped = {f"skipped_steps/{cause}": float(count) for cause, count in trainer.guard.by_cause.items()}
