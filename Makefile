@@ -2,18 +2,21 @@
 #   make demo     train on the bundled episodes for MINUTES, then show the dreams in one page
 #   make test     the test suite          make lint   ruff and mypy
 #   make docs     the manual, in site/    make bench  speed, memory and quality beside DreamerV3 (half an hour)
+#   make reliability   kills, faults and hostile files: a sample of 20 minutes (COUNT=full, SEED=n)
 #   make clean    remove what the other targets built, runs kept
 
 PYTHON  ?= python3
 MINUTES ?= 5
 DATA    ?= bundled:cartpole
 RUN     ?= runs/demo
+COUNT   ?= sample
+SEED    ?= 0
 
 VENV := .venv
 BIN  := $(VENV)/bin
 PIP  := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
-.PHONY: demo test lint docs pictures bench clean
+.PHONY: demo test lint docs pictures bench reliability clean
 
 # Run again, the demo goes on with its run: up to a larger MINUTES, or straight to the pictures.
 demo: $(VENV)/.demo
@@ -47,6 +50,10 @@ pictures: $(VENV)/.demo
 # What has been measured into runs/bench is not measured again.
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/bench.py --data $(DATA) --minutes $(MINUTES)
+
+# What runs/reliability/rows.jsonl holds for this seed is not tried again.
+reliability: $(VENV)/.dev
+	$(BIN)/python -m reliability.run --count $(COUNT) --seed $(SEED) --document docs/reliability.md
 
 clean:
 	rm -rf $(VENV) site dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
