@@ -7,9 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from aime.data import Episode, write_shard
 from aime.data.collect.environment import rendering_problem
+
+# how long an example takes says how busy the machine is
+settings.register_profile("aime", deadline=None)
+settings.load_profile("aime")
 
 MakeEpisode = Callable[..., Episode]
 

@@ -66,6 +66,15 @@ def test_an_aggregator_sees_the_jacobian_of_what_is_shared() -> None:
     assert shared.sum() == SIZES[0] + SIZES[1] + SIZES[4]
 
 
+@pytest.mark.parametrize("silent", [0.0, torch.zeros(())])
+def test_a_task_without_a_vote_is_added_beside_the_aggregate(silent: float | torch.Tensor) -> None:
+    named, reached = parameters(), columns(REACH)
+    made = gradients() * reached
+    TorchJD(named.items(), lambda jacobian: jacobian[0]).backward(losses(named, made, REACH), {"task2": silent})
+    shared = reached[:2].sum(0) >= 2
+    assert torch.equal(flat_grad(named), torch.where(shared, made[0], made[:2].sum(0)) + made[2])
+
+
 @pytest.mark.parametrize("name", ["UPGrad", "PCGrad", "MGDA"])
 def test_torchjd_lowers_every_loss(name: str) -> None:
     pytest.importorskip("torchjd")

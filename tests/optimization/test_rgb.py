@@ -94,8 +94,7 @@ def test_tasks_that_reach_different_parameters(data: st.DataObject) -> None:
             st.lists(st.lists(st.booleans(), min_size=5, max_size=5), min_size=tasks, max_size=tasks)
         )
         ramps = data.draw(st.lists(st.sampled_from([0.0, 0.3, 1.0]), min_size=tasks, max_size=tasks))
-        # a loss that is scaled by its ramp has a gradient of zero where the ramp is zero
-        gradients = random(tasks, step) * torch.tensor(ramps)[:, None]
+        gradients = random(tasks, step)
         clear(named)
         balancer.backward(losses(named, gradients, reach), {f"task{row}": ramp for row, ramp in enumerate(ramps)})
         torch.testing.assert_close(flat_grad(named), reference.step(gradients, reach, ramps), rtol=1e-9, atol=1e-12)
@@ -232,20 +231,25 @@ def test_angle_slopes_are_the_derivatives_of_the_cost() -> None:
     torch.testing.assert_close(slopes[:2], numerical[:2], rtol=1e-7, atol=1e-9)
 
 
-def test_ramps_scale_the_vote_and_zero_spares_the_backward_pass() -> None:
+@pytest.mark.parametrize("silent", [0.0, torch.zeros(())])
+def test_votes_weigh_the_consensus_and_at_zero_the_gradient_still_counts(silent: float | Tensor) -> None:
     named, gradients, reach = parameters(), random(3), [EVERYTHING] * 3
-    tasks = losses(named, gradients, reach)
     balancer = RGB(named.items())
-    balance = balancer.backward(tasks, {"task1": 0.0, "task2": 0.25})
+    balance = balancer.backward(losses(named, gradients, reach), {"task1": silent, "task2": 0.25})
     assert balance.active.tolist() == [True, False, True]
-    assert balance.norms[1] == 0
-    tasks["task1"].backward()  # its graph is still there
+    torch.testing.assert_close(balance.norms, gradients.norm(dim=1))
     units = gradients / gradients.norm(dim=1, keepdim=True)
     torch.testing.assert_close(consensus(balancer), 0.1 * (units[0] + 0.25 * units[2]) / 1.25)
+    absent = parameters()
+    others = losses(absent, gradients, reach)
+    del others["task1"]
+    RGB(absent.items()).backward(others, {"task2": 0.25})
+    torch.testing.assert_close(flat_grad(named), flat_grad(absent) + gradients[1])
 
 
+@pytest.mark.parametrize("vote", [1e-9, 0.0])
 @pytest.mark.parametrize("tasks", [2, 3])
-def test_a_vanishing_vote_turns_the_others_as_little_as_a_task_that_is_not_there(tasks: int) -> None:
+def test_a_vanishing_vote_turns_the_others_as_little_as_a_task_that_is_not_there(tasks: int, vote: float) -> None:
     reach = [EVERYTHING] * tasks
     hardly, absent = parameters(), parameters()
     balancers = RGB(hardly.items()), RGB(absent.items())
@@ -254,7 +258,7 @@ def test_a_vanishing_vote_turns_the_others_as_little_as_a_task_that_is_not_there
         gradients = random(tasks, step)
         clear(hardly)
         clear(absent)
-        balancers[0].backward(losses(hardly, gradients, reach), {last: 1e-9})
+        balancers[0].backward(losses(hardly, gradients, reach), {last: vote})
         balancers[1].backward(losses(absent, gradients[:-1], reach[:-1]))
         # its own gradient, which nothing has turned, comes on top
         torch.testing.assert_close(flat_grad(hardly), flat_grad(absent) + gradients[-1], rtol=1e-6, atol=1e-6)

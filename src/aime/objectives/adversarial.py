@@ -37,7 +37,8 @@ class AdversaryConfig:
     """Share of the run from not at all to the full weight."""
     vote: float = 0.03
     """The adversarial task's weight in [0, 1] in RGB's consensus, once the ramp is over. With a full one the
-    likelihood's own gradient would be turned to what discriminators like."""
+    likelihood's own gradient would be turned to what discriminators like; at 0 it has no say there, and its own
+    gradient is added as it is. How much it counts is `weights.adversarial`."""
     frames: int = 32
     """Frames of a batch that are judged in a step, in random windows of consecutive frames."""
     learning_rate: float = 4e-4

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from aime.errors import AimeError
-from aime.optimization.balancers import NamedParameters, Votes, is_silent
+from aime.optimization.balancers import NamedParameters, Votes
 from aime.optimization.gradients import Layout, TaskGradients
 
 Aggregate = Callable[[Float[Tensor, "m P"]], Float[Tensor, "P"]]
@@ -22,7 +22,8 @@ class TorchJD:
     """One of torchjd's aggregators on the Jacobian `[m,P]` of the tasks over the parameters that they share.
 
     What two or more tasks reach gets what the aggregator returns: some return a mean rather than a sum. All else gets
-    the plain sum. Aggregators that remember former steps (GradVac, ExcessMTL, PCD) start afresh when a run is resumed.
+    the plain sum, as do the gradients of tasks whose vote is 0; other votes change nothing. Aggregators that remember
+    former steps (GradVac, ExcessMTL, PCD) start afresh when a run is resumed.
 
     Args:
         named_parameters: those to train, all on one device; frozen ones are left out.
@@ -36,12 +37,14 @@ class TorchJD:
     def __init__(self, named_parameters: NamedParameters, aggregate: Aggregate) -> None:
         self._layout, self._aggregate = Layout(named_parameters), aggregate
         self._held: TaskGradients | None = None
+        self._heard: set[int] = set()
 
     def differentiate(self, losses: Mapping[str, Float[Tensor, ""]], votes: Votes | None = None) -> None:
-        """Differentiate one batch's losses and hold their gradients; a task without a vote is left out."""
+        """Differentiate one batch's losses and hold their gradients."""
+        self._heard = {row for row, task in enumerate(losses) if float((votes or {}).get(task, 1.0)) > 0}
         if self._held is None:
             self._held = TaskGradients(self._layout, tuple(losses))
-        self._held.add(losses, {task for task in losses if is_silent((votes or {}).get(task, 1.0))})
+        self._held.add(losses)
 
     @torch.no_grad()
     def resolve(self) -> None:
@@ -50,14 +53,15 @@ class TorchJD:
         held, self._held = self._held, None
         held.average_over_ranks()
         gradient = held.rows.sum(0)
-        shared = [run for run in held.runs() if len(run.tasks) > 1]
-        tasks = sorted({task for run in shared for task in run.tasks})
+        shared = [run for run in held.runs() if len(self._heard.intersection(run.tasks)) > 1]
+        tasks = sorted({task for run in shared for task in self._heard.intersection(run.tasks)})
+        unheard = [row for row in range(len(held.tasks)) if row not in self._heard]
         if shared:
             columns = [held.rows[:, run.start : run.stop] for run in shared]
             jacobian = torch.stack([torch.cat([each[task] for each in columns]) for task in tasks])
             pieces = self._aggregate(jacobian).split([run.stop - run.start for run in shared])
             for run, piece in zip(shared, pieces, strict=True):
-                gradient[run.start : run.stop] = piece
+                gradient[run.start : run.stop] = piece + held.rows[unheard, run.start : run.stop].sum(0)
         self._layout.add_to_grad(gradient, held.reached())
 
     def backward(self, losses: Mapping[str, Float[Tensor, ""]], votes: Votes | None = None) -> None:

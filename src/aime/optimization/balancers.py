@@ -18,11 +18,6 @@ Votes = Mapping[str, float | Float[Tensor, ""]]
 """Weights of tasks in [0, 1]; one that changes from step to step as a tensor on the device."""
 
 
-def is_silent(vote: float | Float[Tensor, ""]) -> bool:
-    """Whether a vote is the number 0; a tensor is not read back, and counts as one that may be heard."""
-    return not isinstance(vote, Tensor) and vote == 0
-
-
 class Balance(NamedTuple):
     """How the tasks stood to each other in one step; detached tensors on the device, so that nothing waits for it."""
 
@@ -63,7 +58,8 @@ class Balancer(Protocol):
 
         Args:
             losses: a scalar for every task, the same tasks at every call of a step.
-            votes: weights in [0, 1] of the tasks where they are to agree on a direction; 1 if absent.
+            votes: weights in [0, 1] of the tasks where they agree on a direction; 1 if absent. At 0 a task has no say
+                there, and its gradient is added as it is.
         """
 
     def resolve(self) -> Balance | None:

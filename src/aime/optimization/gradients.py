@@ -76,13 +76,13 @@ class TaskGradients:
         self.rows: Float[Tensor, "tasks P"] = layout.zeros(len(tasks))
         self._reached = [[False] * len(layout.parameters) for _ in tasks]
 
-    def add(self, losses: Mapping[str, Float[Tensor, ""]], skipped: set[str]) -> None:
+    def add(self, losses: Mapping[str, Float[Tensor, ""]]) -> None:
         """Differentiate scalar losses of the tasks and add to their rows; frees their graphs.
 
-        Tasks that are skipped, or whose loss depends on nothing that is trained, reach no parameter.
+        Tasks whose loss depends on nothing that is trained reach no parameter.
         """
         assert tuple(losses) == self.tasks, f"tasks {tuple(losses)} after {self.tasks} in one step"
-        wanted = [row for row, task in enumerate(losses) if task not in skipped and losses[task].requires_grad]
+        wanted = [row for row, task in enumerate(losses) if losses[task].requires_grad]
         for row in wanted:
             found = torch.autograd.grad(
                 losses[self.tasks[row]], self.layout.parameters, retain_graph=row != wanted[-1], allow_unused=True

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from aime.errors import AimeError
-from aime.optimization.balancers import Balance, NamedParameters, Votes, is_silent
+from aime.optimization.balancers import Balance, NamedParameters, Votes
 from aime.optimization.gradients import Layout, Run, TaskGradients
 from aime.optimization.rotation import RGBConfig, Rotation, rotate
 
@@ -68,12 +68,12 @@ class RGB:
         Args:
             losses: a scalar for every task, the same tasks at every call of a step.
             votes: weights v_i in [0, 1] of the tasks, 1 if absent. Normalising would give a full one to a task that is
-                being phased in, or that is meant to lean only a little. At 0 the loss is not differentiated.
+                being phased in, or that is meant to lean only a little. At 0 the task's gradient is added as it is.
         """
         self._votes = tuple((votes or {}).get(task, 1.0) for task in losses)
         if self._held is None:
             self._held = TaskGradients(self._layout, tuple(losses))
-        self._held.add(losses, {task for task, vote in zip(losses, self._votes, strict=True) if is_silent(vote)})
+        self._held.add(losses)
 
     def backward(self, losses: Mapping[str, Float[Tensor, ""]], votes: Votes | None = None) -> Balance:
         """`differentiate` one batch and `resolve`."""

@@ -196,8 +196,7 @@ class Trainer:
         scale = 1 / (frames[0, 0].numel() * self.config.accumulate)
         ramps = {"adversarial": self._ramp * scale}
         totals = {task.task: task.total * ramps.get(task.task, scale) for task in losses}
-        vote = self.config.adversary.vote
-        self.balancer.differentiate(totals, {"adversarial": self._ramp * vote if vote else 0.0})
+        self.balancer.differentiate(totals, {"adversarial": self._ramp * self.config.adversary.vote})
         return losses, output
 
 
