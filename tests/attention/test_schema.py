@@ -102,6 +102,24 @@ def test_training_shows_what_is_expected_from_an_old_map_in_a_share_of_the_clips
     assert len(set(drawn[imagined].tolist())) > 8
 
 
+def test_from_an_old_map_the_prior_map_teaches_the_motion_nothing() -> None:
+    module = schema(replace(CONFIG, expected_share=0.5)).train()
+    clips, length = 12, 5
+    seen = module.look(pyramid(clips * length))
+    attention = module(seen, vectors(clips, length, BELIEF), vectors(clips, length, LATENT, seed=3))
+    maps = attention.bottom_up
+    expected = []
+    for clip in range(clips):
+        for time in range(length):
+            of_one_step = time > 0 and torch.equal(attention.last[clip, time], maps[clip, time - 1])
+            expected.append(of_one_step)
+            # a sum of the map itself would be 1 whatever the motion
+            nats = attention.prior[clip, time].log().mean()
+            (gradient,) = torch.autograd.grad(nats, module.top_down.motion.bias, retain_graph=True)
+            assert bool(gradient.any()) == of_one_step, (clip, time)
+    assert 0 < sum(expected) < clips * (length - 1)
+
+
 def test_rolling_is_expecting_from_the_map_before() -> None:
     module = schema()
     beliefs, latents = vectors(N, 3, BELIEF), vectors(N, 3, LATENT, seed=3)

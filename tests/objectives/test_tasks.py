@@ -14,7 +14,7 @@ from aime.attention.schema import Attention
 from aime.objectives.elbo import ElboTerms, attention_kl, elbo_loss
 from aime.objectives.ledger import gaussian_nats, unless_off, weigh
 from aime.objectives.perceiver import PerceiverTerms
-from aime.objectives.predictive import imagine_ahead, latent_losses, predictive_loss
+from aime.objectives.predictive import attention_dynamics, imagine_ahead, latent_losses, predictive_loss
 from aime.objectives.tasks import TaskLosses, task_losses
 from aime.objectives.weights import (
     AttentionBalance,
@@ -145,6 +145,39 @@ def test_kl_attention_is_the_divergence_of_the_maps_and_weighs_its_gradients(
     torch.testing.assert_close(mine["fused"], to_posterior * fused)
     torch.testing.assert_close(mine["prior"], to_prior * prior + seen)
     assert mine["bottom_up"] is None
+
+
+def moving_maps(velocities: Tensor, size: int = 16) -> Tensor:
+    """`[B,T,size,size]`: a square of four cells that moves by each clip's (dx, dy) cells a frame."""
+    maps = torch.zeros(len(velocities), T, size, size, dtype=torch.float64)
+    for clip, (dx, dy) in enumerate(velocities.tolist()):
+        for time in range(T):
+            x, y = 7 + dx * (time - 3), 7 + dy * (time - 3)
+            maps[clip, time, y : y + 2, x : x + 2] = 0.25
+    return maps
+
+
+def test_attention_dynamics_asks_for_the_velocity_of_the_map() -> None:
+    velocities = torch.tensor([[1, 0], [0, -2], [2, 1]])
+    maps, blank = moving_maps(velocities), torch.zeros(())
+    expected = velocities.double()[:, None].expand(-1, T, -1)
+    motion = expected.clone().requires_grad_()
+    maps.requires_grad_()
+    attention = Attention(**{**dict.fromkeys(Attention._fields, blank), "bottom_up": maps, "motion": motion})
+    valid = torch.ones(3, T, dtype=torch.bool)
+    assert float(attention_dynamics(attention, valid).detach()) == pytest.approx(0, abs=1e-20)
+    off = attention._replace(motion=motion + torch.tensor([3.0, 4.0], dtype=torch.float64))
+    loss = attention_dynamics(off, valid)
+    assert float(loss.detach()) == pytest.approx(12.5), "in cells"
+    of_motion, of_maps = torch.autograd.grad(loss, (motion, maps), allow_unused=True)
+    assert of_maps is None and not of_motion[:, 0].any(), "no target at a clip's first frame"
+    # a map that jumps on padding, and back
+    jumped = maps.detach().clone()
+    jumped[1, 3] = jumped[1, 0]
+    valid[1, 3] = False
+    assert float(attention_dynamics(attention._replace(bottom_up=jumped), valid).detach()) == pytest.approx(
+        0, abs=1e-20
+    )
 
 
 def test_padded_frames_move_no_loss(model: AIME, frames: Tensor, actions: Tensor) -> None:

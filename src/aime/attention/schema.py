@@ -61,7 +61,7 @@ class Attention(NamedTuple):
     prior: Float[Tensor, "B T h w"]
     """P_t, from (h_{t-1}, z_t, U_{t-1}): it has not seen x_t."""
     motion: Float[Tensor, "B T 2"]
-    """(dx, dy) in cells that P_t expects the centre of mass to have moved since U_{t-1}."""
+    """(dx, dy) in cells that the centre of mass is expected to move from frame t-1 to t, however old `last` is."""
     last: Float[Tensor, "B T h w"]
     """U_{t-1}, without gradient; a learned map before the first frame. In training mode U_{t-k} in some clips."""
     shown: Float[Tensor, "B T h w"]
@@ -91,8 +91,9 @@ class AttentionPillar(nn.Module):
         belief: Float[Tensor, "N belief"],
         latent: Float[Tensor, "N latent"],
         last_map: Float[Tensor, "N h w"],
+        one_step: Bool[Tensor, " N"] | None = None,
     ) -> TopDown:
-        """P_t and the motion towards it; sees no frame."""
+        """P_t and the motion of one step; sees no frame. `one_step` as in `TopDownAttention`."""
         raise NotImplementedError
 
     def fuse(
@@ -108,7 +109,8 @@ class AttentionPillar(nn.Module):
 
         In imagination the last map seen grows old, and the decoder has prior maps alone. Were it only ever given maps
         that know the frame, or the frame before, it would read from them what the latent should say. So in training
-        mode, in a share of the clips, P_t is made from U_{t-k}, k in 1..16 drawn for each clip, and shown.
+        mode, in a share of the clips, P_t is made from U_{t-k}, k in 1..16 drawn for each clip, and shown. The motion
+        is that of one step, and learns from P_t only where the map behind it is U_{t-1}.
         """
         batch, length = beliefs.shape[:2]
         bottom_up = rearrange(seen.map, "(b t) h w -> b t h w", b=batch)
@@ -118,7 +120,8 @@ class AttentionPillar(nn.Module):
         last = maps[torch.arange(batch, device=age.device)[:, None], times]
         # the schema is a model of attention on top of the belief: it reads belief and latent, and does not shape them
         flat = beliefs.detach().flatten(0, 1)
-        expected = self.expect(flat, latents.detach().flatten(0, 1), last.flatten(0, 1))
+        one_step = (age[:, None] == 1) & (times > 0)
+        expected = self.expect(flat, latents.detach().flatten(0, 1), last.flatten(0, 1), one_step.flatten())
         # P_t learns to foretell, not to help draw
         fused = self.fuse(seen.map, expected.map.detach(), flat).unflatten(0, (batch, length))
         prior = expected.map.unflatten(0, (batch, length))
@@ -187,9 +190,10 @@ class AttentionSchema(AttentionPillar):
         belief: Float[Tensor, "N belief"],
         latent: Float[Tensor, "N latent"],
         last_map: Float[Tensor, "N h w"],
+        one_step: Bool[Tensor, " N"] | None = None,
     ) -> TopDown:
-        """P_t and the motion towards it; sees no frame."""
-        return self.top_down(belief, latent, last_map)
+        """P_t and the motion of one step; sees no frame. `one_step` as in `TopDownAttention`."""
+        return self.top_down(belief, latent, last_map, one_step)
 
     def fuse(
         self, bottom_up: Float[Tensor, "N h w"], prior: Float[Tensor, "N h w"], belief: Float[Tensor, "N belief"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from aime.attention.maps import over_space, shift, with_floor
@@ -21,7 +21,7 @@ class TopDown(NamedTuple):
     map: Float[Tensor, "N h w"]
     """P_t, sums to 1."""
     motion: Float[Tensor, "N 2"]
-    """(dx, dy) in cells, each within ±8: how far the centre of mass is expected to have moved."""
+    """(dx, dy) in cells, each within ±8: how far the centre of mass is expected to move from one frame to the next."""
 
 
 class TopDownAttention(nn.Module):
@@ -46,12 +46,17 @@ class TopDownAttention(nn.Module):
         belief: Float[Tensor, "N belief"],
         latent: Float[Tensor, "N latent"],
         last_map: Float[Tensor, "N h w"],
+        one_step: Bool[Tensor, " N"] | None = None,
     ) -> TopDown:
-        """The map expected where `belief` is h_{t-1} and `latent` z_t, from the map of the step before."""
+        """The map expected where `belief` is h_{t-1} and `latent` z_t, from the map of the step before.
+
+        Where `one_step` is False, `last_map` is no map of the step before: the map then teaches the motion nothing.
+        """
         with torch.autocast(belief.device.type, enabled=False):
             features = self.readout(belief, latent)
             motion = FARTHEST * torch.tanh(self.motion(features) / FARTHEST)
-            moved = with_floor(over_space(shift(last_map, motion)))
+            by = motion if one_step is None else torch.where(one_step[:, None], motion, motion.detach())
+            moved = with_floor(over_space(shift(last_map, by)))
             logits = self.log_sharpness.exp() * moved.log().flatten(1) + self.logits(features)
             expected = logits.softmax(dim=-1).unflatten(1, (self.grid, self.grid))
         return TopDown(with_floor(expected), motion)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from einops import repeat
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from aime.attention.bottom_up import BottomUp
@@ -43,6 +43,7 @@ class UniformAttention(AttentionPillar):
         belief: Float[Tensor, "N belief"],
         latent: Float[Tensor, "N latent"],
         last_map: Float[Tensor, "N h w"],
+        one_step: Bool[Tensor, " N"] | None = None,
     ) -> TopDown:
         """The uniform map, unmoved."""
         return TopDown(self.initial_map(belief.shape[0]), self.even.new_zeros(belief.shape[0], 2))

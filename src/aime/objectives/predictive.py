@@ -33,7 +33,7 @@ class PredictiveTerms(NamedTuple):
     """
 
     attention_dynamics: Float[Tensor, ""] | None
-    """Half the squared distance, in cells, of the predicted from the actual motion of the map's centre of mass."""
+    """Half the squared distance, in cells, of the predicted from the actual motion of U's centre of mass in a step."""
     slot_overlap: Float[Tensor, ""] | None
     """Sum over pairs of slots and over cells of the product of their maps: 0 where each cell has one slot."""
     slot_reconstruction: Float[Tensor, ""] | None
@@ -238,10 +238,13 @@ def _frame_nats(
 
 
 def attention_dynamics(attention: Attention, valid: Bool[Tensor, "B T"]) -> Float[Tensor, ""]:
-    """Half the squared error, in cells, of the predicted motion; the target, U_t's own motion, has no gradient."""
-    moved = centre_of_mass(attention.bottom_up.detach()) - centre_of_mass(attention.last)
-    squared = 0.5 * (attention.motion - moved).square().sum(-1)
-    return masked_mean(squared[:, 1:], valid[:, 1:])
+    """Half the squared error, in cells, of the motion predicted from frame to frame, a mean over pairs of frames.
+
+    The target is m(U_t) - m(U_{t-1}), m the centre of mass, without gradient; a clip's first frame has none.
+    """
+    centres = centre_of_mass(attention.bottom_up.detach())
+    squared = 0.5 * (attention.motion[:, 1:] - centres.diff(dim=1)).square().sum(-1)
+    return masked_mean(squared, valid[:, 1:] & valid[:, :-1])
 
 
 def slot_overlap(maps: Float[Tensor, "B T S h w"]) -> Float[Tensor, "B T"]:
