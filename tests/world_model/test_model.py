@@ -303,24 +303,6 @@ def test_surprise_tightens_with_samples_and_is_higher_for_noise(model: AIME, fra
     assert model.surprise(frames, actions).shape == (B, T)
 
 
-@pytest.mark.parametrize(
-    ("shape", "dtype", "found"),
-    [
-        ((B, T, 3, 16, 16), torch.float32, "16, 16"),
-        ((B, T, SIZE, SIZE, 3), torch.float32, f"{SIZE}, 3"),
-        ((B, 3, SIZE, SIZE), torch.float32, str(B)),
-        ((B, T, 3, SIZE, SIZE), torch.int64, "int64"),
-    ],
-)
-def test_frames_that_do_not_fit_are_refused_in_one_line(
-    model: AIME, shape: tuple[int, ...], dtype: torch.dtype, found: str
-) -> None:
-    with pytest.raises(AimeError, match=found) as error:
-        model.encode(torch.zeros(shape, dtype=dtype))
-    assert "expected" in str(error.value)
-    assert "\n" not in str(error.value)
-
-
 def test_actions_that_do_not_fit_are_refused(model: AIME, frames: Tensor, actions: Tensor) -> None:
     with pytest.raises(AimeError, match=r"actions have shape \[2, 6, 1\].*\[2, 6, 2\]"):
         model.forward_sequence(frames, actions[..., :1])

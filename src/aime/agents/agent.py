@@ -110,7 +110,7 @@ class Agent:
             Actions `[B,A]`, in the units of the training data where the model knows them, else in [-1, 1].
 
         Raises:
-            AimeError: if `reset` was not called, or frames or states do not have the model's shape.
+            AimeError: if `reset` was not called, or frames or states do not have the model's shape, type or range.
         """
         if self.state is None or self._last is None:
             raise AimeError("act() before any episode has begun; expected reset(batch) first: call it")
@@ -119,4 +119,4 @@ class Agent:
         self._last = self.decider.decide(self.state.dream)
         if self.scale is None or self.scale.is_identity:
             return self._last
-        return torch.from_numpy(self.scale.to_source(self._last.cpu().numpy())).to(self._last.device)
+        return self.scale.to_source(self._last)

@@ -9,6 +9,7 @@ import numpy as np
 from gymnasium import spaces
 from jaxtyping import Float, UInt8
 
+from aime.data.action_scale import ActionScale
 from aime.data.collect.distractors import DISTRACTORS, Distractor, make_distractor
 from aime.data.collect.environment import (
     SUITE_STEPS,
@@ -20,6 +21,7 @@ from aime.data.collect.environment import (
 )
 from aime.data.collect.recording import distract
 from aime.errors import AimeError
+from aime.world_model.values import expect_clipped_actions
 
 METADATA: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 25}
 
@@ -88,20 +90,19 @@ class ControlEnv(gymnasium.Env):
         """Apply an action for the action repeat.
 
         Args:
-            action: `[A]`, clipped to [-1, 1].
+            action: `[A]`, clipped to [-1, 1]; numbers beyond ±10 are refused.
 
         Returns:
             Frame, reward, terminated, truncated, and the `state`.
 
         Raises:
-            AimeError: if the action is not finite or has another shape.
+            AimeError: if the action is not finite, in other units, or has another shape.
         """
         action = np.asarray(action, np.float32)
-        if action.shape != self.action_space.shape or not np.isfinite(action).all():
-            raise AimeError(
-                f"action is {action.tolist()}, expected {self._suite.action_width} finite numbers in [-1, 1]: see what "
-                "the policy computes"
-            )
+        width = self._suite.action_width
+        if action.shape != self.action_space.shape:
+            raise AimeError(f"action has shape {list(action.shape)}, expected [{width}]: see what the policy computes")
+        expect_clipped_actions(action, ActionScale.identity(width))
         self._elapsed += 1
         arrival = self._suite.step(np.clip(action, -1, 1))
         pixels, info = self._show(arrival)

@@ -19,6 +19,7 @@ from aime.errors import AimeError
 from aime.inference.loading import Device, load_run
 from aime.world_model.config import ModelConfig
 from aime.world_model.saved import RunInfo, read_run
+from aime.world_model.values import expect_clipped_actions
 
 Observations = Literal["latents", "frames"]
 
@@ -120,13 +121,13 @@ class DreamVectorEnv(VectorEnv):
         """Imagine one step in every dream that goes on, and begin the others anew.
 
         Args:
-            actions: `[N,A]`, clipped to the action space.
+            actions: `[N,A]`, clipped to the action space; numbers ten times beyond it are refused.
 
         Returns:
             Observations, rewards, terminated, truncated, and the probabilities of the `continuation`.
 
         Raises:
-            AimeError: if the action of a dream that goes on is not finite, or the actions have another shape.
+            AimeError: if the actions have another shape, or one of a dream that goes on is not finite or far off.
         """
         anew = self._worlds.ended
         outcome = self._worlds.step(self._admit(actions, anew))
@@ -178,8 +179,7 @@ class DreamVectorEnv(VectorEnv):
                 "action width): give each dream one action"
             )
         actions = np.where(anew[:, None], 0, actions)
-        if not np.isfinite(actions).all():
-            raise AimeError("an action is NaN or infinite, expected numbers in [-1, 1]: see what the policy computes")
+        expect_clipped_actions(actions, self._scale)
         return actions if self._scale.is_identity else self._scale.to_unit(actions)
 
 
@@ -227,7 +227,7 @@ class DreamEnv(gymnasium.Env):
             Observation, reward, terminated, truncated, and the probability of the `continuation`.
 
         Raises:
-            AimeError: if the action is not finite or has another shape.
+            AimeError: if the action is not finite, in other units, or has another shape.
         """
         observations, rewards, terminated, truncated, info = self._dreams.step(np.asarray(action)[None])
         continuation = {"continuation": float(info["continuation"][0])}

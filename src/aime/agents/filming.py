@@ -57,7 +57,7 @@ class DreamFilm:
         start = self.agent.state.dream.pick(slice(1))
         dream = imagination.behave(model, start, act, self.ahead, imagination.likeliest)
         maps = model.attention.roll(dream.beliefs, dream.latents, self.agent.state.last_map[:1])
-        self._dreams.append(to_pixels(model.decode(dream.latents[:, -1], maps[:, -1]))[0])
+        self._dreams.append(to_pixels(model.draw(dream.latents[:, -1], maps[:, -1]))[0])
         self._maps.append(to_numpy(self.agent.seen.attention)[0])
 
     def pictures(self) -> list[Image.Image]:

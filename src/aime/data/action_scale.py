@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
-from jaxtyping import Float, Float32
+import torch
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+from torch import Tensor
 
 from aime.data.shards import Attribute
 from aime.errors import AimeError
@@ -85,20 +89,65 @@ class ActionScale:
         """A, the number of actions."""
         return len(self.low)
 
-    def to_unit(self, action: Float[np.ndarray, "L A"]) -> Float32[np.ndarray, "L A"]:
-        """From the source's units to [-1, 1], clipped; NaN stays NaN."""
-        low, high = np.array(self.low, np.float64), np.array(self.high, np.float64)
-        span = high - low
-        unit = np.where(span > 0, 2 * (action - low) / np.where(span > 0, span, 1) - 1, action * 0)
-        return np.clip(unit, -1, 1).astype(np.float32)
+    @overload
+    def to_unit(self, action: Tensor) -> Tensor: ...
+    @overload
+    def to_unit(self, action: ArrayLike) -> np.ndarray: ...
+    def to_unit(self, action: Tensor | ArrayLike) -> Tensor | np.ndarray:
+        """From the source's units to [-1, 1], clipped; NaN stays NaN.
 
-    def to_source(self, action: Float[np.ndarray, "L A"]) -> Float32[np.ndarray, "L A"]:
-        """From [-1, 1] back to the source's units."""
-        low, high = np.array(self.low, np.float64), np.array(self.high, np.float64)
-        return (low + (action.astype(np.float64) + 1) / 2 * (high - low)).astype(np.float32)
+        Args:
+            action: `[...,A]`, a tensor, an array or a list.
+
+        Returns:
+            A tensor on its device for a tensor, else an array; of the same kind of float, float32 for whole numbers.
+
+        Raises:
+            AimeError: if the last axis is not A wide.
+        """
+        return _like_given(self._to_unit, action)
+
+    @overload
+    def to_source(self, action: Tensor) -> Tensor: ...
+    @overload
+    def to_source(self, action: ArrayLike) -> np.ndarray: ...
+    def to_source(self, action: Tensor | ArrayLike) -> Tensor | np.ndarray:
+        """From [-1, 1] back to the source's units; it takes and gives what `to_unit` does."""
+        return _like_given(self._to_source, action)
+
+    def _to_unit(self, action: Float[Tensor, "... A"]) -> Float[Tensor, "... A"]:
+        low, high = self._bounds(action)
+        action, span = action.to(low), high - low
+        unit = torch.where(span > 0, 2 * (action - low) / torch.where(span > 0, span, 1) - 1, action * 0)
+        return unit.clamp(-1, 1)
+
+    def _to_source(self, action: Float[Tensor, "... A"]) -> Float[Tensor, "... A"]:
+        low, high = self._bounds(action)
+        return low + (action.to(low) + 1) / 2 * (high - low)
+
+    def _bounds(self, action: Tensor) -> tuple[Float[Tensor, " A"], Float[Tensor, " A"]]:
+        """Lowest and highest numbers, precise and on the device of some actions."""
+        if action.shape[-1:] != (self.width,):
+            raise AimeError(
+                f"actions have shape {list(action.shape)}; expected {self.width} numbers in the last axis, as many as "
+                "this scale has ranges"
+            )
+        # what has no float64 (Apple's GPUs) is as precise as it can be
+        precise = torch.float32 if action.device.type == "mps" else torch.float64
+        low, high = (torch.tensor(each, dtype=precise, device=action.device) for each in (self.low, self.high))
+        return low, high
 
     def outside(self, action: Float[np.ndarray, "L A"]) -> int:
         """How many numbers lie outside of the range, by more than rounding."""
         low, high = np.array(self.low, np.float64), np.array(self.high, np.float64)
         slack = 1e-5 * np.maximum(high - low, 1e-12)
         return int(((action < low - slack) | (action > high + slack)).sum())
+
+
+def _like_given(convert: Callable[[Tensor], Tensor], action: Tensor | ArrayLike) -> Tensor | np.ndarray:
+    """What `convert` makes of some actions, as the kind of array and of float that they are."""
+    if isinstance(action, Tensor):
+        return convert(action).to(action.dtype if action.is_floating_point() else torch.float32)
+    array = np.asarray(action)
+    converted = convert(torch.from_numpy(array.astype(np.float64))).numpy()
+    return converted.astype(array.dtype.newbyteorder("=") if array.dtype.kind == "f" else np.float32)

@@ -52,7 +52,7 @@ class Adversary(nn.Module):
         """
         places = draw_places(valid, self.config)
         told = [places.of(each).detach().flatten(0, 1) for each in (output.latents, output.attention.shown)]
-        windows = Windows(places.of(frames), model.decode(*told).unflatten(0, places.times.shape), places.of(valid))
+        windows = Windows(places.of(frames), model.draw(*told).unflatten(0, places.times.shape), places.of(valid))
         return adversarial_loss(self.discriminators, windows, self.weights)
 
     def learns(self, step: int) -> bool:

@@ -104,7 +104,7 @@ class Trainer:
         self.average = WeightAverage(self.model, config.optimizer.ema_decay)
         self.optimizers = make_optimizers(self.model, config.optimizer)
         self.replay = LatentReplay(config.replay, config.length, config.model).to(hardware.device)
-        self.forward = compiled(self.model.forward_sequence) if config.compile else self.model.forward_sequence
+        self.forward = compiled(self.model.run_sequence) if config.compile else self.model.run_sequence
         self.adversary: Adversary | None = None
         if config.adversary.enabled:
             self.adversary = Adversary(config.adversary, config.weights.adversarial).to(hardware.device)

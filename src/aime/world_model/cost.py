@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
 from aime.errors import AimeError
-from aime.world_model import imagination
+from aime.world_model import doors, imagination
 from aime.world_model.imagination import likeliest
 from aime.world_model.outputs import Dream, DreamState
 from aime.world_model.stepping import watch
@@ -28,15 +29,24 @@ def get_cost(
     model: AIME, info: Mapping[str, Any], action_candidates: Float[Tensor, "B S H KA"]
 ) -> Float[Tensor, "B S"]:
     """See `AIME.get_cost`."""
-    actions = _candidates(model, action_candidates)
+    with doors.Admission(model) as admit:
+        actions = _candidates(model, admit, action_candidates)
+        with torch.no_grad():
+            state = _present(model, admit, info)
+            goal = _latent_of(model, admit, info["goal"]) if "goal" in info else None
+        for name, known in (("pixels", state.latent), ("goal", goal)):
+            if known is not None and known.shape[0] != actions.shape[0]:
+                raise AimeError(
+                    f"info['{name}'] shows {known.shape[0]} environments, expected {actions.shape[0]} as in "
+                    "action_candidates"
+                )
+        return _cost(model, state, goal, actions)
+
+
+def _cost(
+    model: AIME, state: DreamState, goal: Float[Tensor, "B latent"] | None, actions: Float[Tensor, "B S H A"]
+) -> Float[Tensor, "B S"]:
     batch, samples = actions.shape[:2]
-    with torch.no_grad():
-        state = _present(model, info)
-        goal = _latent_of(model, info["goal"], "goal") if "goal" in info else None
-    if state.latent.shape[0] != batch:
-        raise AimeError(
-            f"info['pixels'] shows {state.latent.shape[0]} environments, expected {batch} as in action_candidates"
-        )
     # a graph over the model's weights is of no use to a solver that asks for no gradient
     with torch.set_grad_enabled(torch.is_grad_enabled() and actions.requires_grad):
         start = state.repeated(samples)
@@ -57,16 +67,16 @@ def _rewards(model: AIME, dream: Dream, start: DreamState) -> Float[Tensor, "N F
     return model.control.reward(dream.beliefs, dream.latents, dream.steps(start)).mean
 
 
-def _present(model: AIME, info: Mapping[str, Any]) -> DreamState:
+def _present(model: AIME, admit: doors.Admission, info: Mapping[str, Any]) -> DreamState:
     """The state after the last frame of each environment."""
     if "pixels" not in info:
         raise AimeError(f"info has no 'pixels', only {', '.join(map(str, info)) or 'nothing'}; expected frames")
-    frames = _frames(info["pixels"], "pixels")
+    frames = admit.frames(_of_one(info["pixels"], "pixels"), "info['pixels']")
     length = frames.shape[1]
     actions = valid = None
     if length > 1 and "action" in info:
         # action t there is the one that led to frame t: NaN, or of no use, at the first
-        led_here = torch.as_tensor(info["action"])[:, 0].to(model.null_action)
+        led_here = doors.as_actions(_array(info["action"]), "info['action']")[:, 0].to(model.null_action)
         if led_here.shape != (*frames.shape[:2], model.config.action_width):
             raise AimeError(
                 f"info['action'] has shape {list(led_here.shape)} without its candidates, expected "
@@ -75,31 +85,36 @@ def _present(model: AIME, info: Mapping[str, Any]) -> DreamState:
         actions = torch.cat([led_here[:, 1:], led_here[:, :1]], dim=1)
         valid = actions.isfinite().all(-1)
         valid[:, -1] = False
+        admit.action_values(torch.where(valid[..., None], actions, 0), "info['action']")
     states = None
     if model.config.state.width and "state" in info:
-        states = torch.as_tensor(info["state"])[:, 0]
+        states = admit.states(_array(info["state"])[:, 0], frames.shape[:2])
     track, _ = watch(model, frames, actions, valid, states)
     return imagination.state_at(model, track, -1)
 
 
-def _latent_of(model: AIME, frames: Any, name: str) -> Float[Tensor, "B latent"]:
+def _latent_of(model: AIME, admit: doors.Admission, goal: Any) -> Float[Tensor, "B latent"]:
     """The latent of the last of some frames, each seen for the first time."""
-    return model.encode(_frames(frames, name)[:, -1:])[:, -1]
+    frames = admit.frames(_of_one(goal, "goal")[:, -1:], "info['goal']")
+    return model.infer(model.perceive(model.centre(frames))).mean[:, -1]
 
 
-def _frames(pixels: Any, name: str) -> Tensor:
-    """Frames `[B,T,3,H,W]` of candidate 0, from either order of the axes."""
-    pixels = torch.as_tensor(pixels)
-    if pixels.ndim != 6 or 3 not in (pixels.shape[-1], pixels.shape[-3]):
+def _array(given: Any) -> doors.Array:
+    return given if isinstance(given, Tensor) else np.asarray(given)
+
+
+def _of_one(pixels: Any, name: str) -> doors.Array:
+    """The frames `[B,T,…]` of candidate 0."""
+    pixels = _array(pixels)
+    if pixels.ndim != 6:
         raise AimeError(
             f"info['{name}'] has shape {list(pixels.shape)}; expected [B, S, T, 3, H, W] or [B, S, T, H, W, 3] (batch, "
             "candidates, frames)"
         )
-    first = pixels[:, 0]
-    return first if first.shape[-3] == 3 else first.movedim(-1, -3)
+    return pixels[:, 0]
 
 
-def _candidates(model: AIME, candidates: Tensor) -> Float[Tensor, "B S H A"]:
+def _candidates(model: AIME, admit: doors.Admission, candidates: Tensor) -> Float[Tensor, "B S H A"]:
     """The candidates on the model's device, a step a row: a row of a plan may hold several steps in a block."""
     width = model.config.action_width
     if candidates.ndim != 4 or candidates.shape[-1] % width or not candidates.numel():
@@ -107,5 +122,7 @@ def _candidates(model: AIME, candidates: Tensor) -> Float[Tensor, "B S H A"]:
             f"action_candidates have shape {list(candidates.shape)}; expected [B, S, H, {width}], or blocks of such "
             "actions in the last axis"
         )
+    candidates = doors.as_actions(candidates, "action_candidates")
+    admit.clipped_actions(candidates, "action_candidates")
     steps = rearrange(candidates, "b s h (k a) -> b s (h k) a", a=width)
     return steps.to(model.null_action).clamp(-1, 1)

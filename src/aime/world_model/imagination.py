@@ -18,7 +18,8 @@ from aime.primitives.distributions import GaussianMixture, Pickable, mode_of, sa
 from aime.primitives.randomness import apart
 from aime.representation.prior import DirichletProcessMixture
 from aime.world_model import doors
-from aime.world_model.outputs import Dream, DreamState, FuturePrediction, Track
+from aime.world_model.doors import Array
+from aime.world_model.outputs import Dream, DreamState, FuturePrediction, SequenceOutput, Track
 from aime.world_model.replaying import replayed
 
 if TYPE_CHECKING:
@@ -116,20 +117,33 @@ def random_spans(batch: int, length: int, share: float, device: torch.device) ->
 
 def predict_future(
     model: AIME,
-    context_frames: Tensor,
-    actions: Float[Tensor, "B CF A"] | None,
+    context_frames: Array,
+    actions: Array | None,
     samples: int | None,
     seed: int,
     horizon: int | None,
-    states: Float[Tensor, "B C S"] | None = None,
+    states: Array | None = None,
 ) -> FuturePrediction:
     """See `AIME.predict_future`."""
-    seen = context_frames.shape[1]
-    known = _known_future(model, seen, actions, horizon)
-    steps = known.shape[1] if horizon is None else horizon
     if samples is not None and samples < 1:
         raise AimeError(f"samples is {samples}; expected 1 or more, or None for the single most likely future")
-    output = model.forward_sequence(context_frames, *_known_past(model, context_frames, actions), states)
+    with doors.Admission(model) as admit:
+        frames = admit.frames(context_frames, "context_frames")
+        batch, seen = frames.shape[:2]
+        given = admit.any_actions(actions, batch)
+        known = _known_future(model, seen, given, horizon)
+        if given is not None:
+            # nothing reads an action after the last predicted frame
+            admit.action_values(given[:, : seen - 1 + known.shape[1]], "actions")
+        past = _known_past(frames, given)
+        output = model.run_sequence(frames, *past, admit.states(states, frames.shape[:2]))
+        return _predict(model, output, known, known.shape[1] if horizon is None else horizon, samples, seed)
+
+
+def _predict(
+    model: AIME, output: SequenceOutput, known: Float[Tensor, "B F A"], steps: int, samples: int | None, seed: int
+) -> FuturePrediction:
+    """Go on from the last frame of a pass, under the known actions and then the action schema's."""
     state = state_at(model, output.track, -1)
     count = samples or 1
     start = state.repeated(count)
@@ -148,7 +162,7 @@ def predict_future(
     attention = model.attention.roll(dream.beliefs, dream.latents, last_map)
     frames = decode_in_chunks(model, dream.latents.flatten(0, 1), attention.flatten(0, 1))
     foretold = model.second_observation.foretell(dream.beliefs, dream.latents, dream.steps(start))
-    shape = (context_frames.shape[0], *([] if samples is None else [samples]), steps)
+    shape = (output.latents.shape[0], *([] if samples is None else [samples]), steps)
     return FuturePrediction(
         frames=frames.unflatten(0, shape),
         latents=dream.latents.reshape(*shape, -1),
@@ -163,7 +177,7 @@ def predict_future(
 def _known_future(model: AIME, seen: int, actions: Tensor | None, horizon: int | None) -> Float[Tensor, "B F A"]:
     """The actions from the last seen frame on that are given; what is missing, the action schema will do."""
     if horizon is None:
-        if actions is None or actions.ndim != 3 or actions.shape[1] <= seen:
+        if actions is None or actions.shape[1] <= seen:
             found = "None" if actions is None else f"of shape {list(actions.shape)}"
             raise AimeError(
                 f"actions are {found}; expected [B, context + horizon, A] with more than {seen} steps: give an action "
@@ -183,12 +197,12 @@ def _known_future(model: AIME, seen: int, actions: Tensor | None, horizon: int |
 
 
 def _known_past(
-    model: AIME, context_frames: Tensor, actions: Tensor | None
+    frames: Float[Tensor, "B C 3 H W"], actions: Float[Tensor, "B CF A"] | None
 ) -> tuple[Float[Tensor, "B C A"] | None, Bool[Tensor, "B C"] | None]:
     """The actions between the seen frames, and where they are known: the last one is not the past's."""
     if actions is None:
         return None, None
-    seen = context_frames.shape[1]
+    seen = frames.shape[1]
     past = actions[:, :seen]
     missing = seen - past.shape[1]
     valid = torch.ones(past.shape[0], seen, dtype=torch.bool, device=past.device)
@@ -201,21 +215,22 @@ def decode_in_chunks(
 ) -> Float[Tensor, "N 3 H W"]:
     """Decode any number of latents in bounded memory."""
     chunks = zip(latents.split(DECODED_AT_ONCE), attention.split(DECODED_AT_ONCE), strict=True)
-    return torch.cat([model.decode(latent, maps) for latent, maps in chunks])
+    return torch.cat([model.draw(latent, maps) for latent, maps in chunks])
 
 
 def surprise(
     model: AIME,
-    frames: Tensor,
-    actions: Tensor | None,
+    frames: Array,
+    actions: Array | None,
     samples: int,
     seed: int,
-    states: Float[Tensor, "B T S"] | None = None,
+    states: Array | None = None,
 ) -> Float[Tensor, "B T"]:
     """See `AIME.surprise`."""
+    frames = model.prepare(frames)
     output = model.forward_sequence(frames, actions, None, states)
     batch = frames.shape[0]
-    truth = doors.admit_frames(frames, model.config, model.null_action).flatten(0, 1)
+    truth = frames.flatten(0, 1)
     variance = model.decoder.variance
     scale = 0.5 * truth[0].numel() * torch.log(2 * math.pi * variance)
     maps = output.attention.fused.flatten(0, 1)

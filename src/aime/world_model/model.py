@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
@@ -22,6 +23,7 @@ from aime.representation.encoder import Encoder
 from aime.representation.prior import DirichletProcessMixture
 from aime.world_model import cost, doors, imagination, parts, stepping
 from aime.world_model.config import ModelConfig
+from aime.world_model.doors import Admission
 from aime.world_model.outputs import (
     BeliefState,
     DreamState,
@@ -33,7 +35,10 @@ from aime.world_model.outputs import (
     Track,
 )
 
-Frames = UInt8[Tensor, "B T 3 H W"] | Float[Tensor, "B T 3 H W"]
+Frames = UInt8[Tensor, "B T 3 H W"] | Float[Tensor, "B T 3 H W"] | UInt8[np.ndarray, "B T H W 3"]
+"""Of any layout that `AIME.prepare` takes."""
+Actions = Float[Tensor, "B T A"] | Float[np.ndarray, "B T A"]
+States = Float[Tensor, "B T S"] | Float[np.ndarray, "B T S"]
 
 
 class AIME(nn.Module):
@@ -47,6 +52,7 @@ class AIME(nn.Module):
         control     reward, continuation and action of step t from (h_{t-1}, z_t), and the state
 
     Frames are `[B,T,3,H,W]`, uint8 or float in [0, 1]; actions `[B,T,A]` in [-1, 1], action t taken after frame t.
+    Tensors or numpy arrays; frames in any layout that `prepare` takes. Numbers out of range are refused.
     Only the LSTM needs the step before, so a pass over T frames runs everything else for all B·T frames at once.
 
     Example:
@@ -103,12 +109,25 @@ class AIME(nn.Module):
         """The units that states are read and predicted in; None where the model observes none."""
         return self.second_observation.scale
 
+    def prepare(self, frames: Frames) -> Float[Tensor, "B T 3 H W"]:
+        """Frames as the model reads them: `[B,T,3,H,W]`, floats in [0, 1], on its device and in its type.
+
+        Args:
+            frames: a frame `[3,H,W]` or `[H,W,3]`, a clip `[T,…]` or a batch `[B,T,…]` of them; torch or numpy, uint8
+                or float in [0, 1], give or take a grey level. Every method that takes frames prepares them so.
+
+        Raises:
+            AimeError: if they have another size or number of channels, another type, or numbers out of range.
+        """
+        with Admission(self) as admit:
+            return admit.frames(frames)
+
     def forward_sequence(
         self,
         frames: Frames,
-        actions: Float[Tensor, "B T A"] | None = None,
-        action_valid: Bool[Tensor, "B T"] | None = None,
-        states: Float[Tensor, "B T S"] | None = None,
+        actions: Actions | None = None,
+        action_valid: Bool[Tensor, "B T"] | Bool[np.ndarray, "B T"] | None = None,
+        states: States | None = None,
     ) -> SequenceOutput:
         """Perceive, believe and reconstruct T frames in one pass, parallel in time.
 
@@ -119,8 +138,23 @@ class AIME(nn.Module):
             states: `[B,T,S]` in their own units, NaN where a number is not known; None where nothing is.
 
         Raises:
-            AimeError: if frames, actions or states do not have the model's shape.
+            AimeError: if frames, actions or states do not have the model's shape, type or range.
         """
+        with Admission(self) as admit:
+            given = admit.frames(frames)
+            shape = given.shape[:2]
+            return self.run_sequence(
+                given, admit.actions(actions, shape, action_valid), None, admit.states(states, shape)
+            )
+
+    def run_sequence(
+        self,
+        frames: UInt8[Tensor, "B T 3 H W"] | Float[Tensor, "B T 3 H W"],
+        actions: Float[Tensor, "B T A"] | None = None,
+        action_valid: Bool[Tensor, "B T"] | None = None,
+        states: Float[Tensor, "B T S"] | None = None,
+    ) -> SequenceOutput:
+        """`forward_sequence` for data that is known to be in range: it looks at shapes, not at numbers."""
         centred = self.centre(frames)
         batch = centred.shape[0]
         actions = doors.admit_actions(actions, action_valid, centred.shape[:2], self.null_action)
@@ -129,7 +163,7 @@ class AIME(nn.Module):
         latents = posterior.rsample() if self.training else posterior.mean
         track = self.follow(latents, sight.percept.contexts, actions)
         attention = self.attention(sight.seen, track.beliefs, latents)
-        reconstructions = self.decode(latents.flatten(0, 1), attention.shown.flatten(0, 1))
+        reconstructions = self.draw(latents.flatten(0, 1), attention.shown.flatten(0, 1))
         return SequenceOutput(
             reconstructions=rearrange(reconstructions, "(b t) c h w -> b t c h w", b=batch),
             posterior=posterior,
@@ -197,7 +231,16 @@ class AIME(nn.Module):
         )
 
     def decode(self, latents: Float[Tensor, "N latent"], attention: Float[Tensor, "N h w"]) -> Float[Tensor, "N 3 H W"]:
-        """Mean frames of p(x | z, A), clipped to [0, 1] in eval mode only, so that training keeps its gradient."""
+        """Mean frames of p(x | z, A), clipped to [0, 1] in eval mode only, so that training keeps its gradient.
+
+        Raises:
+            AimeError: if latents or maps have another shape, or are not finite.
+        """
+        with Admission(self) as admit:
+            return self.draw(*admit.latents(latents, attention))
+
+    def draw(self, latents: Float[Tensor, "N latent"], attention: Float[Tensor, "N h w"]) -> Float[Tensor, "N 3 H W"]:
+        """`decode` for latents and maps of the model's own: it looks at nothing."""
         return self.restore(self.decoder(latents, attention))
 
     def redraw(self, codes: Float[Tensor, "B T code h w"]) -> Float[Tensor, "B T 3 H W"]:
@@ -205,7 +248,7 @@ class AIME(nn.Module):
         return self.restore(self.tokenizer.reconstruct(codes))
 
     def centre(self, frames: Frames) -> Float[Tensor, "B T 3 H W"]:
-        """Frames of the model's shape as floats less the mean frame, in [-1, 1].
+        """Frames of the model's shape as floats less the mean frame, in [-1, 1]; their numbers are not looked at.
 
         Where most of a frame is background, what moves is all that is left: without this, latents of different frames
         start out nearly equal, and now and then a run never learns to tell them apart.
@@ -221,34 +264,37 @@ class AIME(nn.Module):
         return frames if self.training else frames.clamp(0, 1)
 
     @torch.no_grad()
-    def encode(self, frames: Frames, states: Float[Tensor, "B T S"] | None = None) -> Float[Tensor, "B T latent"]:
+    def encode(self, frames: Frames, states: States | None = None) -> Float[Tensor, "B T latent"]:
         """Latents of a video: posterior means `[B,T,latent]` in eval mode.
 
         Raises:
-            AimeError: if frames or states do not have the model's shape.
+            AimeError: if frames or states do not have the model's shape, type or range.
         """
-        return self.infer(self.perceive(self.centre(frames), states)).mean
+        return self.infer(self._perceived(frames, states)).mean
 
     @torch.no_grad()
-    def extract_context(
-        self, frames: Frames, states: Float[Tensor, "B T S"] | None = None
-    ) -> Float[Tensor, "B T context"]:
+    def extract_context(self, frames: Frames, states: States | None = None) -> Float[Tensor, "B T context"]:
         """Contexts of a video `[B,T,context]`; c_t has seen frames 1..t, and state t.
 
         Raises:
-            AimeError: if frames or states do not have the model's shape.
+            AimeError: if frames or states do not have the model's shape, type or range.
         """
-        return self.perceive(self.centre(frames), states).percept.contexts
+        return self._perceived(frames, states).percept.contexts
+
+    def _perceived(self, frames: Frames, states: States | None) -> Sight:
+        with Admission(self) as admit:
+            given = admit.frames(frames)
+            return self.perceive(self.centre(given), admit.states(states, given.shape[:2]))
 
     @torch.no_grad()
     def predict_future(
         self,
         context_frames: Frames,
-        actions: Float[Tensor, "B CF A"] | None = None,
+        actions: Actions | None = None,
         samples: int | None = None,
         seed: int = 0,
         horizon: int | None = None,
-        states: Float[Tensor, "B C S"] | None = None,
+        states: States | None = None,
     ) -> FuturePrediction:
         """Predict the F frames after C context frames, under given actions or those that the action schema expects.
 
@@ -262,7 +308,7 @@ class AIME(nn.Module):
             states: `[B,C,S]` of the context frames, as in `forward_sequence`.
 
         Raises:
-            AimeError: if the shapes do not fit the model, or actions are missing that nothing stands for.
+            AimeError: if shapes, types or ranges do not fit the model, or actions are missing that nothing stands for.
         """
         return imagination.predict_future(self, context_frames, actions, samples, seed, horizon, states)
 
@@ -270,10 +316,10 @@ class AIME(nn.Module):
     def surprise(
         self,
         frames: Frames,
-        actions: Float[Tensor, "B T A"] | None = None,
+        actions: Actions | None = None,
         samples: int = 8,
         seed: int = 0,
-        states: Float[Tensor, "B T S"] | None = None,
+        states: States | None = None,
     ) -> Float[Tensor, "B T"]:
         """-log p(x_t | past) of each frame in nats: an importance-weighted upper bound, tighter with more samples.
 
@@ -292,10 +338,10 @@ class AIME(nn.Module):
     def observe(
         self,
         state: BeliefState,
-        frame: UInt8[Tensor, "B 3 H W"] | Float[Tensor, "B 3 H W"],
-        previous_action: Float[Tensor, "B A"],
-        reset: Bool[Tensor, " B"] | None = None,
-        own_state: Float[Tensor, "B S"] | None = None,
+        frame: UInt8[Tensor, "B 3 H W"] | Float[Tensor, "B 3 H W"] | UInt8[np.ndarray, "B H W 3"],
+        previous_action: Float[Tensor, "B A"] | Float[np.ndarray, "B A"],
+        reset: Bool[Tensor, " B"] | Bool[np.ndarray, " B"] | None = None,
+        own_state: Float[Tensor, "B S"] | Float[np.ndarray, "B S"] | None = None,
     ) -> tuple[BeliefState, Observation]:
         """See one more frame: first advance the belief by the action that led here, then infer.
 
@@ -309,13 +355,14 @@ class AIME(nn.Module):
             own_state: `[B,S]`, the robot's or simulator's, NaN where not known; None where nothing is.
 
         Raises:
-            AimeError: if frame, action or own state do not have the model's shape.
+            AimeError: if frame, action or own state do not have the model's shape, type or range, or the state is not
+                finite.
         """
         return stepping.observe(self, state, frame, previous_action, reset, own_state)
 
     @torch.no_grad()
     def imagine(
-        self, state: BeliefState, action: Float[Tensor, "B A"], sample: bool = False
+        self, state: BeliefState, action: Float[Tensor, "B A"] | Float[np.ndarray, "B A"], sample: bool = False
     ) -> tuple[BeliefState, Imagined]:
         """Imagine one step: advance the belief by (z_t, c_t, action), then take z_{t+1} from the prior.
 
@@ -325,7 +372,8 @@ class AIME(nn.Module):
             sample: a sample of the prior instead of its heaviest component's mean.
 
         Raises:
-            AimeError: if the action does not have the model's width, or a row has seen no frame yet.
+            AimeError: if the action does not have the model's width, type or range, or a row has seen no frame yet, or
+                the state is not finite.
         """
         return stepping.imagine(self, state, action, sample)
 
@@ -339,10 +387,10 @@ class AIME(nn.Module):
             info: `pixels` `[B,S,T,3,H,W]` or `[B,S,T,H,W,3]`, the same for all S; perhaps `goal` alike, whose last
                 frame counts, `action` `[B,S,T,A]`, which led to each frame, and `state` `[B,S,T,·]`, where observed.
             action_candidates: `[B,S,H,A]` from the last frame on, clipped to [-1, 1]; the last axis may hold several
-                steps in a block.
+                steps in a block. Beyond ±10 they are refused: no noise of a solver reaches so far.
 
         Raises:
-            AimeError: if a shape does not fit the model, or there is neither a goal nor a reward head.
+            AimeError: if a shape, type or range does not fit the model, or there is neither a goal nor a reward head.
         """
         return cost.get_cost(self, info, action_candidates)
 

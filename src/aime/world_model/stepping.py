@@ -9,7 +9,6 @@ from einops import repeat
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from aime.errors import AimeError
 from aime.perception.tokenizer import Tokenizer
 from aime.world_model import doors, imagination
 from aime.world_model.outputs import BeliefState, DreamState, Imagined, Observation, Track
@@ -55,6 +54,8 @@ def watch(
 ) -> tuple[Track, Float[Tensor, "B T h w"]]:
     """The latents, beliefs and bottom-up maps of `AIME.forward_sequence`, without its frames and prior maps.
 
+    For data that is known to be in range: it looks at shapes, not at numbers.
+
     Raises:
         AimeError: if frames, actions or states do not have the model's shape.
     """
@@ -70,21 +71,20 @@ def watch(
 def observe(
     model: AIME,
     state: BeliefState,
-    frame: Tensor,
-    previous_action: Tensor,
-    reset: Bool[Tensor, " B"] | None,
-    own_state: Float[Tensor, "B S"] | None = None,
+    frame: doors.Array,
+    previous_action: doors.Array,
+    reset: doors.Array | None,
+    own_state: doors.Array | None = None,
 ) -> tuple[BeliefState, Observation]:
     """See `AIME.observe`."""
-    if frame.ndim != 4:
-        size = model.config.image_size
-        raise AimeError(f"frame has shape {list(frame.shape)}; expected [B, 3, {size}, {size}]: one frame a video")
-    centred = model.centre(frame[:, None])
-    action = _one_action(model, previous_action, frame.shape[0])
-    own_state = doors.admit_states(own_state, frame.shape[:1], model.config, model.null_action)
-    fresh = state.fresh if reset is None else state.fresh | reset.to(state.fresh.device)
-    seen = _Seen(state._replace(fresh=fresh), centred, action, own_state)
-    return replayed(_observe, model, seen, None)
+    batch = state.fresh.shape[0]
+    with doors.Admission(model) as admit:
+        centred = model.centre(admit.frame(frame, batch))
+        fresh = state.fresh if reset is None else state.fresh | admit.valid(reset, state.fresh.shape, "reset")
+        admit.believed(state, fresh)
+        action = admit.action(previous_action, batch, ignored=fresh)
+        states = admit.states(own_state, state.fresh.shape)
+        return replayed(_observe, model, _Seen(state._replace(fresh=fresh), centred, action, states), None)
 
 
 class _Seen(NamedTuple):
@@ -124,13 +124,14 @@ def _observe(model: AIME, given: _Seen, _: None) -> tuple[BeliefState, Observati
     )
 
 
-def imagine(model: AIME, state: BeliefState, action: Tensor, sample: bool) -> tuple[BeliefState, Imagined]:
+def imagine(model: AIME, state: BeliefState, action: doors.Array, sample: bool) -> tuple[BeliefState, Imagined]:
     """See `AIME.imagine`."""
-    if bool(state.fresh.any()):
-        raise AimeError("imagine() on a state that has seen no frame; expected one: call observe() first")
-    action = _one_action(model, action, state.fresh.shape[0])
-    dream, imagined = replayed(_imagine, model, (state.dream, state.last_map, action), sample)
-    return state._replace(dream=dream, last_map=imagined.expected.map), imagined
+    with doors.Admission(model) as admit:
+        admit.seen(state.fresh)
+        admit.believed(state, state.fresh)
+        given = state.dream, state.last_map, admit.action(action, state.fresh.shape[0])
+        dream, imagined = replayed(_imagine, model, given, sample)
+        return state._replace(dream=dream, last_map=imagined.expected.map), imagined
 
 
 def _imagine(
@@ -145,12 +146,6 @@ def _imagine(
     return dream, Imagined(choice.latent, choice.component, prior, expected, foretold)
 
 
-def _one_action(model: AIME, action: Tensor, batch: int) -> Float[Tensor, "B A"]:
-    if action.ndim != 2:
-        raise AimeError(f"action has shape {list(action.shape)}; expected [B, {model.config.action_width}]")
-    return doors.admit_actions(action[:, None], None, torch.Size((batch, 1)), model.null_action)[:, 0]
-
-
 def _advance_unless(
     fresh: Bool[Tensor, " B"], model: AIME, state: BeliefState, action: Float[Tensor, "B A"]
 ) -> tuple[Float[Tensor, "B belief"], Float[Tensor, "B belief"]]:
@@ -161,7 +156,7 @@ def _advance_unless(
 
 
 def _forget_past(past: tuple[Tensor, ...], fresh: Bool[Tensor, " B"]) -> tuple[Tensor, ...]:
-    # a past of P frames holds them time-major, [P·B,C,H,W]
+    # a past of P frames holds them time-major, [P·B,C,H,W]; not by a product with 0, which keeps what is not finite
     return tuple(
-        each * (~fresh).to(each.dtype).repeat(each.shape[0] // fresh.shape[0])[:, None, None, None] for each in past
+        each.masked_fill(fresh.repeat(each.shape[0] // fresh.shape[0])[:, None, None, None], 0) for each in past
     )

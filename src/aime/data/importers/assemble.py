@@ -67,7 +67,7 @@ class _Rows:
         _check_rows("action", action[:-1])
         _check_rows("action", action[-1:][~np.isnan(action[-1:]).all(axis=1)], len(action) - 1)
         tally["clipped"] += scale.outside(action)
-        return scale.to_unit(action)
+        return scale.to_unit(action).astype(np.float32)
 
     def _check_finite(self) -> None:
         recorded, width = self._recorded, self._form.state_width
