@@ -14,6 +14,7 @@ from tests.data.importers.encoding import write_walker
 from aime.cli.main import main
 from aime.data import open_dataset
 from aime.data.action_scale import ActionScale
+from aime.data.importers.action_parts import Quantities
 from aime.data.importers.crc32c import masked_crc32c
 from aime.data.importers.dmc_vb import STATE_ORDERS, RldsImporter, open_source
 from aime.data.importers.interface import Choice, Recorded
@@ -88,7 +89,7 @@ def test_states_stand_in_the_benchmarks_order_whatever_order_they_are_declared_i
     fields = [Feature(f"observation/{name}", (index + 1,), "float64", "none") for index, name in enumerate(order)]
     action = Feature("action", (6,), "float32", "none")
     features = (pixels, *sorted(fields, key=lambda feature: feature.path), action)
-    facts = RldsImporter(Path(), "train", (), features, Choice()).facts
+    facts = RldsImporter(Path(), "train", (), features, Choice(), (Quantities.unbounded(6),)).facts
     assert list(facts.state_names.items()) == [(name, index + 1) for index, name in enumerate(order)]
     assert facts.action_range == ((-1.0,) * 6, (1.0,) * 6)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import h5py
@@ -167,25 +167,30 @@ def test_v_d4rl_hdf5(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 # Minari
 
 
-def write_minari(place: Path, space: Mapping[str, object], actions: list[np.ndarray]) -> list[dict[str, np.ndarray]]:
+def write_minari(
+    place: Path, space: Mapping[str, object] | None, actions: Sequence[np.ndarray | Mapping[str, np.ndarray]]
+) -> list[dict[str, np.ndarray]]:
     (place / "data").mkdir(parents=True)
-    (place / "data" / "metadata.json").write_text(
-        json.dumps({"data_format": "hdf5", "action_space": json.dumps(space)})
-    )
+    declared = {} if space is None else {"action_space": json.dumps(space)}
+    (place / "data" / "metadata.json").write_text(json.dumps({"data_format": "hdf5", **declared}))
     truth = []
     with h5py.File(place / "data" / "main_data.hdf5", "w") as file:
         for number, action in enumerate(actions):
-            length, random = len(action), np.random.default_rng(number)
+            if isinstance(action, np.ndarray):
+                parts = {"actions": action}
+            else:
+                parts = {f"actions/{name}": values for name, values in action.items()}
+            length = len(next(iter(parts.values())))
+            random = np.random.default_rng(number)
             known = {
                 "observations/camera": frames(length + 1, number),
                 "observations/speed": random.normal(size=(length + 1, 2)),
-                "actions": action,
                 "rewards": random.normal(size=length),
                 "terminations": np.arange(length) == length - 1,
             }
-            for name, values in known.items():
+            for name, values in (known | parts).items():
                 file[f"episode_{number}/{name}"] = values
-            truth.append(known)
+            truth.append(known | parts)
     return truth
 
 
@@ -232,6 +237,6 @@ def test_minari_as_minari_itself_writes_and_reads_it(tmp_path: Path, capsys: pyt
 def test_minari_discrete(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     space = {"type": "Discrete", "dtype": "int64", "start": 2, "n": 3}
     write_minari(tmp_path / "source", space, [np.array([2, 4, 3])])
-    assert run("minari", tmp_path / "source", tmp_path / "out") == 0
+    assert run("minari", tmp_path / "source", tmp_path / "out", "--action-range", "-9", "9") == 0
     assert open_dataset(tmp_path / "out").read(0).action[:-1].tolist() == [[1, -1, -1], [-1, -1, 1], [-1, 1, -1]]
     assert "expected ['top']" in complaint(capsys, "minari", tmp_path / "source", tmp_path / "bad", "--camera", "top")

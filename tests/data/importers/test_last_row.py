@@ -61,7 +61,7 @@ def test_success_of_lerobot(tmp_path: Path) -> None:
 
 def write_rlds(place: Path, steps: dict[str, np.ndarray], declared: dict[str, Any]) -> Path:
     """One episode; features in the order of the arrays."""
-    place.mkdir()
+    place.mkdir(parents=True)
     length = len(next(iter(steps.values())))
     pixels = np.arange(length, dtype=np.uint8)[:, None] + np.zeros(16 * 16 * 3, np.uint8)
     values = {"steps/observation/image": feature([row.tobytes() for row in pixels])}

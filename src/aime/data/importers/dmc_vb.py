@@ -14,6 +14,7 @@ there the reward for success. So a last reward that is not 0 is taken for one th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from aime.data.importers.action_parts import (
+    ActionPart,
+    Choices,
+    Quantities,
+    discrete_columns,
+    joined_bounds,
+    observed,
+)
 from aime.data.importers.fitting import together
 from aime.data.importers.interface import (
     BadEpisode,
@@ -70,17 +79,44 @@ def open_source(source: Path, choice: Choice) -> Sources:
     found: dict[str, RldsImporter] = {}
     for place in places:
         features = read_features(place / "features.json")
-        for split, files in _splits(place, choice.split).items():
-            below = "" if len(places) == 1 else str(place.relative_to(source))
-            name = f"{below}/{split}".strip("/")
-            found[name] = RldsImporter(place, split, tuple(files), tuple(features.values()), choice)
-            found[name].check()
+        splits = {
+            split: RldsImporter(place, split, tuple(files), tuple(features.values()), choice)
+            for split, files in _splits(place).items()
+        }
+        if choice.split is not None and choice.split not in splits:
+            raise AimeError(
+                f"{place}: has no split {choice.split!r}, expected one of {sorted(splits)}; choose another --split"
+            )
+        for importer in splits.values():
+            importer.check()
+        # a choice has the values that occur in any split, so that all splits fit together
+        parts, notes = _action_parts(list(splits.values())) if choice.actions else ((), ())
+        for split, importer in splits.items():
+            if choice.split in (None, split):
+                below = "" if len(places) == 1 else str(place.relative_to(source))
+                found[f"{below}/{split}".strip("/")] = replace(importer, parts=parts, notes=notes)
     if len(found) == 1:
         return {"": next(iter(found.values()))}
     return found
 
 
-def _splits(place: Path, wanted: str | None) -> dict[str, list[str]]:
+def _action_parts(splits: Sequence[RldsImporter]) -> tuple[tuple[ActionPart, ...], tuple[str, ...]]:
+    """What each feature of the action is, and lines on those that had to be looked at."""
+    parts: list[ActionPart] = []
+    notes: list[str] = []
+    for feature in splits[0].action_features():
+        if feature.choices:
+            parts.append(Choices((0,), (feature.choices,)))
+        elif feature.is_discrete:
+            part, note = observed(feature.path, (rows for split in splits for rows in split.raw_actions(feature)))
+            parts.append(part)
+            notes.append(note)
+        else:
+            parts.append(Quantities.unbounded(feature.size))
+    return tuple(parts), tuple(notes)
+
+
+def _splits(place: Path) -> dict[str, list[str]]:
     """The file names of each split, as `dataset_info.json` says."""
     path = place / "dataset_info.json"
     info = read_json(path)
@@ -94,9 +130,7 @@ def _splits(place: Path, wanted: str | None) -> dict[str, list[str]]:
     ]  # a split's name becomes that of a directory
     if odd:
         raise AimeError(f"{path}: names a split {odd[0]!r}, expected a plain name; the file is damaged")
-    if wanted is not None and wanted not in filled:
-        raise AimeError(f"{place}: has no split {wanted!r}, expected one of {sorted(filled)}; choose another --split")
-    return {name: files for name, files in filled.items() if wanted in (None, name)}
+    return filled
 
 
 def _files(path: Path, dataset: str, split: Mapping[str, Any]) -> list[str]:
@@ -127,6 +161,8 @@ class RldsImporter:
         files: names of its files, in order.
         features: of a step.
         choice: what the user wants.
+        parts: what each feature of the action is; none where actions are not wanted.
+        notes: how it is read, for the report.
     """
 
     place: Path
@@ -134,6 +170,8 @@ class RldsImporter:
     files: tuple[str, ...]
     features: tuple[Feature, ...]
     choice: Choice
+    parts: tuple[ActionPart, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Refuse a source that lacks what is needed.
@@ -142,7 +180,7 @@ class RldsImporter:
             AimeError: if a camera does not exist, or there are no frames or actions.
         """
         self.cameras()
-        if self.choice.actions and self._action() is None:
+        if self.choice.actions and not self.action_features():
             raise AimeError(
                 f"{self.place}/features.json: has no vector 'action', found {[f.path for f in self.features]}; import "
                 "with --no-actions"
@@ -151,11 +189,13 @@ class RldsImporter:
     @property
     def facts(self) -> Facts:
         """Widths and names, from `features.json`."""
-        action = self._action()
-        width = action.size if action and self.choice.actions else 0
-        benchmark = self._state_order() is not None
+        width = sum(part.width for part in self.parts)
         names = {feature.path.removeprefix(OBSERVATION): feature.size for feature in self.states()}
-        return Facts(width, names, ((-1.0,) * width, (1.0,) * width) if benchmark else None, {"split": self.split})
+        attributes = {"split": self.split}
+        if not width:
+            return Facts(0, names, attributes=attributes)
+        bounds = ((-1.0,) * width, (1.0,) * width) if self._state_order() else joined_bounds(self.parts)
+        return Facts(width, names, bounds, discrete_columns(self.parts), attributes, self.notes)
 
     def cameras(self) -> list[Feature]:
         """The frames to take: those asked for, else the only ones.
@@ -194,9 +234,23 @@ class RldsImporter:
         fitting = [order for order in STATE_ORDERS if names == set(order) or (len(order) > 6 and names >= set(order))]
         return fitting[0] if fitting else None
 
-    def _action(self) -> Feature | None:
-        found = [feature for feature in self.features if feature.path == "action" and feature.is_vector]
-        return found[0] if found else None
+    def action_features(self) -> list[Feature]:
+        """The features of an action: a vector of that name, or the vectors below it in the order of their names."""
+        return sorted(
+            (
+                feature
+                for feature in self.features
+                if (feature.path == "action" or feature.path.startswith("action/"))
+                and (feature.is_vector or feature.is_discrete)
+            ),
+            key=lambda feature: feature.path,
+        )
+
+    def raw_actions(self, feature: Feature) -> Iterator[np.ndarray]:
+        """A feature of the action in every episode that can be read, `[T, size]`."""
+        for item in self.survey().items:
+            with suppress(BadEpisode):  # whoever reads the episode complains
+                yield _rows(self._content(item).column(feature))
 
     def survey(self) -> Survey:
         """Find the records by their headers."""
@@ -228,7 +282,7 @@ class RldsImporter:
 
     def _episode(self, content: _Content, frames: Iterator[Sequence[UInt8[np.ndarray, "n h w 3"]]]) -> Recorded:
         """The episode; its frames are those given."""
-        action = content.column(self._action()) if self.choice.actions else None
+        action = self._action(content) if self.parts else None
         states = [content.column(feature) for feature in self.states()]
         reward, terminal = content.optional(self._named("reward")), self._terminal(content)
         lengths = {len(rows) for rows in (action, reward, terminal, *states) if rows is not None}
@@ -236,13 +290,20 @@ class RldsImporter:
             raise BadEpisode(f"its features have {sorted(lengths)} steps, expected as many each; download it again")
         recorded = Recorded(
             frames,
-            action=None if action is None else action.reshape(len(action), -1),
+            action=action,
             reward=None if reward is None else reward.astype(np.float32),
             state=np.concatenate([rows.reshape(len(rows), -1) for rows in states], axis=1) if states else None,
         )
         if self._state_order() is None:
             return arriving(recorded, terminal, last_action_is_real=False)
         return _arrived(recorded, terminal)
+
+    def _action(self, content: _Content) -> Float[np.ndarray, "L A"]:
+        columns = [_rows(content.column(feature)) for feature in self.action_features()]
+        if len({len(column) for column in columns}) > 1:
+            raise BadEpisode("its actions have not all as many steps, expected that; download it again")
+        named = zip(self.action_features(), self.parts, columns, strict=True)
+        return np.concatenate([part.encode(column, f"'{at.path}'") for at, part, column in named], axis=1)
 
     def _terminal(self, content: _Content) -> Bool[np.ndarray, " L"] | None:
         """Which frames ended the episode. Without `is_terminal` it is those after a discount of 0, if not all are 0."""
@@ -293,6 +354,11 @@ class _Content:
                 f"{self._where}: has no feature '{name}', expected it as in features.json; download it again"
             )
         return self._features[name]
+
+
+def _rows(values: np.ndarray) -> np.ndarray:
+    """Numbers of a step side by side: `[T, N]`."""
+    return values.reshape(len(values), -1)
 
 
 def _arrived(recorded: Recorded, terminal: np.ndarray | None) -> Recorded:

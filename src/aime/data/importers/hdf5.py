@@ -17,6 +17,9 @@ from aime.data.importers.interface import MAX_FRAME_BYTES, BadEpisode, block_len
 from aime.data.importers.pictures import UNDECODABLE, decode_picture
 from aime.errors import AimeError
 
+MAX_FIELDS = 1024
+"""Of one group, and of all groups below it."""
+
 MAX_ROWS_BYTES = 256 * 2**20
 """Small fields that would take more memory than this, of one episode or of an index, are refused."""
 
@@ -47,16 +50,53 @@ def _add_filters() -> None:
         importlib.import_module("hdf5plugin")
 
 
+def own_object(path: Path, group: Any, name: str) -> Any:
+    """The group or data set of that name, or None; each step to it must be a hard link, which leads nowhere else.
+
+    Raises:
+        BadEpisode: if a link on the way leads to another place or another file.
+    """
+    for part in filter(None, name.split("/")):
+        if not isinstance(group, h5py.Group) or part not in group:
+            return None
+        if not isinstance(group.get(part, getlink=True), h5py.HardLink):
+            raise BadEpisode(f"{path}: '{name}' lies in another file or place, expected all data in their own; copy it")
+        group = group[part]
+    return group
+
+
+def fields_below(path: Path, group: h5py.Group, name: str) -> dict[str, h5py.Dataset]:
+    """All data sets below a name, by their paths from there on, in the order of the paths; a lone one has the path "".
+
+    Raises:
+        BadEpisode: if there is none, there are too many, or a group is reached in two ways.
+    """
+    found: dict[str, h5py.Dataset] = {}
+    open_groups, seen = [("", own_object(path, group, name))], set[Any]()
+    while open_groups:
+        at, node = open_groups.pop()
+        if isinstance(node, h5py.Dataset):
+            found[at] = node
+        elif isinstance(node, h5py.Group):
+            if node in seen or len(node) > MAX_FIELDS or len(seen) > MAX_FIELDS:
+                raise BadEpisode(f"{path}: '{name}' is no tree of at most {MAX_FIELDS} fields; write it again")
+            seen.add(node)
+            open_groups += [(f"{at}/{key}" if at else key, own_object(path, node, key)) for key in node]
+    if not found or len(found) > MAX_FIELDS:
+        raise BadEpisode(f"{path}: '{name}' has {len(found)} fields, expected 1 to {MAX_FIELDS}; check the file")
+    return dict(sorted(found.items(), key=lambda pair: pair[0].split("/")))
+
+
 def field(path: Path, group: Any, name: str, axes: int | None = None) -> h5py.Dataset:
     """A data set that lies in the file itself.
 
     Raises:
         BadEpisode: if it is missing, lies in another file, or has another number of axes.
     """
-    found = group.get(name)
+    found = own_object(path, group, name)
     if not isinstance(found, h5py.Dataset):
         raise BadEpisode(f"{path}: has no field '{name}' in '{group.name}', found {sorted(group)[:20]}; check the file")
-    if found.external or found.is_virtual or found.file.filename != group.file.filename:
+    if found.external or found.is_virtual:
         raise BadEpisode(f"{path}: '{name}' lies in another file, expected all data in this one; copy it into one file")
     if axes is not None and found.ndim != axes:
         raise BadEpisode(f"{path}: '{name}' has shape {found.shape}, expected {axes} axes; reshape it")

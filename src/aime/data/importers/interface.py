@@ -75,15 +75,20 @@ class Facts:
     Attributes:
         action_width: A, or 0 where there are no actions.
         state_names: the fields of the state vector and their widths, in order; empty where there is no state.
-        action_range: lowest and highest value of each action as the source declares it, `[A]` each; None if it does
-            not, and the numbers themselves have to be asked.
+        action_range: lowest and highest value of each action as the source declares it, `[A]` each, NaN for those of
+            which it does not; None if it does for none. What is not declared is found in the numbers themselves.
+        discrete: `[A]`, whether each action is a part of a choice or a switch: -1 or 1, whatever range the user
+            sets for the others; empty where none is.
         attributes: more facts for the shards' attributes, such as the task.
+        notes: what the user must know of how the source is read, a line each, for the report.
     """
 
     action_width: int
     state_names: Mapping[str, int] = field(default_factory=dict)
     action_range: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    discrete: tuple[bool, ...] = ()
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def state_width(self) -> int:

@@ -8,23 +8,25 @@ A reward and an end come of the action of the same row: they are moved to the fr
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 from jaxtyping import Float
 
+from aime.data.importers.action_parts import ActionPart, Quantities, discrete_columns, joined_bounds, observed
 from aime.data.importers.fitting import together
 from aime.data.importers.hdf5 import (
     field,
+    fields_below,
     frame_size,
     is_frames,
     is_pictures,
     opened,
+    own_object,
     read_frames,
     read_picture,
     rows,
@@ -39,11 +41,9 @@ from aime.data.importers.interface import (
     Survey,
     shifted_to_arrival,
 )
+from aime.data.importers.minari_spaces import action_parts
 from aime.data.importers.tfds_features import read_json
 from aime.errors import AimeError
-
-MAX_CHOICES = 4096
-"""Of a discrete action, which becomes as many numbers."""
 
 
 def open_source(source: Path, choice: Choice) -> Sources:
@@ -64,46 +64,39 @@ def open_source(source: Path, choice: Choice) -> Sources:
         )
     if choice.split:
         raise AimeError(f"{source}: Minari's data sets have no splits; leave --split out")
-    space = _space(place / "metadata.json", metadata) if choice.actions else {}
+    declared = action_parts(place / "metadata.json", metadata) if choice.actions else {}
     with opened(path) as file:
         first = _first_episode(path, file)
-        cameras = _cameras(path, first["observations"], choice.cameras)
-        states = _vectors(first["observations"]) if choice.state else {}
-        width = _width(path, first, space) if choice.actions else 0
-    return {"": MinariImporter(path, tuple(cameras), tuple(states.items()), width, json.dumps(space))}
+        observations = fields_below(path, first, "observations")
+        cameras = _cameras(path, observations, choice.cameras)
+        states = _vectors(observations) if choice.state else {}
+        parts, notes = _parts(path, file, first, declared) if choice.actions else ({}, [])
+    unused = [name for name in observations if name not in (*cameras, *states)] if choice.state else []
+    if unused:
+        notes.append(
+            f"observations not taken, because they are no frames and no vectors of floats: {', '.join(unused)}"
+        )
+    return {"": MinariImporter(path, tuple(cameras), tuple(states.items()), tuple(parts.items()), tuple(notes))}
 
 
-def _space(path: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The space of actions, or nothing where the file leaves it to an environment of Gymnasium."""
-    try:
-        space = json.loads(metadata.get("action_space", "{}"))
-    except (ValueError, TypeError, RecursionError) as error:
-        raise AimeError(f"{path}: 'action_space' is no JSON ({error}); download the data set again") from error
-    return space if isinstance(space, dict) else {}
+def _numbers(file: h5py.File) -> list[int]:
+    """The numbers of the episodes, in order."""
+    matches = [re.fullmatch(r"episode_(0|[1-9][0-9]{0,17})", name, re.ASCII) for name in file]
+    return sorted(int(match[1]) for match in matches if match)
 
 
 def _first_episode(path: Path, file: h5py.File) -> h5py.Group:
-    names = sorted(name for name in file if name.startswith("episode_"))
-    if not names or "observations" not in file[names[0]]:
+    numbers = _numbers(file)
+    first = own_object(path, file, f"episode_{numbers[0]}") if numbers else None
+    if not isinstance(first, h5py.Group) or "observations" not in first:
         raise AimeError(
             f"{path}: has no group 'episode_0' with observations, found {sorted(file)[:10]}; check the file"
         )
-    return file[names[0]]
+    return first
 
 
-def _leaves(node: Any, below: str = "") -> dict[str, h5py.Dataset]:
-    """All fields of a group by path; a lone field has the path ""."""
-    if isinstance(node, h5py.Dataset):
-        return {below: node}
-    found: dict[str, h5py.Dataset] = {}
-    for name in sorted(node):
-        found |= _leaves(node[name], f"{below}/{name}" if below else name)
-    return found
-
-
-def _cameras(path: Path, observations: Any, wanted: tuple[str, ...]) -> list[str]:
-    leaves = _leaves(observations)
-    frames = [name for name, leaf in leaves.items() if is_frames(leaf) or is_pictures(leaf)]
+def _cameras(path: Path, observations: Mapping[str, h5py.Dataset], wanted: tuple[str, ...]) -> list[str]:
+    frames = [name for name, leaf in observations.items() if is_frames(leaf) or is_pictures(leaf)]
     if [name for name in wanted if name not in frames] or not frames or (len(frames) > 1 and not wanted):
         raise AimeError(
             f"{path}: has frames in observations {frames}, expected {list(wanted) or 'one'}; name some with --camera, "
@@ -112,22 +105,42 @@ def _cameras(path: Path, observations: Any, wanted: tuple[str, ...]) -> list[str
     return list(wanted) or frames
 
 
-def _vectors(observations: Any) -> dict[str, int]:
-    leaves = _leaves(observations)
+def _vectors(observations: Mapping[str, h5py.Dataset]) -> dict[str, int]:
     return {
-        name: int(np.prod(leaf.shape[1:])) for name, leaf in leaves.items() if leaf.dtype.kind == "f" and leaf.ndim <= 2
+        name: int(np.prod(leaf.shape[1:]))
+        for name, leaf in observations.items()
+        if leaf.dtype.kind == "f" and leaf.ndim <= 2
     }
 
 
-def _width(path: Path, episode: h5py.Group, space: Mapping[str, Any]) -> int:
-    if "n" in space:
-        choices = int(space["n"])
-        if not 2 <= choices <= MAX_CHOICES:
+def _parts(
+    path: Path, file: h5py.File, first: h5py.Group, declared: dict[str, ActionPart]
+) -> tuple[dict[str, ActionPart], list[str]]:
+    """What the metadata declare, else what the file holds: whole numbers are choices of those that occur."""
+    fields = fields_below(path, first, "actions")
+    if declared:
+        if set(declared) != set(fields):
             raise AimeError(
-                f"{path}: its actions have {choices} choices, expected 2 to {MAX_CHOICES}; check metadata.json"
+                f"{path}: holds actions {sorted(fields)}, expected {sorted(declared)} as in metadata.json; check it"
             )
-        return choices
-    return sum(int(np.prod(leaf.shape[1:])) for leaf in _leaves(episode["actions"]).values())
+        return declared, []
+    parts: dict[str, ActionPart] = {}
+    notes = []
+    for name, leaf in fields.items():
+        if leaf.dtype.kind in "iub":
+            columns = (
+                _flat(rows(path, field(path, file, "/".join(filter(None, (f"episode_{number}", "actions", name))))))
+                for number in _numbers(file)
+            )
+            parts[name], note = observed(name or "actions", columns)
+            notes.append(note)
+        else:
+            parts[name] = Quantities.unbounded(int(np.prod(leaf.shape[1:])))
+    return parts, notes
+
+
+def _flat(values: np.ndarray) -> np.ndarray:
+    return values.reshape(len(values), -1)
 
 
 @dataclass(frozen=True)
@@ -138,37 +151,32 @@ class MinariImporter:
         path: the file.
         cameras: paths of frames below `observations`; "" is that itself.
         states: paths and widths of vectors there.
-        action_width: A, or 0 where actions are not wanted. A discrete action is one of A, 1 where the others are -1.
-        space: the space of actions, in JSON.
+        parts: paths below `actions`, and what lies there; none where actions are not wanted.
+        notes: how it is read, for the report.
     """
 
     path: Path
     cameras: tuple[str, ...]
     states: tuple[tuple[str, int], ...]
-    action_width: int
-    space: str
+    parts: tuple[tuple[str, ActionPart], ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def facts(self) -> Facts:
         """The space says the range, unless it is unbounded."""
-        space, width = json.loads(self.space), self.action_width
         names = {name or "observation": size for name, size in self.states}
-        if not width:
-            return Facts(0, names)
-        if "n" in space:
-            return Facts(width, names, ((-1.0,) * width, (1.0,) * width))
-        bounds = [np.ravel(np.array(space.get(side, np.nan), np.float64)) for side in ("low", "high")]
-        if any(len(bound) != width or not np.isfinite(bound).all() or (np.abs(bound) > 1e6).any() for bound in bounds):
-            return Facts(width, names)
-        return Facts(width, names, (tuple(bounds[0].tolist()), tuple(bounds[1].tolist())))
+        if not self.parts:
+            return Facts(0, names, notes=self.notes)
+        parts = [part for _, part in self.parts]
+        width = sum(part.width for part in parts)
+        return Facts(width, names, joined_bounds(parts), discrete_columns(parts), notes=self.notes)
 
     def survey(self) -> Survey:
         """List the groups of episodes, in the order of their numbers."""
         items: list[Item] = []
         bad: list[BadEpisode] = []
         with opened(self.path) as file:
-            numbers = sorted(int(name[8:]) for name in file if name.startswith("episode_") and name[8:].isdecimal())
-            for number in numbers:
+            for number in _numbers(file):
                 try:
                     frames = field(self.path, file, self._name(number, "observations", self.cameras[0]))
                     weight = len(frames) * self._frame_bytes(frames) * len(self.cameras)
@@ -199,7 +207,7 @@ class MinariImporter:
                 rows(self.path, field(self.path, file, self._name(number, "observations", name)))
                 for name, _ in self.states
             ]
-            action = self._actions(file, number, length) if self.action_width else None
+            action = self._actions(file, number, length) if self.parts else None
         reward, end = after["rewards"], after["terminations"]
         return Recorded(
             together(
@@ -222,21 +230,18 @@ class MinariImporter:
         return found
 
     def _actions(self, file: h5py.File, number: int, length: int) -> Float[np.ndarray, "L A"]:
-        group = file.get(self._name(number, "actions"))
-        if group is None:
+        if self._name(number, "actions") not in file:
             raise BadEpisode(f"{self.path}: episode_{number} has no actions, expected them; drop it, or --no-actions")
-        names = list(_leaves(group))
-        parts = [rows(self.path, field(self.path, file, self._name(number, "actions", name))) for name in names]
-        if {len(part) for part in parts} != {length - 1}:
-            raise BadEpisode(
-                f"{self.path}: episode_{number} has {[len(part) for part in parts]} actions and {length} observations, "
-                "expected one fewer"
-            )
-        space = json.loads(self.space)
-        if "n" in space:
-            action = _one_of(parts[0].reshape(-1).astype(np.int64) - int(space.get("start", 0)), self.action_width)
-        else:
-            action = np.concatenate([part.reshape(length - 1, -1).astype(np.float64) for part in parts], axis=1)
+        found = []
+        for name, part in self.parts:
+            values = _flat(rows(self.path, field(self.path, file, self._name(number, "actions", name))))
+            if values.shape != (length - 1, part.size):
+                raise BadEpisode(
+                    f"{self.path}: episode_{number} has {values.shape[0]} actions of {values.shape[1]} numbers and "
+                    f"{length} observations, expected one fewer, of {part.size}; drop the episode"
+                )
+            found.append(part.encode(values, f"{self.path}: '{name or 'actions'}' of episode_{number}"))
+        action = np.concatenate(found, axis=1)
         return np.concatenate([action, np.full((1, action.shape[1]), np.nan)])
 
     def actions(self, item: Item) -> Float[np.ndarray, "L A"]:
@@ -244,9 +249,3 @@ class MinariImporter:
         number, length = map(int, item.place)
         with opened(self.path) as file:
             return self._actions(file, number, length)
-
-
-def _one_of(chosen: np.ndarray, choices: int) -> Float[np.ndarray, "L A"]:
-    if ((chosen < 0) | (chosen >= choices)).any():
-        raise BadEpisode(f"has action {int(chosen.max())} of {choices}, expected 0 to {choices - 1}; drop the episode")
-    return np.where(np.arange(choices) == chosen[:, None], 1.0, -1.0)

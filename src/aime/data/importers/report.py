@@ -27,6 +27,7 @@ class Report:
         clipped: numbers in actions that lay outside of their range.
         action_low: what -1 means, in the source's units; empty where there are no actions.
         action_high: what 1 means.
+        notes: how the source was read, where it does not say.
         dropped: what was left out: where it is, and why.
     """
 
@@ -41,6 +42,7 @@ class Report:
     clipped: int = 0
     action_low: list[float] = field(default_factory=list)
     action_high: list[float] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
 
     def add(self, notes: Iterable[Mapping[str, Any]]) -> None:
@@ -70,6 +72,7 @@ class Report:
             lines.append("no actions: video alone")
         elif set(self.action_low) != {-1.0} or set(self.action_high) != {1.0}:
             lines.append(f"actions scaled to [-1, 1] from {_shown(self.action_low)} to {_shown(self.action_high)}")
+        lines += self.notes
         if self.clipped:
             lines.append(f"{self.clipped} numbers in actions lay outside of their range and were clipped")
         if self.repeated:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 from rich.console import Console
 
 from aime.data.action_scale import ActionScale
@@ -106,7 +107,7 @@ def _import(importer: Importer, survey: Survey, ledger: Ledger, wish: Wish, cons
     attributes = {**facts.attributes, **_attributes(wish, scale, facts.state_names)}
     tasks = [_Task(importer, form, attributes, ledger.out, job, wish.skip_bad) for job in ledger.open_jobs(jobs)]
     _do(tasks, wish.workers, console)
-    return _report(ledger, jobs, wish, scale, survey)
+    return _report(ledger, jobs, wish, scale, survey, facts.notes)
 
 
 def _first(survey: Survey) -> str:
@@ -120,22 +121,25 @@ def _scale(
     facts = importer.facts
     if not facts.action_width:
         return None
+    low, high = np.array(facts.action_range or np.full((2, facts.action_width), np.nan), np.float64)
+    discrete = np.array(facts.discrete or (False,) * facts.action_width)
     if wish.action_range is not None:
-        low, high = wish.action_range
-        return ActionScale((low,) * facts.action_width, (high,) * facts.action_width)
-    if facts.action_range is not None:
-        return ActionScale(*facts.action_range)
-    if "action_low" not in plan:
-        low_found, high_found = _found_range(importer, items, facts.action_width, wish.skip_bad, console)
-        ledger.remember(plan, action_low=low_found, action_high=high_found)
-    return ActionScale(tuple(plan["action_low"]), tuple(plan["action_high"]))
+        low[~discrete], high[~discrete] = wish.action_range
+    unknown = ~(np.isfinite(low) & np.isfinite(high))
+    if unknown.any():
+        if "action_low" not in plan:
+            low_found, high_found = _found_range(importer, items, unknown, wish.skip_bad, console)
+            ledger.remember(plan, action_low=low_found, action_high=high_found)
+        low[unknown], high[unknown] = plan["action_low"], plan["action_high"]
+    return ActionScale(tuple(low.tolist()), tuple(high.tolist()))
 
 
 def _found_range(
-    importer: Importer, items: Sequence[Item], width: int, skip_bad: bool, console: Console
+    importer: Importer, items: Sequence[Item], unknown: Bool[np.ndarray, " A"], skip_bad: bool, console: Console
 ) -> tuple[list[float], list[float]]:
-    """The least and greatest of each action; -1 and 1 where all are within, because then they are scaled already."""
-    low, high = np.full(width, np.inf), np.full(width, -np.inf)
+    """The least and greatest of each unknown action; -1 and 1 where all are within, because they are scaled already."""
+    count = int(unknown.sum())
+    low, high = np.full(count, np.inf), np.full(count, -np.inf)
     with progress_bar(console, "episodes") as bar:
         task = bar.add_task("range of actions", total=len(items))
         for item in items:
@@ -147,8 +151,8 @@ def _found_range(
                 continue
             finally:
                 bar.advance(task)
-            if action.shape[1:] == (width,):
-                action = action[np.isfinite(action).all(axis=1)].astype(np.float64)
+            if action.shape[1:] == unknown.shape:
+                action = action[np.isfinite(action).all(axis=1)][:, unknown].astype(np.float64)
                 low, high = (
                     np.minimum(low, action.min(0, initial=np.inf)),
                     np.maximum(high, action.max(0, initial=-np.inf)),
@@ -156,7 +160,7 @@ def _found_range(
     if (low > high).any():
         raise AimeError(f"{items[0].name} and all others: no action is a number; import with --no-actions")
     if (low >= -1).all() and (high <= 1).all():
-        return [-1.0] * width, [1.0] * width
+        return [-1.0] * count, [1.0] * count
     return low.tolist(), high.tolist()
 
 
@@ -248,8 +252,11 @@ def run_job(task: _Task) -> None:
         write_atomically(task.job.note(task.out), json.dumps(note).encode())
 
 
-def _report(ledger: Ledger, jobs: Sequence[Job], wish: Wish, scale: ActionScale | None, survey: Survey) -> Report:
-    report = Report(wish.kind, wish.source, wish.image_size, dropped=[str(bad) for bad in survey.bad])
+def _report(
+    ledger: Ledger, jobs: Sequence[Job], wish: Wish, scale: ActionScale | None, survey: Survey, notes: Sequence[str]
+) -> Report:
+    dropped = [str(bad) for bad in survey.bad]
+    report = Report(wish.kind, wish.source, wish.image_size, notes=list(notes), dropped=dropped)
     if scale is not None:
         report.action_low, report.action_high = list(scale.low), list(scale.high)
     report.add(ledger.notes(jobs))

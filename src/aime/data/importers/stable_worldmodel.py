@@ -6,12 +6,16 @@ they are there. Time is as in AIME: the action of a row follows its frame, rewar
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
 import numpy as np
 from jaxtyping import Float
 
+from aime.data.importers.action_parts import ActionPart, Quantities, discrete_columns, joined_bounds, observed
 from aime.data.importers.hdf5 import field, frame_size, is_frames, opened, read_frames, rows
 from aime.data.importers.interface import BadEpisode, Choice, Facts, Item, Recorded, Sources, Survey, in_order
 from aime.errors import AimeError
@@ -37,10 +41,34 @@ def open_source(source: Path, choice: Choice) -> Sources:
     with opened(path) as file:
         if not is_frames(file.get(camera)):
             raise AimeError(f"{path}: '{camera}' is no field of frames, found {sorted(file)}; name one with --camera")
-        width = field(path, file, "action", axes=2).shape[1] if choice.actions else 0
         names = [name for name in STATES if name in file and file[name].ndim == 2][:1] if choice.state else []
         states = {name: int(file[name].shape[1]) for name in names}
-    return {"": StableWorldmodelImporter(tuple(map(str, found)), camera, width, tuple(states.items()))}
+    part, notes = _action_part(found) if choice.actions else (None, ())
+    return {"": StableWorldmodelImporter(tuple(map(str, found)), camera, part, tuple(states.items()), notes)}
+
+
+def _action_part(paths: Sequence[Path]) -> tuple[ActionPart, tuple[str, ...]]:
+    """Floats are quantities, whole numbers are choices of those that occur in any file."""
+    with opened(paths[0]) as file:
+        first = _action_field(paths[0], file)
+        if first.dtype.kind == "f":
+            return Quantities.unbounded(int(np.prod(first.shape[1:]))), ()
+    part, note = observed("action", _whole_actions(paths))
+    return part, (note,)
+
+
+def _whole_actions(paths: Sequence[Path]) -> Iterator[np.ndarray]:
+    for path in paths:
+        with suppress(BadEpisode), opened(path) as file:  # whoever reads the episodes complains
+            values = rows(path, _action_field(path, file))
+            yield values.reshape(len(values), -1)
+
+
+def _action_field(path: Path, file: h5py.File) -> h5py.Dataset:
+    found = field(path, file, "action")
+    if found.ndim not in (1, 2) or found.dtype.kind not in "fiub":
+        raise BadEpisode(f"{path}: 'action' is {found.dtype} {found.shape}, expected numbers [N, A]; convert it")
+    return found
 
 
 @dataclass(frozen=True)
@@ -50,19 +78,25 @@ class StableWorldmodelImporter:
     Attributes:
         files: their paths.
         camera: the field of frames.
-        action_width: A, or 0 where actions are not wanted.
+        part: what the action is; None where it is not wanted.
         states: name and width of the state, if any.
+        notes: how it is read, for the report.
     """
 
     files: tuple[str, ...]
     camera: str
-    action_width: int
+    part: ActionPart | None
     states: tuple[tuple[str, int], ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def facts(self) -> Facts:
         """Widths, as the first file has them."""
-        return Facts(self.action_width, dict(self.states))
+        if self.part is None:
+            return Facts(0, dict(self.states), notes=self.notes)
+        parts = (self.part,)
+        bounds = joined_bounds(parts)
+        return Facts(self.part.width, dict(self.states), bounds, discrete_columns(parts), notes=self.notes)
 
     def survey(self) -> Survey:
         """Read the lengths of the episodes."""
@@ -100,9 +134,10 @@ class StableWorldmodelImporter:
         path, stop = Path(self.files[number]), start + length
         with opened(path) as file:
             known = {name: rows(path, field(path, file, name), start, stop) for name in self._small() if name in file}
+            action = self._encoded(path, rows(path, _action_field(path, file), start, stop)) if self.part else None
         return Recorded(
             ([block] for block in read_frames(path, self.camera, start, stop)),
-            action=known.get("action") if self.action_width else None,
+            action=action,
             reward=_flat(known.get("reward")),
             terminated=None
             if "terminated" not in known
@@ -111,14 +146,24 @@ class StableWorldmodelImporter:
         )
 
     def _small(self) -> list[str]:
-        return [*(["action"] if self.action_width else []), "reward", "terminated", *dict(self.states)]
+        return ["reward", "terminated", *dict(self.states)]
 
     def actions(self, item: Item) -> Float[np.ndarray, "L A"]:
         """The actions of one episode."""
         number, start, length = map(int, item.place)
         path = Path(self.files[number])
         with opened(path) as file:
-            return rows(path, field(path, file, "action", axes=2), start, start + length)
+            return self._encoded(path, rows(path, _action_field(path, file), start, start + length))
+
+    def _encoded(self, path: Path, action: np.ndarray) -> Float[np.ndarray, "L A"]:
+        assert self.part is not None
+        action = action.reshape(len(action), -1)
+        if action.shape[1] != self.part.size or (action.dtype.kind != "f") != self.part.is_discrete:
+            raise BadEpisode(
+                f"{path}: 'action' is {action.dtype} and {action.shape[1]} wide, expected it as in the first file; "
+                "import it apart"
+            )
+        return self.part.encode(action, f"{path}: 'action'")
 
 
 def _flat(reward: np.ndarray | None) -> np.ndarray | None:

@@ -50,12 +50,14 @@ class Feature:
         shape: of one step's value.
         dtype: the type of its numbers by name.
         encoding: "none", "bytes", "zlib" or "image".
+        choices: how many values a class label has; 0 where that is not declared.
     """
 
     path: str
     shape: tuple[int, ...]
     dtype: str
     encoding: str
+    choices: int = 0
 
     @property
     def is_frame(self) -> bool:
@@ -66,6 +68,11 @@ class Feature:
     def is_vector(self) -> bool:
         """Whether it is a number or a vector of numbers, but not a truth value."""
         return len(self.shape) <= 1 and self.dtype.startswith(("float", "int", "uint"))
+
+    @property
+    def is_discrete(self) -> bool:
+        """Whether it is a whole number or a truth value, or a vector of such: a name rather than an amount."""
+        return len(self.shape) <= 1 and self.dtype.startswith(("int", "uint", "bool"))
 
     @property
     def size(self) -> int:
@@ -120,9 +127,18 @@ def _walk(path: Path, name: str, node: Mapping[str, Any], found: dict[str, Featu
     elif "image" in node:
         image = _member(node, "image", path)
         found[name] = Feature(name, _shape(path, name, image), _dtype(path, name, image), "image")
+    elif "classLabel" in node:
+        label = _member(node, "classLabel", path)
+        found[name] = Feature(name, (), "int64", "none", _count(path, name, label.get("numClasses", 0)))
     elif "text" not in node:
         kind = str(node.get("pythonClassName", "?")).rpartition(".")[2]
         found[name] = Feature(name, (), f"of class {kind}", "unknown")
+
+
+def _count(path: Path, name: str, text: Any) -> int:
+    if not str(text).isascii() or not str(text).isdigit() or len(str(text)) > 9:
+        raise AimeError(f"{path}: '{name}' has {str(text)[:40]!r} classes, expected a number; download the file again")
+    return int(text)
 
 
 def _tensor(path: Path, name: str, tensor: Mapping[str, Any]) -> Feature:
