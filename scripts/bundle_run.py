@@ -18,6 +18,7 @@ from aime.errors import AimeError
 from aime.inference.evaluate import evaluate_run
 from aime.inference.report import REPORT, write_report
 from aime.inference.report.material import EVALUATION
+from aime.primitives.checksums import write_sums
 from aime.primitives.files import write_atomically
 from aime.world_model import bundled
 from aime.world_model.saved import AVERAGED_WEIGHTS, CONFIG, load_model, read_run, save_weights
@@ -48,6 +49,7 @@ def bundle(options: Options) -> Path:
     weights = {name for name, _ in model.named_parameters()}
     state = {name: each.half() if name in weights else each for name, each in model.state_dict().items()}
     save_weights(state, place / "checkpoint" / AVERAGED_WEIGHTS)
+    write_sums(place / "checkpoint", [AVERAGED_WEIGHTS])
     write_atomically(place / CONFIG, (info.path / CONFIG).read_bytes())
     kept = bundled.PREFIX + options.name
     evaluate_run(kept, out=place / EVALUATION)

@@ -46,3 +46,22 @@ def test_weights_of_another_size_are_refused(tmp_path: Path) -> None:
     save_agent(agent_directory(tmp_path, "mine"), AgentInfo("imitate", PolicyConfig(), "data"), networks("imitate"))
     with pytest.raises(AimeError, match="expected"):
         load_agent(tmp_path, "mine", AIME(small_config()))
+
+
+@pytest.mark.parametrize("file", ["agent.safetensors", "config.yaml"])
+def test_a_bit_that_flips_is_found(tmp_path: Path, file: str) -> None:
+    directory = agent_directory(tmp_path, "mine")
+    save_agent(directory, AgentInfo("imitate", SMALL, "data"), networks("imitate"))
+    content = bytearray((directory / file).read_bytes())
+    content[-9] ^= 4
+    (directory / file).write_bytes(content)
+    with pytest.raises(AimeError, match=rf"{file}: damaged"):
+        load_agent(tmp_path, "mine", AIME(small_config()))
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    broken = networks("imitate")
+    next(broken.parameters()).data.fill_(torch.inf)
+    save_agent(agent_directory(tmp_path, "mine"), AgentInfo("imitate", SMALL, "data"), broken)
+    with pytest.raises(AimeError, match=r"agent.safetensors: tensor .* found NaN or infinity"):
+        load_agent(tmp_path, "mine", AIME(small_config()))

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aime.errors import AimeError
+from aime.primitives.checksums import seal
 from aime.primitives.plain import LATER, from_plain, later, read_yaml, to_plain, to_yaml
 
 
@@ -41,13 +42,13 @@ class Outer:
 EXAMPLE = Outer(name="a: 'b' #c", out=Path("runs/é"), steps=3, spare=Inner(rate=1e-5))
 
 floats = st.floats(allow_nan=False)
-inners = st.builds(Inner, floats, st.tuples(floats, floats), st.lists(st.integers()).map(tuple))
+inners = st.builds(Inner, floats, st.tuples(floats, floats), st.lists(st.integers(-(2**63) + 1, 2**63 - 1)).map(tuple))
 outers = st.builds(
     Outer,
     name=st.text(),
     out=st.sampled_from([Path("a"), Path("/b/c d"), Path("null"), Path("1e-4")]),
     mode=st.sampled_from(["auto", "cpu"]),
-    steps=st.none() | st.integers(min_value=0),
+    steps=st.none() | st.integers(0, 2**63 - 1),
     minutes=st.none() | floats,
     fast=st.booleans(),
     inner=inners,
@@ -192,3 +193,37 @@ def test_a_field_that_came_later_has_its_default_or_its_former_value_in_files_of
         from_plain(Grown, {"old": 3, "newer": 4}, "run.yaml")
     with pytest.raises(AimeError, match=r"run.yaml: new: found 'x'"):
         from_plain(Grown, {"old": 3, "new": "x"}, "run.yaml")
+
+
+def test_aliases_that_grow_without_bound_are_refused_at_once(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
+    path = tmp_path / "config.yaml"
+    path.write_text("\n".join(lines))
+    with pytest.raises(AimeError, match="it has an alias"):
+        read_yaml(path)
+
+
+@pytest.mark.parametrize("content", ["a: " + "[" * 100_000, "{" * 100_000, "a: " + "x" * 300_000])
+def test_deep_and_long_files_are_one_line(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(content)
+    with pytest.raises(AimeError, match=r"not YAML|larger than") as caught:
+        read_yaml(path)
+    assert len(str(caught.value)) < 600
+
+
+def test_what_occurs_twice_is_written_twice() -> None:
+    shared = ["x"]
+    assert "&" not in to_yaml({"a": shared, "b": shared})
+
+
+def test_a_sealed_file_that_changed_is_refused_until_its_last_line_goes(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(seal(to_yaml({"seed": 1})))
+    assert read_yaml(path) == {"seed": 1}
+    path.write_text(path.read_text().replace("seed: 1", "seed: 3"))
+    with pytest.raises(AimeError, match="delete that line if you edited the file"):
+        read_yaml(path)
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    assert read_yaml(path) == {"seed": 3}

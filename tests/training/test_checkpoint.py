@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
+import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +20,9 @@ from torch import Tensor, nn
 
 from aime.errors import AimeError
 from aime.optimization import make_balancer
+from aime.primitives import files
 from aime.training.average import WeightAverage
-from aime.training.checkpoint import Progress, Trained, restore, save
+from aime.training.checkpoint import Progress, Trained, read_progress, restore, save
 from aime.training.config import OptimizerConfig
 from aime.training.guard import Guard
 from aime.training.optimizers import make_optimizers
@@ -31,6 +35,7 @@ FILES = (
     "balancer.safetensors",
     "guard.safetensors",
     "state.json",
+    "SHA256SUMS",
 )
 
 
@@ -239,11 +244,13 @@ def _killing(function: Callable[..., Any], at: int, before: bool) -> Callable[..
 
 
 @pytest.mark.parametrize("before", [True, False])
-@pytest.mark.parametrize("moment", range(1, 10))  # seven files, then old out of the way, then new into its place
+@pytest.mark.parametrize("moment", range(1, 11))  # eight files, then old out of the way, then new into its place
 @pytest.mark.parametrize("cleaning", [True, False])  # a kill leaves no time for clean-up either
 def test_a_kill_around_any_rename_leaves_a_complete_checkpoint(
-    tmp_path: Path, moment: int, before: bool, cleaning: bool
+    tmp_path: Path, moment: int, before: bool, cleaning: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """On a file system that cannot exchange two directories."""
+    monkeypatch.setattr(files, "_exchange", lambda one, other: False)
     run = Run().train(1).save(tmp_path)
     old = {name: value.clone() for name, value in run.everything().items()}
     run.train(1)
@@ -254,7 +261,7 @@ def test_a_kill_around_any_rename_leaves_a_complete_checkpoint(
             patch.setattr(shutil, "rmtree", lambda *arguments, **options: None)
         run.save(tmp_path)
     survivor = Run(seed=9).restore(tmp_path)
-    swapped = moment == 9 and not before
+    swapped = moment == 10 and not before
     assert survivor.progress.step == (2 if swapped else 1)
     assert_same(new if swapped else old, survivor.everything())
     survivor.train(2).save(tmp_path)
@@ -263,8 +270,9 @@ def test_a_kill_around_any_rename_leaves_a_complete_checkpoint(
 
 
 @pytest.mark.parametrize("moment", [1, 2, 3])
-def test_a_kill_while_old_files_are_removed(tmp_path: Path, moment: int) -> None:
+def test_a_kill_while_old_files_are_removed(tmp_path: Path, moment: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Removal of what a former kill left behind happens first, then again after the renames."""
+    monkeypatch.setattr(files, "_exchange", lambda one, other: False)
     run = Run().train(1).save(tmp_path)
     shutil.copytree(tmp_path / "checkpoint", tmp_path / "checkpoint.old")
     (tmp_path / "checkpoint.tmp-1").mkdir()
@@ -278,7 +286,7 @@ def test_a_kill_while_old_files_are_removed(tmp_path: Path, moment: int) -> None
     assert Run().restore(tmp_path).progress.step == 3
 
 
-@pytest.mark.parametrize("moment", range(1, 8))
+@pytest.mark.parametrize("moment", range(1, 9))
 def test_a_full_disk_keeps_the_old_checkpoint(tmp_path: Path, moment: int) -> None:
     run = Run().train(1).save(tmp_path)
     calls = 0
@@ -305,8 +313,14 @@ def test_another_shape_of_the_replay_starts_with_an_empty_one(tmp_path: Path) ->
     assert (resumed.progress.step, resumed.replay.seen) == (2, 0)
 
 
+def _unsum(run: Path) -> Path:
+    """Without checksums, as earlier versions wrote it."""
+    (run / "checkpoint" / "SHA256SUMS").unlink()
+    return run / "checkpoint"
+
+
 def _change_state(run: Path, **changes: object) -> None:
-    path = run / "checkpoint" / "state.json"
+    path = _unsum(run) / "state.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
@@ -317,20 +331,20 @@ def _rename_tensor(path: Path, before: str, after: str) -> None:
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "none": (lambda run: shutil.rmtree(run / "checkpoint"), "no checkpoint yet"),
     "no state": (lambda run: (run / "checkpoint" / "state.json").unlink(), "state.json: cannot be read"),
-    "torn state": (lambda run: (run / "checkpoint" / "state.json").write_text('{"format": 1'), "state.json: not JSON"),
-    "foreign state": (lambda run: (run / "checkpoint" / "state.json").write_text("[]"), "format: found None"),
+    "torn state": (lambda run: (_unsum(run) / "state.json").write_text('{"format": 1'), "state.json: not JSON"),
+    "foreign state": (lambda run: (_unsum(run) / "state.json").write_text("[]"), "format: found None"),
     "later format": (lambda run: _change_state(run, format=2), "format: found 2, expected 1"),
     "wrong type": (lambda run: _change_state(run, step="3"), "step: found '3' .str., expected an integer"),
     "bad base64": (lambda run: _change_state(run, cpu_random_state="!"), "random states"),
     "short generator": (lambda run: _change_state(run, cpu_random_state="AAAA"), "random states"),
     "no weights": (lambda run: (run / "checkpoint" / "model.safetensors").unlink(), "model.safetensors: missing"),
-    "torn weights": (lambda run: os.truncate(run / "checkpoint" / "ema.safetensors", 200), "ema.safetensors: trunc"),
+    "torn weights": (lambda run: os.truncate(_unsum(run) / "ema.safetensors", 200), "ema.safetensors: trunc"),
     "foreign moments": (
-        lambda run: _rename_tensor(run / "checkpoint" / "optimizer.safetensors", "head", "tail"),
+        lambda run: _rename_tensor(_unsum(run) / "optimizer.safetensors", "head", "tail"),
         "the model has no parameter 'tail",
     ),
     "foreign weights": (
-        lambda run: _rename_tensor(run / "checkpoint" / "model.safetensors", "head", "tail"),
+        lambda run: _rename_tensor(_unsum(run) / "model.safetensors", "head", "tail"),
         "'head.(weight|bias)': missing",
     ),
 }
@@ -347,6 +361,65 @@ def test_damage_is_one_line_that_names_the_file(tmp_path: Path, name: str) -> No
     assert "\n" not in str(caught.value)
 
 
+def test_a_bit_that_flips_anywhere_is_found_and_its_file_named(tmp_path: Path) -> None:
+    Run().train(2).save(tmp_path)
+    generator = random.Random(0)
+    paths = sorted((tmp_path / "checkpoint").iterdir())
+    for path in [*paths, *generator.choices(paths, k=40)]:
+        content = path.read_bytes()
+        place, bit = generator.randrange(len(content)), generator.randrange(8)
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :])
+        with pytest.raises(AimeError, match="damaged") as caught:
+            Run().restore(tmp_path)
+        if path.name != "SHA256SUMS":  # a digest there that has changed blames the file that it is of
+            assert str(caught.value).startswith(f"{path}: ")
+        path.write_bytes(content)
+    Run().restore(tmp_path)
+
+
+def test_the_checksums_are_those_of_coreutils(tmp_path: Path) -> None:
+    Run().train(1).save(tmp_path)
+    checked = subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=tmp_path / "checkpoint")
+    assert checked.returncode == 0
+
+
+def test_a_checkpoint_of_before_has_no_checksums_and_is_read(tmp_path: Path) -> None:
+    Run().train(2).save(tmp_path)
+    _unsum(tmp_path)
+    assert Run().restore(tmp_path).progress.step == 2
+
+
+@pytest.mark.parametrize("file", ["model", "ema", "optimizer"])
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, file: str) -> None:
+    Run().train(1).save(tmp_path)
+    path = _unsum(tmp_path) / f"{file}.safetensors"
+    tensors = load_file(path)
+    name = next(name for name in tensors if name.startswith("head.weight"))
+    save_file({**tensors, name: torch.full_like(tensors[name], torch.nan)}, path)
+    with pytest.raises(AimeError, match=rf"{file}.safetensors: tensor 'head.weight.*': found NaN or infinity"):
+        Run().restore(tmp_path)
+
+
+def test_a_reader_never_sees_a_checkpoint_in_the_making(tmp_path: Path) -> None:
+    """Two hundred looks while another thread saves without a pause: each finds a whole one, newer than the last."""
+    run = Run().train(1).save(tmp_path)
+    stop = threading.Event()
+
+    def saving() -> None:
+        while not stop.is_set():
+            run.progress = run.progress._replace(step=run.progress.step + 1)
+            run.save(tmp_path)
+
+    writer = threading.Thread(target=saving)
+    writer.start()
+    try:
+        steps = [read_progress(tmp_path).step for _ in range(200)]
+    finally:
+        stop.set()
+        writer.join()
+    assert steps == sorted(steps)
+
+
 def test_another_size_of_model(tmp_path: Path) -> None:
     Run(width=4).train(1).save(tmp_path)
     with pytest.raises(AimeError, match=r"'convolution.weight': found \[4, 3, 3, 3\] float32, expected \[5, 3, 3, 3\]"):
@@ -355,7 +428,7 @@ def test_another_size_of_model(tmp_path: Path) -> None:
 
 def test_moments_of_another_size(tmp_path: Path) -> None:
     Run().train(1).save(tmp_path)
-    path = tmp_path / "checkpoint" / "optimizer.safetensors"
+    path = _unsum(tmp_path) / "optimizer.safetensors"
     save_file({**load_file(path), "head.bias.exp_avg": torch.zeros(7)}, path)
     with pytest.raises(AimeError, match=r"'head.bias.exp_avg': found shape \[7\], expected \[1\]"):
         Run().restore(tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import threading
 from dataclasses import replace
@@ -25,6 +26,7 @@ from aime.data import write_shard
 from aime.errors import AimeError
 from aime.objectives.adversarial import AdversaryConfig
 from aime.objectives.weights import AttentionBalance, OvershootConfig
+from aime.primitives.locks import only_writer
 from aime.representation.discriminators import DiscriminatorConfig
 from aime.training.augmentation import ZoomConfig
 from aime.training.config import OptimizerConfig, TrainConfig
@@ -255,6 +257,45 @@ def test_a_directory_in_use_is_not_overwritten(config: TrainConfig) -> None:
     with pytest.raises(AimeError, match=r"run: exists and is not empty.*--resume"):
         train(replace(config, steps=9))
     assert (config.out / "config.yaml").read_bytes() == before
+
+
+def end_before_a_checkpoint(config: TrainConfig) -> None:
+    """Leave what a SIGKILL before the first checkpoint leaves."""
+    train(config)
+    shutil.rmtree(config.out / "checkpoint")
+    (config.out / ".lock").write_text("machine 1\n")
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_starts_anew(
+    config: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = replace(config, out=tmp_path / "whole", steps=3)
+    train(whole)
+    end_before_a_checkpoint(replace(config, steps=3))
+    with pytest.raises(AimeError, match=r"ended before its first checkpoint; .* or give --resume, which starts"):
+        train(replace(config, steps=3))
+    capsys.readouterr()
+    assert train(replace(config, steps=3, resume=True)).step == 3
+    assert capsys.readouterr().out.count("has no checkpoint yet: starting anew with its settings") == 1
+    assert same(weights(whole.out), weights(config.out))
+    assert [line["step"] for line in log(config.out)] == [1, 2, 3]
+
+
+def test_the_first_checkpoint_comes_after_a_minute_at_the_latest(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aime.training.trainer._FIRST_SAVE_SECONDS", 0.0)
+    saved: list[int] = []
+    monkeypatch.setattr("aime.training.trainer.save", lambda run, trained, progress: saved.append(progress.step))
+    train(replace(config, steps=4, checkpoint_every=3, pictures=False))
+    assert saved == [1, 3, 4]
+
+
+def test_one_trainer_a_run(config: TrainConfig) -> None:
+    train(replace(config, steps=1))
+    with only_writer(config.out), pytest.raises(AimeError, match=rf"run: process {os.getpid()} on .* is writing to it"):
+        train(replace(config, steps=2, resume=True))
+    assert len(log(config.out)) == 1
 
 
 @pytest.mark.parametrize("change", [{"image_size": 64}, {"action_width": 3}])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import struct
 from collections.abc import Callable
@@ -137,6 +138,36 @@ def test_a_misfit_is_one_line_that_names_the_place(run: Path, name: str) -> None
         load_model(run)
     assert str(caught.value).startswith(str(run))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: model.update(belief=10**9),
+        lambda model: model.update(belief=4000, latent=4000, context=4000),
+        lambda model: model.update(action_width=10**12),
+        lambda model: model["tokenizer"].update(codes=10**9),
+        lambda model: model["perceiver"].update(layers=10**9),
+        lambda model: model["perceiver"].update(layers=4000),
+        lambda model: model["prior"].update(components=10**7),
+    ],
+)
+def test_a_config_larger_than_its_weights_takes_no_memory(
+    run: Path, change: Callable[[dict[str, Any]], object]
+) -> None:
+    _edit(run, lambda content: change(content["model"]))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(AimeError) as caught:
+        load_model(run)
+    assert str(caught.value).startswith(str(run))
+    assert len(str(caught.value)) < 400
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000, "kB"
+
+
+def test_weights_that_are_not_finite_are_refused(run: Path) -> None:
+    _resave(run, null_action=torch.tensor([0.0, torch.nan]))
+    with pytest.raises(AimeError, match=r"ema.safetensors: tensor 'null_action': found NaN or infinity"):
+        load_model(run)
 
 
 def test_any_memory_format_is_saved(tmp_path: Path) -> None:

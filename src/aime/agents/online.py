@@ -30,9 +30,12 @@ from aime.data.collect.recording import Distracted, Recording, episode_of
 from aime.data.shards import write_shard
 from aime.errors import AimeError, expect_positive
 from aime.inference.loading import load_run
+from aime.primitives.files import write_atomically
+from aime.primitives.locks import LOCK, only_writer
+from aime.training.apart import is_complete
 from aime.training.run_directory import read_config
 from aime.training.trainer import train
-from aime.world_model.saved import read_run
+from aime.world_model.saved import CONFIG, read_run
 
 AGENT = "imagine"
 
@@ -86,9 +89,16 @@ def learn_online(
     """
     recording = recording_like(environment, read_run(run))
     steps = config.steps or SUITE_STEPS // recording.action_repeat
-    if out.exists() and not (out / "data").is_dir() and any(out.iterdir()):
+    if out.exists() and not (out / "data").is_dir() and any(path.name != LOCK for path in out.iterdir()):
         raise AimeError(f"{out}: exists and is no online run; expected a new directory: take another --out")
-    (out / "data").mkdir(parents=True, exist_ok=True)
+    with only_writer(out):
+        return _rounds(run, recording, steps, out, config, seed, told)
+
+
+def _rounds(
+    run: str | Path, recording: Recording, steps: int, out: Path, config: OnlineConfig, seed: int, told: Told
+) -> tuple[Path, list[float]]:
+    (out / "data").mkdir(exist_ok=True)
     if config.keep_data:
         _link_data(open_dataset(read_run(run).data, "train"), out / "data")
     latest, means = Path(run), []
@@ -147,20 +157,18 @@ def _one_round(latest: Path, place: Path, data: Path, config: OnlineConfig, seed
     read are not those of this world model, and the longer dreams alone teach a policy, the less it is worth outside.
     """
     if not agent_directory(place, AGENT).is_dir():
-        if not (place / "checkpoint").is_dir():
-            before = read_config(latest)
-            train(
-                replace(
-                    before,
-                    data=str(data),
-                    out=place,
-                    init_from=latest,
-                    resume=False,
-                    steps=None,
-                    minutes=config.minutes,
-                    seed=seed,
-                )
-            )
+        begun = replace(
+            read_config(latest),
+            data=str(data),
+            out=place,
+            init_from=latest,
+            resume=(place / CONFIG).is_file(),
+            steps=None,
+            minutes=config.minutes,
+            seed=seed,
+        )
+        if not is_complete(begun) and train(begun).interrupted:
+            raise KeyboardInterrupt
         train_imagination(place, None, config.learning, seed, told, AGENT)
     return place
 
@@ -188,5 +196,5 @@ def _note(out: Path, number: int, returns: list[float]) -> float:
     lines = (out / "returns.jsonl").read_text(encoding="utf-8").splitlines() if number else []
     line = {"round": number, "mean": mean.mean, "low": mean.low, "high": mean.high, "returns": returns}
     lines = [*lines[:number], json.dumps(line)]
-    (out / "returns.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_atomically(out / "returns.jsonl", ("\n".join(lines) + "\n").encode())
     return mean.mean

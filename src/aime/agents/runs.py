@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from aime.agents.imitation import ImitationConfig, imitate
 from aime.agents.saved import AgentInfo, Networks, agent_directory, save_agent
 from aime.data import Dataset
 from aime.errors import AimeError
-from aime.primitives.files import write_atomically
+from aime.primitives.locks import only_writer
 from aime.training.hardware import Hardware, choose_hardware, keep_freed_memory
 from aime.world_model.model import AIME
 from aime.world_model.saved import RunInfo, load_model, read_run
@@ -49,6 +49,13 @@ def train_imitation(
     Raises:
         AimeError: if run and data do not fit together, or there is too little of it.
     """
+    with _writing(run):
+        return _train_imitation(run, data, config, seed, told, name)
+
+
+def _train_imitation(
+    run: str | Path, data: str | None, config: ImitationConfig, seed: int, told: Told, name: str
+) -> AgentResult:
     torch.manual_seed(seed)
     info, model, hardware = _load(run)
     dataset = open_experience(info, data)
@@ -61,8 +68,7 @@ def train_imitation(
 
     cloned = imitate(model, experience, config, check)
     directory = agent_directory(run, name)
-    save_agent(directory, AgentInfo("imitate", config.policy, dataset.name), Networks(cloned.policy, None))
-    _log(directory, lines)
+    save_agent(directory, AgentInfo("imitate", config.policy, dataset.name), Networks(cloned.policy, None), lines)
     figures = {"held_out_error": cloned.error, "held_out_action": cloned.nats, "kept_step": cloned.step}
     return AgentResult(directory, figures)
 
@@ -88,6 +94,13 @@ def train_imagination(
     Raises:
         AimeError: if run and data do not fit together, there are no rewards, or losses are not finite.
     """
+    with _writing(run):
+        return _train_imagination(run, data, config, seed, told, name)
+
+
+def _train_imagination(
+    run: str | Path, data: str | None, config: ActorCriticConfig, seed: int, told: Told, name: str
+) -> AgentResult:
     torch.manual_seed(seed)
     info, model, hardware = _load(run)
     check_rewarding(info)
@@ -98,8 +111,7 @@ def train_imagination(
     lines = _begin(learner, experience, told) + _learn(learner, experience, told)
     networks = Networks(learner.policy, learner.slow_critic).eval()
     directory = agent_directory(run, name)
-    save_agent(directory, AgentInfo("imagine", config.policy, dataset.name), networks)
-    _log(directory, lines)
+    save_agent(directory, AgentInfo("imagine", config.policy, dataset.name), networks, lines)
     return AgentResult(directory, lines[-1] if lines else {})
 
 
@@ -130,12 +142,24 @@ def _learn(learner: ActorCritic, experience: Experience, told: Told) -> list[dic
     return lines
 
 
-def _load(run: str | Path) -> tuple[RunInfo, AIME, Hardware]:
+@contextmanager
+def _writing(run: str | Path) -> Iterator[None]:
+    """Keep trainers and other agents out of the run.
+
+    Raises:
+        AimeError: if another process writes there, there is no run, or it is none that can be written to.
+    """
     if str(run).startswith("bundled:"):
         raise AimeError(
             f"{run}: comes with the package, and agents are kept in their runs; expected a run of your own: start one "
             f"from it by `aime train tiny --data DIR --out RUN --init-from {run}`"
         )
+    read_run(run)
+    with only_writer(Path(run)):
+        yield
+
+
+def _load(run: str | Path) -> tuple[RunInfo, AIME, Hardware]:
     keep_freed_memory()
     hardware = choose_hardware()
     return read_run(run), load_model(run).to(hardware.device).requires_grad_(False), hardware
@@ -143,7 +167,3 @@ def _load(run: str | Path) -> tuple[RunInfo, AIME, Hardware]:
 
 def _perceive(model: AIME, dataset: Dataset, frames: int, hardware: Hardware, told: Told) -> Experience:
     return perceive(model, dataset, frames, hardware, lambda done, total: told("perceiving", done, total, {}))
-
-
-def _log(directory: Path, lines: list[dict[str, float]]) -> None:
-    write_atomically(directory / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())

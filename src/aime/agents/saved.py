@@ -3,10 +3,13 @@
 RUN/agents/NAME/config.yaml         kind, and the sizes of its networks
 RUN/agents/NAME/agent.safetensors   their weights
 RUN/agents/NAME/log.jsonl           how it learned, one JSON object a line
+RUN/agents/NAME/SHA256SUMS          of config and weights, compared when they are read
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,14 +18,16 @@ from torch import nn
 
 from aime.control.policy import ClonedPolicy, Critic, Policy, PolicyConfig
 from aime.errors import AimeError
-from aime.primitives.files import write_atomically
+from aime.primitives.checksums import check_sums, write_sums
+from aime.primitives.files import replace_directory, staging, sync_directory, unwritable, write_atomically
 from aime.primitives.plain import from_plain, read_yaml, to_plain, to_yaml
 from aime.world_model.bundled import locate
 from aime.world_model.model import AIME
-from aime.world_model.saved import fill, read_tensors, save_weights
+from aime.world_model.saved import build_for, fill, read_tensors, require_finite, save_weights
 
 Kind = Literal["imitate", "imagine"]
 
+LOG = "log.jsonl"
 _CONFIG, _WEIGHTS = "config.yaml", "agent.safetensors"
 
 
@@ -49,14 +54,28 @@ def agent_directory(run: str | Path, name: str) -> Path:
     return locate(run) / "agents" / name
 
 
-def save_agent(directory: Path, info: AgentInfo, networks: Networks) -> None:
-    """Write an agent; one that is there is replaced, the weights last.
+def save_agent(directory: Path, info: AgentInfo, networks: Networks, lines: Sequence[Mapping[str, float]] = ()) -> None:
+    """Write an agent; one that is there is replaced as a whole.
+
+    Args:
+        directory: of the agent.
+        info: what it is.
+        networks: what it has learned.
+        lines: of its log.
 
     Raises:
         AimeError: if the directory cannot be written.
     """
-    write_atomically(directory / _CONFIG, to_yaml(to_plain(info)).encode())
-    save_weights(networks.state_dict(), directory / _WEIGHTS)
+    with staging(directory) as new:
+        write_atomically(new / _CONFIG, to_yaml(to_plain(info)).encode())
+        save_weights(networks.state_dict(), new / _WEIGHTS)
+        write_atomically(new / LOG, "".join(json.dumps(line) + "\n" for line in lines).encode())
+        write_sums(new, [_CONFIG, _WEIGHTS])
+        sync_directory(new)
+        try:
+            replace_directory(new, directory)
+        except OSError as error:
+            raise unwritable(directory, error) from error
 
 
 def load_agent(run: str | Path, name: str, model: AIME) -> tuple[AgentInfo, Networks]:
@@ -68,7 +87,7 @@ def load_agent(run: str | Path, name: str, model: AIME) -> tuple[AgentInfo, Netw
         model: of that run.
 
     Raises:
-        AimeError: if there is no such agent, or its files do not fit the model.
+        AimeError: if there is no such agent, or its files are damaged, not finite or do not fit the model.
     """
     directory = agent_directory(run, name)
     if not (directory / _WEIGHTS).is_file():
@@ -92,10 +111,17 @@ def load_networks(directory: Path, model: AIME) -> Networks:
     Raises:
         AimeError: if files are missing or do not fit the model.
     """
+    check_sums(directory)
     info = read_agent(directory)
+    networks = build_for(directory / _WEIGHTS, info.policy, lambda: _networks(info, model))
+    tensors = read_tensors(directory / _WEIGHTS)
+    fill(networks, tensors, directory / _WEIGHTS)
+    require_finite(tensors, directory / _WEIGHTS)
+    return networks.to(model.device)
+
+
+def _networks(info: AgentInfo, model: AIME) -> Networks:
     sizes = model.config.belief, model.config.latent
     kind = ClonedPolicy if info.kind == "imitate" else Policy
     critic = Critic(info.policy, *sizes) if info.kind == "imagine" else None
-    networks = Networks(kind(info.policy, *sizes, model.config.action_width), critic)
-    fill(networks, read_tensors(directory / _WEIGHTS), directory / _WEIGHTS)
-    return networks.to(model.device)
+    return Networks(kind(info.policy, *sizes, model.config.action_width), critic)

@@ -119,9 +119,13 @@ def _model_to_go_on_with(config: TrainConfig, start: str) -> ModelConfig:
 def _saved(flags: Sequence[str]) -> TrainConfig:
     """The config that the run in `--out` was started with, so that its flags need not be given again."""
     from aime.training.run_directory import read_config
+    from aime.world_model.saved import has_checkpoint
 
     out = Path(required(flags, "--out", "the run directory to go on with"))
-    return _with_budget(dataclasses.replace(read_config(out), out=out, resume=True, init_from=None), flags)
+    saved = dataclasses.replace(read_config(out), out=out, resume=True)
+    if has_checkpoint(out):  # whose weights have come from there already
+        saved = dataclasses.replace(saved, init_from=None)
+    return _with_budget(saved, flags)
 
 
 def _with_budget(config: TrainConfig, flags: Sequence[str]) -> TrainConfig:

@@ -30,7 +30,7 @@ from aime.primitives.standardise import Standardise
 from aime.world_model.config import ModelConfig
 from aime.world_model.doors import observed
 from aime.world_model.outputs import FuturePrediction, SequenceOutput
-from aime.world_model.saved import AVERAGED_WEIGHTS, checkpoint_directory
+from aime.world_model.saved import AVERAGED_WEIGHTS, read_checkpoint
 
 MOST_CLIPS = 64
 """Clips that an evaluation takes unless told otherwise: the first of every episode, then the second, and so on."""
@@ -180,8 +180,12 @@ def weights_digest(run: str | Path) -> str:
     Raises:
         AimeError: if there is no checkpoint yet.
     """
-    with open(checkpoint_directory(run) / AVERAGED_WEIGHTS, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def digest(directory: Path) -> str:
+        with open(directory / AVERAGED_WEIGHTS, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    return read_checkpoint(run, digest, [AVERAGED_WEIGHTS])
 
 
 @torch.inference_mode()

@@ -12,6 +12,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import yaml
 
 from aime.errors import AimeError, name_once
+from aime.primitives.checksums import check_seal
+from aime.primitives.files import read_small
 
 T = TypeVar("T")
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
@@ -25,6 +27,9 @@ def later(before: object) -> Mapping[str, object]:
     """Metadata as `LATER`, of a field that in files of earlier versions has the value `before`, not its default."""
     return {**LATER, "before": before}
 
+
+_LONGEST = 2**18
+"""Bytes of a YAML file: a run's config has three thousand."""
 
 _REMEDY = "correct it, or use the aime version that wrote the file"
 
@@ -92,6 +97,22 @@ def from_plain(kind: type[T], plain: object, source: str, field: str = "") -> T:
         raise AimeError(f"{source}: {name_once(f'{field}: {error}' if field else str(error))}") from error
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes what occurs twice twice: `read_yaml` takes no aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses aliases, with which a few lines hold more than any memory."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has an alias, and aime writes none")
+        return super().compose_node(parent, index)
+
+
 def to_yaml(value: object) -> str:
     """A dataclass or mapping as YAML without tags, in the order of its fields.
 
@@ -99,22 +120,25 @@ def to_yaml(value: object) -> str:
         TypeError: if there is a value that has no plain form.
     """
     # escaped: PyYAML writes Unicode's other line breaks as they are and reads them back as spaces
-    return yaml.safe_dump(to_plain(value), sort_keys=False, allow_unicode=False)
+    return yaml.dump(to_plain(value), Dumper=_Dumper, sort_keys=False, allow_unicode=False)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; runs no code, whatever tags the file has.
+    """The mapping in a YAML file; runs no code, whatever tags the file has, and follows no aliases.
 
     Raises:
-        AimeError: if the file is missing, unreadable, not YAML, or not a mapping by names.
+        AimeError: if the file is missing, unreadable, larger than 256 KiB, not YAML, not a mapping by names, or, where
+            it says how it was written, changed since.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise AimeError(f"{path}: cannot be read: {error.strerror}; expected a YAML file") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        text = read_small(path, _LONGEST).decode()
+        check_seal(text, path)
+        content = yaml.load(text, Loader=_Loader)
+    except AimeError:
+        raise
+    except (yaml.YAMLError, ValueError, RecursionError, ArithmeticError, AttributeError) as error:
         problem = " ".join(str(error).split())
-        raise AimeError(f"{path}: not YAML: {problem}; restore the file or write it anew") from error
+        raise AimeError(f"{path}: not YAML: {problem[:200]}; restore the file or write it anew") from error
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise _misfit(str(path), "", content, "a mapping of fields")
     return content
@@ -174,7 +198,7 @@ def _parse_float(value: object) -> float | None:
 
 _SCALARS: dict[Any, Callable[[object], object]] = {
     bool: lambda value: value if isinstance(value, bool) else None,
-    int: lambda value: value if isinstance(value, int) and not isinstance(value, bool) else None,
+    int: lambda value: value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else None,
     float: _parse_float,
     str: lambda value: value if isinstance(value, str) else None,
     Path: lambda value: Path(value) if isinstance(value, str) else None,

@@ -6,7 +6,6 @@ import json
 import math
 import multiprocessing
 import resource
-import shutil
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import fields, replace
@@ -21,7 +20,7 @@ from aime.training.checkpoint import read_progress
 from aime.training.config import TrainConfig
 from aime.training.run_directory import read_config
 from aime.training.schedule import Budget
-from aime.world_model.saved import CONFIG, checkpoint_directory
+from aime.world_model.saved import CONFIG, has_checkpoint
 
 MEMORY = "peak_memory.json"
 """In a run directory: {"peak_memory_mb": number} of the process that ended its training."""
@@ -51,18 +50,10 @@ def refuse_other_settings(run: TrainConfig) -> None:
 
 def is_complete(run: TrainConfig) -> bool:
     """Whether the run has been trained for all of its steps or minutes."""
-    if not _has_checkpoint(run.out):
+    if not has_checkpoint(run.out):
         return False
     progress = read_progress(run.out)
     return Budget(run.steps, run.minutes).share(progress.step, progress.seconds) >= 1
-
-
-def _has_checkpoint(run: Path) -> bool:
-    try:
-        checkpoint_directory(run)
-    except AimeError:
-        return False
-    return True
 
 
 def train_apart(run: TrainConfig) -> None:
@@ -74,10 +65,7 @@ def train_apart(run: TrainConfig) -> None:
         AimeError: if the training fails or its process is ended.
         KeyboardInterrupt: if the training was interrupted.
     """
-    resume = _has_checkpoint(run.out)
-    if not resume and (run.out / CONFIG).is_file():
-        # killed before its first checkpoint: there is nothing to go on from, and training refuses what is not empty
-        shutil.rmtree(run.out)
+    resume = (run.out / CONFIG).is_file()
     # a fork would take over this process's threads and GPU
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:

@@ -10,6 +10,7 @@
     RUN/checkpoint/adversary.safetensors  the discriminators, and
     RUN/checkpoint/critic.safetensors     their optimizer's tensors, where there are discriminators
     RUN/checkpoint/state.json             progress and random-number states
+    RUN/checkpoint/SHA256SUMS             of all these files, compared when they are read
 
 Nothing in them can execute code. The optimizer's settings (learning rate, betas, ...) are not among them: they belong
 to the config, so that changing one on resume has its effect.
@@ -34,11 +35,20 @@ from torch.optim import Optimizer
 
 from aime.errors import AimeError
 from aime.optimization import Balancer, Muon
-from aime.primitives.files import sync_directory, unwritable, write_atomically
+from aime.primitives.checksums import check_sums, write_sums
+from aime.primitives.files import read_small, replace_directory, sync_directory, unwritable, write_atomically
 from aime.primitives.plain import from_plain, to_plain
 from aime.training.adversary import Adversary
 from aime.training.average import WeightAverage
-from aime.world_model.saved import AVERAGED_WEIGHTS, checkpoint_directory, fill, read_tensors, save_weights
+from aime.world_model.saved import (
+    AVERAGED_WEIGHTS,
+    checkpoint_directory,
+    fill,
+    read_checkpoint,
+    read_tensors,
+    require_finite,
+    save_weights,
+)
 
 FORMAT = 1
 """Raised when a checkpoint of the version before can no longer be read."""
@@ -46,6 +56,7 @@ FORMAT = 1
 _MODEL, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 _UNSETTLED = "unsettled.safetensors"
 _REPLAY, _BALANCER, _GUARD = "replay.safetensors", "balancer.safetensors", "guard.safetensors"
+_LONGEST_STATE = 2**24
 _ADVERSARY, _CRITIC = "adversary.safetensors", "critic.safetensors"
 
 
@@ -98,7 +109,7 @@ def save(run: Path, trained: Trained, progress: Progress) -> None:
     Raises:
         AimeError: if the disk is full or the directory cannot be written; the old checkpoint stays.
     """
-    for leftover in run.glob("checkpoint.tmp-*"):
+    for leftover in run.glob("checkpoint.tmp-*"):  # no other process writes here: see `only_writer`
         shutil.rmtree(leftover, ignore_errors=True)
     temporary = run / f"checkpoint.tmp-{os.getpid()}"
     try:
@@ -115,7 +126,9 @@ def save(run: Path, trained: Trained, progress: Progress) -> None:
             save_weights(_optimizer_tensors(trained.adversary, [trained.adversary.optimizer]), temporary / _CRITIC)
         state = json.dumps(to_plain(_state(trained.average, progress)), indent=1)
         write_atomically(temporary / _STATE, state.encode())
-        _swap(temporary, run)
+        write_sums(temporary, [path.name for path in temporary.iterdir()])
+        sync_directory(temporary)
+        replace_directory(temporary, run / "checkpoint")
     except OSError as error:
         raise unwritable(run / "checkpoint", error) from error
     finally:
@@ -128,7 +141,7 @@ def read_progress(run: Path) -> Progress:
     Raises:
         AimeError: if there is no checkpoint, or its state is damaged.
     """
-    state = _read_state(checkpoint_directory(run) / _STATE)
+    state = read_checkpoint(run, lambda directory: _read_state(directory / _STATE), [_STATE])
     return Progress(state.step, state.frames, state.seconds)
 
 
@@ -144,14 +157,17 @@ def restore(run: Path, trained: Trained) -> Progress:
             another shape than the run's; balancer, guard and adversary start afresh where the run had none to carry on.
 
     Raises:
-        AimeError: if there is no checkpoint, or a file is missing, damaged, or does not fit the model.
+        AimeError: if there is no checkpoint, or a file is missing, damaged, not finite, or does not fit the model.
     """
     directory = checkpoint_directory(run)
+    check_sums(directory)
     state = _read_state(directory / _STATE)
     weights = read_tensors(directory / _MODEL)
     averaged = read_tensors(directory / AVERAGED_WEIGHTS)
     unsettled = read_tensors(directory / _UNSETTLED) if (directory / _UNSETTLED).exists() else None
     moments = read_tensors(directory / _OPTIMIZER)
+    for name, tensors in ((_MODEL, weights), (AVERAGED_WEIGHTS, averaged), (_OPTIMIZER, moments)):
+        require_finite(tensors, directory / name)
     remembered = read_tensors(directory / _REPLAY)
     carried = read_tensors(directory / _BALANCER)
     replay = trained.replay.state_dict()
@@ -175,19 +191,6 @@ def restore(run: Path, trained: Trained) -> Progress:
     trained.average.updates = state.average_updates
     _set_random_states(state, directory / _STATE)
     return Progress(state.step, state.frames, state.seconds)
-
-
-def _swap(temporary: Path, run: Path) -> None:
-    """Put the new checkpoint in the place of the old one, which remains until the new one is there to stay."""
-    current, old = run / "checkpoint", run / "checkpoint.old"
-    sync_directory(temporary)
-    if current.exists():
-        if old.exists():
-            shutil.rmtree(old)
-        os.replace(current, old)
-    os.replace(temporary, current)
-    sync_directory(run)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _optimizer_tensors(model: nn.Module, optimizers: Iterable[Optimizer]) -> dict[str, Tensor]:
@@ -246,9 +249,9 @@ def _state(average: WeightAverage, progress: Progress) -> _State:
 
 def _read_state(path: Path) -> _State:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise AimeError(f"{path}: cannot be read: {error.strerror}; restore the checkpoint or train again") from error
+        content = json.loads(read_small(path, _LONGEST_STATE))
+    except AimeError:
+        raise
     except (ValueError, RecursionError) as error:
         raise AimeError(f"{path}: not JSON ({error}); restore the checkpoint or train again") from error
     found = content.get("format") if isinstance(content, dict) else None

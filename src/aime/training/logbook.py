@@ -85,8 +85,11 @@ class Logbook:
             self._writer.close()
         if kind is None:
             done = self._status.progress
-            line = f"{self._run}: {done.step} steps, {done.frames} frames in {format_duration(done.seconds)}"
-            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self.say(f"{self._run}: {done.step} steps, {done.frames} frames in {format_duration(done.seconds)}")
+
+    def say(self, line: str) -> None:
+        """Show a line that stays."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def state(self, activity: str) -> None:
         """Show what is being done now, such as "unpacking data"; the first step that follows ends it."""
@@ -153,8 +156,7 @@ class Logbook:
         for cause, count in by_cause.items():
             if (new := count - self._skipped.get(cause, 0)) > 0:
                 steps = "a step" if new == 1 else f"{new} steps"
-                line = f"step {progress.step}: skipped {steps}, {cause} was not finite ({count} times in this run)"
-                self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+                self.say(f"step {progress.step}: skipped {steps}, {cause} was not finite ({count} times in this run)")
         self._skipped = dict(by_cause)
 
     def filmstrip(self, step: int, name: str, image: UInt8[np.ndarray, "H W 3"]) -> None:

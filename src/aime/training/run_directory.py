@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from aime.data import Dataset
 from aime.errors import AimeError
 from aime.objectives.weights import KLBalance
+from aime.primitives.checksums import seal
 from aime.primitives.files import write_atomically
+from aime.primitives.locks import LOCK, only_writer
 from aime.primitives.plain import from_plain, to_plain, to_yaml
+from aime.primitives.ranks import rank
 from aime.training.config import TrainConfig
 from aime.world_model.config import ModelConfig
-from aime.world_model.saved import CONFIG, checkpoint_directory, read_run
+from aime.world_model.saved import CONFIG, checkpoint_directory, has_checkpoint, read_run
+
+
+@contextmanager
+def writing(config: TrainConfig) -> Iterator[None]:
+    """Keep other trainers and agents out of the run directory; of several ranks the first does.
+
+    Raises:
+        AimeError: if another process writes there, or there is no run to go on with.
+    """
+    if rank() > 0:
+        yield
+        return
+    if config.resume:
+        read_run(config.out)
+    with only_writer(config.out):
+        yield
 
 
 def prepare(config: TrainConfig, dataset: Dataset) -> None:
@@ -25,12 +46,8 @@ def prepare(config: TrainConfig, dataset: Dataset) -> None:
     _check_data(config, dataset)
     if config.resume:
         _check_same_model(config.model, read_run(config.out).model, f"{config.out}: --resume")
-        checkpoint_directory(config.out)
-    elif config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
-        raise AimeError(
-            f"{config.out}: exists and is not empty; expected a new directory: take another --out, or go on with that "
-            "run by --resume"
-        )
+    else:
+        _refuse_what_is_there(config.out)
     if config.init_from is not None:
         start = read_run(config.init_from).model
         # heads, and a second observation, can be learned afresh on what a run without them has learned
@@ -43,7 +60,23 @@ def prepare(config: TrainConfig, dataset: Dataset) -> None:
     model, preset = plain.pop("model"), plain.pop("preset")
     actions = {} if dataset.action_scale is None else {"actions": to_plain(dataset.action_scale)}
     content = {"preset": preset, "model": model, "train": plain} | actions
-    write_atomically(config.out / CONFIG, to_yaml(content).encode())
+    write_atomically(config.out / CONFIG, seal(to_yaml(content)).encode())
+
+
+def _refuse_what_is_there(out: Path) -> None:
+    """Take no directory but an empty one: a lock, and what a kill left of a file, are nothing."""
+    found = [path.name for path in out.iterdir() if path.name != LOCK and not path.match(".*.tmp")]
+    if not found:
+        return
+    if CONFIG in found and not has_checkpoint(out):
+        raise AimeError(
+            f"{out}: holds a run that ended before its first checkpoint; expected a new directory: take another --out, "
+            "or give --resume, which starts that run anew with its settings"
+        )
+    raise AimeError(
+        f"{out}: exists and is not empty; expected a new directory: take another --out, or go on with that run by "
+        "--resume"
+    )
 
 
 def read_config(run: Path) -> TrainConfig:

@@ -48,8 +48,11 @@ from aime.training.settling import Settling
 from aime.world_model import doors
 from aime.world_model.model import AIME
 from aime.world_model.outputs import SequenceOutput
-from aime.world_model.saved import load_model, read_run
+from aime.world_model.saved import has_checkpoint, load_model, read_run
 from aime.world_model.second_observation import SecondObservation
+
+_FIRST_SAVE_SECONDS = 60.0
+"""After which a run has a first checkpoint to go on from, however long `checkpoint_every` steps take."""
 
 _PERCEIVING = 0.35
 """The most of settling's time that goes into perceiving, where a run counts minutes."""
@@ -208,24 +211,27 @@ def train(config: TrainConfig) -> TrainResult:
     Raises:
         AimeError: if data, run directory or hardware do not fit the config; nothing is overwritten then.
     """
-    with process_group():
+    with process_group(), run_directory.writing(config):
         return _train(config)
 
 
 def _train(config: TrainConfig) -> TrainResult:
     keep_freed_memory()
     hardware = choose_hardware(config.device, config.precision)
+    going_on = config.resume and has_checkpoint(config.out)
     dataset = open_dataset(config.data, "train", config.held_out)
-    if config.resume:
+    if going_on:
         dataset = dataset.in_scale(read_run(config.out).action_scale)
     if rank() == 0:
         run_directory.prepare(config, dataset)
     torch.manual_seed(config.seed)
-    with Logbook(config.out, Budget(config.steps, config.minutes), resume=config.resume) as logbook:
+    with Logbook(config.out, Budget(config.steps, config.minutes), resume=going_on) as logbook:
+        if config.resume and not going_on:
+            logbook.say(f"{config.out}: has no checkpoint yet: starting anew with its settings")
         logbook.state("reading the data's mean frame")
         trainer = Trainer(config, _starting_model(config, dataset), hardware)
         progress = Progress()
-        if config.resume:
+        if going_on:
             progress = restore(config.out, trainer.trained)
             logbook.resumed(progress, trainer.guard.by_cause)
         seed_noise(config.seed, progress.step)
@@ -237,6 +243,7 @@ def _run(trainer: Trainer, dataset: Dataset, progress: Progress, logbook: Logboo
     on_gpu = trainer.hardware.device.type == "cuda"
     clips = _read_ahead(trainer, dataset, progress)
     logbook.state("first step")
+    saved = progress.step > 0
     with _interruptible() as interrupted:
         clock = time.perf_counter() - progress.seconds
         while trainer.budget.share(progress.step, progress.seconds) < 1 and not true_on_any_rank(bool(interrupted)):
@@ -251,8 +258,10 @@ def _run(trainer: Trainer, dataset: Dataset, progress: Progress, logbook: Logboo
                 logbook.skipped(progress, trainer.guard.by_cause)
                 trainer.guard.require_progress(lambda: _last_good(config.out))
             # weights whose steps are being skipped may be what is wrong
-            if progress.step % config.checkpoint_every == 0 and not trainer.guard.in_a_row and rank() == 0:
+            due = progress.step % config.checkpoint_every == 0 or (not saved and progress.seconds > _FIRST_SAVE_SECONDS)
+            if due and not trainer.guard.in_a_row and rank() == 0:
                 save(config.out, trainer.trained, progress)
+                saved = True
                 log_picture(config, dataset, trainer.averaged, progress.step, logbook)
         if config.settling_share and trainer.average.settled is None and progress.step:
             with apart(trainer.hardware.device):

@@ -4,26 +4,34 @@
                                      actions (what -1 and 1 mean in the units of the training data, if that says so)
     RUN/checkpoint/ema.safetensors   averaged weights and buffers, for evaluation and prediction
 
-The weights are safetensors, the config is YAML without tags: reading them executes no code.
+The weights are safetensors, the config is YAML without tags: reading them executes no code. The checkpoint's files are
+compared with its SHA256SUMS, where it has them, whenever one of them is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
 from aime.data.action_scale import ActionScale
 from aime.errors import AimeError
+from aime.primitives.checksums import check_sums
 from aime.primitives.files import write_atomically
-from aime.primitives.plain import from_plain, read_yaml
+from aime.primitives.plain import Plain, from_plain, read_yaml, to_plain
 from aime.world_model.bundled import locate
 from aime.world_model.config import ModelConfig
 from aime.world_model.model import AIME
@@ -32,6 +40,17 @@ CONFIG = "config.yaml"
 AVERAGED_WEIGHTS = "ema.safetensors"
 
 T = TypeVar("T")
+M = TypeVar("M", bound=nn.Module)
+
+_TRIES = 20
+"""A reader's, when a trainer replaces the checkpoint under it; a save takes longer than a look."""
+
+_LONGEST_HEADER = 8 * 2**20
+"""Bytes of a safetensors file's header: a model of ten thousand tensors has one."""
+
+_SMALL = 4096
+"""Sizes up to this cannot make one tensor too large for any machine."""
+
 _KINDS: dict[type, str] = {str: "a string", int: "an integer", dict: "a mapping of fields"}
 
 
@@ -103,16 +122,62 @@ def _require(content: Mapping[str, Any], name: str, kind: type[T], path: Path, w
 def checkpoint_directory(run: str | Path) -> Path:
     """Where the last complete checkpoint of a run, a directory or bundled:NAME, is.
 
-    A checkpoint is replaced by two renames: between them, only the old one, renamed, is there.
+    Where a file system cannot exchange two directories, a checkpoint is replaced by two renames: between them, only the
+    old one, renamed, is there.
 
     Raises:
         AimeError: if there is none.
     """
     run = locate(run)
-    for name in ("checkpoint", "checkpoint.old"):
+    for name in ("checkpoint", "checkpoint.old", "checkpoint"):
         if (run / name).is_dir():
             return run / name
     raise AimeError(f"{run}: no checkpoint yet; expected {run / 'checkpoint'}: let `aime train` reach its first one")
+
+
+def has_checkpoint(run: str | Path) -> bool:
+    """Whether there is a complete checkpoint to read."""
+    try:
+        checkpoint_directory(run)
+    except AimeError:
+        return False
+    return True
+
+
+def read_checkpoint(run: str | Path, read: Callable[[Path], T], names: Iterable[str] | None = None) -> T:
+    """What `read` finds in the directory of a run's last checkpoint, whose files are as they were written.
+
+    A trainer may replace the checkpoint meanwhile: then the new one is read from the start.
+
+    Args:
+        run: a directory or bundled:NAME.
+        read: called with the directory.
+        names: of the files that are compared with their checksums; None for all.
+
+    Raises:
+        AimeError: if there is no checkpoint, a file in it is damaged, or `read` raises it.
+    """
+    for last in [False] * (_TRIES - 1) + [True]:
+        directory = checkpoint_directory(run)
+        before = _identity(directory)
+        try:
+            check_sums(directory, names)
+            found = read(directory)
+        except (AimeError, OSError):
+            if last or _identity(directory) == before:
+                raise
+            continue
+        if last or _identity(directory) == before:
+            return found
+    raise AssertionError("the last try returns or raises")
+
+
+def _identity(directory: Path) -> tuple[int, int] | None:
+    try:
+        found = directory.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def load_model(run: str | Path) -> AIME:
@@ -121,15 +186,20 @@ def load_model(run: str | Path) -> AIME:
     Weights in half precision are widened.
 
     Raises:
-        AimeError: if `run` is no run, has no checkpoint yet, or its weights do not fit its config.
+        AimeError: if `run` is no run, has no checkpoint yet, or its weights are damaged, not finite or do not fit its
+            config.
     """
     info = read_run(run)
-    weights = checkpoint_directory(run) / AVERAGED_WEIGHTS
+    return read_checkpoint(run, lambda directory: _load(info, directory / AVERAGED_WEIGHTS))
+
+
+def _load(info: RunInfo, weights: Path) -> AIME:
+    model = build_for(weights, info.model, lambda: AIME(info.model))
     stored = read_tensors(weights)
     tensors = {name: each.float() if each.dtype == torch.float16 else each for name, each in stored.items()}
-    model = AIME(info.model)
     model.action_scale = info.action_scale
     fill(model, tensors, weights)
+    require_finite(tensors, weights)
     return model.eval()
 
 
@@ -149,8 +219,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         AimeError: if the file is missing, truncated or no safetensors file.
     """
-    if not path.is_file():
-        raise AimeError(f"{path}: missing, expected a safetensors file; restore the checkpoint or train again")
+    shapes_of(path)
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
@@ -158,6 +227,97 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise AimeError(
             f"{path}: truncated or no safetensors file ({problem}); restore the checkpoint or train again"
         ) from error
+
+
+def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of a safetensors file's tensors by name, from its header alone.
+
+    Raises:
+        AimeError: if the file is missing, truncated or no safetensors file.
+    """
+    if not path.is_file():
+        raise AimeError(f"{path}: missing, expected a safetensors file; restore the checkpoint or train again")
+    try:
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+        if length > _LONGEST_HEADER:
+            raise ValueError(f"its header claims {length} bytes")
+        with safe_open(path, "pt") as tensors:
+            return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        problem = " ".join(str(error).split())
+        raise AimeError(
+            f"{path}: truncated or no safetensors file ({problem}); restore the checkpoint or train again"
+        ) from error
+
+
+def build_for(weights: Path, config: object, make: Callable[[], M]) -> M:
+    """A module that weights on disk are going to fill, which takes no more memory than they do.
+
+    Args:
+        weights: a safetensors file.
+        config: what the module is made from: its sizes may be anything.
+        make: builds the module.
+
+    Raises:
+        AimeError: if the file cannot be read, or the module would have more tensors or numbers than it.
+    """
+    shapes = shapes_of(weights)
+    with _no_more_than(shapes, weights):
+        if _largest(to_plain(config)) > _SMALL:  # on a device without memory, before any is asked for
+            try:
+                with torch.device("meta"):
+                    make()
+            except (RuntimeError, OverflowError, MemoryError, TypeError) as error:
+                raise _too_large(weights) from error
+        return make()
+
+
+@contextmanager
+def _no_more_than(shapes: Mapping[str, tuple[int, ...]], path: Path) -> Iterator[None]:
+    """Stop the building of a module as soon as it has more tensors, or numbers in them, than there are on disk."""
+    # a module may register a tensor twice, or replace one by another
+    tensors, numbers = 2 * len(shapes) + 16, 2 * sum(map(math.prod, shapes.values())) + 2**16
+    registered = {"tensors": 0, "numbers": 0}
+
+    def count(module: nn.Module, name: str, tensor: Tensor | None) -> None:
+        registered["tensors"] += 1
+        registered["numbers"] += 0 if tensor is None else tensor.numel()
+        if registered["tensors"] > tensors or registered["numbers"] > numbers:
+            raise _too_large(path)
+
+    hooks = register_module_parameter_registration_hook(count), register_module_buffer_registration_hook(count)
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _too_large(path: Path) -> AimeError:
+    return AimeError(f"{path}: the config's model is larger than these weights; take the weights of this config")
+
+
+def _largest(plain: Plain) -> int:
+    """The largest integer in plain data."""
+    if isinstance(plain, dict):
+        return max(map(_largest, plain.values()), default=0)
+    if isinstance(plain, list):
+        return max(map(_largest, plain), default=0)
+    return plain if isinstance(plain, int) else 0
+
+
+def require_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse weights with NaN or infinity in them: nothing computed with them means anything.
+
+    Raises:
+        AimeError: naming the first such tensor.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise AimeError(
+                f"{path}: tensor '{name}': found NaN or infinity, expected finite weights; restore an earlier copy"
+            )
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:

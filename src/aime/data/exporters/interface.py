@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from jaxtyping import Bool, Float32, UInt8
 from aime.data.action_scale import ActionScale
 from aime.data.dataset import Dataset
 from aime.errors import AimeError
-from aime.primitives.files import sync_directory
+from aime.primitives.files import staging, sync_directory
 
 
 class Original(NamedTuple):
@@ -69,9 +68,8 @@ def whole(out: Path) -> Iterator[Path]:
     """
     if out.exists():
         raise AimeError(f"{out}: exists already, expected a new name; choose another --out")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    place = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
+    with staging(out) as directory:
+        place = directory / out.name
         yield place
         for path in [place, *place.rglob("*")]:
             descriptor = os.open(path, os.O_RDONLY)
@@ -81,7 +79,3 @@ def whole(out: Path) -> Iterator[Path]:
                 os.close(descriptor)
         os.replace(place, out)
         sync_directory(out.parent)
-    finally:
-        if place.is_dir():
-            shutil.rmtree(place)
-        place.unlink(missing_ok=True)

@@ -1,0 +1,102 @@
+"""The SHA-256 of every file of a directory, kept in it as SHA256SUMS, which `sha256sum --check` reads too."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from aime.errors import AimeError
+from aime.primitives.files import read_small, unwritable, write_atomically
+
+SUMS = "SHA256SUMS"
+
+_LINE = re.compile(r"([0-9a-f]{64})  ([\w.-]+)\n", re.ASCII)
+_LONGEST = 2**20
+_SEAL = "# Delete this line after editing. SHA-256 of the lines above: "
+_REMEDY = "restore it from a copy or write it anew"
+
+
+def write_sums(directory: Path, names: Iterable[str]) -> None:
+    """Write the checksums of some files of a directory, replacing those that it has.
+
+    Raises:
+        AimeError: if a file cannot be read, or the checksums cannot be written.
+    """
+    try:
+        lines = [f"{_digest(directory / name)}  {name}\n" for name in sorted(names)]
+    except OSError as error:
+        raise unwritable(directory / SUMS, error) from error
+    write_atomically(directory / SUMS, "".join(lines).encode())
+
+
+def check_sums(directory: Path, names: Iterable[str] | None = None) -> None:
+    """Compare files of a directory with its checksums, at about a second a gigabyte.
+
+    A directory without checksums passes: earlier versions wrote none.
+
+    Args:
+        directory: with files that will be read after this.
+        names: of those files; None for all of the directory.
+
+    Raises:
+        AimeError: if a file is not as it was written, or the list itself is damaged, naming the file.
+    """
+    listed = _listed(directory / SUMS)
+    if listed is None:
+        return
+    there = [path.name for path in directory.iterdir() if path.suffix in (".safetensors", ".json")]
+    wanted = sorted({*listed, *there} if names is None else names)
+    for name in wanted:
+        if name not in listed and (directory / name).is_file():
+            raise AimeError(f"{directory / SUMS}: damaged: it does not list {name}; {_REMEDY}")
+    for name, expected in ((name, listed[name]) for name in wanted if name in listed):
+        path = directory / name
+        if not path.is_file():
+            continue  # whoever reads it says so
+        try:
+            found = _digest(path)
+        except OSError as error:
+            raise AimeError(f"{path}: cannot be read: {error.strerror}; {_REMEDY}") from error
+        if found != expected:
+            raise AimeError(
+                f"{path}: damaged: its SHA-256 begins with {found[:12]}, expected {expected[:12]} as in {SUMS}; "
+                f"{_REMEDY}"
+            )
+
+
+def seal(text: str) -> str:
+    """The text with a comment line behind it that holds its SHA-256, for files that people edit too."""
+    return f"{text}{_SEAL}{hashlib.sha256(text.encode()).hexdigest()}\n"
+
+
+def check_seal(text: str, path: Path) -> None:
+    """Compare a text with the line that `seal` has put behind it; one without such a line passes.
+
+    Raises:
+        AimeError: if the text is not as it was written, naming the file.
+    """
+    before, comment, found = text.rpartition(_SEAL)
+    if comment and found != hashlib.sha256(before.encode()).hexdigest() + "\n":
+        raise AimeError(
+            f"{path}: is not as aime wrote it: its last line holds another SHA-256; delete that line if you edited "
+            "the file, or else restore it from a copy"
+        )
+
+
+def _listed(path: Path) -> dict[str, str] | None:
+    """Digests by name; None where there is no list. Every byte of the list counts: a changed one shows somewhere."""
+    if not path.exists():
+        return None
+    text = read_small(path, _LONGEST).decode("ascii", errors="replace")
+    matches = list(_LINE.finditer(text))
+    listed = {match[2]: match[1] for match in matches}
+    if "".join(match[0] for match in matches) != text or len(listed) != len(matches) or not listed:
+        raise AimeError(f"{path}: damaged: expected lines of a SHA-256 and a name; {_REMEDY}")
+    return listed
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
