@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from dataclasses import dataclass
@@ -54,6 +55,8 @@ class ImportOptions:
     action_range: tuple[float, float] | None = None
     """What -1 and 1 shall mean, in the source's units. By default what the source declares for each action, else the
     least and greatest number that it has; numbers that lie within [-1, 1] already stay as they are."""
+    depth_range: tuple[float, float] | None = None
+    """What becomes black and what white in 16-bit grey pictures, in their own numbers. By default 0 and 65535."""
     state: bool = True
     """--no-state leaves state vectors out."""
     skip_bad: bool = False
@@ -66,7 +69,14 @@ def main(arguments: list[str]) -> int:
     """Run `aime import` and return the exit status."""
     options = parse(ImportOptions, "import", arguments)
     _check(options)
-    choice = Choice(options.camera, options.split, options.state, options.actions, options.action_columns)
+    choice = Choice(
+        cameras=options.camera,
+        split=options.split,
+        state=options.state,
+        actions=options.actions,
+        action_columns=options.action_columns,
+        depth_range=options.depth_range,
+    )
     sources = open_source(options.kind, options.source, choice)
     console = Console(stderr=True)
     try:
@@ -103,5 +113,6 @@ def _check(options: ImportOptions) -> None:
         raise AimeError(f"--image-size is {options.image_size}, expected a multiple of 16 from 16 to 256")
     if options.workers is not None and not 1 <= options.workers <= 1024:
         raise AimeError(f"--workers is {options.workers}, expected 1 to 1024")
-    if options.action_range is not None and not options.action_range[0] < options.action_range[1]:
-        raise AimeError(f"--action-range is {options.action_range}, expected LOW below HIGH")
+    for flag, limits in (("--action-range", options.action_range), ("--depth-range", options.depth_range)):
+        if limits is not None and not -math.inf < limits[0] < limits[1] < math.inf:
+            raise AimeError(f"{flag} is {limits}, expected two numbers, LOW below HIGH")

@@ -120,11 +120,11 @@ def test_a_corrupt_film_is_told_and_skipped(tmp_path: Path, capsys: pytest.Captu
     start = content.index(b"moov")
     content[start : start + 400] = bytes(400)
     (source / "b.mp4").write_bytes(content)
-    assert "b.mp4: cannot be opened" in complaint(capsys, source, tmp_path / "out")
+    assert "b.mp4: cannot be decoded" in complaint(capsys, source, tmp_path / "out")
     assert run(source, tmp_path / "out", "--skip-bad") == 0
     assert open_dataset(tmp_path / "out").lengths.tolist() == [40]
     (source / "b.mp4").write_bytes(b"")
-    assert "b.mp4: cannot be opened" in complaint(capsys, source, tmp_path / "empty")
+    assert "b.mp4: cannot be decoded" in complaint(capsys, source, tmp_path / "empty")
 
 
 def test_tables_that_hold_objects_run_no_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

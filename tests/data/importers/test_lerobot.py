@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tests.data.importers.films import moving_square, write_film
+from tests.data.importers.films import coded, moving_square, numbers, write_film
 
 from aime.cli.main import main
 from aime.data import open_dataset
@@ -173,7 +173,7 @@ def test_what_does_not_fit_is_told(tmp_path: Path, capsys: pytest.CaptureFixture
     film = next(source.glob("videos/*/*top/episode_000001.mp4"))
     write_film(film, film_of(1, 0)[:-3], "mpeg4", FPS)
     message = complaint(capsys, source, tmp_path / "short", "--camera", "top")
-    assert "episode 1: has 9 frames but 12 rows" in message
+    assert "row 9 at 0.900 s has no frame of its own within 0.050 s (it has ended)" in message
     film.write_bytes(film.read_bytes()[:700])
     assert "cannot be decoded" in complaint(capsys, source, tmp_path / "corrupt", "--camera", "top")
     assert run(source, tmp_path / "corrupt", "--camera", "top", "--skip-bad") == 0
@@ -193,3 +193,69 @@ def test_paths_stay_in_the_data_set(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert "no such file in the data set" in complaint(capsys, source, tmp_path / "out", "--camera", "top")
     path.write_text(path.read_text().replace("v2.1", "v1.6"))
     assert "has version v1.6" in complaint(capsys, source, tmp_path / "out", "--camera", "top")
+
+
+def filmed(place: Path, frames: list[int], times: list[float], rate: int = FPS, **described: object) -> Path:
+    """A data set of version 2.1 with one episode of 20 rows and a film of some numbered frames at some times."""
+    source = write_2(place)
+    (source / "meta/episodes.jsonl").write_text(json.dumps({"episode_index": 0, "length": 20}))
+    rows = {
+        "action": [[row / 20, 0.0] for row in range(20)],
+        "timestamp": [row / FPS for row in range(20)],
+        "episode_index": [0] * 20,
+    }
+    write(next(source.glob("data/*/episode_000000.parquet")), rows)
+    film = next(source.glob("videos/*/*top/episode_000000.mp4"))
+    write_film(film, coded(40)[frames], "libx264", rate, times=times)
+    path = source / "meta/info.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **described}))
+    return source
+
+
+def test_frames_belong_to_rows_by_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    every = list(range(20))
+    flags = ("--camera", "top", "--no-state")
+    sound = filmed(tmp_path / "sound", every, [frame / 10 for frame in every])
+    assert run(sound, tmp_path / "out", *flags) == 0
+    assert numbers(open_dataset(tmp_path / "out").read(0).pixels) == every
+    # twice the rate: number 2 k is shown when row k is
+    faster = filmed(tmp_path / "faster", list(range(40)), [frame / 20 for frame in range(40)], 20)
+    assert run(faster, tmp_path / "out-2", *flags) == 0
+    assert numbers(open_dataset(tmp_path / "out-2").read(0).pixels) == [2 * row for row in every]
+    lacking = [frame for frame in every if frame != 8]
+    for name, frames, times, words in (
+        ("lacks one", lacking, [frame / 10 for frame in lacking], "row 8 at 0.800 s has no frame of its own"),
+        ("lacks one and was timed anew", lacking, [frame / 10 for frame in range(19)], "row 19 at 1.900 s has no"),
+        ("starts later", every, [frame / 10 + 0.5 for frame in every], "row 0 at 0.000 s has no frame of its own"),
+        ("is slower", every, [frame / 5 for frame in every], "row 1 at 0.100 s has no frame of its own"),
+        (
+            "is longer",
+            list(range(25)),
+            [frame / 10 for frame in range(25)],
+            "goes on after the last row at 1.900 s with 5",
+        ),
+    ):
+        source = filmed(tmp_path / name, frames, times)
+        assert words in complaint(capsys, source, tmp_path / f"{name}-out", *flags)
+    source = filmed(tmp_path / "rate", every, [frame / 10 for frame in every], fps=30)
+    assert "rows are 0.1000 s apart, expected 0.0333 s" in complaint(capsys, source, tmp_path / "rate-out", *flags)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"fps": "ten"}, "has fps 'ten'"),
+        ({"fps": 0}, "has fps 0"),
+        ({"chunks_size": "many"}, "has chunks_size 'many'"),
+        ({"features": {"action": 3}}, "has no 'features' that are objects"),
+        ({"features": []}, "has no 'features' that are objects"),
+        ({"video_path": None}, "no such file"),
+    ],
+)
+def test_descriptions_of_other_types_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, object], words: str
+) -> None:
+    source = write_2(tmp_path / "source")
+    path = source / "meta/info.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    assert words in complaint(capsys, source, tmp_path / "out", "--camera", "top")

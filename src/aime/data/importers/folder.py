@@ -16,11 +16,10 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image
 
 from aime.data.importers import tables, video
+from aime.data.importers.files import is_litter
 from aime.data.importers.interface import (
-    MAX_FRAME_BYTES,
     BadEpisode,
     Choice,
     Facts,
@@ -31,9 +30,9 @@ from aime.data.importers.interface import (
     block_length,
     in_order,
 )
+from aime.data.importers.pictures import FORMATS as PICTURES
+from aime.data.importers.pictures import Depth, picture_size, read_picture
 from aime.errors import AimeError
-
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
 
 def open_source(source: Path, choice: Choice) -> Sources:
@@ -54,15 +53,13 @@ def open_source(source: Path, choice: Choice) -> Sources:
 
 
 def _is_episode(path: Path) -> bool:
-    if path.name.startswith("."):
+    if is_litter(path):
         return False
-    return path.suffix.lower() in video.SUFFIXES if path.is_file() else bool(_pictures(path))
+    return bool(_pictures(path)) if path.is_dir() else path.suffix.lower() in video.SUFFIXES
 
 
 def _pictures(directory: Path) -> list[Path]:
-    return in_order(
-        path for path in directory.iterdir() if path.suffix.lower() in PICTURES and not path.name.startswith(".")
-    )
+    return in_order(path for path in directory.iterdir() if path.suffix.lower() in PICTURES and not is_litter(path))
 
 
 @dataclass(frozen=True)
@@ -148,7 +145,7 @@ class FolderImporter:
         for name in self.names:
             path = self.place / name
             try:
-                weight = _pictures_weight(path) if path.is_dir() else video.film_weight(path)
+                weight = _pictures_weight(path) if path.is_dir() else video.film_facts(path).weight
                 items.append(Item(str(path), weight, (name,)))
             except BadEpisode as error:
                 bad.append(error)
@@ -158,8 +155,12 @@ class FolderImporter:
         """One film or directory, with its table."""
         name = str(item.place[0])
         path, table = self.place / name, self._table(name)
-        blocks = _read_pictures(path) if path.is_dir() else video.read_film(path)
-        frames = ([block] for block in blocks)
+        depth = Depth.of(self.choice.depth_range)
+        frames: Iterator[list[np.ndarray]] = (
+            ([block] for block in _read_pictures(path, depth))
+            if path.is_dir()
+            else ([block.frames] for block in video.read_film(path))
+        )
         wanted = self.columns
         if not wanted.action:
             return Recorded(frames)
@@ -185,34 +186,13 @@ class FolderImporter:
 
 def _pictures_weight(directory: Path) -> int:
     paths = _pictures(directory)
-    with _opened(paths[0]) as picture:
-        return len(paths) * picture.width * picture.height * 3
+    height, width = picture_size(paths[0])
+    return len(paths) * height * width * 3
 
 
-def _read_pictures(directory: Path) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
+def _read_pictures(directory: Path, depth: Depth) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
     paths: Sequence[Path] = _pictures(directory)
-    with _opened(paths[0]) as picture:
-        length = block_length(picture.height, picture.width)
+    size = picture_size(paths[0])
+    length = block_length(*size)
     for start in range(0, len(paths), length):
-        frames = []
-        for path in paths[start : start + length]:
-            with _opened(path) as picture:
-                try:
-                    frames.append(np.asarray(picture.convert("RGB")))
-                except (OSError, ValueError, SyntaxError) as error:
-                    raise BadEpisode(f"{path}: cannot be decoded ({error}), expected a whole picture") from error
-        if len({frame.shape for frame in frames}) > 1:
-            raise BadEpisode(f"{directory}: holds pictures of several sizes, expected one; resize them")
-        yield np.stack(frames)
-
-
-def _opened(path: Path) -> Image.Image:
-    try:
-        picture = Image.open(path)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise BadEpisode(
-            f"{path}: is no picture ({' '.join(str(error).split())}); remove it or save it again"
-        ) from error
-    if picture.width * picture.height * 3 > MAX_FRAME_BYTES:
-        raise BadEpisode(f"{path}: is {picture.height}x{picture.width}, expected 64 MB at most; reduce it")
-    return picture
+        yield np.stack([read_picture(path, depth, size) for path in paths[start : start + length]])

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -39,6 +39,13 @@ class Choice:
         state: whether to take the state vectors, if there are any.
         actions: whether to take the actions; without them the data set is video alone.
         action_columns: names of the columns of a table that are actions, in this order.
+        state_columns: the same for the state.
+        reward_column: the name of the column of rewards; "reward" where there is one, by default.
+        time_column: the name of the column of times; without it frames and rows are paired by their number.
+        time_unit: of that column.
+        every: one of so many rows of a table belongs to a frame.
+        fps: frames a second, in place of what films say, and for pictures, which say nothing.
+        depth_range: what becomes black and what white in 16-bit grey pictures, in their own numbers.
     """
 
     cameras: tuple[str, ...] = ()
@@ -46,6 +53,13 @@ class Choice:
     state: bool = True
     actions: bool = True
     action_columns: tuple[str, ...] = ()
+    state_columns: tuple[str, ...] = ()
+    reward_column: str | None = None
+    time_column: str | None = None
+    time_unit: Literal["s", "ms", "us", "ns"] = "s"
+    every: int = 1
+    fps: float | None = None
+    depth_range: tuple[float, float] | None = None
 
 
 class Item(NamedTuple):

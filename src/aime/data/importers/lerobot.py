@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float64, UInt8
 
 from aime.data.importers import tables, video
 from aime.data.importers.fitting import together
@@ -32,12 +32,14 @@ from aime.data.importers.interface import (
     block_length,
     in_order,
 )
-from aime.data.importers.pictures import UNDECODABLE, decode_picture
+from aime.data.importers.pictures import UNDECODABLE, Depth, decode_picture
 from aime.data.importers.tfds_features import read_json
+from aime.data.importers.timing import check_even, frames_at, usual_step
 from aime.errors import AimeError
 
-STATE, ACTION = "observation.state", "action"
+STATE, ACTION, TIME = "observation.state", "action", "timestamp"
 REWARD, DONE, SUCCESS = "next.reward", "next.done", "next.success"
+Frames = Iterator[UInt8[np.ndarray, "n h w 3"]]
 VERSIONS = ("v2.0", "v2.1", "v3.0")
 
 
@@ -47,15 +49,11 @@ def open_source(source: Path, choice: Choice) -> Sources:
     Raises:
         AimeError: if it is none, of another version, or the choice does not fit it.
     """
-    info = read_json(source / "meta" / "info.json")
-    version = str(info.get("codebase_version"))
-    if version not in VERSIONS:
-        raise AimeError(f"{source}/meta/info.json: has version {version}, expected {', '.join(VERSIONS)}; convert it")
+    info = _description(source)
     if choice.split:
         raise AimeError(f"{source}: splits of LeRobot's data sets are not told apart; leave --split out")
-    features = info.get("features")
-    if not isinstance(features, dict):
-        raise AimeError(f"{source}/meta/info.json: has no 'features', expected them; download it again")
+    _refuse_tables_flags(source, choice)
+    features = info["features"]
     cameras = _cameras(source, features, choice.cameras)
     action = _width(source, features, ACTION) if choice.actions else 0
     if choice.actions and not action:
@@ -63,7 +61,36 @@ def open_source(source: Path, choice: Choice) -> Sources:
             f"{source}/meta/info.json: has no feature 'action', found {sorted(features)}; import with --no-actions"
         )
     state = _width(source, features, STATE) if choice.state else 0
-    return {"": LeRobotImporter(source, json.dumps(info), tuple(cameras), action, state)}
+    return {"": LeRobotImporter(source, json.dumps(info), tuple(cameras), action, state, choice.depth_range)}
+
+
+def _refuse_tables_flags(source: Path, choice: Choice) -> None:
+    if choice.every != 1 or choice.fps is not None or choice.time_column is not None:
+        raise AimeError(
+            f"{source}: LeRobot's data sets have times of their own; leave --every, --fps and --time-column out"
+        )
+
+
+def _description(source: Path) -> dict[str, Any]:
+    """What `meta/info.json` says, as far as it is read here, in the types that it must have.
+
+    Raises:
+        AimeError: if something has another type or is missing.
+    """
+    path = source / "meta" / "info.json"
+    info = read_json(path)
+    version = str(info.get("codebase_version"))
+    if version not in VERSIONS:
+        raise AimeError(f"{path}: has version {version}, expected {', '.join(VERSIONS)}; convert it")
+    features = info.get("features")
+    if not isinstance(features, dict) or not all(isinstance(feature, dict) for feature in features.values()):
+        raise AimeError(f"{path}: has no 'features' that are objects, expected them; download it again")
+    rate, chunk = info.get("fps"), info.get("chunks_size", 1000)
+    if not isinstance(rate, int | float) or not 0 < rate <= 10_000:
+        raise AimeError(f"{path}: has fps {rate!r}, expected frames a second; mend it")
+    if not isinstance(chunk, int) or chunk < 1:
+        raise AimeError(f"{path}: has chunks_size {chunk!r}, expected a whole number above 0; mend it")
+    return info
 
 
 def _cameras(source: Path, features: Mapping[str, Any], wanted: tuple[str, ...]) -> list[str]:
@@ -100,6 +127,7 @@ class LeRobotImporter:
         cameras: features of frames.
         action_width: A, or 0 where actions are not wanted.
         state_width: S, or 0.
+        depth_range: what is black and what white in 16-bit pictures.
     """
 
     place: Path
@@ -107,6 +135,7 @@ class LeRobotImporter:
     cameras: tuple[str, ...]
     action_width: int
     state_width: int
+    depth_range: tuple[float, float] | None = None
 
     @property
     def info(self) -> dict[str, Any]:
@@ -115,9 +144,14 @@ class LeRobotImporter:
         return content
 
     @property
+    def rate(self) -> float:
+        """Rows and frames a second."""
+        return float(self.info["fps"])
+
+    @property
     def facts(self) -> Facts:
         """Widths, as the description has them."""
-        attributes = {"fps": float(self.info.get("fps") or 0)}
+        attributes = {"fps": self.rate}
         return Facts(self.action_width, {STATE: self.state_width} if self.state_width else {}, attributes=attributes)
 
     def survey(self) -> Survey:
@@ -131,17 +165,20 @@ class LeRobotImporter:
             number = int(episode["episode_index"])
             try:
                 place = self._place_3(info, episode) if third else self._place_2(info, number)
-            except (KeyError, ValueError, TypeError) as error:
+                length = int(episode["length"])
+            except (KeyError, ValueError, TypeError, OverflowError) as error:
                 bad.append(BadEpisode(f"{self.place}/meta: episode {number} is not fully described ({error}); drop it"))
                 continue
-            length = int(episode["length"])
+            if length < 1:
+                bad.append(BadEpisode(f"{self.place}/meta: episode {number} has {length} rows, expected some; drop it"))
+                continue
             weight = max(length, 1) * height * width * 3 * len(self.cameras)
             items.append(Item(f"{self.place}, episode {number}", weight, (number, length, *place)))
         return Survey(items, bad)
 
     def _size(self, camera: str) -> tuple[int, int]:
-        shape = self.info["features"][camera].get("shape", [480, 640, 3])
-        sizes = [int(size) for size in shape if int(size) > 4]
+        shape = self.info["features"][camera].get("shape")
+        sizes = [size for size in shape if isinstance(size, int) and size > 4] if isinstance(shape, list) else []
         return (sizes[0], sizes[1]) if len(sizes) == 2 else (480, 640)
 
     def _episodes_2(self) -> Iterator[dict[str, Any]]:
@@ -170,7 +207,7 @@ class LeRobotImporter:
                 yield {name: column[row].item() for name, column in table.items()}
 
     def _place_2(self, info: Mapping[str, Any], number: int) -> list[int | str]:
-        chunk = number // int(info.get("chunks_size") or 1000)
+        chunk = number // int(info.get("chunks_size", 1000))
         words: dict[str, Any] = {"episode_chunk": chunk, "episode_index": number}
         films = [_filled(str(info["video_path"]), {**words, "video_key": name}) for name in self._films()]
         return [_filled(str(info["data_path"]), words), *(part for film in films for part in (film, 0))]
@@ -191,18 +228,15 @@ class LeRobotImporter:
     def read(self, item: Item) -> Recorded:
         """The rows of an episode, and its stretches of the films."""
         number, length = int(item.place[0]), int(item.place[1])
-        films = dict(zip(self._films(), zip(item.place[3::2], item.place[4::2], strict=True), strict=True))
         path = self._inside(str(item.place[2]))
-        known = self._rows(path, number, (ACTION, STATE, REWARD, DONE, SUCCESS))
-        streams = []
-        for camera in self.cameras:
-            if camera in films:
-                film, microseconds = films[camera]
-                # in version 2 the film is the episode, and a wrong length shall show
-                count = length if str(self.info["codebase_version"]).startswith("v3") else None
-                streams.append(video.read_film(self._inside(str(film)), int(microseconds) / 1e6, count))
-            else:
-                streams.append(self._pictures(path, number, camera))
+        known = self._rows(path, number, (ACTION, STATE, REWARD, DONE, SUCCESS, TIME))
+        times = self._times(path, known, length)
+        films = dict(zip(self._films(), zip(item.place[3::2], item.place[4::2], strict=True), strict=True))
+        depth = Depth.of(self.depth_range)
+        streams = [
+            self._filmed(*films[camera], times) if camera in films else self._pictures(path, number, camera, depth)
+            for camera in self.cameras
+        ]
         reward, ended = _outcomes(known)
         return arriving(
             Recorded(
@@ -213,6 +247,36 @@ class LeRobotImporter:
                 tables.matrix(path, known, [STATE]) if self.state_width else None,
             )
         )
+
+    def _times(self, path: Path, known: tables.Columns, length: int) -> Float64[np.ndarray, " L"]:
+        """When each row was taken, in seconds from the episode's start.
+
+        Raises:
+            BadEpisode: if rows are missing, or come at another rate than the description says.
+        """
+        rows = {len(column) for column in known.values()}
+        if rows != {length}:
+            raise BadEpisode(f"{path}: has {sorted(rows)} rows of it, expected {length} as in meta; download it again")
+        rate = self.rate
+        if TIME not in known:
+            return np.arange(length) / rate
+        times = tables.matrix(path, known, [TIME])[:, 0]
+        check_even(times, "row", "rows are missing: drop the episode")
+        step = usual_step(times)
+        if length > 1 and abs(step * rate - 1) > 0.05:
+            raise BadEpisode(
+                f"{path}: its rows are {step:.4f} s apart, expected {1 / rate:.4f} s as 'fps' in meta/info.json says; "
+                "mend one of them"
+            )
+        return times
+
+    def _filmed(self, name: int | str, microseconds: int | str, times: Float64[np.ndarray, " L"]) -> Frames:
+        """The frame of a film that belongs to each row."""
+        path, start = self._inside(str(name)), int(microseconds) / 1e6
+        within = 0.5 / self.rate * (1 + 1e-3)
+        # in version 2 the film is the episode, and a wrong length shall show
+        whole = not str(self.info["codebase_version"]).startswith("v3")
+        return frames_at(video.read_film(path, max(start - within, 0.0)), start + times, within, str(path), whole)
 
     def _inside(self, name: str) -> Path:
         path = (self.place / name).resolve()
@@ -236,15 +300,16 @@ class LeRobotImporter:
         path = self._inside(str(item.place[2]))
         return self._checked(path, self._rows(path, int(item.place[0]), (ACTION,)))
 
-    def _pictures(self, path: Path, number: int, camera: str) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
+    def _pictures(self, path: Path, number: int, camera: str, depth: Depth) -> Frames:
         """Frames that lie in the Parquet file itself, as PNG files in a column of (bytes, path)."""
         parquet = tables.pyarrow("pyarrow.parquet")
         block: list[np.ndarray] = []
         with parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=16, columns=[camera, "episode_index"]):
-                for cell, episode in zip(batch.column(camera).to_pylist(), batch.column(1).to_pylist(), strict=True):
+                numbers = batch.column("episode_index").to_pylist()
+                for cell, episode in zip(batch.column(camera).to_pylist(), numbers, strict=True):
                     if episode == number:
-                        block.append(_decoded(path, cell))
+                        block.append(_decoded(path, cell, depth, block[0].shape[:2] if block else None))
                     if block and len(block) == block_length(*block[0].shape[:2]):
                         yield np.stack(block)
                         block = []
@@ -278,9 +343,9 @@ def _flat(column: np.ndarray | None) -> np.ndarray | None:
     return None if column is None else column.reshape(len(column), -1)[:, 0].astype(np.float32)
 
 
-def _decoded(path: Path, cell: Any) -> UInt8[np.ndarray, "h w 3"]:
+def _decoded(path: Path, cell: Any, depth: Depth, size: tuple[int, int] | None) -> UInt8[np.ndarray, "h w 3"]:
     try:
-        return decode_picture(cell["bytes"])
+        return decode_picture(cell["bytes"], depth, size=size)
     except (*UNDECODABLE, TypeError, KeyError) as error:
         raise BadEpisode(
             f"{path}: a picture cannot be decoded ({error}), expected a PNG file; download it again"
