@@ -125,7 +125,7 @@ def test_a_failed_command_is_one_line_and_writes_nothing(
     assert not list(place.glob("new*"))
 
 
-def test_a_state_is_observed_foretold_and_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_state_is_observed_predicted_and_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_shard(tmp_path / "data" / "0.h5", [synthetic_episode(14, seed, size=32) for seed in range(3)])
     train = f"train fast --data {tmp_path}/data --out {tmp_path}/run --steps 2 --batch 1 --length 6 --held-out 0.4"
     assert main([*train.split(), "--device", "cpu", "--no-pictures", "--observe-state"]) == 0
@@ -136,4 +136,4 @@ def test_a_state_is_observed_foretold_and_judged(tmp_path: Path, capsys: pytest.
     states = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))["states"]
     assert list(states) == ["1", "2", "3", "4", "5"]
     printed = capsys.readouterr().out
-    assert "state R²" in printed and f"{states['5']['error']:.2f}" in printed
+    assert "state: R²" in printed and f"{states['5']['error']:.2f}" in printed

@@ -11,8 +11,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.conftest import synthetic_episode
 
 from aime.data import Clips, ClipSampler, Dataset, Episode, load_clips, open_dataset, prefetch, write_shard
+from aime.data.clips import clip_places, clip_seeds
 from aime.errors import AimeError
 
 LENGTHS = [40, 7, 23, 64, 16]
@@ -222,3 +224,19 @@ def test_moving_keeps_every_field(dataset: Dataset) -> None:
     assert_same(clips.to("cpu"), clips)
     moved = clips.to("meta")
     assert {field.device.type for field in moved if field is not None} == {"meta"}
+
+
+def test_a_clip_has_a_seed_of_its_own_wherever_its_episode_lies(tmp_path: Path) -> None:
+    episodes = [synthetic_episode(20, seed) for seed in range(3)]
+    write_shard(tmp_path / "all" / "0.h5", episodes)
+    write_shard(tmp_path / "other" / "b.h5", episodes[2:0:-1])
+    everything, other = open_dataset(tmp_path / "all"), open_dataset(tmp_path / "other")
+    places = clip_places(everything, 5)
+    seeds = clip_seeds(everything, places)
+    assert len(set(seeds)) == 12
+    assert clip_seeds(everything, places.take(np.arange(12)[::-1])) == seeds[::-1]
+    of_copy = dict(zip(zip(*clip_places(other, 5), strict=True), clip_seeds(other, clip_places(other, 5)), strict=True))
+    for episode, start, seed in zip(*places, seeds, strict=True):
+        if episode:
+            assert of_copy[2 - episode, start] == seed
+    assert not set(clip_seeds(everything, places, seed=1)) & set(seeds)

@@ -7,20 +7,28 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 from tests.inference.runs import MakeRun
-from tests.inference.worlds import NOISE, Knowledge, Oracle, drifting_clips
+from tests.inference.worlds import HIERARCHICAL, NOISE, Knowledge, Oracle, drifting_clips
+from torch import Tensor
 
+from aime.data import open_dataset
+from aime.data.clips import clip_places, clip_seeds, read_clips
 from aime.errors import AimeError
 from aime.inference import Evaluation, evaluate_run
 from aime.inference import evaluate as evaluating
-from aime.inference.evaluate import score_clips, summarise
+from aime.inference.clip_scores import ClipScores
+from aime.inference.evaluate import score_clips
+from aime.inference.loading import load_run
+from aime.inference.summary import summarise
 
 
 def evaluation_of(knowledge: Knowledge, samples: int = 16) -> Evaluation:
-    scores = score_clips(Oracle(knowledge), drifting_clips(3, 9), context=2, samples=samples)
-    return summarise(scores, samples, run="run", data="data", split="all", weights="0")
+    scores = score_clips(Oracle(knowledge), drifting_clips(3, 9), range(3), context=2, samples=samples)
+    return summarise(scores, range(3), samples, run="run", data="data", split="all", weights="0")
 
 
 def test_a_perfect_prediction_has_skill_one() -> None:
@@ -95,15 +103,105 @@ def test_few_samples_have_no_interval_and_fewer_to_choose_from() -> None:
 
 def test_batches_of_bounded_memory_score_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     clips = drifting_clips(5, 6)
-    whole = score_clips(Oracle(), clips, context=2, samples=2)
+    whole = score_clips(Oracle(), clips, range(5), context=2, samples=2)
     frame = clips.frames[0, 0].numel() * 4
     monkeypatch.setattr(evaluating, "BYTES_AT_ONCE", 2 * 2 * 4 * frame)
     oracle, told = Oracle(), []
-    parts = score_clips(oracle, clips, context=2, samples=2, progress=lambda done, count: told.append((done, count)))
+    parts = score_clips(oracle, clips, range(5), 2, 2, lambda done, count: told.append((done, count)))
     assert oracle.longest_batch == 2
     assert told == [(2, 5), (4, 5), (5, 5)]
     for ours, theirs in zip(parts, whole, strict=True):
         torch.testing.assert_close(ours, theirs, equal_nan=True)
+
+
+def test_order_and_batches_change_no_score(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run()
+    _info, model = load_run(run.path, "cpu")
+    dataset = open_dataset(run.data)
+    places = clip_places(dataset, 8)
+    clips, seeds = read_clips(dataset, places, 8), clip_seeds(dataset, places)
+    together = score_clips(model, clips, seeds, 3, 9)
+    turned = places.take(np.arange(len(seeds))[::-1])
+    reversed_ = score_clips(model, read_clips(dataset, turned, 8), clip_seeds(dataset, turned), 3, 9)
+    monkeypatch.setattr(evaluating, "BYTES_AT_ONCE", 1)
+    one_by_one = score_clips(model, clips, seeds, 3, 9)
+    assert len(set(together.energy[:, 0].tolist())) == len(seeds), "samples of different clips differ"
+    for other, back in ((reversed_, True), (one_by_one, False)):
+        for ours, theirs in zip(_flat(together), _flat(other), strict=True):
+            theirs = theirs.flip(0) if back else theirs
+            torch.testing.assert_close(theirs, ours, atol=1e-4, rtol=2e-5, equal_nan=True)
+
+
+def _flat(scores: ClipScores) -> list[Tensor]:
+    return [*scores[:-1], *scores.state]
+
+
+def test_figures_have_the_intervals_of_whole_episodes() -> None:
+    torch.manual_seed(0)
+    clips = drifting_clips(12, 6)
+    episodes = [0, 0, 0, 1, 1, 2, 3, 4, 5, 5, 6, 7]
+    scores = score_clips(Oracle("uncertain"), clips, range(12), 2, 9)
+    noisy = scores._replace(mse=scores.climatology * torch.rand(12, 1).square(), surprise=torch.randn(12, 6))
+    found = summarise(noisy, episodes, 9, run="run", data="data", split="all", weights="0")
+    assert (found.episodes, found.clips) == (8, 12)
+
+    tail = stats.norm.cdf(-stats.t.ppf(0.975, 7) * math.sqrt(8 / 7))
+    below = torch.minimum(scores.persistence.mean(0), scores.climatology.mean(0))[2]
+    own = [np.flatnonzero(np.array(episodes) == each) for each in range(8)]
+    sums = np.array([[noisy.mse[rows, 2].sum(), scores.climatology[rows, 2].sum(), len(rows)] for rows in own])
+    assert found.horizons[3].skill == pytest.approx(1 - float(noisy.mse[:, 2].mean() / below), rel=1e-5)
+
+    def skill(mse: np.ndarray, reference: np.ndarray, axis: int) -> np.ndarray:
+        return 1 - mse.sum(axis) / reference.sum(axis)
+
+    assert (scores.climatology < scores.persistence).all(), "climatology is the better baseline of any set"
+    theirs = stats.bootstrap(
+        (sums[:, 0], sums[:, 1]),
+        skill,
+        paired=True,
+        n_resamples=20_000,
+        confidence_level=1 - 2 * tail,
+        method="percentile",
+    ).confidence_interval
+    ours = found.intervals.horizons[3].skill
+    assert ours is not None
+    assert ours == pytest.approx((theirs.low, theirs.high), abs=0.1 * (theirs.high - theirs.low))
+
+    assert found.intervals.surprise is not None
+    low, high = found.intervals.surprise
+    assert low < found.surprise < high
+    # episodes of known figures only: the oracle has the same weights and codes in all of them
+    assert found.intervals.effective_components == pytest.approx((2, 2))
+    assert found.kl_hierarchical == pytest.approx(HIERARCHICAL)
+
+
+def test_one_episode_has_figures_and_no_intervals() -> None:
+    scores = score_clips(Oracle("uncertain"), drifting_clips(3, 9), range(3), 2, 9)
+    alone = summarise(scores, [4, 4, 4], 9, run="run", data="data", split="all", weights="0")
+    assert alone.episodes == 1
+    content = json.loads(alone.to_json())
+    assert content["intervals"]["surprise"] is None
+    assert content["intervals"]["horizons"]["3"] == dict.fromkeys(content["horizons"]["3"])
+
+
+def test_every_figure_in_json_has_an_interval_in_its_place() -> None:
+    content = json.loads(evaluation_of("uncertain").to_json())
+
+    def check(figures: Any, intervals: Any) -> int:
+        if isinstance(figures, dict):
+            assert figures.keys() == intervals.keys()
+            return sum(check(figures[name], intervals[name]) for name in figures)
+        if isinstance(figures, list):
+            return sum(check(*pair) for pair in zip(figures, intervals, strict=True))
+        if figures is None:
+            assert intervals is None
+            return 0
+        low, high = intervals
+        assert low <= figures + 1e-6 and figures - 1e-6 <= high
+        return 1
+
+    figures = {name: value for name, value in content.items() if name in content["intervals"]}
+    assert check(figures, content["intervals"]) > 7 * 15 + 9
 
 
 def test_json_has_the_documented_names_and_comes_back() -> None:

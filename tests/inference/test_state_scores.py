@@ -1,18 +1,17 @@
-"""Errors of foretold states, against sums by hand."""
+"""Errors of predicted states, against sums by hand."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from collections.abc import Sequence
 
 import pytest
 import torch
 from tests.inference.worlds import Oracle, drifting_clips
 
-import aime.world_model.bundled
-from aime.inference.evaluate import score_clips, summarise
+from aime.inference.evaluate import score_clips
 from aime.inference.evaluation import Evaluation, StateScores
-from aime.inference.state_scores import StateErrors, last_known, state_errors, summarise_states
+from aime.inference.state_scores import StateErrors, last_known, state_errors
+from aime.inference.summary import summarise
 from aime.primitives.standardise import Standardise
 
 B, S, T, W, CONTEXT = 3, 4, 7, 2, 3
@@ -42,27 +41,27 @@ def test_what_was_never_known_stays_unknown() -> None:
     torch.testing.assert_close(last_known(seen), torch.tensor([[2.0, 1.0], [torch.nan, 3.0]]), equal_nan=True)
 
 
+def summary_with(state: StateErrors, episodes: Sequence[int] = (0, 1)) -> Evaluation:
+    scores = score_clips(Oracle("all"), drifting_clips(2, 2 + state.predicted.shape[1]), range(2), 2, 2)
+    return summarise(scores._replace(state=state), episodes, 2, run="run", data="data", split="all", weights="")
+
+
 def test_a_summary_averages_clips_first_and_is_none_without_states() -> None:
     error = torch.tensor([[1.0, torch.nan], [3.0, 4.0]])
-    scores = summarise_states(StateErrors(error, error * 2, error * 4))
+    scores = summary_with(StateErrors(error, error * 2, error * 4)).states
     assert scores is not None
     assert vars(scores[1]) == pytest.approx(vars(StateScores(0.75, 2**0.5, 2.0, 8**0.5)))
     assert scores[2].error == pytest.approx(2.0)
     nothing = torch.full((2, 2), torch.nan)
-    assert summarise_states(StateErrors(nothing, nothing, nothing)) is None
+    assert summary_with(StateErrors(nothing, nothing, nothing)).states is None
 
 
-def test_evaluations_with_states_without_and_of_before_are_read() -> None:
-    scores = score_clips(Oracle("all"), drifting_clips(2, 5), 2, 2)
-    alone = summarise(scores, 2, run="run", data="data", split="all", weights="")
+def test_evaluations_with_states_and_without_are_read() -> None:
+    error = torch.tensor([[0.5, 0.6, 0.7], [0.7, 0.8, 0.9]])
+    both, alone = summary_with(StateErrors(error, error, error)), summary_with(StateErrors(*[error * torch.nan] * 3))
     assert alone.states is None
     assert Evaluation.from_json(alone.to_json(), "file").states is None
-    error = torch.tensor([[0.5, 0.6, 0.7]] * 2)
-    both = summarise(
-        scores._replace(state=StateErrors(error, error, error)), 2, run="run", data="data", split="all", weights=""
-    )
-    assert Evaluation.from_json(both.to_json(), "file").states == both.states
-    old = Path(aime.world_model.bundled.__file__).parent / "cartpole" / "evaluation.json"
-    content = json.loads(old.read_text(encoding="utf-8"))
-    content.pop("states", None)
-    assert Evaluation.from_json(json.dumps(content), str(old)).states is None
+    again = Evaluation.from_json(both.to_json(), "file")
+    assert again.states == both.states
+    assert again.intervals.states == both.intervals.states
+    assert again.intervals.states is not None and again.intervals.states[3].error is not None

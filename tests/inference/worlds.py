@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -9,15 +10,19 @@ from tests.models import SIZE, small_config
 from torch import Tensor
 
 from aime.data import Clips
-from aime.primitives.distributions import DiagonalGaussian, GaussianMixture
+from aime.primitives.distributions import DiagonalGaussian, GammaPosterior, GaussianMixture, Kumaraswamy
 from aime.representation.prior import DirichletProcessMixture
 from aime.world_model.config import ModelConfig
+from aime.world_model.noise import Seeds, seeded_uniforms
 from aime.world_model.outputs import FuturePrediction, SequenceOutput, Track
 
 Knowledge = Literal["all", "mean image", "still", "uncertain"]
 
 COMPONENTS = 4
 NOISE = 0.1
+HIERARCHICAL = 3 * 0.5772156649
+"""Nats that the oracle's three sticks cost: each is uniform, of which the KL to Beta(1, α) is α - 1 - log α, and
+E log α of Gamma(1, 1) is minus Euler's constant."""
 
 
 def drifting_clips(count: int, length: int, seed: int = 0) -> Clips:
@@ -58,7 +63,9 @@ class Oracle:
         mixture = GaussianMixture(weights, nothing[..., None], nothing[..., None])
         # codes 0, 1 and 2 in even use
         tokens = torch.arange(3).repeat(batch, length, 1)[..., None]
-        prior = DirichletProcessMixture(mixture, None, None)  # type: ignore[arg-type]
+        zeros = torch.zeros(batch, length)
+        sticks = Kumaraswamy(*(torch.zeros(batch, length, COMPONENTS - 1),) * 2)
+        prior = DirichletProcessMixture(mixture, sticks, GammaPosterior(zeros, zeros))
         values = dict.fromkeys(SequenceOutput._fields, nothing) | {
             "reconstructions": self._lighten(frames),
             "posterior": DiagonalGaussian(nothing, nothing),
@@ -72,7 +79,7 @@ class Oracle:
         context_frames: Tensor,
         actions: Tensor,
         samples: int | None = None,
-        seed: int = 0,
+        seed: Seeds = 0,
         *,
         states: Tensor | None = None,
     ) -> FuturePrediction:
@@ -86,8 +93,7 @@ class Oracle:
         if samples is not None:
             frames = frames[:, None].expand(-1, samples, -1, -1, -1, -1)
             if self.knowledge == "uncertain":
-                generator = torch.Generator().manual_seed(seed)
-                frames = frames + NOISE * torch.randn(frames.shape, generator=generator)
+                frames = frames + NOISE * _normal(seed, frames.shape)
         steps = frames.shape[:-3]
         return FuturePrediction(
             frames=frames,
@@ -103,7 +109,7 @@ class Oracle:
         frames: Tensor,
         actions: Tensor | None = None,
         samples: int = 8,
-        seed: int = 0,
+        seed: Seeds = 0,
         states: Tensor | None = None,
     ) -> Tensor:
         return torch.arange(frames.shape[1], dtype=torch.float32).expand(frames.shape[:2])
@@ -112,3 +118,9 @@ class Oracle:
         # an error of 0.1 everywhere is 20 dB
         values = frames.float() / (255 if frames.dtype == torch.uint8 else 1)
         return values + 0.1
+
+
+def _normal(seed: Seeds, shape: torch.Size) -> Tensor:
+    batch, samples, horizon, *frame = shape
+    noise = seeded_uniforms(seed, (batch, samples, horizon, math.prod(frame)), "future", torch.device("cpu"))
+    return torch.special.ndtri(noise).reshape(shape)

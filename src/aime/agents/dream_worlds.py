@@ -13,7 +13,7 @@ from torch import Tensor
 
 from aime.agents.dream_starts import Starts
 from aime.primitives.counted_noise import GOLDEN, mixed, uniforms
-from aime.primitives.distributions import GaussianMixture
+from aime.primitives.distributions import GaussianMixture, drawn_from
 from aime.world_model import imagination
 from aime.world_model.imagination import Choice
 from aime.world_model.model import AIME
@@ -141,12 +141,8 @@ class DreamWorlds:
     def _sampled(self, mixture: GaussianMixture, number: int) -> Choice:
         """A sample of each dream's mixture, by the noise of its key and step."""
         components, width = mixture.means.shape[-2:]
-        drawn = torch.from_numpy(uniforms(self._keys, self._elapsed, components + width)).to(mixture.means)
-        exponential, normal = drawn.split([components, width], dim=-1)
-        # the largest of log π_k plus independent Gumbel noise falls on k with probability π_k
-        component = (mixture.log_weights - (-exponential.log()).log()).argmax(-1)
-        chosen = mixture.pick(component)
-        return Choice(torch.addcmul(chosen.mean, chosen.std, torch.special.ndtri(normal)), component)
+        noise = torch.from_numpy(uniforms(self._keys, self._elapsed, components + width)).to(mixture.means)
+        return Choice(*drawn_from(mixture, noise))
 
     def _look(self, state: DreamState) -> Starts:
         expected = self.model.attention.expect(state.belief, state.latent, self._now.last_map).map

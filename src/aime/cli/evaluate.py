@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 from rich import box
@@ -14,9 +14,11 @@ from rich.table import Table
 
 from aime.cli.arguments import parse
 from aime.cli.progress import counting
+from aime.primitives.interval_text import bounds_text, counted, number_text
 
 if TYPE_CHECKING:
-    from aime.inference.evaluation import Evaluation, StateScores
+    from aime.inference.evaluation import Evaluation, Figures, StateScores
+    from aime.primitives.intervals import Bounds
 
 SHOWN_HORIZONS = (1, 5, 15, 45)
 
@@ -25,7 +27,7 @@ SHOWN_HORIZONS = (1, 5, 15, 45)
 class EvaluateOptions:
     """Measure a run's predictions on episodes it has never seen: PSNR, SSIM and skill for each horizon.
 
-    Where the model and the data have a state, also how well that is foretold.
+    Where the model and the data have a state, also how well that is predicted.
     """
 
     run: tyro.conf.Positional[Path]
@@ -63,43 +65,97 @@ def main(arguments: list[str]) -> int:
             out=options.out,
             progress=progress,
         )
-    Console().print(_table(evaluation))
-    print(_rest(evaluation))
-    if evaluation.states:
-        print(_states(evaluation.states))
+    console = Console(highlight=False)
+    for part in _tables(evaluation):
+        console.print(part, markup=False)
     print(f"scores: {options.out}")
     return 0
 
 
-def _table(evaluation: Evaluation) -> Table:
-    """The scores at a few horizons."""
-    heading = f"{evaluation.clips} clips of {evaluation.data} ({evaluation.split}), context {evaluation.context}"
-    table = Table(title=heading, title_justify="left", box=box.SIMPLE)
-    for name in ("horizon", "skill", "SSIM", "PSNR, dB", "best of 8", "held still", "mean image"):
-        table.add_column(name, justify="right")
-    baselines = evaluation.baselines
-    for horizon in _shown(evaluation.horizons):
-        scores = evaluation.horizons[horizon]
-        others = (evaluation.best_of, baselines.persistence, baselines.climatology)
-        decibels = (scores.psnr, *(each[horizon].psnr for each in others))
-        numbers = (f"{scores.skill:+.2f}", f"{scores.ssim:.3f}", *(f"{each:.1f}" for each in decibels))
-        table.add_row(str(horizon), *numbers)
-    return table
+def _tables(evaluation: Evaluation) -> Iterator[str | Table]:
+    """What the evaluation came to, each figure with its interval below or beside it."""
+    yield heading(evaluation)
+    yield _by_horizon(evaluation)
+    yield _overall(evaluation)
+    if evaluation.states:
+        yield "state: R², and error in spreads of the data"
+        yield _states(evaluation.states, evaluation.intervals.states or {})
 
 
-def _rest(evaluation: Evaluation) -> str:
-    """What holds for the run as a whole, in a line."""
-    drawn = evaluation.reconstruction
+def heading(evaluation: Evaluation) -> str:
+    """What was judged on, and what the intervals are."""
+    one = evaluation.episodes == 1
+    intervals = "one episode: no intervals" if one else "below each figure its 95 % interval over episodes"
     return (
-        f"reconstruction {drawn.psnr:.1f} dB, mean image {drawn.psnr_mean_image:.1f} dB; effective components "
-        f"{evaluation.effective_components:.1f}; codebook perplexity {evaluation.codebook_perplexity:.0f}"
+        f"{counted(evaluation.clips, 'clip')} of {counted(evaluation.episodes, 'episode')} of {evaluation.data} "
+        f"({evaluation.split}), context {evaluation.context}; {intervals}"
     )
 
 
-def _states(states: Mapping[int, StateScores]) -> str:
-    """How well the state is foretold at a few horizons, in a line."""
-    told = (f"{horizon}: {states[horizon].r2:+.2f} ({states[horizon].error:.2f})" for horizon in _shown(states))
-    return f"state R² (error in spreads of the data) by horizon: {', '.join(told)}"
+def _by_horizon(evaluation: Evaluation) -> Table:
+    """The scores at a few horizons."""
+    best = f"best of {evaluation.best_of_samples}"
+    table = Table("ahead", "skill", "SSIM", "PSNR, dB", best, "held still", "mean image", box=box.SIMPLE, padding=0)
+    for column in table.columns:
+        column.justify = "right"
+    for horizon in _shown(evaluation.horizons):
+        figures, ends = ((each.horizons[horizon], *_decibels(each, horizon)) for each in _both(evaluation))
+        (scores, *others), (bounds, *bounds_of_others) = figures, ends
+        cells = [
+            _cell(scores.skill, bounds.skill, ".2f"),
+            _cell(scores.ssim, bounds.ssim, ".3f"),
+            _cell(scores.psnr, bounds.psnr, ".1f"),
+            *(_cell(*pair, ".1f") for pair in zip(others, bounds_of_others, strict=True)),
+        ]
+        table.add_row(str(horizon), *cells)
+    return table
+
+
+def _both(evaluation: Evaluation) -> tuple[Figures[Any], Figures[Any]]:
+    return evaluation, evaluation.intervals
+
+
+def _decibels(figures: Figures[Any], horizon: int) -> list[Any]:
+    baselines = figures.baselines
+    return [each[horizon].psnr for each in (figures.best_of, baselines.persistence, baselines.climatology)]
+
+
+def _overall(evaluation: Evaluation) -> Table:
+    """What holds for the run as a whole."""
+    table = Table(box=None, show_header=False, padding=(0, 1))
+    for justify in ("left", "right", "left"):
+        table.add_column(justify=justify)
+    figures, ends = _both(evaluation)
+    rows: list[tuple[str, float, Bounds | None, str]] = [
+        ("reconstruction, dB", figures.reconstruction.psnr, ends.reconstruction.psnr, ".1f"),
+        ("mean image, dB", figures.reconstruction.psnr_mean_image, ends.reconstruction.psnr_mean_image, ".1f"),
+        ("surprise, nats a frame", figures.surprise, ends.surprise, ".1f"),
+        ("-log p(z), nats a frame", figures.prior_nll, ends.prior_nll, ".1f"),
+        ("KL of z, nats a frame", figures.kl_z, ends.kl_z, ".1f"),
+        ("KL of the mixture weights, nats a frame", figures.kl_hierarchical, ends.kl_hierarchical, ".1f"),
+        ("effective components", figures.effective_components, ends.effective_components, ".1f"),
+        ("codebook perplexity", figures.codebook_perplexity, ends.codebook_perplexity, ".0f"),
+    ]
+    for name, value, bounds, form in rows:
+        table.add_row(name, number_text(value, form), bounds_text(bounds, form))
+    return table
+
+
+def _states(states: Mapping[int, StateScores[float]], bounds: Mapping[int, StateScores[Bounds | None]]) -> Table:
+    """How well the state is predicted at a few horizons."""
+    table = Table("ahead", "R²", "error", "held still", "mean", box=box.SIMPLE, padding=0)
+    for column in table.columns:
+        column.justify = "right"
+    for horizon in _shown(states):
+        names = (("r2", ".2f"), ("error", ".2f"), ("persistence", ".2f"), ("climatology", ".2f"))
+        found, ends = states[horizon], bounds[horizon]
+        table.add_row(str(horizon), *(_cell(getattr(found, name), getattr(ends, name), form) for name, form in names))
+    return table
+
+
+def _cell(value: float, bounds: Bounds | None, form: str) -> str:
+    below = bounds_text(bounds, form)
+    return f"{number_text(value, form)}\n{below}" if below else number_text(value, form)
 
 
 def _shown(scores: Mapping[int, object]) -> list[int]:

@@ -25,6 +25,11 @@ class ActionReadout(nn.Module):
         # the components start apart: equal ones would stay equal
         nn.init.normal_(self.project.bias[count : count + count * action], std=0.5)
 
+    @property
+    def noise_width(self) -> int:
+        """How many uniform numbers `CensoredMixture.drawn_from` takes."""
+        return self.config.components + self.action
+
     def forward(self, belief: Float[Tensor, "... belief"], *others: Float[Tensor, "... width"]) -> CensoredMixture:
         """The distribution `[...,A]`."""
         with torch.autocast(belief.device.type, enabled=False):

@@ -5,6 +5,7 @@ Frames stay uint8 until they are on the device that computes with them: the mode
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 from collections import deque
@@ -54,6 +55,19 @@ class Clips(NamedTuple):
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Clips:
         return self._replace(**{name: function(field) for name, field in self._asdict().items() if field is not None})
+
+
+class Places(NamedTuple):
+    """Where B clips lie in a data set."""
+
+    episodes: Int64[np.ndarray, " B"]
+    """The numbers of their episodes."""
+    starts: Int64[np.ndarray, " B"]
+    """The steps at which they begin."""
+
+    def take(self, rows: Int64[np.ndarray, " N"]) -> Places:
+        """Some of them, in the order given."""
+        return Places(self.episodes[rows], self.starts[rows])
 
 
 class ClipSampler:
@@ -156,18 +170,62 @@ def load_clips(
     Raises:
         AimeError: if a number is below 1, or the source is no data set or is damaged.
     """
+    dataset = source if isinstance(source, Dataset) else open_dataset(source, split)
+    return read_clips(dataset, clip_places(dataset, length, count, stride), length)
+
+
+def clip_places(dataset: Dataset, length: int, count: int | None = None, stride: int | None = None) -> Places:
+    """Where the clips lie that `load_clips` gives for the same numbers.
+
+    Raises:
+        AimeError: if a number is below 1.
+    """
     stride = length if stride is None else stride
     for name, value in (("length", length), ("stride", stride), ("count", 1 if count is None else count)):
         if value < 1:
             raise AimeError(f"load_clips: {name} is {value}, expected 1 or more")
-    dataset = source if isinstance(source, Dataset) else open_dataset(source, split)
     places = [
         (start, episode)
         for episode, steps in enumerate(dataset.lengths.tolist())
         for start in range(0, max(steps - length + 1, 1), stride)
     ]
     starts, episodes = np.array(sorted(places)[:count], dtype=np.int64).T
-    return _gather(dataset, episodes, starts, length)
+    return Places(episodes, starts)
+
+
+def clip_seeds(dataset: Dataset, places: Places, seed: int = 0) -> list[int]:
+    """A seed for each clip, in 0..2^63 - 1: a function of the episode's content, the clip's start and `seed` alone.
+
+    So it is the same wherever the episode lies and whatever else is loaded.
+
+    Args:
+        dataset: that the clips are of.
+        places: of B clips.
+        seed: another one gives other seeds.
+
+    Raises:
+        AimeError: if a file is damaged.
+    """
+    digests = {episode: _content(dataset, episode) for episode in set(places.episodes.tolist())}
+    texts = (
+        f"{digests[episode]} {start} {seed}"
+        for episode, start in zip(places.episodes.tolist(), places.starts.tolist(), strict=True)
+    )
+    return [int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1 for text in texts]
+
+
+def _content(dataset: Dataset, episode: int) -> str:
+    found = dataset.read(episode)
+    return hashlib.sha256(found.pixels.tobytes() + found.action.tobytes()).hexdigest()
+
+
+def read_clips(dataset: Dataset, places: Places, length: int) -> Clips:
+    """Read one clip of `length` steps from each place, and pad it where the episode is shorter.
+
+    Raises:
+        AimeError: if a file is damaged.
+    """
+    return _gather(dataset, places.episodes, places.starts, length)
 
 
 def _gather(dataset: Dataset, episodes: Int64[np.ndarray, " B"], starts: Int64[np.ndarray, " B"], length: int) -> Clips:

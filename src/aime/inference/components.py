@@ -59,7 +59,7 @@ class Components:
     @property
     def effective(self) -> float:
         """exp(entropy) of the shares: how many components are in even use, 1..K."""
-        return perplexity(torch.from_numpy(self.shares))
+        return float(perplexity(torch.from_numpy(self.shares)))
 
     @property
     def ranks(self) -> Int[np.ndarray, " K"]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from aime.data import Clips
 from aime.inference.evaluate import Predictor
 from aime.world_model.doors import observed
+from aime.world_model.noise import Seeds
 from aime.world_model.outputs import FuturePrediction
 
 
@@ -59,7 +60,7 @@ class Dreams:
 
 
 @torch.inference_mode()
-def dream(model: Predictor, clips: Clips, context: int, samples: int, seed: int = 0) -> Dreams:
+def dream(model: Predictor, clips: Clips, context: int, samples: int, seed: Seeds = 0) -> Dreams:
     """Let a model go on from the first `context` frames of each clip under the clip's own actions.
 
     Args:
@@ -67,7 +68,7 @@ def dream(model: Predictor, clips: Clips, context: int, samples: int, seed: int 
         clips: of more than `context` frames, without padding.
         context: frames that the model sees, 1 or more.
         samples: sampled futures of each clip, 1 or more.
-        seed: of the samples.
+        seed: of the samples: one a clip, or one number; see `AIME.predict_future`.
     """
     clips = clips.to(model.device)
     seen = clips.frames[:, :context]

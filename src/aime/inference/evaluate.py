@@ -5,38 +5,32 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from aime.data import Clips, load_clips
+from aime.data import Clips
+from aime.data.clips import clip_places, clip_seeds, read_clips
 from aime.errors import AimeError
 from aime.inference import metrics
-from aime.inference.evaluation import (
-    Baselines,
-    Evaluation,
-    FrameScores,
-    HorizonScores,
-    ReconstructionScores,
-)
+from aime.inference.clip_scores import BEST_OF, ClipScores
+from aime.inference.evaluation import Evaluation
 from aime.inference.loading import Device, load_run, open_unseen
-from aime.inference.state_scores import StateErrors, state_errors, summarise_states
-from aime.primitives.distributions import DiagonalGaussian
+from aime.inference.state_scores import StateErrors, state_errors
+from aime.inference.summary import summarise
 from aime.primitives.files import write_atomically
-from aime.primitives.randomness import apart
 from aime.primitives.standardise import Standardise
+from aime.representation.divergences import hierarchical_kl
 from aime.world_model.config import ModelConfig
 from aime.world_model.doors import observed
+from aime.world_model.noise import Seeds, posterior_samples
 from aime.world_model.outputs import FuturePrediction, SequenceOutput
 from aime.world_model.saved import AVERAGED_WEIGHTS, read_checkpoint
 
 MOST_CLIPS = 64
 """Clips that an evaluation takes unless told otherwise: the first of every episode, then the second, and so on."""
-
-BEST_OF = 8
-"""Samples among which the best is sought."""
 
 BYTES_AT_ONCE = 120_000_000
 """Memory for the sampled frames of one batch; scoring them takes about three times as much."""
@@ -78,7 +72,7 @@ class Predictor(Protocol):
         context_frames: Tensor,
         actions: Tensor,
         samples: int | None = None,
-        seed: int = 0,
+        seed: Seeds = 0,
         *,
         states: Tensor | None = None,
     ) -> FuturePrediction:
@@ -89,40 +83,10 @@ class Predictor(Protocol):
         frames: Tensor,
         actions: Tensor | None = None,
         samples: int = 8,
-        seed: int = 0,
+        seed: Seeds = 0,
         states: Tensor | None = None,
     ) -> Float[Tensor, "B T"]:
         """See `AIME.surprise`."""
-
-
-class ClipScores(NamedTuple):
-    """The scores of B clips before they are averaged; `F` counts predicted frames, `T` all of them."""
-
-    mse: Float[Tensor, "B F"]
-    ssim: Float[Tensor, "B F"]
-    mse_likeliest: Float[Tensor, "B F"]
-    ssim_likeliest: Float[Tensor, "B F"]
-    mse_best: Float[Tensor, "B F"]
-    energy: Float[Tensor, "B F"]
-    covered: Float[Tensor, "B F"]
-    """NaN where there are too few samples for an interval, like the next two."""
-    held: Float[Tensor, "B F"]
-    uncertain: Float[Tensor, "B F"]
-    persistence: Float[Tensor, "B F"]
-    climatology: Float[Tensor, "B F"]
-    reconstruction: Float[Tensor, "B T"]
-    """Mean squared errors, like the next."""
-    mean_image: Float[Tensor, "B T"]
-    ssim_reconstruction: Float[Tensor, "B T"]
-    surprise: Float[Tensor, "B T"]
-    prior_nll: Float[Tensor, "B F"]
-    """-log p(z_t | past) of a sample of the posterior, in nats; the next is log q(z_t | x_t, c_t) of the same."""
-    posterior_log: Float[Tensor, "B F"]
-    weights: Float[Tensor, "B K"]
-    """Mixture weights of the prior, averaged over frames."""
-    codes: Float[Tensor, "B codes"]
-    """How often each code was used."""
-    state: StateErrors
 
 
 def evaluate_run(
@@ -159,10 +123,12 @@ def evaluate_run(
             raise AimeError(f"{name} is {value}; expected 1 or more: leave --{name} out for the usual number")
     info, model = load_run(run, device)
     unseen = open_unseen(info, data, context, horizon)
-    batch = load_clips(unseen.dataset, context + horizon, MOST_CLIPS if clips is None else clips)
-    scores = score_clips(model, batch, context, samples, progress)
+    places = clip_places(unseen.dataset, context + horizon, MOST_CLIPS if clips is None else clips)
+    batch = read_clips(unseen.dataset, places, context + horizon)
+    scores = score_clips(model, batch, clip_seeds(unseen.dataset, places), context, samples, progress)
     evaluation = summarise(
         scores,
+        places.episodes,
         samples,
         run=str(run),
         data=unseen.dataset.name,
@@ -190,13 +156,22 @@ def weights_digest(run: str | Path) -> str:
 
 @torch.inference_mode()
 def score_clips(
-    model: Predictor, clips: Clips, context: int, samples: int, progress: Progress | None = None
+    model: Predictor,
+    clips: Clips,
+    seeds: Sequence[int],
+    context: int,
+    samples: int,
+    progress: Progress | None = None,
 ) -> ClipScores:
     """Score every clip by itself, in batches of bounded memory; the result is on the CPU.
+
+    Order and batches change nothing: the noise of a clip's samples follows from its seed alone, bit by bit, and the
+    scores agree to what rounding in float32 makes of products in other batches (2e-5 of a score on the CPU).
 
     Args:
         model: in eval mode.
         clips: B clips of T steps without padding.
+        seeds: one a clip; see `clip_seeds`.
         context: frames that the model sees, 1..T-1; the rest is predicted.
         samples: sampled futures of each clip, 1 or more.
         progress: told after each batch how many clips are done, and how many there are.
@@ -206,7 +181,7 @@ def score_clips(
     parts = []
     for start in range(0, count, at_once):
         part = Clips(*(None if field is None else field[start : start + at_once] for field in clips))  # type: ignore[arg-type]
-        scores = _score_batch(model, part.to(model.device), context, samples, seed=start)
+        scores = _score_batch(model, part.to(model.device), seeds[start : start + at_once], context, samples)
         parts.append(scores)
         if progress is not None:
             progress(min(start + at_once, count), count)
@@ -221,19 +196,20 @@ def _joined(parts: Sequence[Any]) -> Any:
     return type(parts[0])(*fields)
 
 
-def _score_batch(model: Predictor, clips: Clips, context: int, samples: int, seed: int) -> ClipScores:
+def _score_batch(model: Predictor, clips: Clips, seeds: Sequence[int], context: int, samples: int) -> ClipScores:
     frames = clips.frames.float() / 255
     seen, truth = frames[:, :context], frames[:, context:]
     states = observed(clips.states, model.config)
     past = None if states is None else states[:, :context]
-    foretold = model.predict_future(seen, clips.actions, samples, seed, states=past)
-    futures = foretold.frames
+    predicted = model.predict_future(seen, clips.actions, samples, seeds, states=past)
+    futures = predicted.frames
     likeliest = model.predict_future(seen, clips.actions, states=past).frames
     mean = futures.mean(dim=1)
     covered = metrics.coverage(futures, truth)
     unknown = torch.full_like(truth[:, :, 0, 0, 0], torch.nan)
     output = model.forward_sequence(frames, clips.actions, clips.action_valid, states)
-    sampled = _sample(output.posterior, seed)
+    sampled = posterior_samples(output.posterior, seeds, 1)[:, 0]
+    prior = output.prior
     codes = torch.stack([torch.bincount(each.flatten(), minlength=_codes(model)) for each in output.tokens])
     return ClipScores(
         mse=metrics.frame_mse(mean, truth),
@@ -250,20 +226,16 @@ def _score_batch(model: Predictor, clips: Clips, context: int, samples: int, see
         reconstruction=metrics.frame_mse(output.reconstructions, frames),
         mean_image=metrics.frame_mse(model.mean_image, frames),
         ssim_reconstruction=_frame_ssim(output.reconstructions, frames),
-        surprise=model.surprise(frames, clips.actions, states=states),
-        prior_nll=-output.prior.mixture.log_prob(sampled)[:, context:],
+        surprise=model.surprise(frames, clips.actions, seed=seeds, states=states),
+        prior_nll=-prior.mixture.log_prob(sampled)[:, context:],
         posterior_log=output.posterior.log_prob(sampled)[:, context:],
-        weights=output.prior.mixture.log_weights.exp().mean(dim=1),
+        kl_hierarchical=hierarchical_kl(prior.sticks, prior.concentration)[:, context:],
+        weights=prior.mixture.log_weights.exp().mean(dim=1),
         codes=codes.float(),
         state=StateErrors(unknown, unknown, unknown)
-        if model.state_scale is None or states is None or foretold.states is None
-        else state_errors(model.state_scale, foretold.states, states, context),
+        if model.state_scale is None or states is None or predicted.states is None
+        else state_errors(model.state_scale, predicted.states, states, context),
     )
-
-
-def _sample(posterior: DiagonalGaussian, seed: int) -> Float[Tensor, "B T latent"]:
-    with apart(posterior.mean.device, seed):
-        return posterior.rsample()
 
 
 def _codes(model: Predictor) -> int:
@@ -272,74 +244,3 @@ def _codes(model: Predictor) -> int:
 
 def _frame_ssim(predicted: Float[Tensor, "B T 3 H W"], truth: Float[Tensor, "B T 3 H W"]) -> Float[Tensor, "B T"]:
     return metrics.ssim(predicted.flatten(0, 1), truth.flatten(0, 1)).unflatten(0, truth.shape[:2])
-
-
-def summarise(scores: ClipScores, samples: int, *, run: str, data: str, split: str, weights: str) -> Evaluation:
-    """Average the scores over clips: errors first, then what is made of them.
-
-    Args:
-        scores: of every clip.
-        samples: sampled futures of each clip.
-        run: for the record, like `data`, `split` and `weights`.
-        data: the data set.
-        split: the part of it.
-        weights: the digest of the model's weights.
-    """
-    count, horizon = scores.mse.shape
-    mixture = scores.weights.mean(dim=0)
-    return Evaluation(
-        run=run,
-        data=data,
-        split=split,
-        weights=weights,
-        clips=count,
-        context=scores.reconstruction.shape[1] - horizon,
-        horizon=horizon,
-        samples=samples,
-        horizons=_horizons(scores),
-        best_of_samples=min(BEST_OF, samples),
-        best_of=_frame_scores(scores.mse_best),
-        reconstruction=_reconstruction(scores),
-        baselines=Baselines(_frame_scores(scores.persistence), _frame_scores(scores.climatology)),
-        surprise=float(scores.surprise.mean()),
-        surprise_by_frame=scores.surprise.mean(dim=0).tolist(),
-        prior_nll=float(scores.prior_nll.mean()),
-        kl_z=float((scores.prior_nll + scores.posterior_log).mean()),
-        effective_components=metrics.perplexity(mixture),
-        codebook_perplexity=metrics.perplexity(scores.codes.sum(dim=0)),
-        states=summarise_states(scores.state),
-    )
-
-
-def _horizons(scores: ClipScores) -> dict[int, HorizonScores]:
-    baselines = scores.persistence.mean(dim=0), scores.climatology.mean(dim=0)
-    columns = {
-        "mse": scores.mse.mean(dim=0),
-        "psnr": metrics.psnr(scores.mse).mean(dim=0),
-        "ssim": scores.ssim.mean(dim=0),
-        "skill": metrics.skill(scores.mse.mean(dim=0), *baselines),
-        "mse_likeliest": scores.mse_likeliest.mean(dim=0),
-        "psnr_likeliest": metrics.psnr(scores.mse_likeliest).mean(dim=0),
-        "ssim_likeliest": scores.ssim_likeliest.mean(dim=0),
-        "skill_likeliest": metrics.skill(scores.mse_likeliest.mean(dim=0), *baselines),
-        "energy_score": scores.energy.mean(dim=0),
-        "coverage": scores.covered.mean(dim=0),
-        # a clip weighs as much as it has uncertain pixels: 0 / 0, where there is none at all, is NaN
-        "coverage_uncertain": scores.held.sum(dim=0) / scores.uncertain.sum(dim=0),
-    }
-    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
-    return {number: HorizonScores(**dict(zip(columns, row, strict=True))) for number, row in enumerate(rows, start=1)}
-
-
-def _frame_scores(mse: Float[Tensor, "B F"]) -> dict[int, FrameScores]:
-    pairs = zip(mse.mean(dim=0).tolist(), metrics.psnr(mse).mean(dim=0).tolist(), strict=True)
-    return {number: FrameScores(*pair) for number, pair in enumerate(pairs, start=1)}
-
-
-def _reconstruction(scores: ClipScores) -> ReconstructionScores:
-    return ReconstructionScores(
-        mse=float(scores.reconstruction.mean()),
-        psnr=float(metrics.psnr(scores.reconstruction).mean()),
-        ssim=float(scores.ssim_reconstruction.mean()),
-        psnr_mean_image=float(metrics.psnr(scores.mean_image).mean()),
-    )

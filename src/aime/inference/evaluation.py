@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Generic, TypeVar
 
 from aime.errors import AimeError
+from aime.primitives.intervals import Bounds
 from aime.primitives.plain import nan_as_null, to_plain
+
+Leaf = TypeVar("Leaf")
+"""What stands in the place of each figure: the figure, or its interval."""
 
 DEFINITIONS: dict[str, str] = {
     "horizon": "frames after the last one that the model has seen; averages are over clips",
+    "intervals": "the 95 % interval of each figure as [low, high], at the same place: by the bootstrap over episodes, "
+    "each drawn with all of its clips; null with one episode, or where the figure is",
     "mse": "mean squared error of the mean of the sampled futures, over pixel values in [0, 1]",
     "psnr": "-10 log10(mse) in dB of each frame (data range 1, at most 100), then averaged",
     "ssim": "structural similarity of each frame (Gaussian window of 1.5 pixels, data range 1), then averaged",
@@ -28,76 +35,99 @@ DEFINITIONS: dict[str, str] = {
     "training set's mean image alone scores on the same frames",
     "persistence": "the baseline that repeats the last frame of the context",
     "climatology": "the baseline that always shows the training set's mean image",
-    "states": "the robot's or simulator's own state, foretold by the mean of the sampled futures: error is the root "
+    "states": "the robot's or simulator's own state, predicted by the mean of the sampled futures: error is the root "
     "mean square over its numbers in units of each one's spread over the training data, persistence and climatology "
     "are the errors of the last known state and of the mean, r2 is 1 - error² / climatology²",
     "surprise": "-log p(frame | past) in nats per frame, an importance-weighted upper bound",
     "prior_nll": "-log p(z | past) in nats per frame after the context, z a sample of the posterior, all frames before "
     "it seen: it depends on the scale of the latents, which every training makes for itself",
     "kl_z": "the same plus log q(z), which is KL(q ‖ p): it does not change with the scale of the latents",
+    "kl_hierarchical": "what the mixture weights cost in nats per frame after the context: KL of the sticks to "
+    "Beta(1, α) and of q(α) to Gamma(1, 1); 0 for a single Gaussian",
     "effective_components": "exp(entropy) of the prior's mixture weights, averaged over frames and clips first",
     "codebook_perplexity": "exp(entropy) of the shares of the codes among all tokens",
 }
 
 
 @dataclass(frozen=True)
-class FrameScores:
+class FrameScores(Generic[Leaf]):
     """How far frames are from the truth."""
 
-    mse: float
-    psnr: float
+    mse: Leaf
+    psnr: Leaf
 
 
 @dataclass(frozen=True)
-class HorizonScores:
+class HorizonScores(Generic[Leaf]):
     """The scores of the frames that lie one given number of steps ahead; see `DEFINITIONS`."""
 
-    mse: float
-    psnr: float
-    ssim: float
-    skill: float
-    mse_likeliest: float
-    psnr_likeliest: float
-    ssim_likeliest: float
-    skill_likeliest: float
-    energy_score: float
-    coverage: float
-    coverage_uncertain: float
+    mse: Leaf
+    psnr: Leaf
+    ssim: Leaf
+    skill: Leaf
+    mse_likeliest: Leaf
+    psnr_likeliest: Leaf
+    ssim_likeliest: Leaf
+    skill_likeliest: Leaf
+    energy_score: Leaf
+    coverage: Leaf
+    coverage_uncertain: Leaf
 
 
 @dataclass(frozen=True)
-class ReconstructionScores:
+class ReconstructionScores(Generic[Leaf]):
     """How well frames are drawn from their own latents."""
 
-    mse: float
-    psnr: float
-    ssim: float
-    psnr_mean_image: float
+    mse: Leaf
+    psnr: Leaf
+    ssim: Leaf
+    psnr_mean_image: Leaf
 
 
 @dataclass(frozen=True)
-class StateScores:
-    """How well the state is foretold a given number of steps ahead; errors in units of its spread over the data."""
+class StateScores(Generic[Leaf]):
+    """How well the state is predicted a given number of steps ahead; errors in units of its spread over the data."""
 
-    r2: float
-    error: float
-    persistence: float
+    r2: Leaf
+    error: Leaf
+    persistence: Leaf
     """Of repeating the last known state."""
-    climatology: float
+    climatology: Leaf
     """Of the training data's mean."""
 
 
 @dataclass(frozen=True)
-class Baselines:
+class Baselines(Generic[Leaf]):
     """What predictors that know nothing score, by horizon."""
 
-    persistence: dict[int, FrameScores]
-    climatology: dict[int, FrameScores]
+    persistence: dict[int, FrameScores[Leaf]]
+    climatology: dict[int, FrameScores[Leaf]]
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What a run's predictions came to; see `DEFINITIONS` for every number. What is undefined is NaN, in JSON null."""
+class Figures(Generic[Leaf]):
+    """All figures of an evaluation, or in their places what belongs to each; see `DEFINITIONS`."""
+
+    horizons: dict[int, HorizonScores[Leaf]]
+    """By frames ahead, 1..horizon; the best-of scores and the baselines likewise."""
+    best_of: dict[int, FrameScores[Leaf]]
+    reconstruction: ReconstructionScores[Leaf]
+    baselines: Baselines[Leaf]
+    surprise: Leaf
+    surprise_by_frame: list[Leaf]
+    """Of frames 1..context + horizon."""
+    prior_nll: Leaf
+    kl_z: Leaf
+    kl_hierarchical: Leaf
+    effective_components: Leaf
+    codebook_perplexity: Leaf
+    states: dict[int, StateScores[Leaf]] | None
+    """By frames ahead; None where model or data have no state."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(Figures[float]):
+    """What a run's predictions came to; what is undefined is NaN, in JSON null."""
 
     run: str
     data: str
@@ -105,31 +135,23 @@ class Evaluation:
     """The part of the data that was taken: "held-out" or "all"."""
     weights: str
     """SHA-256 of the averaged weights."""
+    episodes: int
+    """That the clips are of."""
     clips: int
     context: int
     horizon: int
     samples: int
-    horizons: dict[int, HorizonScores]
-    """By frames ahead, 1..horizon; the best-of scores and the baselines likewise."""
     best_of_samples: int
-    best_of: dict[int, FrameScores]
-    reconstruction: ReconstructionScores
-    baselines: Baselines
-    surprise: float
-    surprise_by_frame: list[float]
-    """Of frames 1..context + horizon."""
-    prior_nll: float
-    kl_z: float
-    effective_components: float
-    codebook_perplexity: float
-    states: dict[int, StateScores] | None = None
-    """By frames ahead; None where model or data have no state."""
+    intervals: Figures[Bounds | None]
+    """95 % intervals of all figures; None of one episode, and where the figure is NaN."""
 
     def to_json(self) -> str:
         """JSON with every field by its name, and `definitions`, a sentence on each number."""
         content = to_plain(self)
         assert isinstance(content, dict)
-        return json.dumps(nan_as_null({**content, "definitions": to_plain(DEFINITIONS)}), indent=1, allow_nan=False)
+        last = {name: content.pop(name) for name in (*_names(Figures), "intervals")}
+        content = {**content, **last, "definitions": to_plain(DEFINITIONS)}
+        return json.dumps(nan_as_null(content), indent=1, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str, source: str) -> Evaluation:
@@ -145,22 +167,50 @@ class Evaluation:
         try:
             content = json.loads(text)
             content.pop("definitions")
-            states = content.pop("states", None)
-            content = _with_nan(content)
-            content["horizons"] = _by_horizon(HorizonScores, content["horizons"])
-            content["states"] = None if states is None else _by_horizon(StateScores, states)
-            content["best_of"] = _by_horizon(FrameScores, content["best_of"])
-            content["reconstruction"] = ReconstructionScores(**_with_nan(content["reconstruction"]))
-            baselines = content["baselines"]
-            content["baselines"] = Baselines(**{name: _by_horizon(FrameScores, baselines[name]) for name in baselines})
-            return cls(**{each.name: content.pop(each.name) for each in fields(cls)}, **content)
+            intervals = _figures(content.pop("intervals"), lambda ends: None if ends is None else Bounds(*ends))
+            figures = _figures({name: content.pop(name) for name in _names(Figures)}, _number)
+            return cls(**vars(figures), intervals=intervals, **content)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise AimeError(f"{source}: no evaluation: {error}; write it anew with `aime evaluate`") from error
 
 
-def _by_horizon(kind: type, content: dict[str, dict[str, Any]]) -> dict[int, Any]:
-    return {int(number): kind(**_with_nan(scores)) for number, scores in content.items()}
+def mapped(change: Callable[..., Any], *trees: Any) -> Any:
+    """The same nested figures with another leaf in each place, made of those in that place of all trees."""
+    first = trees[0]
+    if first is None:
+        return None
+    if is_dataclass(first):
+        made: Callable[..., Any] = first.__class__
+        return made(**{name: mapped(change, *(getattr(tree, name) for tree in trees)) for name in _names(made)})
+    if isinstance(first, dict):
+        return {key: mapped(change, *(tree[key] for tree in trees)) for key in first}
+    if isinstance(first, list):
+        return [mapped(change, *places) for places in zip(*trees, strict=True)]
+    return change(*trees)
 
 
-def _with_nan(scores: dict[str, Any]) -> dict[str, Any]:
-    return {name: math.nan if value is None else value for name, value in scores.items()}
+def _figures(content: dict[str, Any], leaf: Callable[[Any], Leaf]) -> Figures[Leaf]:
+    def scores(kind: type, fields: dict[str, Any]) -> Any:
+        return kind(**{name: leaf(value) for name, value in fields.items()})
+
+    def by_horizon(kind: type, content: dict[str, dict[str, Any]]) -> dict[int, Any]:
+        return {int(number): scores(kind, fields) for number, fields in content.items()}
+
+    nested: dict[str, Any] = {
+        "horizons": by_horizon(HorizonScores, content["horizons"]),
+        "best_of": by_horizon(FrameScores, content["best_of"]),
+        "reconstruction": scores(ReconstructionScores, content["reconstruction"]),
+        "baselines": Baselines(**{name: by_horizon(FrameScores, each) for name, each in content["baselines"].items()}),
+        "surprise_by_frame": [leaf(value) for value in content["surprise_by_frame"]],
+        "states": None if content["states"] is None else by_horizon(StateScores, content["states"]),
+    }
+    single: dict[str, Any] = {name: leaf(value) for name, value in content.items() if name not in nested}
+    return Figures(**nested, **single)
+
+
+def _names(kind: Any) -> list[str]:
+    return [each.name for each in fields(kind)]
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)

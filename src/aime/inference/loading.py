@@ -8,8 +8,10 @@ from typing import Literal
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 
-from aime.data import Clips, Dataset, Split, load_clips, open_dataset
+from aime.data import Clips, Dataset, Split, open_dataset
+from aime.data.clips import Places, clip_places, read_clips
 from aime.data.sources import BUNDLED, parse_sources, places_of
 from aime.errors import AimeError
 from aime.world_model.config import ModelConfig
@@ -111,6 +113,15 @@ def check_fit(dataset: Dataset, model: ModelConfig, run: Path) -> None:
 
 
 def lively_clips(dataset: Dataset, length: int, count: int) -> Clips:
+    """The clips at `lively_places`.
+
+    Raises:
+        AimeError: if a file is damaged.
+    """
+    return read_clips(dataset, lively_places(dataset, length, count), length)
+
+
+def lively_places(dataset: Dataset, length: int, count: int) -> Places:
     """Clips for pictures: of each of `count` stretches of the list of episodes, the one in which most moves.
 
     Up to `SEARCHED` episodes of each stretch are searched. What the model makes of a clip plays no part.
@@ -124,18 +135,17 @@ def lively_clips(dataset: Dataset, length: int, count: int) -> Clips:
         AimeError: if a file is damaged.
     """
     stretches = np.array_split(np.arange(dataset.episodes), min(count, dataset.episodes))
-    return _join([_liveliest(load_clips(dataset.select(each[:SEARCHED]), length)) for each in stretches])
+    found = [_liveliest(dataset, each[:SEARCHED], length) for each in stretches]
+    return Places(*(np.concatenate(field) for field in zip(*found, strict=True)))
 
 
-def _liveliest(clips: Clips) -> Clips:
-    movement = [(clip[1:].float() - clip[:-1].float()).abs().mean() for clip in clips.frames]
-    best = int(torch.stack(movement).nan_to_num().argmax())
-    return Clips(*(None if field is None else field[best : best + 1] for field in clips))  # type: ignore[arg-type]
-
-
-def _join(parts: list[Clips]) -> Clips:
-    fields = zip(*parts, strict=True)
-    return Clips(*(None if each[0] is None else torch.cat(each) for each in fields))  # type: ignore[arg-type]
+def _liveliest(dataset: Dataset, episodes: Int64[np.ndarray, " N"], length: int) -> Places:
+    searched = dataset.select(episodes)
+    places = clip_places(searched, length)
+    frames = read_clips(searched, places, length).frames
+    movement = [(clip[1:].float() - clip[:-1].float()).abs().mean() for clip in frames]
+    best = places.take(np.array([int(torch.stack(movement).nan_to_num().argmax())]))
+    return best._replace(episodes=episodes[best.episodes])
 
 
 def same_source(source: str | Path, other: str | Path) -> bool:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
@@ -57,8 +57,8 @@ def ssim(predicted: Float[Tensor, "N 3 H W"], truth: Float[Tensor, "N 3 H W"]) -
 
 
 def skill(
-    mse: Float[Tensor, " F"], persistence: Float[Tensor, " F"], climatology: Float[Tensor, " F"]
-) -> Float[Tensor, " F"]:
+    mse: Float[Tensor, "*N"], persistence: Float[Tensor, "*N"], climatology: Float[Tensor, "*N"]
+) -> Float[Tensor, "*N"]:
     """1 - MSE / min(MSE of persistence, MSE of climatology), each already averaged over clips.
 
     1 is perfect, 0 is as good as the better baseline, NaN where a baseline is exactly right. The form is that of the
@@ -125,7 +125,7 @@ def best_of(mse: Float[Tensor, "B S F"]) -> Float[Tensor, "B F"]:
     return mse[torch.arange(mse.shape[0], device=mse.device), best]
 
 
-def perplexity(weights: Float[Tensor, " K"]) -> float:
-    """exp(entropy) of non-negative weights, normalised: how many of them are in even use, 1..K."""
-    shares = weights.double() / weights.double().sum()
-    return float(torch.special.entr(shares).sum().exp())
+def perplexity(weights: Float[Tensor, "*N K"]) -> Float64[Tensor, "*N"]:
+    """exp(entropy) of non-negative weights over K, normalised: how many of them are in even use, 1..K."""
+    shares = weights.double() / weights.double().sum(dim=-1, keepdim=True)
+    return torch.special.entr(shares).sum(dim=-1).exp()

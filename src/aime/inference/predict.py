@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from aime.data.clips import clip_seeds, read_clips
 from aime.errors import AimeError
 from aime.inference.animation import check_film_path, encode_film
 from aime.inference.dreams import Dreams, dream
-from aime.inference.loading import Device, lively_clips, load_run, open_unseen
+from aime.inference.loading import Device, lively_places, load_run, open_unseen
 from aime.inference.render import Strip, film, scale_for
 from aime.inference.strips import dream_strips, dreamt_strip, look_strips, map_strips
 from aime.inference.watching import NO_ATTENTION, Gaze, attends, watch
@@ -49,7 +50,7 @@ def predict_run(
         samples: sampled futures of each clip, 1 or more.
         clips: at most so many clips, from different episodes.
         device: where to compute.
-        seed: of the samples.
+        seed: of the samples; with it and its episode's content each clip has a seed of its own.
         attention: "one" tile of it, "none", or "all" in the place of difference and samples: attention while watching
             all frames and while dreaming, slots, the expected, the bottom-up and the fused map, and their motion.
 
@@ -70,8 +71,9 @@ def predict_run(
     if attention == "all" and not attends(info.model):
         raise AimeError(f"attention is all; expected one or none for {info.path}: {NO_ATTENTION}")
     unseen = open_unseen(info, data, context, horizon)
-    chosen = lively_clips(unseen.dataset, context + horizon, clips)
-    dreams = dream(model, chosen, context, samples, seed)
+    places = lively_places(unseen.dataset, context + horizon, clips)
+    chosen = read_clips(unseen.dataset, places, context + horizon)
+    dreams = dream(model, chosen, context, samples, clip_seeds(unseen.dataset, places, seed))
     gaze = watch(model, chosen).gaze if attention != "none" else None
     scale = scale_for(unseen.dataset.image_size, TILE)
     write_atomically(out, encode_film(film(film_strips(dreams, gaze, attention), context, scale), out.suffix))

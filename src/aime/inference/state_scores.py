@@ -1,4 +1,4 @@
-"""How well a robot's or simulator's own state is foretold, beside two predictors that know nothing."""
+"""How well a robot's or simulator's own state is predicted, beside two predictors that know nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from aime.inference.evaluation import StateScores
 from aime.primitives.standardise import Standardise
 
 
@@ -47,13 +46,3 @@ def last_known(seen: Float[Tensor, "B C W"]) -> Float[Tensor, "B W"]:
     times = torch.arange(seen.shape[1], device=seen.device)[:, None]
     last = torch.where(seen.isfinite(), times, 0).amax(dim=1, keepdim=True)
     return seen.gather(1, last)[:, 0]
-
-
-def summarise_states(errors: StateErrors) -> dict[int, StateScores] | None:
-    """The errors averaged over clips, and what is made of them, by horizon; None where no state was foretold."""
-    model, persistence, climatology = (each.double().nanmean(dim=0) for each in errors)
-    if not model.isfinite().any():
-        return None
-    columns = 1 - model / climatology, model.sqrt(), persistence.sqrt(), climatology.sqrt()
-    rows = zip(*(column.tolist() for column in columns), strict=True)
-    return {number: StateScores(*row) for number, row in enumerate(rows, start=1)}

@@ -102,6 +102,11 @@ class DirichletProcessPrior(nn.Module):
         self.linear_step = nn.Linear(belief + 2 * latent, latent, bias=False)
         self._start_apart()
 
+    @property
+    def noise_width(self) -> int:
+        """How many uniform numbers `drawn_from` takes of its mixtures."""
+        return sum(self.grid)
+
     def forward(
         self,
         belief: Float[Tensor, "... belief"],

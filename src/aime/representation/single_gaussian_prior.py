@@ -40,6 +40,11 @@ class SingleGaussianPrior(nn.Module):
         """A view of the standard deviation's bias, before it is bounded."""
         return self.head.bias.chunk(2)[1]
 
+    @property
+    def noise_width(self) -> int:
+        """How many uniform numbers `drawn_from` takes of its mixtures."""
+        return 1 + self.linear_step.out_features
+
     def forward(
         self,
         belief: Float[Tensor, "... belief"],

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from aime.errors import AimeError
 from aime.primitives.autocast import fp32_to_learn
-from aime.primitives.distributions import GaussianMixture, Pickable, mode_of, sample_of
-from aime.primitives.randomness import apart
+from aime.primitives.distributions import GaussianMixture, Pickable, drawn_from, mode_of, sample_of
 from aime.representation.prior import DirichletProcessMixture
 from aime.world_model import doors
 from aime.world_model.doors import Array
+from aime.world_model.noise import Seeds, posterior_samples, seeded_uniforms
 from aime.world_model.outputs import Dream, DreamState, FuturePrediction, SequenceOutput, Track
 from aime.world_model.replaying import replayed
 
@@ -120,7 +120,7 @@ def predict_future(
     context_frames: Array,
     actions: Array | None,
     samples: int | None,
-    seed: int,
+    seed: Seeds,
     horizon: int | None,
     states: Array | None = None,
 ) -> FuturePrediction:
@@ -141,23 +141,26 @@ def predict_future(
 
 
 def _predict(
-    model: AIME, output: SequenceOutput, known: Float[Tensor, "B F A"], steps: int, samples: int | None, seed: int
+    model: AIME, output: SequenceOutput, known: Float[Tensor, "B F A"], steps: int, samples: int | None, seed: Seeds
 ) -> FuturePrediction:
     """Go on from the last frame of a pass, under the known actions and then the action schema's."""
     state = state_at(model, output.track, -1)
     count = samples or 1
     start = state.repeated(count)
     future = repeat(known.to(model.null_action), "b f a -> (b s) f a", s=count)
+    noise = None if samples is None else _future_noise(model, seed, (output.latents.shape[0], samples, steps))
 
     def act(state: DreamState, number: int) -> Tensor:
         if number < future.shape[1]:
             return future[:, number]
         assert model.control is not None, "checked with the actions"
         behaviour = model.control.action_schema(state.belief, state.latent, state.step)
-        return (behaviour.mode if samples is None else behaviour.sample()).to(state.latent)
+        return (behaviour.mode if noise is None else behaviour.drawn_from(noise.actions[:, number])).to(state.latent)
 
-    with apart(model.device, seed):
-        dream = behave(model, start, act, steps, likeliest if samples is None else sampled)
+    def draw(mixture: Pickable, number: int) -> Choice:
+        return likeliest(mixture, number) if noise is None else Choice(*drawn_from(mixture, noise.latents[:, number]))
+
+    dream = behave(model, start, act, steps, draw)
     last_map = repeat(output.attention.bottom_up[:, -1], "b h w -> (b s) h w", s=count)
     attention = model.attention.roll(dream.beliefs, dream.latents, last_map)
     frames = decode_in_chunks(model, dream.latents.flatten(0, 1), attention.flatten(0, 1))
@@ -172,6 +175,22 @@ def _predict(
         actions=dream.actions.reshape(*shape, -1),
         states=None if foretold is None else foretold.reshape(*shape, -1),
     )
+
+
+class _FutureNoise(NamedTuple):
+    """Uniform numbers that N futures are drawn by."""
+
+    latents: Float[Tensor, "N F latents"]
+    actions: Float[Tensor, "N F actions"]
+
+
+def _future_noise(model: AIME, seed: Seeds, shape: tuple[int, int, int]) -> _FutureNoise:
+    """Of B clips, S samples of each and F steps, `[B·S,F,·]`."""
+    sizes = [model.prior.noise_width, 0]
+    if model.control is not None:
+        sizes[1] = model.control.action_schema.next_action.noise_width
+    noise = seeded_uniforms(seed, (*shape, sum(sizes)), "future", model.device)
+    return _FutureNoise(*rearrange(noise, "b s f width -> (b s) f width").split(sizes, dim=-1))
 
 
 def _known_future(model: AIME, seen: int, actions: Tensor | None, horizon: int | None) -> Float[Tensor, "B F A"]:
@@ -223,7 +242,7 @@ def surprise(
     frames: Array,
     actions: Array | None,
     samples: int,
-    seed: int,
+    seed: Seeds,
     states: Array | None = None,
 ) -> Float[Tensor, "B T"]:
     """See `AIME.surprise`."""
@@ -235,11 +254,9 @@ def surprise(
     scale = 0.5 * truth[0].numel() * torch.log(2 * math.pi * variance)
     maps = output.attention.fused.flatten(0, 1)
     terms = []
-    with apart(model.device, seed):
-        for _ in range(samples):
-            latents = output.posterior.rsample()
-            decoded = decode_in_chunks(model, latents.flatten(0, 1), maps)
-            error = (decoded - truth).square().sum(dim=(1, 2, 3)) / (2 * variance)
-            log_likelihood = rearrange(-error - scale, "(b t) -> b t", b=batch)
-            terms.append(log_likelihood + output.prior.mixture.log_prob(latents) - output.posterior.log_prob(latents))
+    for latents in posterior_samples(output.posterior, seed, samples).unbind(1):
+        decoded = decode_in_chunks(model, latents.flatten(0, 1), maps)
+        error = (decoded - truth).square().sum(dim=(1, 2, 3)) / (2 * variance)
+        log_likelihood = rearrange(-error - scale, "(b t) -> b t", b=batch)
+        terms.append(log_likelihood + output.prior.mixture.log_prob(latents) - output.posterior.log_prob(latents))
     return math.log(samples) - torch.logsumexp(torch.stack(terms), dim=0)

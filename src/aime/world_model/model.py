@@ -24,6 +24,7 @@ from aime.representation.prior import DirichletProcessMixture
 from aime.world_model import cost, doors, imagination, parts, stepping
 from aime.world_model.config import ModelConfig
 from aime.world_model.doors import Admission
+from aime.world_model.noise import Seeds
 from aime.world_model.outputs import (
     BeliefState,
     DreamState,
@@ -292,7 +293,7 @@ class AIME(nn.Module):
         context_frames: Frames,
         actions: Actions | None = None,
         samples: int | None = None,
-        seed: int = 0,
+        seed: Seeds = 0,
         horizon: int | None = None,
         states: States | None = None,
     ) -> FuturePrediction:
@@ -303,7 +304,8 @@ class AIME(nn.Module):
             actions: `[B,C+F,A]` in [-1, 1]; the last one is unused. With a `horizon`, as many as are known, or None.
             samples: None for the single most likely future (the heaviest component's mean at each step), or the
                 number of sampled futures, which adds an axis after B.
-            seed: of the sampled futures.
+            seed: of the sampled futures: one number a row, or one number, with which row n has the seed `seed + n`. The
+                noise of a row follows from its seed alone, not from its place, the batch or the device.
             horizon: F; where actions are missing, the action schema acts: its mode, or with `samples` a sample.
             states: `[B,C,S]` of the context frames, as in `forward_sequence`.
 
@@ -318,7 +320,7 @@ class AIME(nn.Module):
         frames: Frames,
         actions: Actions | None = None,
         samples: int = 8,
-        seed: int = 0,
+        seed: Seeds = 0,
         states: States | None = None,
     ) -> Float[Tensor, "B T"]:
         """-log p(x_t | past) of each frame in nats: an importance-weighted upper bound, tighter with more samples.

@@ -15,8 +15,9 @@ from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aime.inference.evaluation import Evaluation, FrameScores, StateScores
+from aime.inference.evaluation import Evaluation, FrameScores, Leaf, StateScores
 from aime.inference.report.training_log import Record, names, series
+from aime.primitives.intervals import Bounds
 
 # colours that stand for the page's variables until the SVG is written
 INK, LINE, FAINT = "#010101", "#010102", "#010103"
@@ -77,15 +78,13 @@ PANEL = (3.15, 2.2)
 
 def skill_chart(evaluation: Evaluation) -> str:
     """Skill against horizon, of the model's two predictions and of the two baselines."""
-    ahead, scores, baselines = list(evaluation.horizons), evaluation.horizons.values(), evaluation.baselines
+    ahead, baselines = list(evaluation.horizons), evaluation.baselines
     reference = np.minimum(_mse(baselines.persistence), _mse(baselines.climatology))
     with matplotlib.rc_context(_STYLE):
         figure, axes = _single("frames ahead", "skill")
-        mean = [each.skill for each in scores]
-        likeliest = [each.skill_likeliest for each in scores]
         axes.axhline(0, color=FAINT, linewidth=1)
-        axes.plot(ahead, mean, color=MODEL, label=f"mean of {evaluation.samples} samples")
-        axes.plot(ahead, likeliest, color=LIKELIEST, label="most likely future")
+        mean = _curve_of(axes, evaluation, "skill", MODEL, f"mean of {evaluation.samples} samples")
+        likeliest = _curve_of(axes, evaluation, "skill_likeliest", LIKELIEST, "most likely future")
         with np.errstate(divide="ignore", invalid="ignore"):
             for name, colour in (("persistence", PERSISTENCE), ("climatology", CLIMATOLOGY)):
                 baseline = 1 - _mse(getattr(baselines, name)) / reference
@@ -99,31 +98,29 @@ def skill_chart(evaluation: Evaluation) -> str:
 
 def psnr_chart(evaluation: Evaluation) -> str:
     """PSNR against horizon, of every prediction, the baselines and the reconstruction."""
-    ahead, scores = list(evaluation.horizons), evaluation.horizons.values()
+    ahead, ends = list(evaluation.horizons), evaluation.intervals
     with matplotlib.rc_context(_STYLE):
         figure, axes = _single("frames ahead", "PSNR (dB)")
-        axes.axhline(evaluation.reconstruction.psnr, color=FAINT, linewidth=1.5, linestyle=":", label="reconstruction")
-        lines: list[tuple[str, list[float], str, str]] = [
-            (f"mean of {evaluation.samples} samples", [each.psnr for each in scores], MODEL, "-"),
-            ("most likely future", [each.psnr_likeliest for each in scores], LIKELIEST, "-"),
-            (f"best of {evaluation.best_of_samples}", _psnr(evaluation.best_of), BEST, "-"),
-            ("persistence", _psnr(evaluation.baselines.persistence), PERSISTENCE, "--"),
-            ("climatology", _psnr(evaluation.baselines.climatology), CLIMATOLOGY, "--"),
-        ]
-        for label, values, colour, style in lines:
-            axes.plot(ahead, values, color=colour, linestyle=style, linewidth=2 if style == "-" else 1.5, label=label)
+        drawn = evaluation.reconstruction.psnr
+        axes.axhline(drawn, color=FAINT, linewidth=1.5, linestyle=":", label="reconstruction")
+        _curve_of(axes, evaluation, "psnr", MODEL, f"mean of {evaluation.samples} samples")
+        _curve_of(axes, evaluation, "psnr_likeliest", LIKELIEST, "most likely future")
+        axes.plot(ahead, _psnr(evaluation.best_of), color=BEST, label=f"best of {evaluation.best_of_samples}")
+        _band(axes, ahead, _psnr(ends.best_of), BEST)
+        for name, colour in (("persistence", PERSISTENCE), ("climatology", CLIMATOLOGY)):
+            values = _psnr(getattr(evaluation.baselines, name))
+            axes.plot(ahead, values, color=colour, linestyle="--", linewidth=1.5, label=name)
         _legend(axes)
         return _svg(figure, "PSNR against horizon")
 
 
 def similarity_chart(evaluation: Evaluation) -> str:
     """Structural similarity against horizon, of the model's two predictions and of the reconstruction."""
-    ahead, scores = list(evaluation.horizons), evaluation.horizons.values()
     with matplotlib.rc_context(_STYLE):
         figure, axes = _single("frames ahead", "SSIM")
         axes.axhline(evaluation.reconstruction.ssim, color=FAINT, linewidth=1.5, linestyle=":", label="reconstruction")
-        axes.plot(ahead, [each.ssim for each in scores], color=MODEL, label=f"mean of {evaluation.samples} samples")
-        axes.plot(ahead, [each.ssim_likeliest for each in scores], color=LIKELIEST, label="most likely future")
+        _curve_of(axes, evaluation, "ssim", MODEL, f"mean of {evaluation.samples} samples")
+        _curve_of(axes, evaluation, "ssim_likeliest", LIKELIEST, "most likely future")
         axes.set_ylim(top=1)
         _legend(axes)
         return _svg(figure, "SSIM against horizon")
@@ -131,24 +128,23 @@ def similarity_chart(evaluation: Evaluation) -> str:
 
 def coverage_chart(evaluation: Evaluation) -> str:
     """Share of the truth within the samples' 80 % interval, against horizon."""
-    ahead, scores = list(evaluation.horizons), evaluation.horizons.values()
     with matplotlib.rc_context(_STYLE):
         figure, axes = _single("frames ahead", "share of the truth inside")
         axes.axhline(0.8, color=FAINT, linestyle=":", linewidth=1.5, label="ideal")
-        axes.plot(ahead, [each.coverage for each in scores], color=MODEL, label="all pixel values")
-        uncertain = [each.coverage_uncertain for each in scores]
-        axes.plot(ahead, uncertain, color=LIKELIEST, label="where the samples differ")
+        _curve_of(axes, evaluation, "coverage", MODEL, "all pixel values")
+        _curve_of(axes, evaluation, "coverage_uncertain", LIKELIEST, "where the samples differ")
         axes.set_ylim(0, 1)
         _legend(axes)
         return _svg(figure, "coverage of the 80 % interval against horizon")
 
 
-def state_chart(states: Mapping[int, StateScores]) -> str:
-    """Error of the foretold state against horizon, beside the two predictors that know nothing."""
+def state_chart(states: Mapping[int, StateScores[float]], ends: Mapping[int, StateScores[Bounds | None]]) -> str:
+    """Error of the predicted state against horizon, beside the two predictors that know nothing."""
     ahead, scores = list(states), states.values()
     with matplotlib.rc_context(_STYLE):
         figure, axes = _single("frames ahead", "error, in spreads of the data")
-        axes.plot(ahead, [each.error for each in scores], color=MODEL, label="state foretold")
+        axes.plot(ahead, [each.error for each in scores], color=MODEL, label="predicted state")
+        _band(axes, ahead, [each.error for each in ends.values()], MODEL)
         for name, colour in (("persistence", PERSISTENCE), ("climatology", CLIMATOLOGY)):
             errors = [getattr(each, name) for each in scores]
             axes.plot(ahead, errors, color=colour, linestyle="--", linewidth=1.5, label=name)
@@ -157,16 +153,19 @@ def state_chart(states: Mapping[int, StateScores]) -> str:
         return _svg(figure, "state error against horizon")
 
 
-def surprise_chart(average: Sequence[float], clips: Float[np.ndarray, "B T"], context: int) -> str:
+def surprise_chart(evaluation: Evaluation, clips: Float[np.ndarray, "B T"]) -> str:
     """Surprise over time: the evaluation's average, and the clips that the report shows."""
-    time = np.arange(1, len(average) + 1)
+    average = evaluation.surprise_by_frame
+    time = list(range(1, len(average) + 1))
     with matplotlib.rc_context(_STYLE):
         figure, axes = _single("frame", "nats")
         for number, clip in enumerate(clips):
             label = "the clips above" if number == 0 else None
             axes.plot(time, clip, color=FAINT, linewidth=1, alpha=0.7, label=label)
         axes.plot(time, average, color=MODEL, label="average")
-        axes.axvline(context + 0.5, color=LIKELIEST, linewidth=1, linestyle=":", label="end of the context")
+        _band(axes, time, evaluation.intervals.surprise_by_frame, MODEL)
+        end = evaluation.context + 0.5
+        axes.axvline(end, color=LIKELIEST, linewidth=1, linestyle=":", label="end of the context")
         _legend(axes)
         return _svg(figure, "surprise over time")
 
@@ -289,11 +288,26 @@ def _legend(axes: Axes) -> None:
     axes.legend(fontsize=9, ncols=2, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
 
 
-def _mse(scores: dict[int, FrameScores]) -> Float[np.ndarray, " F"]:
+def _curve_of(axes: Axes, evaluation: Evaluation, name: str, colour: str, label: str) -> list[float]:
+    """Draw one score against the horizon with its band, and give its values."""
+    ahead = list(evaluation.horizons)
+    values = [getattr(scores, name) for scores in evaluation.horizons.values()]
+    axes.plot(ahead, values, color=colour, label=label)
+    _band(axes, ahead, [getattr(ends, name) for ends in evaluation.intervals.horizons.values()], colour)
+    return values
+
+
+def _band(axes: Axes, across: Sequence[int], ends: Sequence[Bounds | None], colour: str) -> None:
+    """Shade the 95 % intervals of a curve, where there are any."""
+    low, high = zip(*((math.nan, math.nan) if each is None else each for each in ends), strict=True)
+    axes.fill_between(across, low, high, color=colour, alpha=0.18, linewidth=0)
+
+
+def _mse(scores: Mapping[int, FrameScores[float]]) -> Float[np.ndarray, " F"]:
     return np.array([each.mse for each in scores.values()])
 
 
-def _psnr(scores: dict[int, FrameScores]) -> list[float]:
+def _psnr(scores: Mapping[int, FrameScores[Leaf]]) -> list[Leaf]:
     return [each.psnr for each in scores.values()]
 
 

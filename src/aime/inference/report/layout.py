@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from html import escape
+from typing import Any
 
 from aime.inference.animation import encode_webp
-from aime.inference.evaluation import DEFINITIONS, Evaluation
+from aime.inference.evaluation import DEFINITIONS, Evaluation, Figures, StateScores
 from aime.inference.predict import film_strips
 from aime.inference.render import Strip, film, scale_for
 from aime.inference.report import charts, page
@@ -16,6 +17,11 @@ from aime.inference.report.material import Material
 from aime.inference.report.page import Cell, Section
 from aime.inference.report.training_log import names as logged_names
 from aime.inference.strips import dream_strips
+from aime.primitives.interval_text import bounds_text, counted, number_text
+from aime.primitives.intervals import Bounds
+
+Row = tuple[str, Sequence[Cell]]
+"""Of a table: its name and its numbers."""
 
 STRIPS = 3
 """Clips that are also shown as filmstrips."""
@@ -36,8 +42,9 @@ def lay_out(material: Material) -> str:
     evaluation = material.evaluation
     lead = (
         f"A world model of {material.parameters / 1e6:.1f} M parameters (preset {escape(material.info.preset)}), "
-        f"judged on {evaluation.clips} clips of {_unseen(evaluation)} {escape(evaluation.data)}: it sees "
-        f"{_frames(evaluation.context)} and dreams the next {evaluation.horizon}, given the actions."
+        f"judged on {counted(evaluation.clips, 'clip')} from {counted(evaluation.episodes, 'episode')}, "
+        f"{_unseen(evaluation)} {escape(evaluation.data)}: it sees {_frames(evaluation.context)} and dreams the next "
+        f"{evaluation.horizon}, given the actions. {_certainty(evaluation)}"
     )
     sections = [
         Section("dreams", "Dreams", _dreams(material)),
@@ -57,21 +64,33 @@ def _unseen(evaluation: Evaluation) -> str:
     return "the held-out episodes of" if evaluation.split == "held-out" else "all episodes of"
 
 
-def _facts(material: Material) -> list[tuple[str, str]]:
-    evaluation = material.evaluation
+def _certainty(evaluation: Evaluation) -> str:
+    if evaluation.episodes == 1:
+        return "There is one episode, so no interval can be told."
+    return "Below each figure, and as a band around each curve, its 95 % interval over episodes."
+
+
+def _facts(material: Material) -> list[tuple[Cell, str]]:
+    evaluation, ends = material.evaluation, material.evaluation.intervals
     reconstruction, ahead = evaluation.reconstruction, min(5, evaluation.horizon)
     alone = f"reconstruction PSNR; the mean image alone scores {reconstruction.psnr_mean_image:.1f}"
     values = [
-        (f"{reconstruction.psnr:.1f} dB", alone),
-        (_signed(evaluation.horizons[ahead].skill), f"skill {_frames(ahead)} ahead; 0 is a baseline, 1 is perfect"),
-        (_minus(f"{evaluation.surprise:,.0f}"), "nats of surprise a frame; lower is better"),
-        (f"{evaluation.effective_components:.1f}", "effective components of the mixture"),
-        (f"{evaluation.codebook_perplexity:.0f}", f"codes in even use, of {material.info.model.tokenizer.codes}"),
+        (_decibels(reconstruction.psnr, ends.reconstruction.psnr), alone),
+        (
+            _skill(evaluation.horizons[ahead].skill, ends.horizons[ahead].skill),
+            f"skill {_frames(ahead)} ahead; 0 is a baseline, 1 is perfect",
+        ),
+        (_cell(evaluation.surprise, ends.surprise, ",.0f"), "nats of surprise a frame; lower is better"),
+        (_cell(evaluation.effective_components, ends.effective_components, ".1f"), "components of the mixture in use"),
+        (
+            _cell(evaluation.codebook_perplexity, ends.codebook_perplexity, ".0f"),
+            f"codes in even use, of {material.info.model.tokenizer.codes}",
+        ),
     ]
     if material.log:
         last = {"seconds": math.nan, "frames": math.nan, **material.log[-1]}
         trained = f"of training: {last['step']:,.0f} steps, {last['frames']:,.0f} frames"
-        values.append((f"{last['seconds'] / 60:.1f} min", trained))
+        values.append((Cell(f"{last['seconds'] / 60:.1f} min"), trained))
     return values
 
 
@@ -79,31 +98,46 @@ def _table(evaluation: Evaluation) -> str:
     shown = [each for each in (1, 5, 15, 45) if each <= evaluation.horizon]
     if evaluation.horizon not in shown:
         shown.append(evaluation.horizon)
-    horizons, baselines, best = evaluation.horizons, evaluation.baselines, evaluation.best_of
     mean = f"mean of {evaluation.samples}"
 
-    def row(name: str, value: Callable[[int], Cell]) -> tuple[str, Sequence[Cell]]:
-        return name, [value(each) for each in shown]
+    def row(name: str, cell: Callable[[Any, Any], Cell], value: Callable[[Figures[Any], int], Any]) -> Row:
+        return name, [cell(value(evaluation, ahead), value(evaluation.intervals, ahead)) for ahead in shown]
 
     rows = [
-        row(f"skill, {mean}", lambda ahead: _skill(horizons[ahead].skill)),
-        row("skill, most likely", lambda ahead: _skill(horizons[ahead].skill_likeliest)),
-        row(f"PSNR, {mean}", lambda ahead: _decibels(horizons[ahead].psnr)),
-        row("PSNR, most likely", lambda ahead: _decibels(horizons[ahead].psnr_likeliest)),
-        row(f"PSNR, best of {evaluation.best_of_samples}", lambda ahead: _decibels(best[ahead].psnr)),
-        row("PSNR, persistence", lambda ahead: _decibels(baselines.persistence[ahead].psnr)),
-        row("PSNR, climatology", lambda ahead: _decibels(baselines.climatology[ahead].psnr)),
-        row(f"SSIM, {mean}", lambda ahead: Cell(f"{horizons[ahead].ssim:.3f}")),
-        row("energy score", lambda ahead: Cell(f"{horizons[ahead].energy_score:.4f}")),
-        row("coverage of 80 %, where samples differ", lambda ahead: _share(horizons[ahead].coverage_uncertain)),
+        row(f"skill, {mean}", _skill, lambda of, ahead: of.horizons[ahead].skill),
+        row("skill, most likely", _skill, lambda of, ahead: of.horizons[ahead].skill_likeliest),
+        row(f"PSNR, {mean}", _decibels, lambda of, ahead: of.horizons[ahead].psnr),
+        row("PSNR, most likely", _decibels, lambda of, ahead: of.horizons[ahead].psnr_likeliest),
+        row(f"PSNR, best of {evaluation.best_of_samples}", _decibels, lambda of, ahead: of.best_of[ahead].psnr),
+        row("PSNR, persistence", _decibels, lambda of, ahead: of.baselines.persistence[ahead].psnr),
+        row("PSNR, climatology", _decibels, lambda of, ahead: of.baselines.climatology[ahead].psnr),
+        row(f"SSIM, {mean}", _in(".3f"), lambda of, ahead: of.horizons[ahead].ssim),
+        row("energy score", _in(".4f"), lambda of, ahead: of.horizons[ahead].energy_score),
+        row("coverage of 80 %, where samples differ", _share, lambda of, ahead: of.horizons[ahead].coverage_uncertain),
     ]
     if evaluation.states:
-        states = evaluation.states
         rows += [
-            row("state, R²", lambda ahead: _skill(states[ahead].r2)),
-            row("state, error in spreads of the data", lambda ahead: Cell(f"{states[ahead].error:.2f}")),
+            row("state, R²", _skill, lambda of, ahead: _state_of(of, ahead).r2),
+            row("state, error in spreads of the data", _in(".2f"), lambda of, ahead: _state_of(of, ahead).error),
         ]
-    return page.table(["frames ahead", *map(str, shown)], rows)
+    return page.table(["frames ahead", *map(str, shown)], rows) + _whole(evaluation)
+
+
+def _state_of(figures: Figures[Any], ahead: int) -> StateScores[Any]:
+    assert figures.states is not None, "asked of an evaluation with states"
+    return figures.states[ahead]
+
+
+def _whole(evaluation: Evaluation) -> str:
+    """What holds for the run as a whole."""
+    ends = evaluation.intervals
+    rows = [
+        ("surprise", _cell(evaluation.surprise, ends.surprise, ",.0f")),
+        ("-log p(z)", _cell(evaluation.prior_nll, ends.prior_nll, ".1f")),
+        ("KL of z", _cell(evaluation.kl_z, ends.kl_z, ".1f")),
+        ("KL of the mixture weights", _cell(evaluation.kl_hierarchical, ends.kl_hierarchical, ".1f")),
+    ]
+    return page.table(["a frame", "nats"], [(_minus(name), [cell]) for name, cell in rows])
 
 
 def _dreams(material: Material) -> str:
@@ -169,8 +203,8 @@ def _state(evaluation: Evaluation) -> str:
     if evaluation.states is None:
         return ""
     return page.figure(
-        charts.state_chart(evaluation.states),
-        "The robot's or simulator's own state, foretold beside the frames: root mean square error in units of each "
+        charts.state_chart(evaluation.states, evaluation.intervals.states or {}),
+        "The robot's or simulator's own state, predicted with the frames: root mean square error in units of each "
         "number's spread over the training data, of the model, of the last known state and of the mean.",
     )
 
@@ -183,7 +217,7 @@ def _inside(material: Material) -> str:
         "frame, and several bright rows at once are several futures held possible.",
     ) + page.side_by_side(
         page.figure(
-            charts.surprise_chart(evaluation.surprise_by_frame, material.surprise, evaluation.context),
+            charts.surprise_chart(evaluation, material.surprise),
             "Surprise is -log p(frame | past): peaks are frames that the model did not expect.",
         ),
         page.figure(
@@ -220,21 +254,30 @@ def _frames(count: int) -> str:
     return "1 frame" if count == 1 else f"{count} frames"
 
 
-def _signed(value: float) -> str:
-    return "undefined" if math.isnan(value) else _minus(f"{value:+.2f}")
-
-
 def _minus(text: str) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
-def _skill(value: float) -> Cell:
-    return Cell(_signed(value), "good" if value > 0 else "bad" if value < 0 else "")
+def _cell(value: float, ends: Bounds | None, form: str, kind: str = "") -> Cell:
+    return Cell(_minus(number_text(value, form)), kind, _minus(bounds_text(ends, form)))
 
 
-def _decibels(value: float) -> Cell:
-    return Cell(f"{value:.1f} dB")
+def _in(form: str) -> Callable[[float, Bounds | None], Cell]:
+    return lambda value, ends: _cell(value, ends, form)
 
 
-def _share(value: float) -> Cell:
-    return Cell("too few samples" if math.isnan(value) else f"{100 * value:.0f} %")
+def _skill(value: float, ends: Bounds | None) -> Cell:
+    """Good or bad news where the interval leaves no doubt of the sign."""
+    low, high = (value, value) if ends is None else ends
+    return _cell(value, ends, "+.2f", "good" if low > 0 else "bad" if high < 0 else "")
+
+
+def _decibels(value: float, ends: Bounds | None) -> Cell:
+    return Cell(f"{value:.1f} dB", "", bounds_text(ends, ".1f"))
+
+
+def _share(value: float, ends: Bounds | None) -> Cell:
+    if math.isnan(value):
+        return Cell("too few samples")
+    percents = None if ends is None else (100 * ends.low, 100 * ends.high)
+    return Cell(f"{100 * value:.0f} %", "", bounds_text(percents, ".0f"))

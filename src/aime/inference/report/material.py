@@ -14,12 +14,13 @@ import torch
 from jaxtyping import Float
 
 from aime.data import load_clips
+from aime.data.clips import clip_seeds, read_clips
 from aime.errors import AimeError
 from aime.inference.components import Components, find_components
 from aime.inference.dreams import Dreams, dream, to_numpy
 from aime.inference.evaluate import Progress, evaluate_run, weights_digest
 from aime.inference.evaluation import Evaluation
-from aime.inference.loading import Device, lively_clips, load_run, open_unseen, same_source
+from aime.inference.loading import Device, lively_places, load_run, open_unseen, same_source
 from aime.inference.report.training_log import Record, read_log
 from aime.inference.watching import Watched, watch
 from aime.world_model.doors import observed
@@ -65,7 +66,9 @@ def gather(
     info, model = load_run(run, device)
     unseen = open_unseen(info, data, context, horizon)
     log = read_log(info.path)
-    clips = lively_clips(unseen.dataset, context + horizon, CLIPS).to(model.device)
+    places = lively_places(unseen.dataset, context + horizon, CLIPS)
+    clips = read_clips(unseen.dataset, places, context + horizon).to(model.device)
+    seeds = clip_seeds(unseen.dataset, places)
     evaluation = _earlier_evaluation(info.path, unseen.dataset.name, context, horizon)
     if evaluation is None:
         evaluation = evaluate_run(info.path, unseen.dataset.name, context, horizon, device=device, progress=progress)
@@ -73,9 +76,11 @@ def gather(
         info=info,
         parameters=sum(weight.numel() for weight in model.parameters()),
         evaluation=evaluation,
-        dreams=dream(model, clips, context, SAMPLES),
+        dreams=dream(model, clips, context, SAMPLES, seeds),
         watched=watch(model, clips),
-        surprise=to_numpy(model.surprise(clips.frames, clips.actions, states=observed(clips.states, info.model))),
+        surprise=to_numpy(
+            model.surprise(clips.frames, clips.actions, seed=seeds, states=observed(clips.states, info.model))
+        ),
         components=find_components(model, load_clips(unseen.dataset, context + horizon, GROUPED)),
         log=log,
         config=(info.path / CONFIG).read_text(encoding="utf-8"),

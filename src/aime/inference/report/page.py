@@ -21,10 +21,11 @@ class Section:
 
 @dataclass(frozen=True)
 class Cell:
-    """A number of a table, and whether it is good news, bad news or neither."""
+    """A number of a table, whether it is good news, bad news or neither, and its interval."""
 
     text: str
     kind: str = ""
+    interval: str = ""
 
 
 def page(title: str, lead: str, head: str, sections: Sequence[Section]) -> str:
@@ -61,9 +62,12 @@ def side_by_side(*figures: str) -> str:
     return f'<div class="pair">{"".join(figures)}</div>'
 
 
-def facts(values: Iterable[tuple[str, str]]) -> str:
-    """Large numbers, each with a line below."""
-    boxes = (f'<div class="fact"><b>{escape(value)}</b><span>{escape(name)}</span></div>' for value, name in values)
+def facts(values: Iterable[tuple[Cell, str]]) -> str:
+    """Large numbers, each with its interval and a line below."""
+    boxes = (
+        f'<div class="fact"><b>{escape(value.text)}</b><i>{escape(value.interval)}</i><span>{escape(name)}</span></div>'
+        for value, name in values
+    )
     return f'<div class="facts">{"".join(boxes)}</div>'
 
 
@@ -91,4 +95,5 @@ def code(text: str) -> str:
 
 def _cell(cell: Cell) -> str:
     kind = f' class="{cell.kind}"' if cell.kind else ""
-    return f"<td{kind}>{escape(cell.text)}</td>"
+    interval = f'<span class="interval">{escape(cell.interval)}</span>' if cell.interval else ""
+    return f"<td{kind}>{escape(cell.text)}{interval}</td>"

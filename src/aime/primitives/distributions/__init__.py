@@ -11,7 +11,14 @@ from aime.primitives.distributions.expected_log_complement import PARAMETER_LIMI
 from aime.primitives.distributions.gamma import GammaPosterior
 from aime.primitives.distributions.gaussian import DiagonalGaussian
 from aime.primitives.distributions.kumaraswamy import Kumaraswamy, StickSample
-from aime.primitives.distributions.mixture import GaussianMixture, MixtureSample, Pickable, mode_of, sample_of
+from aime.primitives.distributions.mixture import (
+    GaussianMixture,
+    MixtureSample,
+    Pickable,
+    drawn_from,
+    mode_of,
+    sample_of,
+)
 from aime.primitives.distributions.stick_breaking import log_mixture_weights, stick_breaking_kl
 from aime.primitives.distributions.two_hot import TwoHot
 
@@ -27,6 +34,7 @@ __all__ = [
     "Pickable",
     "StickSample",
     "TwoHot",
+    "drawn_from",
     "log_mixture_weights",
     "mode_of",
     "sample_of",

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from aime.primitives.distributions.gaussian import LOG_2PI
+from aime.primitives.distributions.mixture import GaussianMixture, drawn_from
 from aime.primitives.distributions.precision import accurate
 
 EDGE = 1e-6
@@ -102,6 +103,11 @@ class CensoredMixture(NamedTuple):
             log_weights = accurate(self.log_weights)
             gumbel = -torch.empty_like(log_weights).exponential_().log()
             return self._pick((log_weights + gumbel).argmax(-1)).sample()
+
+    def drawn_from(self, uniforms: Float[Tensor, "... noise"]) -> Float[Tensor, "... A"]:
+        """The value `[...,A]` in [-1, 1] that M + A uniform numbers in (0, 1) stand for, without gradients."""
+        unclipped = GaussianMixture(self.log_weights, self.components.location, self.components.scale)
+        return drawn_from(unclipped, uniforms).value.clamp(-1, 1)
 
     def _pick(self, component: Int[Tensor, "..."]) -> CensoredGaussian:
         index = component[..., None, None].expand(*component.shape, 1, self.components.location.shape[-1])

@@ -41,6 +41,26 @@ def sample_of(mixture: Pickable) -> MixtureSample:
         return MixtureSample(mixture.pick(component).rsample(), component)
 
 
+def drawn_from(mixture: Pickable, uniforms: Float[Tensor, "... noise"]) -> MixtureSample:
+    """The value `[...,D]` that K + D uniform numbers in (0, 1) stand for, and its component `[...]`; no gradients.
+
+    The first K choose the component, the others are the quantiles of the value within it: a row of the result depends
+    on its own row of noise alone, whatever is drawn beside it.
+    """
+    with torch.no_grad():
+        log_weights = accurate(mixture.log_weights)
+        uniforms = accurate(uniforms)
+        component = (log_weights + _gumbel(uniforms[..., : log_weights.shape[-1]])).argmax(-1)
+        chosen = mixture.pick(component)
+        normal = torch.special.ndtri(uniforms[..., log_weights.shape[-1] :])
+        return MixtureSample(torch.addcmul(accurate(chosen.mean), accurate(chosen.std), normal), component)
+
+
+def _gumbel(uniforms: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    # the largest of log π_k plus independent Gumbel noise falls on k with probability π_k
+    return -(-uniforms.log()).log()
+
+
 def mode_of(mixture: Pickable) -> MixtureSample:
     """The mean of the heaviest component `[...,D]`, and that component `[...]`; the first one of equals."""
     component = mixture.log_weights.argmax(-1)

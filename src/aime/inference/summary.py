@@ -1,0 +1,175 @@
+"""The figures of an evaluation and their intervals, from the scores of its clips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from aime.inference import metrics
+from aime.inference.clip_scores import BEST_OF, ClipScores
+from aime.inference.evaluation import (
+    Baselines,
+    Evaluation,
+    Figures,
+    FrameScores,
+    HorizonScores,
+    ReconstructionScores,
+    StateScores,
+    mapped,
+)
+from aime.inference.state_scores import StateErrors
+from aime.primitives.intervals import Bounds, bounds_of, pooled, resampled_counts
+
+Drawn = Float64[Tensor, " R"]
+"""One figure of each of R sets of episodes."""
+
+
+def summarise(
+    scores: ClipScores,
+    episodes: Sequence[int] | np.ndarray,
+    samples: int,
+    *,
+    run: str,
+    data: str,
+    split: str,
+    weights: str,
+) -> Evaluation:
+    """Average the scores over clips, errors first and then what is made of them, and tell how sure the figures are.
+
+    Args:
+        scores: of B clips.
+        episodes: B numbers; clips with the same one are of the same episode.
+        samples: sampled futures of each clip.
+        run: for the record, like `data`, `split` and `weights`.
+        data: the data set.
+        split: the part of it.
+        weights: the digest of the model's weights.
+    """
+    count, horizon = scores.mse.shape
+    number = len(set(map(int, episodes)))
+    point, drawn = (figures_of(scores, episodes, counts) for counts in (None, resampled_counts(number)))
+    figures: Figures[float] = mapped(lambda each: float(each[0]), point)
+    intervals: Figures[Bounds | None] = mapped(
+        lambda each, values: bounds_of(each, values.numpy(), number), figures, drawn
+    )
+    return Evaluation(
+        **vars(figures),
+        intervals=intervals,
+        run=run,
+        data=data,
+        split=split,
+        weights=weights,
+        episodes=number,
+        clips=count,
+        context=scores.reconstruction.shape[1] - horizon,
+        horizon=horizon,
+        samples=samples,
+        best_of_samples=min(BEST_OF, samples),
+    )
+
+
+def figures_of(
+    scores: ClipScores, episodes: Sequence[int] | np.ndarray, counts: Float64[np.ndarray, "R E"] | None = None
+) -> Figures[Drawn]:
+    """Every figure, for each of R sets of the episodes.
+
+    Args:
+        scores: of B clips.
+        episodes: B numbers; clips with the same one are of the same episode.
+        counts: how often each of the E episodes, by rising number, is counted; by default, one set that has each once.
+    """
+    groups = pooled(episodes)
+    counts = np.ones((1, len(groups))) if counts is None else counts
+    return _Averages(torch.from_numpy(counts @ groups)).figures(scores)
+
+
+class _Averages:
+    """Figures of R sets of clips, in which each of B clips is counted so many times."""
+
+    def __init__(self, counts: Float64[Tensor, "R B"]) -> None:
+        self.counts = counts
+
+    def total(self, values: Float[Tensor, "B N"]) -> Float64[Tensor, "R N"]:
+        """Sums over clips; NaN where a clip that is counted has NaN."""
+        unknown = values.isnan()
+        known = self.counts @ values.double().masked_fill(unknown, 0.0)
+        return known.masked_fill(self.counts @ unknown.double() > 0, torch.nan)
+
+    def mean(self, values: Float[Tensor, "B N"]) -> Float64[Tensor, "R N"]:
+        """Means over clips."""
+        return self.total(values) / self.counts.sum(dim=1, keepdim=True)
+
+    def known_mean(self, values: Float[Tensor, "B N"]) -> Float64[Tensor, "R N"]:
+        """Means over the clips in which a value is not NaN."""
+        unknown = values.isnan()
+        return self.total(values.masked_fill(unknown, 0.0)) / self.total((~unknown).double())
+
+    def overall(self, values: Float[Tensor, "B T"]) -> Drawn:
+        """Means over clips and frames."""
+        return self.mean(values).mean(dim=1)
+
+    def figures(self, scores: ClipScores) -> Figures[Drawn]:
+        return Figures(
+            horizons=self.horizons(scores),
+            best_of=self.frames(scores.mse_best),
+            reconstruction=ReconstructionScores(
+                mse=self.overall(scores.reconstruction),
+                psnr=self.overall(metrics.psnr(scores.reconstruction)),
+                ssim=self.overall(scores.ssim_reconstruction),
+                psnr_mean_image=self.overall(metrics.psnr(scores.mean_image)),
+            ),
+            baselines=Baselines(self.frames(scores.persistence), self.frames(scores.climatology)),
+            surprise=self.overall(scores.surprise),
+            surprise_by_frame=list(self.mean(scores.surprise).unbind(dim=1)),
+            prior_nll=self.overall(scores.prior_nll),
+            kl_z=self.overall(scores.prior_nll + scores.posterior_log),
+            kl_hierarchical=self.overall(scores.kl_hierarchical),
+            effective_components=metrics.perplexity(self.mean(scores.weights)),
+            codebook_perplexity=metrics.perplexity(self.total(scores.codes)),
+            states=self.states(scores.state),
+        )
+
+    def horizons(self, scores: ClipScores) -> dict[int, HorizonScores[Drawn]]:
+        baselines = self.mean(scores.persistence), self.mean(scores.climatology)
+        mse, mse_likeliest = self.mean(scores.mse), self.mean(scores.mse_likeliest)
+        return _by_horizon(
+            HorizonScores,
+            mse=mse,
+            psnr=self.mean(metrics.psnr(scores.mse)),
+            ssim=self.mean(scores.ssim),
+            skill=metrics.skill(mse, *baselines),
+            mse_likeliest=mse_likeliest,
+            psnr_likeliest=self.mean(metrics.psnr(scores.mse_likeliest)),
+            ssim_likeliest=self.mean(scores.ssim_likeliest),
+            skill_likeliest=metrics.skill(mse_likeliest, *baselines),
+            energy_score=self.mean(scores.energy),
+            coverage=self.mean(scores.covered),
+            # a clip weighs as much as it has uncertain pixels: 0 / 0, where there is none at all, is NaN
+            coverage_uncertain=self.total(scores.held) / self.total(scores.uncertain),
+        )
+
+    def frames(self, mse: Float[Tensor, "B F"]) -> dict[int, FrameScores[Drawn]]:
+        return _by_horizon(FrameScores, mse=self.mean(mse), psnr=self.mean(metrics.psnr(mse)))
+
+    def states(self, errors: StateErrors) -> dict[int, StateScores[Drawn]] | None:
+        if not errors.predicted.isfinite().any():
+            return None
+        model, persistence, climatology = (self.known_mean(each) for each in errors)
+        return _by_horizon(
+            StateScores,
+            r2=1 - model / climatology,
+            error=model.sqrt(),
+            persistence=persistence.sqrt(),
+            climatology=climatology.sqrt(),
+        )
+
+
+def _by_horizon(kind: Any, **columns: Float64[Tensor, "R F"]) -> dict[int, Any]:
+    """The columns of each frame ahead, counted from 1, by the names of the fields of `kind`."""
+    frames = zip(*(column.unbind(dim=1) for column in columns.values()), strict=True)
+    return {number: kind(**dict(zip(columns, row, strict=True))) for number, row in enumerate(frames, start=1)}
