@@ -83,7 +83,7 @@ def test_the_generators_terms_are_their_formulas(
     loss = adversarial_loss(discriminators, drawn(reconstructions, frames, valid), WEIGHTS)
     fake, image, temporal = judged_apart(discriminators, reconstructions)
     real, _, _ = judged_apart(discriminators, frames)
-    every = windows_of(valid[..., None])[..., 0].flatten().numpy()
+    every = windows_of(valid[..., None])[..., 0].all(1).repeat_interleave(3).numpy()
     whole = windows_of(valid[..., None])[..., 0].all(1).numpy()
     distances = [
         np.abs((ours - theirs).detach().double().flatten(1).numpy())[kept].mean()
@@ -107,7 +107,7 @@ def test_the_discriminators_terms_are_their_formulas(
     loss = discriminator_loss(discriminators, drawn(reconstructions, frames, valid))
     _, image_fake, temporal_fake = judged_apart(discriminators, reconstructions)
     _, image_real, temporal_real = judged_apart(discriminators, frames)
-    every = windows_of(valid[..., None])[..., 0].flatten().numpy()
+    every = windows_of(valid[..., None])[..., 0].all(1).repeat_interleave(3).numpy()
     whole = windows_of(valid[..., None])[..., 0].all(1).numpy()
     image = -np.log(image_real[every]).mean() - np.log(1 - image_fake[every]).mean()
     temporal = -np.log(temporal_real[whole]).mean() - np.log(1 - temporal_fake[whole]).mean()

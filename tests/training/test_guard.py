@@ -105,10 +105,10 @@ def test_frames_that_the_model_turns_to_nan_leave_no_trace(
     """The forward pass itself updates codebook, variance and replay, before any loss is known."""
     perceive, calls = AIME.perceive, 0
 
-    def broken(model: AIME, centred: torch.Tensor, states: torch.Tensor | None = None) -> object:
+    def broken(model: AIME, centred: torch.Tensor, *rest: torch.Tensor | None) -> object:
         nonlocal calls
         calls += 1
-        return perceive(model, centred * torch.nan if calls == 2 else centred, states)
+        return perceive(model, centred * torch.nan if calls == 2 else centred, *rest)
 
     monkeypatch.setattr(AIME, "perceive", broken)
     train(config)

@@ -14,6 +14,7 @@ from torch import Tensor
 from aime.errors import AimeError, expect_positive, expect_shares
 from aime.objectives.ledger import TaskLoss, unless_off, weigh
 from aime.objectives.weights import AdversarialWeights
+from aime.primitives.draws import draw_counted_first
 from aime.primitives.means import masked_mean
 from aime.representation.discriminators import DiscriminatorConfig, Discriminators, Judged, Judgement
 
@@ -108,12 +109,17 @@ class Windows(NamedTuple):
     fake: Float[Tensor, "N k 3 H W"]
     """x̂, not clipped."""
     valid: Bool[Tensor, "N k"]
-    """False on padding, which is not judged."""
+    """False on padding. A window with any is not judged, nor are its other frames."""
 
     @property
     def whole(self) -> Bool[Tensor, "N 1"]:
         """Whether none of a window's frames is padding."""
         return self.valid.all(dim=1, keepdim=True)
+
+    @property
+    def frames_judged(self) -> Bool[Tensor, "N k"]:
+        """The frames of windows without padding."""
+        return self.whole.expand_as(self.valid)
 
 
 def adversarial_loss(discriminators: Discriminators, windows: Windows, weights: AdversarialWeights) -> TaskLoss:
@@ -136,13 +142,15 @@ def adversarial_loss(discriminators: Discriminators, windows: Windows, weights: 
 
     def distance() -> Float[Tensor, ""]:
         distances = [
-            *_feature_distances(real.image, fake.image, windows.valid),
+            *_feature_distances(real.image, fake.image, windows.frames_judged),
             *_feature_distances(real.temporal, fake.temporal, windows.whole),
         ]
         return windows.real[0, 0].numel() * torch.stack(distances).mean()
 
     terms = AdversarialTerms(
-        image_generator=unless_off(weights.image_generator, lambda: _nats_of_reality(fake.image, windows.valid)),
+        image_generator=unless_off(
+            weights.image_generator, lambda: _nats_of_reality(fake.image, windows.frames_judged)
+        ),
         temporal_generator=unless_off(
             weights.temporal_generator, lambda: _nats_of_reality(fake.temporal, windows.whole)
         ),
@@ -165,7 +173,7 @@ def discriminator_loss(discriminators: Discriminators, windows: Windows) -> Task
     judged = discriminators(torch.cat([windows.real, windows.fake.detach()]))
     image_real, image_fake = judged.image.logits.float().chunk(2)
     temporal_real, temporal_fake = judged.temporal.logits.float().chunk(2)
-    every, whole = windows.valid, windows.whole
+    every, whole = windows.frames_judged, windows.whole
     terms = DiscriminatorTerms(
         image=_mean(F.softplus(-image_real), every) + _mean(F.softplus(image_fake), every),
         temporal=_mean(F.softplus(-temporal_real), whole) + _mean(F.softplus(temporal_fake), whole),
@@ -191,13 +199,13 @@ class Places(NamedTuple):
 def draw_places(valid: Bool[Tensor, "B T"], config: AdversaryConfig) -> Places:
     """As many different windows of the clips as hold `config.frames` frames, or all if there are fewer.
 
-    Drawn from torch's random generator. All starts are equally likely, those on padding too: to leave them out would
-    mean to wait for the device.
+    Drawn from torch's random generator, all windows without padding alike; with padding only where these are too few,
+    since to count them would mean to wait for the device.
 
     Raises:
         AimeError: if T is below the window.
     """
-    batch, length = valid.shape
+    length = valid.shape[1]
     window = config.discriminators.window
     possible = length - window + 1
     if possible < 1:
@@ -205,7 +213,8 @@ def draw_places(valid: Bool[Tensor, "B T"], config: AdversaryConfig) -> Places:
             f"clips are {length} frames long; expected {window} or more, the window of the temporal discriminator: "
             "take longer clips or a smaller adversary.discriminators.window"
         )
-    drawn = torch.randperm(batch * possible, device=valid.device)[: config.frames // window]
+    whole = valid.unfold(1, window, 1).all(-1).flatten()
+    drawn = draw_counted_first(whole, config.frames // window)
     return Places((drawn // possible)[:, None], (drawn % possible)[:, None] + torch.arange(window, device=valid.device))
 
 

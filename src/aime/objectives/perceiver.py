@@ -14,6 +14,7 @@ from torch import Tensor
 from aime.objectives.ledger import TaskLoss, gaussian_nats, unless_off, weigh
 from aime.objectives.weights import LossWeights
 from aime.perception.perceiver import CausalPerceiver
+from aime.primitives.draws import draw_counted_first
 from aime.primitives.means import masked_mean
 from aime.world_model.model import AIME
 from aime.world_model.outputs import SequenceOutput
@@ -55,19 +56,23 @@ def perceiver_loss(
     if not isinstance(model.perceiver, CausalPerceiver):
         return weigh("perceiver", PerceiverTerms(commitment, None, None), wanted)
     perceiver = model.perceiver
-    shown = torch.randperm(len(frames), device=frames.device)[: math.ceil(REDRAWN_SHARE * len(frames))]
+    whole = valid.any(1)
+    shown = draw_counted_first(whole, math.ceil(REDRAWN_SHARE * len(frames)))
+    # clips that are padding throughout make the share no larger
+    counted = torch.arange(len(shown), device=valid.device) < (REDRAWN_SHARE * whole.sum()).ceil()
+    shown_valid = valid[shown] & counted[:, None]
     terms = PerceiverTerms(
         vq_commitment=commitment,
         tokenizer_reconstruction=unless_off(
             wanted.tokenizer_reconstruction,
-            lambda: _redrawn_nats(model.redraw(output.codes[shown]), frames[shown], valid[shown]),
+            lambda: _redrawn_nats(model.redraw(output.codes[shown]), frames[shown], shown_valid),
         ),
         token_reconstruction=unless_off(
             wanted.token_reconstruction,
             lambda: _token_nats(
                 perceiver.token_logits(output.perceiver_latents[shown].flatten(0, 1)),
                 output.tokens[shown],
-                valid[shown],
+                shown_valid,
             ),
         ),
     )

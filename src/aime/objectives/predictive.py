@@ -18,6 +18,7 @@ from aime.objectives.elbo import ElboTerms
 from aime.objectives.ledger import TaskLoss, gaussian_nats, unless_off, weigh
 from aime.objectives.weights import LossWeights, OvershootConfig, PredictiveWeights
 from aime.primitives.distributions import GaussianMixture
+from aime.primitives.draws import draw_counted_first
 from aime.primitives.means import masked_mean
 from aime.world_model import imagination
 from aime.world_model.imagination import Choice
@@ -223,18 +224,18 @@ def _frame_nats(
     The maps they are decoded with are imagined as well, from the bottom-up map of the frame that the path starts at.
     """
     own = frames.shape[0] * overshot.starts.shape[0]
-    steps = overshot.latents.shape[1]
     with torch.no_grad():
         rolled = model.attention.roll(
             overshot.beliefs[:own], overshot.latents[:own], maps[:, overshot.starts].flatten(0, 1)
         )
-    picked = torch.randperm(own * steps, device=frames.device)[:count]
+    real = overshot.valid[:own].flatten()
+    picked = draw_counted_first(real, count)
     decoded = frozen_decode(model, overshot.latents[:own].flatten(0, 1)[picked], rolled.flatten(0, 1)[picked])
     truth = frames.flatten(0, 1)[overshot.times.flatten()[picked]]
     squared_error = (decoded - truth).square().mean(dim=(1, 2, 3))
-    real = overshot.valid.flatten()[picked]
-    variance = masked_mean(squared_error, real).detach().clamp_min(1e-6)
-    return masked_mean(gaussian_nats(squared_error, variance, truth[0].numel()), real)
+    counted = real[picked]
+    variance = masked_mean(squared_error, counted).detach().clamp_min(1e-6)
+    return masked_mean(gaussian_nats(squared_error, variance, truth[0].numel()), counted)
 
 
 def attention_dynamics(attention: Attention, valid: Bool[Tensor, "B T"]) -> Float[Tensor, ""]:

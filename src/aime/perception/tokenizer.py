@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from aime.primitives.blocks import CausalConv3d, FrameNorm, ResidualCell, TimeAxis, channels_last
@@ -118,16 +118,27 @@ class Tokenizer(nn.Module):
         self.up = UpTower(config)
 
     def forward(
-        self, frames: Float[Tensor, "B T 3 H W"], before: tuple[Tensor, ...] | None = None
+        self,
+        frames: Float[Tensor, "B T 3 H W"],
+        before: tuple[Tensor, ...] | None = None,
+        valid: Bool[Tensor, "B T"] | None = None,
     ) -> tuple[Tokens, tuple[Tensor, ...]]:
-        """Tokenise centred frames in [-1, 1]; `before` is what an earlier call kept, for stepping through a video.
+        """Tokenise centred frames in [-1, 1].
 
-        Returns the tokens and the features to pass as `before` with the frames that follow.
+        Args:
+            frames: centred.
+            before: what an earlier call kept, for stepping through a video.
+            valid: False on padding, of which the codebook learns nothing in training mode.
+
+        Returns:
+            The tokens, and the features to pass as `before` with the frames that follow.
         """
         batch = frames.shape[0]
         time = TimeAxis(before, batch)
         vectors = self.down(rearrange(frames, "b t c h w -> (t b) c h w"), time)
-        quantized = self.quantizer(vectors.float() if vectors.dtype != self.quantizer.codebook.dtype else vectors)
+        counted = None if valid is None else rearrange(valid, "b t -> (t b)")
+        precise = vectors.float() if vectors.dtype != self.quantizer.codebook.dtype else vectors
+        quantized = self.quantizer(precise, counted)
         tokens = Tokens(
             rearrange(quantized.indices, "(t b) h w -> b t h w", b=batch),
             rearrange(quantized.codes, "(t b) d h w -> b t d h w", b=batch),

@@ -10,6 +10,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from aime.primitives.draws import draw_with_replacement
 from aime.primitives.ranks import rank, ranks, total_over_ranks
 
 
@@ -28,7 +29,7 @@ class VectorQuantizer(nn.Module):
 
     Codes that hardly any vector uses are dead; they are revived at vectors drawn from the batch. A new codebook is all
     dead, so the first training batch initialises it with data. A batch with a vector that is not
-    finite changes nothing. The batches of all ranks, which are of one size, count as one.
+    finite changes nothing, and padding is quantised but not counted. The batches of all ranks count as one.
 
     References: van den Oord et al. 2017, arXiv 1711.00937, equations 1-3 and appendix A.1 (EMA);
     Dhariwal et al. 2020 (Jukebox), arXiv 2005.00341, section 3.1 (revival).
@@ -45,18 +46,28 @@ class VectorQuantizer(nn.Module):
         self.register_buffer("usage", torch.zeros(codes))
         self.register_buffer("sums", torch.zeros(codes, width))
 
-    def forward(self, vectors: Float[Tensor, "N code H W"]) -> Quantized:
-        """Quantise `[N,code,H,W]`; in training mode the codebook follows the batch first-hand, without gradients."""
+    def forward(self, vectors: Float[Tensor, "N code H W"], valid: Bool[Tensor, " N"] | None = None) -> Quantized:
+        """Quantise `[N,code,H,W]`; in training mode the codebook follows the batch first-hand, without gradients.
+
+        Args:
+            vectors: of N frames.
+            valid: False for frames of padding, of which the codebook learns nothing; None where there is none.
+        """
         flat = rearrange(vectors, "n d h w -> (n h w) d").to(self.codebook.dtype)
         if self.training:
-            sound = total_over_ranks((~flat.detach().isfinite()).any().float()) == 0
-            self._revive(flat.detach(), sound)
+            counted = torch.ones_like(flat[:, 0], dtype=torch.bool)
+            if valid is not None:
+                counted = valid.repeat_interleave(flat.shape[0] // vectors.shape[0])
+            broken = (~flat.detach().isfinite().all(-1) & counted).any()
+            bad, total = total_over_ranks(torch.stack([broken, counted.sum()]).to(flat.dtype)).unbind()
+            sound = (bad == 0) & (total > 0)
+            self._revive(flat.detach(), counted, total, sound)
         indices = self._nearest(flat.detach())
         codes = F.embedding(indices, self.codebook)
         frames = vectors.shape[0]
         commitment = rearrange((flat - codes).square().mean(-1), "(n s) -> n s", n=frames).mean(-1)
         if self.training:
-            self._follow(flat.detach(), indices, sound)
+            self._follow(flat.detach(), counted, indices, sound)
         straight_through = flat + (codes - flat).detach()
         grid = {"n": frames, "h": vectors.shape[2]}
         return Quantized(
@@ -74,21 +85,25 @@ class VectorQuantizer(nn.Module):
         return (self.codebook.square().sum(-1) - 2 * flat @ self.codebook.T).argmin(-1)
 
     @torch.no_grad()
-    def _revive(self, flat: Float[Tensor, "M code"], sound: Bool[Tensor, ""]) -> None:
-        expected = ranks() * flat.shape[0] / self.codebook.shape[0]
+    def _revive(
+        self, flat: Float[Tensor, "M code"], counted: Bool[Tensor, " M"], total: Float[Tensor, ""], sound: Tensor
+    ) -> None:
+        expected = total / self.codebook.shape[0]
         dead = (self.usage < self.dead_share * expected) & sound
-        chosen = flat[torch.randint(flat.shape[0], (self.codebook.shape[0],), device=flat.device)]
+        chosen = flat[draw_with_replacement(counted, self.codebook.shape[0])]
         if ranks() > 1:  # every rank offers vectors to codes of its own
             mine = torch.arange(len(chosen), device=flat.device) % ranks() == rank()
             chosen = total_over_ranks(torch.where(mine[:, None], chosen, 0))
         self.codebook.copy_(torch.where(dead[:, None], chosen, self.codebook))
         self.sums.copy_(torch.where(dead[:, None], chosen * expected, self.sums))
-        self.usage.masked_fill_(dead, expected)
+        self.usage.copy_(torch.where(dead, expected, self.usage))
 
     @torch.no_grad()
-    def _follow(self, flat: Float[Tensor, "M code"], indices: Int[Tensor, " M"], sound: Bool[Tensor, ""]) -> None:
-        counts = torch.zeros_like(self.usage).index_add_(0, indices, torch.ones_like(flat[:, 0]))
-        sums = torch.zeros_like(self.sums).index_add_(0, indices, flat)
+    def _follow(
+        self, flat: Float[Tensor, "M code"], counted: Bool[Tensor, " M"], indices: Int[Tensor, " M"], sound: Tensor
+    ) -> None:
+        counts = torch.zeros_like(self.usage).index_add_(0, indices, counted.to(flat.dtype))
+        sums = torch.zeros_like(self.sums).index_add_(0, indices, torch.where(counted[:, None], flat, 0))
         counts, sums = total_over_ranks(counts), total_over_ranks(sums)
         self.usage.lerp_(torch.where(sound, counts, self.usage), 1 - self.decay)
         self.sums.lerp_(torch.where(sound, sums, self.sums), 1 - self.decay)

@@ -77,6 +77,11 @@ def true_on_any_rank(flag: bool) -> bool:
     return _on_host(float(flag)) > 0
 
 
+def total_on_host(count: int) -> int:
+    """The sum of a count over the ranks."""
+    return round(_on_host(count))
+
+
 def _on_host(number: float) -> float:
     """The sum over the ranks, without waiting for a GPU."""
     if ranks() == 1:

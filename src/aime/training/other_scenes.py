@@ -69,8 +69,10 @@ def in_other_scenes(
     """
     batch, device = len(latents), latents.device
     centres = _mean_over_time(latents, valid[..., None].to(latents.dtype))
-    others = centres[torch.randperm(batch, device=device)]
-    rows = torch.rand(batch, device=device) < share
+    order = torch.randperm(batch, device=device)
+    others = centres[order]
+    # what is padding throughout stands nowhere
+    rows = (torch.rand(batch, device=device) < share) & valid.any(1)[order]
     way = torch.rand(batch, device=device) * rows
     return Moved(latents + way[:, None, None] * ((others - centres) @ still.to(latents.dtype)), rows)
 

@@ -26,7 +26,7 @@ from aime.optimization import Balance, make_balancer
 from aime.primitives.cuda_graphs import GraphedWork
 from aime.primitives.quantize import codebook_perplexity
 from aime.primitives.randomness import apart
-from aime.primitives.ranks import first_rank_s, rank, ranks, share_from_first_rank, true_on_any_rank
+from aime.primitives.ranks import first_rank_s, rank, ranks, share_from_first_rank, total_on_host, true_on_any_rank
 from aime.representation.divergences import effective_components
 from aime.training import run_directory
 from aime.training.adversary import Adversary
@@ -181,7 +181,7 @@ class Trainer:
         states = doors.observed(clips.states, self.config.model)
         with self.hardware.autocast():
             frames = clips.frames.float() / 255
-            output = self.forward(frames, clips.actions, clips.action_valid, states)
+            output = self.forward(frames, clips.actions, clips.action_valid, states, clips.valid)
             losses: tuple[TaskLoss, ...] = task_losses(
                 self.model,
                 output,
@@ -247,8 +247,9 @@ def _run(trainer: Trainer, dataset: Dataset, progress: Progress, logbook: Logboo
     with _interruptible() as interrupted:
         clock = time.perf_counter() - progress.seconds
         while trainer.budget.share(progress.step, progress.seconds) < 1 and not true_on_any_rank(bool(interrupted)):
-            result = trainer.step(list(itertools.islice(clips, config.accumulate)), progress)
-            trained = config.batch * config.length * config.accumulate * ranks()
+            batches = list(itertools.islice(clips, config.accumulate))
+            result = trainer.step(batches, progress)
+            trained = total_on_host(sum(int(each.valid.sum()) for each in batches))
             seconds = first_rank_s(time.perf_counter() - clock)
             progress = Progress(progress.step + 1, progress.frames + trained, seconds)
             if progress.step % config.log_every == 0 or progress.step == 1:

@@ -154,12 +154,16 @@ class AIME(nn.Module):
         actions: Float[Tensor, "B T A"] | None = None,
         action_valid: Bool[Tensor, "B T"] | None = None,
         states: Float[Tensor, "B T S"] | None = None,
+        valid: Bool[Tensor, "B T"] | None = None,
     ) -> SequenceOutput:
-        """`forward_sequence` for data that is known to be in range: it looks at shapes, not at numbers."""
+        """`forward_sequence` for data that is known to be in range: it looks at shapes, not at numbers.
+
+        In training mode the codebook learns nothing of frames that are not `valid`, which are padding.
+        """
         centred = self.centre(frames)
         batch = centred.shape[0]
         actions = doors.admit_actions(actions, action_valid, centred.shape[:2], self.null_action)
-        sight = self.perceive(centred, states)
+        sight = self.perceive(centred, states, valid)
         posterior = self.infer(sight)
         latents = posterior.rsample() if self.training else posterior.mean
         track = self.follow(latents, sight.percept.contexts, actions)
@@ -177,15 +181,20 @@ class AIME(nn.Module):
             attention=attention,
         )
 
-    def perceive(self, centred: Float[Tensor, "B T 3 H W"], states: Float[Tensor, "B T S"] | None = None) -> Sight:
+    def perceive(
+        self,
+        centred: Float[Tensor, "B T 3 H W"],
+        states: Float[Tensor, "B T S"] | None = None,
+        valid: Bool[Tensor, "B T"] | None = None,
+    ) -> Sight:
         """What centred frames show, before any latent or belief: tokens, features, what stands out, and contexts.
 
-        The contexts have seen the states, too.
+        The contexts have seen the states, too; `valid` as in `run_sequence`.
 
         Raises:
             AimeError: if the states do not have the model's shape.
         """
-        tokens, _ = self.tokenizer(centred)
+        tokens, _ = self.tokenizer(centred, valid=valid)
         pyramid = self.encoder.pyramid(centred.flatten(0, 1))
         # attention reads what the encoder has learned to see and does not change it: its losses would pull features to
         # what slots easily hold
