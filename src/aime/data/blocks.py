@@ -18,6 +18,9 @@ import h5py
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from aime.data.fletcher32 import fletcher32
+from aime.data.hdf5_bounds import Refused
+
 T = TypeVar("T")
 
 MAX_OPEN_FILES = 128
@@ -33,12 +36,17 @@ class Blocks(NamedTuple):
     """Compressed bytes of each."""
     shape: tuple[int, int, int, int]
     """Frames, height, width and channels of a block; the last block is filled up."""
+    checked: bool
+    """Whether a block ends with a checksum of 4 bytes (fletcher32)."""
 
     @classmethod
     def of(cls, pixels: h5py.Dataset) -> Blocks | None:
         """The blocks of an open data set; None where it is laid out in another way, which is left to HDF5."""
         chunks = pixels.chunks
-        if chunks is None or chunks[1:] != pixels.shape[1:] or pixels.dtype != np.uint8 or not _is_gzip(pixels):
+        filters = _filters(pixels)
+        checked = filters[-1:] == [h5py.h5z.FILTER_FLETCHER32]
+        is_gzip = filters[: len(filters) - checked] == [h5py.h5z.FILTER_DEFLATE]
+        if chunks is None or chunks[1:] != pixels.shape[1:] or pixels.dtype != np.uint8 or not is_gzip:
             return None
         count = -(-pixels.shape[0] // chunks[0])
         offsets, sizes = np.zeros((2, count), np.int64)
@@ -49,7 +57,7 @@ class Blocks(NamedTuple):
                 offsets[number], sizes[number] = block.byte_offset, block.size
 
         pixels.id.chunk_iter(note)
-        return cls(offsets, sizes, chunks) if sizes.all() else None
+        return cls(offsets, sizes, chunks, checked) if sizes.all() else None
 
     def read(self, file: int, number: int) -> UInt8[np.ndarray, "L H W 3"]:
         """Decode one block from an open file; another thread may do so at the same time.
@@ -58,7 +66,9 @@ class Blocks(NamedTuple):
             ValueError: if the file is damaged there.
         """
         size = int(self.sizes[number])
-        packed = os.pread(file, size, int(self.offsets[number]))
+        packed: bytes | memoryview = os.pread(file, size, int(self.offsets[number]))
+        if self.checked:
+            packed = _without_checksum(memoryview(packed))
         expected = int(np.prod(self.shape))
         try:
             frames, whole = _inflate(packed, expected)
@@ -69,14 +79,26 @@ class Blocks(NamedTuple):
         return np.frombuffer(frames, np.uint8).reshape(self.shape)
 
 
-def _is_gzip(pixels: h5py.Dataset) -> bool:
-    """Whether gzip is all that is done to the bytes: a shuffle of single bytes changes nothing."""
+def _filters(pixels: h5py.Dataset) -> list[int]:
+    """What is done to the bytes, in order, but for a shuffle, which changes nothing of single bytes."""
     plist = pixels.id.get_create_plist()
     filters = [plist.get_filter(number)[0] for number in range(plist.get_nfilters())]
-    return [each for each in filters if each != h5py.h5z.FILTER_SHUFFLE] == [h5py.h5z.FILTER_DEFLATE]
+    return [each for each in filters if each != h5py.h5z.FILTER_SHUFFLE]
 
 
-def _inflate(packed: bytes, most: int) -> tuple[bytes, bool]:
+def _without_checksum(packed: memoryview) -> memoryview:
+    """The bytes before a checksum that holds for them.
+
+    Raises:
+        ValueError: if it does not.
+    """
+    body, stored = packed[:-4], int.from_bytes(packed[-4:], "little")
+    if len(packed) < 4 or fletcher32(body) != stored:
+        raise ValueError("the checksum of a block of frames is wrong")
+    return body
+
+
+def _inflate(packed: bytes | memoryview, most: int) -> tuple[bytes, bool]:
     """At most so many bytes, and whether they are all: what a file says must not decide how much memory is taken."""
     inflater = zlib.decompressobj()
     frames = inflater.decompress(packed, most)
@@ -129,7 +151,7 @@ class _Descriptor:
         self.number = os.open(identity.path, os.O_RDONLY | os.O_CLOEXEC)
         status = os.fstat(self.number)
         if (status.st_ino, status.st_mtime_ns) != identity[1:]:
-            raise OSError("the file was replaced while it was in use")
+            raise Refused("was replaced by another file while it was in use, expected it unchanged; open it again")
 
     def __del__(self) -> None:
         if hasattr(self, "number"):

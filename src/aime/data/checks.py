@@ -24,7 +24,7 @@ def check_layout(source: str, lengths: Int[np.ndarray, " E"], offsets: Int[np.nd
         )
     if len(lengths) == 0:
         raise AimeError(f"{source}: holds no episode, expected at least one; record or convert it again")
-    _check_order(source, lengths, offsets)
+    _check_order(source, lengths, offsets, frames)
     if int(lengths.sum()) != frames:
         raise AimeError(
             f"{source}: 'ep_len' sums to {int(lengths.sum())} but 'pixels' has {frames} frames, expected the same; "
@@ -32,12 +32,13 @@ def check_layout(source: str, lengths: Int[np.ndarray, " E"], offsets: Int[np.nd
         )
 
 
-def _check_order(source: str, lengths: Int[np.ndarray, " E"], offsets: Int[np.ndarray, " E"]) -> None:
-    if (lengths < 1).any():
-        episode = int(np.flatnonzero(lengths < 1)[0])
+def _check_order(source: str, lengths: Int[np.ndarray, " E"], offsets: Int[np.ndarray, " E"], frames: int) -> None:
+    wrong = (lengths < 1) | (lengths > frames)
+    if wrong.any():
+        episode = int(np.flatnonzero(wrong)[0])
         raise AimeError(
-            f"{source}: 'ep_len' of episode {episode} is {lengths[episode]}, expected 1 or more; "
-            "leave empty episodes out"
+            f"{source}: 'ep_len' of episode {episode} is {lengths[episode]}, expected 1 to {frames}, the frames of "
+            "'pixels'; leave empty episodes out"
         )
     expected = np.cumsum(lengths) - lengths
     if (offsets != expected).any():

@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import threading
+import zlib
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +32,7 @@ from jaxtyping import Bool, Float32, UInt8
 from aime.data.blocks import Blocks, FileIdentity, OpenFiles
 from aime.data.checks import check_actions, check_layout, check_rewards, check_states
 from aime.data.episodes import Episode
+from aime.data.hdf5_bounds import UNREADABLE, check_storage, check_whole, complaint, own_object, read_rows
 from aime.errors import AimeError
 from aime.primitives.files import write_atomically
 
@@ -37,6 +40,12 @@ Attribute = str | int | float | bool
 
 CHUNK_STEPS = 16
 """Frames per HDF5 chunk: long enough to compress, short enough that a clip decodes little that it does not need."""
+
+FORMAT = ("v110", "v110")
+"""Since this version of HDF5's format all that describes the data carries a checksum of its own."""
+
+CHECKSUM = "attributes_crc32"
+"""The attribute that holds the checksum of all others: HDF5 has none for texts."""
 
 MAX_OPEN_FILES = 64
 """Per thread; operating systems commonly allow a process 1024."""
@@ -76,9 +85,9 @@ def write_shard(
     fields = _join(str(path), episodes)
     image = io.BytesIO()
     # The file is built in memory: HDF5 cannot be trusted to report a full disk, nor to leave a sound file behind.
-    with h5py.File(image, "w") as file:
+    with h5py.File(image, "w", libver=FORMAT) as file:
         _fill(file, episodes, fields)
-        file.attrs.update(dict(attributes or {}))
+        file.attrs.update({**(attributes or {}), CHECKSUM: _checksum(attributes or {})})
     write_atomically(path, image.getbuffer())
 
 
@@ -128,16 +137,16 @@ def _check_values(source: str, fields: Mapping[str, np.ndarray], frames: int) ->
 
 
 def _fill(file: h5py.File, episodes: Sequence[Episode], fields: Mapping[str, np.ndarray]) -> None:
-    """Lay out the fields: pixels in compressed chunks, everything else as it is."""
+    """Lay out the fields, each with a checksum for every chunk: pixels in compressed chunks, all else in one."""
     frames, image = int(fields["ep_len"].sum()), episodes[0].pixels.shape[1:]
     chunks = (min(CHUNK_STEPS, frames), *image)
-    pixels = file.create_dataset(
-        "pixels", (frames, *image), "uint8", chunks=chunks, compression="gzip", compression_opts=1, shuffle=True
-    )
+    gzip = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+    pixels = file.create_dataset("pixels", (frames, *image), "uint8", chunks=chunks, fletcher32=True, **gzip)
     for offset, episode in zip(fields["ep_offset"], episodes, strict=True):
         pixels[offset : offset + len(episode)] = episode.pixels
     for name, array in fields.items():
-        file.create_dataset(name, data=array.astype(np.float32) if array.dtype == np.float64 else array)
+        kept = array.astype(np.float32) if array.dtype == np.float64 else array
+        file.create_dataset(name, data=kept, chunks=tuple(max(size, 1) for size in kept.shape), fletcher32=True)
 
 
 class _OpenFiles(threading.local):
@@ -192,7 +201,7 @@ class Shard:
         self._identity: FileIdentity = FileIdentity(self.path.absolute(), status.st_ino, status.st_mtime_ns)
         with _reading(self.path, "it"), h5py.File(self.path, "r") as file:
             fields, pixels = _read_small_fields(self.path, file), file["pixels"]
-            self.attributes: dict[str, Attribute] = dict(_scalars(file.attrs.items()))
+            self.attributes: dict[str, Attribute] = _read_attributes(file.attrs)
             self.block = int(pixels.chunks[0]) if pixels.chunks else CHUNK_STEPS
             frames, self.image_size = int(pixels.shape[0]), int(pixels.shape[1])
         _check_values(str(self.path), fields, frames)
@@ -244,8 +253,7 @@ class Shard:
             if self._blocks is not None and start < stop <= (number + 1) * self.block:
                 block = _files_of_blocks.use(self._identity, partial(self._blocks.read, number=number))
                 return block[start - number * self.block : stop - number * self.block]
-            rows: np.ndarray = _open_files.get(self._identity)["pixels"][start:stop]
-        return rows
+            return read_rows(_open_files.get(self._identity)["pixels"], start, stop)
 
 
 def _check_file(path: Path) -> None:
@@ -256,8 +264,6 @@ def _check_file(path: Path) -> None:
         raise AimeError(f"{path}: is not a file, expected an HDF5 shard; give the path of a file")
     if path.stat().st_size == 0:
         raise AimeError(f"{path}: is empty (0 bytes), expected an HDF5 shard; delete it, then copy or record it again")
-    if not h5py.is_hdf5(path):
-        raise AimeError(f"{path}: is not an HDF5 file, expected a shard of episodes; convert or remove it")
 
 
 @contextlib.contextmanager
@@ -267,19 +273,19 @@ def _reading(path: Path, what: str) -> Iterator[None]:
         yield
     except AimeError:
         raise
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        found = " ".join(str(error).split())
-        raise AimeError(
-            f"{path}: {what} cannot be read ({found}), expected a whole HDF5 file; it is damaged, copy or "
-            "record it again"
-        ) from error
+    except UNREADABLE as error:
+        if isinstance(error, OSError) and error.errno is None and not h5py.is_hdf5(path):
+            raise AimeError(
+                f"{path}: is not an HDF5 file, expected a shard of episodes; convert or remove it"
+            ) from error
+        raise AimeError(f"{path}: {complaint(error, what)}") from error
 
 
 def _read_small_fields(path: Path, file: h5py.File) -> dict[str, np.ndarray]:
     """All fields but pixels, after the checks of their presence, dtypes and shapes."""
     layout = dict(_LAYOUT) | ({"state": _STATE_LAYOUT} if "state" in file else {})
     for name, (axes, dtypes, expected) in layout.items():
-        _check_field(path, file.get(name), name, axes, dtypes, expected)
+        _check_field(path, own_object(file, name), name, axes, dtypes, expected)
     shape = file["pixels"].shape
     if shape[3] != 3 or shape[1] != shape[2] or shape[1] < 1:
         raise AimeError(f"{path}: 'pixels' has shape {shape}, expected [N, H, H, 3]; crop or resize the frames")
@@ -289,8 +295,12 @@ def _read_small_fields(path: Path, file: h5py.File) -> dict[str, np.ndarray]:
                 f"{path}: '{name}' has {len(file[name])} rows and 'pixels' {shape[0]}, expected as many; "
                 "the file was cut or written wrongly, write it again"
             )
-    small = {name: file[name][:] for name in layout if name != "pixels"}
-    return {name: _canonical(array) for name, array in small.items()}
+    return {name: _canonical(_read_whole(file[name])) for name in layout if name != "pixels"}
+
+
+def _read_whole(field: h5py.Dataset) -> np.ndarray:
+    check_whole(field)
+    return read_rows(field)
 
 
 def _check_field(path: Path, field: Any, name: str, axes: int, dtypes: Sequence[str], expected: str) -> None:
@@ -300,6 +310,7 @@ def _check_field(path: Path, field: Any, name: str, axes: int, dtypes: Sequence[
         raise AimeError(f"{path}: '{name}' has dtype {field.dtype}, expected {expected}; convert it with .astype")
     if field.ndim != axes:
         raise AimeError(f"{path}: '{name}' has shape {field.shape}, expected {axes} axes; reshape it")
+    check_storage(field)
 
 
 def _canonical(array: np.ndarray) -> np.ndarray:
@@ -309,8 +320,28 @@ def _canonical(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float32, copy=False) if array.dtype.kind == "f" else array
 
 
-def _scalars(items: Iterable[tuple[str, Any]]) -> Iterable[tuple[str, Attribute]]:
-    for name, value in items:
-        plain = value.item() if isinstance(value, np.generic) else value
-        if isinstance(plain, str | int | float | bool):
-            yield name, plain
+def _read_attributes(stored: h5py.AttributeManager) -> dict[str, Attribute]:
+    """The attributes, held against their checksum where there is one.
+
+    Raises:
+        ValueError: if it is wrong.
+    """
+    attributes = dict(_scalars(stored))
+    expected = attributes.pop(CHECKSUM, None)
+    if expected is not None and expected != _checksum(attributes):
+        raise ValueError("the checksum of its attributes is wrong")
+    return attributes
+
+
+def _checksum(attributes: Mapping[str, Attribute]) -> int:
+    return zlib.crc32(json.dumps(dict(attributes), sort_keys=True, default=np.generic.item).encode())
+
+
+def _scalars(attributes: h5py.AttributeManager) -> Iterator[tuple[str, Attribute]]:
+    """The attributes that are one text or number; of others not even the bytes are read."""
+    for name in attributes:
+        if attributes.get_id(name).shape == ():
+            value = attributes[name]
+            plain = value.item() if isinstance(value, np.generic) else value
+            if isinstance(plain, str | int | float | bool):
+                yield name, plain

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import h5py
 import numpy as np
 from jaxtyping import UInt8
 
+from aime.data.hdf5_bounds import UNREADABLE, check_storage, complaint, own_object, read_rows
 from aime.data.importers.interface import MAX_FRAME_BYTES, BadEpisode, block_length
 from aime.data.importers.pictures import UNDECODABLE, decode_picture
 from aime.errors import AimeError
@@ -29,40 +28,17 @@ def opened(path: Path) -> Iterator[h5py.File]:
     """An HDF5 file; what it raises inside the context, when it turns out damaged, becomes a complaint with its path.
 
     Raises:
-        BadEpisode: if it is none, or is damaged.
+        BadEpisode: if it is none, or is damaged, in use, or none that may be read.
     """
-    _add_filters()
+    if not path.is_file():  # a pipe would wait for a writer for good
+        raise BadEpisode(f"{path}: is no file, expected an HDF5 file; check the path")
     try:
         with h5py.File(path, "r") as file:
             yield file
     except AimeError:
         raise
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        found = " ".join(str(error).split())
-        remedy = "pip install hdf5plugin" if "filter" in found else "download it again"
-        raise BadEpisode(f"{path}: cannot be read ({found}), expected a whole HDF5 file; {remedy}") from error
-
-
-@functools.cache
-def _add_filters() -> None:
-    """Let HDF5 read more compressions where the user has installed them: importing the package does that."""
-    with contextlib.suppress(ImportError):
-        importlib.import_module("hdf5plugin")
-
-
-def own_object(path: Path, group: Any, name: str) -> Any:
-    """The group or data set of that name, or None; each step to it must be a hard link, which leads nowhere else.
-
-    Raises:
-        BadEpisode: if a link on the way leads to another place or another file.
-    """
-    for part in filter(None, name.split("/")):
-        if not isinstance(group, h5py.Group) or part not in group:
-            return None
-        if not isinstance(group.get(part, getlink=True), h5py.HardLink):
-            raise BadEpisode(f"{path}: '{name}' lies in another file or place, expected all data in their own; copy it")
-        group = group[part]
-    return group
+    except UNREADABLE as error:
+        raise BadEpisode(f"{path}: {complaint(error)}") from error
 
 
 def fields_below(path: Path, group: h5py.Group, name: str) -> dict[str, h5py.Dataset]:
@@ -70,9 +46,10 @@ def fields_below(path: Path, group: h5py.Group, name: str) -> dict[str, h5py.Dat
 
     Raises:
         BadEpisode: if there is none, there are too many, or a group is reached in two ways.
+        Refused: if a link leads to another place or another file.
     """
     found: dict[str, h5py.Dataset] = {}
-    open_groups, seen = [("", own_object(path, group, name))], set[Any]()
+    open_groups, seen = [("", own_object(group, name))], set[Any]()
     while open_groups:
         at, node = open_groups.pop()
         if isinstance(node, h5py.Dataset):
@@ -81,7 +58,7 @@ def fields_below(path: Path, group: h5py.Group, name: str) -> dict[str, h5py.Dat
             if node in seen or len(node) > MAX_FIELDS or len(seen) > MAX_FIELDS:
                 raise BadEpisode(f"{path}: '{name}' is no tree of at most {MAX_FIELDS} fields; write it again")
             seen.add(node)
-            open_groups += [(f"{at}/{key}" if at else key, own_object(path, node, key)) for key in node]
+            open_groups += [(f"{at}/{key}" if at else key, own_object(node, key)) for key in node]
     if not found or len(found) > MAX_FIELDS:
         raise BadEpisode(f"{path}: '{name}' has {len(found)} fields, expected 1 to {MAX_FIELDS}; check the file")
     return dict(sorted(found.items(), key=lambda pair: pair[0].split("/")))
@@ -91,13 +68,13 @@ def field(path: Path, group: Any, name: str, axes: int | None = None) -> h5py.Da
     """A data set that lies in the file itself.
 
     Raises:
-        BadEpisode: if it is missing, lies in another file, or has another number of axes.
+        BadEpisode: if it is missing, or has another number of axes.
+        Refused: if it lies in another file, or is stored in a way that is not read.
     """
-    found = own_object(path, group, name)
+    found = own_object(group, name)
     if not isinstance(found, h5py.Dataset):
         raise BadEpisode(f"{path}: has no field '{name}' in '{group.name}', found {sorted(group)[:20]}; check the file")
-    if found.external or found.is_virtual:
-        raise BadEpisode(f"{path}: '{name}' lies in another file, expected all data in this one; copy it into one file")
+    check_storage(found)
     if axes is not None and found.ndim != axes:
         raise BadEpisode(f"{path}: '{name}' has shape {found.shape}, expected {axes} axes; reshape it")
     return found
@@ -117,7 +94,7 @@ def rows(path: Path, dataset: h5py.Dataset, start: int = 0, stop: int | None = N
         raise BadEpisode(
             f"{path}: '{dataset.name}' has {size / 2**20:.0f} MB in one read, expected 256 at most; split it"
         )
-    return np.asarray(dataset[start:stop])
+    return read_rows(dataset, start, stop)
 
 
 def is_frames(dataset: Any) -> bool:
@@ -172,7 +149,7 @@ def read_frames(
         BadEpisode: if the field is none of frames, or is damaged.
     """
     with opened(path) as file:
-        if is_pictures(file.get(name)):
+        if is_pictures(own_object(file, name)):
             yield from _picture_blocks(path, field(path, file, name), start, stop)
             return
         dataset = field(path, file, name, axes=4)
@@ -184,7 +161,7 @@ def read_frames(
         step = block_length(height, width)
         first = transpose or dataset.shape[3] != 3
         for at in range(start, stop, step):
-            block = np.asarray(dataset[at : min(at + step, stop)])
+            block = read_rows(dataset, at, min(at + step, stop))
             yield np.ascontiguousarray(block.transpose(0, 2, 3, 1)) if first else block
 
 

@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 from jaxtyping import Float
 
+from aime.data.hdf5_bounds import own_object
 from aime.data.importers.action_parts import ActionPart, Quantities, discrete_columns, joined_bounds, observed
 from aime.data.importers.fitting import together
 from aime.data.importers.hdf5 import (
@@ -26,7 +27,6 @@ from aime.data.importers.hdf5 import (
     is_frames,
     is_pictures,
     opened,
-    own_object,
     read_frames,
     read_picture,
     rows,
@@ -87,7 +87,7 @@ def _numbers(file: h5py.File) -> list[int]:
 
 def _first_episode(path: Path, file: h5py.File) -> h5py.Group:
     numbers = _numbers(file)
-    first = own_object(path, file, f"episode_{numbers[0]}") if numbers else None
+    first = own_object(file, f"episode_{numbers[0]}") if numbers else None
     if not isinstance(first, h5py.Group) or "observations" not in first:
         raise AimeError(
             f"{path}: has no group 'episode_0' with observations, found {sorted(file)[:10]}; check the file"
@@ -220,7 +220,7 @@ class MinariImporter:
         )
 
     def _after(self, file: h5py.File, number: int, name: str, length: int) -> np.ndarray | None:
-        if self._name(number, name) not in file:
+        if own_object(file, self._name(number, name)) is None:
             return None
         found = rows(self.path, field(self.path, file, self._name(number, name), axes=1))
         if len(found) != length - 1:
@@ -230,7 +230,7 @@ class MinariImporter:
         return found
 
     def _actions(self, file: h5py.File, number: int, length: int) -> Float[np.ndarray, "L A"]:
-        if self._name(number, "actions") not in file:
+        if own_object(file, self._name(number, "actions")) is None:
             raise BadEpisode(f"{self.path}: episode_{number} has no actions, expected them; drop it, or --no-actions")
         found = []
         for name, part in self.parts:

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 from jaxtyping import Float
 
+from aime.data.hdf5_bounds import own_object
 from aime.data.importers.action_parts import ActionPart, Quantities, discrete_columns, joined_bounds, observed
 from aime.data.importers.hdf5 import field, frame_size, is_frames, opened, read_frames, rows
 from aime.data.importers.interface import BadEpisode, Choice, Facts, Item, Recorded, Sources, Survey, in_order
@@ -39,12 +40,20 @@ def open_source(source: Path, choice: Choice) -> Sources:
     camera = choice.cameras[0] if choice.cameras else "pixels"
     path = found[0]
     with opened(path) as file:
-        if not is_frames(file.get(camera)):
+        if not is_frames(own_object(file, camera)):
             raise AimeError(f"{path}: '{camera}' is no field of frames, found {sorted(file)}; name one with --camera")
-        names = [name for name in STATES if name in file and file[name].ndim == 2][:1] if choice.state else []
-        states = {name: int(file[name].shape[1]) for name in names}
+        states = _state(file) if choice.state else {}
     part, notes = _action_part(found) if choice.actions else (None, ())
     return {"": StableWorldmodelImporter(tuple(map(str, found)), camera, part, tuple(states.items()), notes)}
+
+
+def _state(file: h5py.File) -> dict[str, int]:
+    """Name and width of the state, if there is one."""
+    for name in STATES:
+        found = own_object(file, name)
+        if isinstance(found, h5py.Dataset) and found.ndim == 2:
+            return {name: int(found.shape[1])}
+    return {}
 
 
 def _action_part(paths: Sequence[Path]) -> tuple[ActionPart, tuple[str, ...]]:
@@ -133,7 +142,11 @@ class StableWorldmodelImporter:
         number, start, length = map(int, item.place)
         path, stop = Path(self.files[number]), start + length
         with opened(path) as file:
-            known = {name: rows(path, field(path, file, name), start, stop) for name in self._small() if name in file}
+            known = {
+                name: rows(path, field(path, file, name), start, stop)
+                for name in self._small()
+                if own_object(file, name)
+            }
             action = self._encoded(path, rows(path, _action_field(path, file), start, stop)) if self.part else None
         return Recorded(
             ([block] for block in read_frames(path, self.camera, start, stop)),

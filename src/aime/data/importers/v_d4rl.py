@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from aime.data.hdf5_bounds import own_object
 from aime.data.importers import tables
 from aime.data.importers.hdf5 import field, frame_size, opened, read_frames, rows
 from aime.data.importers.interface import (
@@ -166,7 +167,7 @@ def _small(path: Path, start: int, stop: int) -> tables.Columns:
     if path.suffix == ".npz":
         return tables.read_table(path, names)
     with opened(path) as file:
-        return {name: rows(path, field(path, file, name), start, stop) for name in names if name in file}
+        return {name: rows(path, field(path, file, name), start, stop) for name in names if own_object(file, name)}
 
 
 def _npz_frames(path: Path) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:

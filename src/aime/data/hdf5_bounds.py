@@ -1,0 +1,150 @@
+"""HDF5 files that others wrote, read within bounds: what a file says must not decide what is read or allocated.
+
+A data set may lie in another file (external storage, virtual data sets, links), may claim more rows than were written,
+may be compressed into a chunk that fills the memory, or by a filter that HDF5 would load as a library. All of this is
+refused, before HDF5 reads a number.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import math
+import zlib
+from typing import Any
+
+import h5py
+import numpy as np
+
+MAX_CHUNK_BYTES = 256 * 2**20
+"""HDF5 holds a whole chunk, and some copies of it, for a single number of it."""
+
+MAX_FIELD_BYTES = 2**30
+"""Of a field that is read whole, and that the file really holds."""
+
+MAX_INFLATED_BYTES = 2**28
+"""Of a field that is read whole and is compressed: a small file may inflate to anything."""
+
+_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
+
+UNREADABLE = (OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError, MemoryError, zlib.error)
+"""What reading a damaged file may raise."""
+
+
+class Refused(ValueError):
+    """A file that is not read; the text says what was found, what was expected, and the remedy."""
+
+
+def complaint(error: BaseException, what: str = "it") -> str:
+    """Why a file could not be read, in words that follow its path and a colon.
+
+    Args:
+        error: what reading it raised.
+        what: the part of it that was read.
+    """
+    if isinstance(error, Refused):
+        return str(error)
+    found = " ".join(str(error).split()) or type(error).__name__
+    number = error.errno if isinstance(error, OSError) else None
+    if number in (errno.EAGAIN, errno.EDEADLK) or "unable to lock file" in found:
+        return "is in use by another program, which has it open to write, expected it closed; close it there, or wait"
+    if number in (errno.EMFILE, errno.ENFILE):
+        return "cannot be opened: too many files are open, expected fewer; raise the limit with 'ulimit -n 4096'"
+    if number in (errno.EACCES, errno.EPERM):
+        return "may not be read: permission denied; change its permissions with chmod"
+    if isinstance(error, MemoryError):
+        return f"{what} cannot be read: the memory is full; close other programs"
+    return f"{what} cannot be read ({found}), expected a whole HDF5 file; it is damaged, copy or record it again"
+
+
+def own_object(group: Any, name: str) -> Any:
+    """The group or data set of that name, or None; each step to it must be a hard link, which leads nowhere else.
+
+    Raises:
+        Refused: if a link on the way leads to another place or another file.
+    """
+    for part in filter(None, name.split("/")):
+        if not isinstance(group, h5py.Group) or part not in group:
+            return None
+        if not isinstance(group.get(part, getlink=True), h5py.HardLink):
+            raise Refused(f"'{name}' lies in another file or place, expected all data in their own; copy it")
+        group = group[part]
+    return group
+
+
+def check_storage(dataset: h5py.Dataset) -> None:
+    """Refuse a data set that lies elsewhere, that was not written, or that costs more to read than it holds.
+
+    Raises:
+        Refused: saying which it is.
+    """
+    name = dataset.name
+    if dataset.external or dataset.is_virtual:
+        raise Refused(f"'{name}' lies in another file, expected all data in this one; copy it into one file")
+    if dataset.shape is None:
+        raise Refused(f"'{name}' is empty, expected an array; write the file again")
+    plist = dataset.id.get_create_plist()
+    filters = {plist.get_filter(number)[0] for number in range(plist.get_nfilters())}
+    if not filters <= _FILTERS:
+        raise Refused(
+            f"'{name}' is compressed by filter {min(filters - _FILTERS)}, expected gzip, lzf or none; h5repack "
+            "-f GZIP=1 OLD.h5 NEW.h5 makes such a file"
+        )
+    _check_written(dataset)
+
+
+def _check_written(dataset: h5py.Dataset) -> None:
+    name, chunks = dataset.name, dataset.chunks
+    if chunks is None:
+        if dataset.id.get_storage_size() < dataset.nbytes and h5py.check_vlen_dtype(dataset.dtype) is None:
+            raise Refused(f"'{name}' claims {dataset.nbytes} bytes that were never written; record it again")
+        return
+    if math.prod(chunks) * dataset.dtype.itemsize > MAX_CHUNK_BYTES:
+        raise Refused(
+            f"'{name}' is stored in chunks of {math.prod(chunks) * dataset.dtype.itemsize / 2**20:.0f} MB, expected "
+            f"{MAX_CHUNK_BYTES / 2**20:.0f} at most; write it with chunks of some frames"
+        )
+    expected = math.prod(-(-size // chunk) for size, chunk in zip(dataset.shape, chunks, strict=True))
+    if (written := dataset.id.get_num_chunks()) != expected:
+        raise Refused(f"'{name}' has {written} of {expected} chunks, the others were never written; record it again")
+
+
+def check_whole(dataset: h5py.Dataset) -> None:
+    """Refuse to read a whole field that would fill the memory, by what the file really holds of it.
+
+    Raises:
+        Refused: saying how large it is.
+    """
+    compressed = _is_gzip(dataset) or dataset.compression is not None
+    most = MAX_INFLATED_BYTES if compressed else MAX_FIELD_BYTES
+    if dataset.nbytes > most:
+        raise Refused(
+            f"'{dataset.name}' has {dataset.nbytes / 2**20:.0f} MB, expected {most / 2**20:.0f} at most; split the file"
+        )
+
+
+def read_rows(dataset: h5py.Dataset, start: int = 0, stop: int | None = None) -> np.ndarray:
+    """Rows of a data set that `check_storage` has passed. No chunk of them may inflate beyond its size.
+
+    Raises:
+        Refused: if one would.
+    """
+    stop = len(dataset) if stop is None else min(stop, len(dataset))
+    if _is_gzip(dataset) and start < stop:
+        _check_inflation(dataset, start, stop)
+    return np.asarray(dataset[start:stop])
+
+
+def _is_gzip(dataset: h5py.Dataset) -> bool:
+    return dataset.chunks is not None and dataset.compression == "gzip"
+
+
+def _check_inflation(dataset: h5py.Dataset, start: int, stop: int) -> None:
+    """HDF5 itself inflates a chunk to whatever it becomes."""
+    chunks, size = dataset.chunks, math.prod(dataset.chunks) * dataset.dtype.itemsize
+    rows = range(start // chunks[0] * chunks[0], stop, chunks[0])
+    others = (range(0, length, chunk) for length, chunk in zip(dataset.shape[1:], chunks[1:], strict=True))
+    for place in itertools.product(rows, *others):
+        skipped, packed = dataset.id.read_direct_chunk(place)
+        if skipped == 0 and len(zlib.decompressobj().decompress(packed, size + 1)) > size:
+            raise Refused(f"'{dataset.name}' inflates to more than its size at row {place[0]}; it is damaged, copy it")
