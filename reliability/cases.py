@@ -19,10 +19,12 @@ class Bench:
 
     Attributes:
         place: a directory for everything that is made.
+        usual: what a command does to the system with valid input, by the kind of input.
     """
 
     def __init__(self, place: Path) -> None:
         self.place = place.absolute()
+        self.usual: dict[str, set[str]] = {}
 
     @cached_property
     def forker(self) -> Forker:

@@ -132,3 +132,8 @@ def zeros(size: int) -> bytes:
     stream, block = zlib.compressobj(9), bytes(1 << 20)
     parts = [stream.compress(block) for _ in range(size >> 20)]
     return b"".join([*parts, stream.compress(bytes(size & (1 << 20) - 1)), stream.flush()])
+
+
+def zlib_of(content: bytes) -> bytes:
+    """The zlib stream of some bytes."""
+    return zlib.compress(content)

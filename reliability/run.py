@@ -22,13 +22,14 @@ from typing import Annotated, Literal
 
 import tyro
 
-from reliability import flips, fuzz
+from reliability import flips, fuzz, hostile
 from reliability.cases import Bench, Case, Part
 from reliability.rows import Row, Rows, replace_table, table
 
 PARTS = {
     "flips-checkpoint": Part("one bit flipped in a checkpoint", flips.checkpoint_cases, 50, 20),
     "flips-shard": Part("one bit flipped in a shard", flips.shard_cases, 50, 20),
+    "hostile": Part("hostile files", hostile.cases, 64, 64),
     "fuzz": Part("random mutations of files of every format", fuzz.cases, 400, 130),
 }
 
