@@ -20,11 +20,13 @@ class Bench:
     Attributes:
         place: a directory for everything that is made.
         usual: what a command does to the system with valid input, by the kind of input.
+        whole: seconds and outcome of a command that was not interrupted, by its name.
     """
 
     def __init__(self, place: Path) -> None:
         self.place = place.absolute()
         self.usual: dict[str, set[str]] = {}
+        self.whole: dict[str, tuple[float, dict[str, str]]] = {}
 
     @cached_property
     def forker(self) -> Forker:

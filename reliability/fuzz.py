@@ -9,6 +9,7 @@ from pathlib import Path
 from reliability.cases import Bench, Case, drawing
 from reliability.examples import FORMATS
 from reliability.mutations import mutate
+from reliability.tiny_run import unseal
 
 RUN_COMMANDS = {
     "run-evaluate": "evaluate {source} --data {data} --out {out}/e.json --context 2 --horizon 2 --samples 1 --clips 1",
@@ -31,6 +32,8 @@ def _case(bench: Bench, kind: str, name: str, seed: int) -> Case:
         draw = drawing(seed, name)
         source, out = place / "source", place / "out"
         shutil.copytree(bench.run if kind in RUN_COMMANDS else bench.source(kind), source)
+        if kind in RUN_COMMANDS and draw.random() < 0.6:
+            unseal(source)
         paths = sorted(path for path in source.rglob("*") if path.is_file() and "tensorboard" not in path.parts)
         changed = [draw.choice(paths) for _ in range(draw.choice((1, 1, 1, 2)))]
         said = [f"{mutate(path, draw)} {path.relative_to(source)}" for path in changed]

@@ -19,6 +19,7 @@ from reliability.hostile_names import NAMES
 from reliability.hostile_picture import PICTURES
 from reliability.hostile_table import TABLES
 from reliability.hostile_text import TEXTS
+from reliability.tiny_run import unseal
 from reliability.tracing import strace, traced
 
 HOSTILE: dict[str, Hostile] = {**PICTURES, **FILMS, **HDF5, **TABLES, **TEXTS, **NAMES}
@@ -48,6 +49,7 @@ class _Try:
         if self._hostile.command in RUN_COMMANDS:
             source.rmdir()
             shutil.copytree(self._bench.run, source)
+            unseal(source)
         self._hostile.make(source, outside)
         ended, events = self._traced(place)
         faults = ended.faults((2,) if self._hostile.refused else (0, 2))

@@ -22,11 +22,16 @@ from typing import Annotated, Literal
 
 import tyro
 
-from reliability import flips, fuzz, hostile
+from reliability import flips, fuzz, hostile, kills, ranks, shortages, signals, writers
 from reliability.cases import Bench, Case, Part
 from reliability.rows import Row, Rows, replace_table, table
 
 PARTS = {
+    "kills": Part("SIGKILL of collect, import, train and agents, then the same command", kills.cases, 100, 16),
+    "signals": Part("SIGINT, SIGTERM, SIGHUP in a training", signals.cases, 30, 10),
+    "ranks": Part("one of two ranks killed or frozen", ranks.cases, 8, 2),
+    "shortages": Part("full disk, no right to write, limits on files and memory", shortages.cases, 25, 12),
+    "writers": Part("two writers of a run, readers while it saves", writers.cases, 12, 4),
     "flips-checkpoint": Part("one bit flipped in a checkpoint", flips.checkpoint_cases, 50, 20),
     "flips-shard": Part("one bit flipped in a shard", flips.shard_cases, 50, 20),
     "hostile": Part("hostile files", hostile.cases, 64, 64),
