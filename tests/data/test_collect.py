@@ -32,10 +32,10 @@ from aime.data.collect.plan import SHARD_EPISODES, _runs, plan
 from aime.data.collect.policies import Policy, random_actions, smooth_actions, start_policy
 from aime.data.collect.recording import Distracted, Recording, record_episode
 from aime.data.dataset import open_dataset
-from aime.data.pool import terminated_like_interrupted
 from aime.data.shards import Attribute, write_shard
 from aime.data.state_names import note_state_names, read_state_names
 from aime.errors import AimeError
+from aime.primitives.signals import handled
 
 ROOT = Path(__file__).parents[2]
 RECORDING = Recording("fake", "drift", 6, "random", 7, "none", action_repeat=1, image_size=8, camera=0)
@@ -322,7 +322,7 @@ def test_an_interruption_leaves_whole_shards(tmp_path: Path) -> None:
         _, errors = process.communicate(timeout=300)
     finally:
         process.kill()
-    assert process.returncode != 0 and b"KeyboardInterrupt" in errors
+    assert process.returncode != 0 and b"Interrupted" in errors
     recorded = open_dataset(tmp_path).episodes
     assert 0 < recorded < 400
     assert sum(job.count for job in plan(RECORDING, tmp_path, 400, workers=1)) == 400 - recorded
@@ -330,7 +330,7 @@ def test_an_interruption_leaves_whole_shards(tmp_path: Path) -> None:
 
 def test_sigterm_ends_a_recording_as_ctrl_c_does() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), terminated_like_interrupted():
+    with pytest.raises(KeyboardInterrupt), handled():
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
     assert signal.getsignal(signal.SIGTERM) is before

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,16 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.conftest import synthetic_episode
 from tests.models import SIZE, small_config
 
-from aime.data import write_shard
+from aime.data import Dataset, write_shard
 from aime.errors import AimeError
 from aime.objectives.adversarial import AdversaryConfig
 from aime.objectives.weights import AttentionBalance, OvershootConfig
+from aime.primitives import signals
 from aime.primitives.locks import only_writer
+from aime.primitives.signals import Interrupted
 from aime.representation.discriminators import DiscriminatorConfig
 from aime.training.augmentation import ZoomConfig
+from aime.training.checkpoint import read_progress
 from aime.training.config import OptimizerConfig, TrainConfig
 from aime.training.run_directory import read_config
 from aime.training.trainer import Trainer, train
@@ -231,6 +235,60 @@ def stop_after(config: TrainConfig, step: int) -> None:
         result = train(config)
     assert result.interrupted
     assert result.step == step
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_before_the_first_step_ends_at_once_and_the_run_starts_anew(
+    config: TrainConfig, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def receive(dataset: Dataset) -> object:
+        os.kill(os.getpid(), number)
+        time.sleep(5)
+        raise AssertionError("went on")
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(Dataset, "mean_image", receive)
+        train(config)
+    assert signal.getsignal(number) is not None
+    assert sorted(path.name for path in config.out.iterdir()) == ["config.yaml"]
+    assert train(replace(config, resume=True, steps=1, pictures=False)).step == 1
+
+
+def test_signals_while_the_last_checkpoint_is_written_do_not_abandon_it(config: TrainConfig) -> None:
+    """Ctrl-C in the loop, and again 0.05 s later, while the run is being saved."""
+    from aime.training import checkpoint
+
+    write = checkpoint.save_weights
+
+    def write_and_receive(*arguments: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        write(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signals, "_ONE_EVENT", 60.0)
+        patch.setattr(checkpoint, "save_weights", write_and_receive)
+        result = train(replace(config, steps=9, checkpoint_every=2, pictures=False))
+    assert (result.step, result.signal) == (2, signal.SIGINT)
+    assert read_progress(config.out).step == 2
+
+
+def test_a_signal_that_ends_at_once_leaves_the_checkpoint_before(config: TrainConfig) -> None:
+    from aime.training import checkpoint
+
+    train(replace(config, steps=1, pictures=False))
+    write = checkpoint.save_weights
+
+    def write_and_receive(*arguments: Any) -> None:
+        write(*arguments)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.05)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(signals, "_ONE_EVENT", 0.0)
+        patch.setattr(checkpoint, "save_weights", write_and_receive)
+        train(replace(config, steps=2, resume=True, pictures=False))
+    assert read_progress(config.out).step == 1
+    assert not list(config.out.glob("checkpoint.*"))
 
 
 def test_fine_tuning_starts_from_the_averaged_weights_of_a_run(config: TrainConfig, tmp_path: Path) -> None:

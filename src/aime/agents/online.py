@@ -32,6 +32,7 @@ from aime.errors import AimeError, expect_positive
 from aime.inference.loading import load_run
 from aime.primitives.files import write_atomically
 from aime.primitives.locks import LOCK, only_writer
+from aime.primitives.signals import Interrupted
 from aime.training.apart import is_complete
 from aime.training.run_directory import read_config
 from aime.training.trainer import train
@@ -167,8 +168,8 @@ def _one_round(latest: Path, place: Path, data: Path, config: OnlineConfig, seed
             minutes=config.minutes,
             seed=seed,
         )
-        if not is_complete(begun) and train(begun).interrupted:
-            raise KeyboardInterrupt
+        if not is_complete(begun) and (number := train(begun).signal) is not None:
+            raise Interrupted(number)
         train_imagination(place, None, config.learning, seed, told, AGENT)
     return place
 

@@ -18,10 +18,10 @@ from aime.benchmarking.dmc_vb.plan import ProtocolConfig
 from aime.benchmarking.dmc_vb.results import Benchmark
 from aime.benchmarking.dmc_vb.table import field_table, main_table, playing, title
 from aime.cli.arguments import parse, refuse_unknown_flags, value_of, wants_help, words
-from aime.cli.failures import EXIT_INTERRUPTED
 from aime.cli.progress import stages
 from aime.cli.train import require_preset, sized_to_data
 from aime.errors import AimeError, expect_some_of
+from aime.primitives.signals import exit_status
 from aime.training.config import TrainConfig
 from aime.training.presets import preset_run
 
@@ -93,9 +93,9 @@ def dmc_vb(arguments: Sequence[str]) -> int:
     tell(plan.describe())
     try:
         benchmark = run_benchmark(plan, tell, stages)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("aime benchmark: interrupted; what is finished is kept: run the same command to go on", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return exit_status(error)
     _show(benchmark)
     print(f"table: {options.out / 'benchmark.md'}, numbers: {options.out / 'benchmark.json'}")
     return 0

@@ -11,7 +11,6 @@ import tyro
 from rich.console import Console
 
 from aime.cli.arguments import parse
-from aime.cli.failures import EXIT_INTERRUPTED
 from aime.data.collect.collect import collect, directories
 from aime.data.collect.distractors import DistractorKind
 from aime.data.collect.environment import default_action_repeat, default_camera, split_name
@@ -19,6 +18,7 @@ from aime.data.collect.gym_world import GymRecording, check_known
 from aime.data.collect.policies import Policy
 from aime.data.collect.recording import Recordable, Recording
 from aime.errors import AimeError
+from aime.primitives.signals import exit_status
 
 MAX_SEED = 2**32 - 1
 
@@ -72,9 +72,9 @@ def main(arguments: list[str]) -> int:
         console.print(recording.summary, highlight=False)
     try:
         frames = collect(recordings, options.out, options.episodes, workers, console=console)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("aime collect: interrupted; all shards written are whole: run the same command to go on", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return exit_status(error)
     for place in directories(recordings, options.out):
         print(f"{place}: {options.episodes} episodes" + ("" if frames else ", all recorded before"))
     return 0

@@ -7,8 +7,6 @@ import errno
 from aime.errors import AimeError
 
 EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 130
-"""What a shell gives for a program that Ctrl-C ended."""
 EXIT_BROKEN_PIPE = 141
 """What a shell gives for a program whose reader has gone."""
 

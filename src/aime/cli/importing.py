@@ -13,12 +13,12 @@ import tyro
 from rich.console import Console
 
 from aime.cli.arguments import parse
-from aime.cli.failures import EXIT_INTERRUPTED
 from aime.data.importers.fitting import Fit
 from aime.data.importers.interface import Choice
 from aime.data.importers.registry import open_source
 from aime.data.importers.run import Wish, import_episodes
 from aime.errors import AimeError
+from aime.primitives.signals import exit_status
 
 Kind = Literal["dmc-vb", "folder", "lerobot", "minari", "stable-worldmodel", "v-d4rl"]
 
@@ -84,9 +84,9 @@ def main(arguments: list[str]) -> int:
             out = options.out / place
             report = import_episodes(importer, out, _wish(options, choice), console)
             print("\n  ".join([f"{out}:", *report.lines()]))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("aime import: interrupted; all shards written are whole: run the same command to go on", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return exit_status(error)
     return 0
 
 

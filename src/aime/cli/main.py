@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.metadata
-import os
 import sys
 import traceback
 from types import ModuleType
 
-from aime.cli.failures import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, EXIT_USER_ERROR, explain
+from aime.cli.failures import EXIT_BROKEN_PIPE, EXIT_USER_ERROR, explain
+from aime.cli.output import discard, make_safe
 from aime.errors import AimeError
+from aime.primitives.signals import exit_status, handled
 
 VERBS = {
     "train": "train a world model on a data set",
@@ -33,15 +34,29 @@ MODULES = {"import": "importing"}
 """Modules of another name, where the verb is a word of Python's own."""
 
 
+FILES = ("train", "ablate", "agent", "benchmark", "collect", "import", "export")
+"""Verbs whose results are files: they go on where nobody reads their output any longer."""
+
+
 def entry() -> None:
     """Run the command line that the shell gave, and exit with its status."""
-    try:
-        status = main(sys.argv[1:])
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # `aime … | head` has read enough; at exit Python would write what is left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = EXIT_BROKEN_PIPE
+    arguments = sys.argv[1:]
+    make_safe(lasting=any(argument in FILES for argument in arguments[:2]))
+    with handled():
+        try:
+            status = main(arguments)
+            sys.stdout.flush()
+        except KeyboardInterrupt as error:
+            status = exit_status(error)
+        except BrokenPipeError:
+            status = EXIT_BROKEN_PIPE
+        except OSError as error:
+            print(f"aime: standard output cannot be written: {error.strerror}", file=sys.stderr)
+            status = EXIT_USER_ERROR
+        try:
+            sys.stdout.flush()
+        except OSError:  # at exit Python would write what is left, and fail once more
+            discard(1)
     sys.exit(status)
 
 
@@ -49,8 +64,8 @@ def main(arguments: list[str]) -> int:
     """Run one command line, without the program's name, and return the exit status.
 
     The status is 0 after success, 2 after an error that the user can put right (one line on stderr; `--debug`
-    anywhere on the line shows the traceback) and 130 after an interruption. Any other exception is a defect of the
-    program and keeps its traceback.
+    anywhere on the line shows the traceback) and, after a signal, 128 and its number: 130 for Ctrl-C. Any other
+    exception is a defect of the program and keeps its traceback.
     """
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
@@ -63,9 +78,11 @@ def main(arguments: list[str]) -> int:
     verb, rest = arguments[0], arguments[1:]
     try:
         return _module(verb).main(rest)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print(f"aime {verb}: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return exit_status(error)
+    except BrokenPipeError:
+        raise
     except Exception as error:
         message = explain(error)
         if message is None:

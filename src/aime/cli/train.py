@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aime.cli.arguments import gather, has_flag, parse, refuse_unknown_flags, value_of, wants_help
-from aime.cli.failures import EXIT_INTERRUPTED
 from aime.data.sources import join_sources
 from aime.errors import AimeError
+from aime.primitives.signals import exit_status
 
 if TYPE_CHECKING:
     from aime.training.config import TrainConfig
@@ -23,7 +23,7 @@ DATA = "a directory of shards, one shard, bundled:cartpole, or several of those,
 
 
 def main(arguments: list[str]) -> int:
-    """Train as the command line says; 130 when interrupted, after saving.
+    """Train as the command line says; after a signal, with the run saved, 128 and the signal's number.
 
     Raises:
         AimeError: if an argument, the data or the run directory does not fit.
@@ -31,18 +31,34 @@ def main(arguments: list[str]) -> int:
     from aime.primitives.ranks import rank
     from aime.training.processes import process_group
 
-    with process_group():
-        config = configure(arguments)
-        from aime.training.trainer import train
+    run, first, number = None, True, None
+    try:
+        with process_group():
+            first = rank() == 0
+            config = configure(arguments)
+            run = config.out
+            from aime.training.trainer import train
 
-        result = train(config)
-        if rank() > 0:
-            return EXIT_INTERRUPTED if result.interrupted else 0
-    if result.interrupted:
-        print(f"interrupted; the run is saved: go on with `aime train --resume --out {result.run}`", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    print(f"look at it with `aime report {result.run}`")
-    return 0
+            number = train(config).signal
+    except KeyboardInterrupt as error:
+        number = exit_status(error) - 128
+    if first and number is not None:
+        print(_interrupted(run), file=sys.stderr)
+    elif first:
+        print(f"look at it with `aime report {run}`")
+    return 0 if number is None else 128 + number
+
+
+def _interrupted(run: Path | None) -> str:
+    """What is said of a run that a signal has ended."""
+    from aime.world_model.saved import CONFIG, has_checkpoint
+
+    if run is None or not (run / CONFIG).is_file():
+        return "interrupted before the run began; nothing was written"
+    again = f"`aime train --resume --out {run}`"
+    if has_checkpoint(run):
+        return f"interrupted; the run is saved: go on with {again}"
+    return f"interrupted before the first checkpoint: start the run anew with {again}"
 
 
 def configure(arguments: Sequence[str]) -> TrainConfig:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for
 from typing import Any, TypeVar
@@ -18,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from aime.errors import AimeError
+from aime.primitives.signals import handled, inherited_as_blocked
 
 Job = TypeVar("Job")
 
@@ -65,8 +64,8 @@ def work(
     stop, counter = context.Event(), context.Value("q", 0)
     pool = ProcessPoolExecutor(min(workers, len(jobs)), context, _start_worker, (stop, counter))
     try:
-        with terminated_like_interrupted(), progress_bar(console, labour.unit) as bar:
-            with _deaf_to_interrupts():  # processes inherit this: the terminal's Ctrl-C is for this process to handle
+        with handled(), progress_bar(console, labour.unit) as bar:
+            with inherited_as_blocked():
                 futures = [pool.submit(run, job) for job in jobs]
             _follow(futures, bar, labour.verb, total, counter)
     except BrokenProcessPool as error:
@@ -104,13 +103,6 @@ def progress_bar(console: Console, unit: str) -> Progress:
     return Progress(*columns, console=console)
 
 
-@contextmanager
-def terminated_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM end things as Ctrl-C does."""
-    with _handling(signal.SIGTERM, signal.default_int_handler):
-        yield
-
-
 def _follow(futures: Sequence[Future[None]], bar: Progress, verb: str, total: int, counter: Any) -> None:
     """Move the bar until all is done, or one job fails."""
     task = bar.add_task(verb, total=total)
@@ -120,25 +112,6 @@ def _follow(futures: Sequence[Future[None]], bar: Progress, verb: str, total: in
         bar.update(task, completed=counter.value)
         for future in done:
             future.result()
-
-
-@contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    with _handling(signal.SIGINT, signal.SIG_IGN):
-        yield
-
-
-@contextmanager
-def _handling(number: signal.Signals, handler: Any) -> Iterator[None]:
-    """Handle a signal in another way for a while; only the main thread may."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        signal.signal(number, before)
 
 
 @dataclass(frozen=True)
@@ -158,12 +131,12 @@ def _start_worker(stop: Any, counter: Any) -> None:
     _worker = _Worker(stop, counter)
     # Mesa's software renderer starts a thread per core in every process; here the processes fill the cores.
     os.environ.setdefault("LP_NUM_THREADS", "0")
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=when_parent_ends, args=(lambda: os._exit(1),), daemon=True).start()
 
 
-def _end_with_parent() -> None:
-    """A killed parent cannot tell its processes to end, and they would wait for work forever."""
+def when_parent_ends(act: Callable[[], None]) -> None:
+    """Wait until the process that started this one has ended, and act: a killed parent cannot tell its processes."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait_for([parent.sentinel])
-        os._exit(1)
+        act()

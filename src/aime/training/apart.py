@@ -5,17 +5,23 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
+import os
 import resource
+import signal
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
+from aime.data.pool import when_parent_ends
 from aime.errors import AimeError
 from aime.primitives.files import write_atomically
 from aime.primitives.plain import to_plain
+from aime.primitives.signals import Interrupted, handled
 from aime.training.checkpoint import read_progress
 from aime.training.config import TrainConfig
 from aime.training.run_directory import read_config
@@ -63,31 +69,45 @@ def train_apart(run: TrainConfig) -> None:
 
     Raises:
         AimeError: if the training fails or its process is ended.
-        KeyboardInterrupt: if the training was interrupted.
+        KeyboardInterrupt: if the training was interrupted, once it has ended.
     """
     resume = (run.out / CONFIG).is_file()
     # a fork would take over this process's threads and GPU
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
+    with handled(), ProcessPoolExecutor(1, context, _end_with_parent) as pool:
         try:
-            interrupted = pool.submit(_train, replace(run, resume=resume)).result()
+            number = pool.submit(_train, replace(run, resume=resume)).result()
+        except KeyboardInterrupt:
+            for child in multiprocessing.active_children():  # which may be alone in not having heard of it
+                child.terminate()
+            raise
         except BrokenProcessPool as error:
             raise AimeError(
                 f"{run.out}: the process that trained it was ended, perhaps for want of memory; run the command again "
                 "to go on, or take a smaller --batch"
             ) from error
-    if interrupted:
-        raise KeyboardInterrupt
+    if number is not None:
+        raise Interrupted(number)
 
 
-def _train(run: TrainConfig) -> bool:
+def _end_with_parent() -> None:
+    """End as at a signal, with the run saved, when the process that wants it trained has been killed."""
+    ending = partial(os.kill, os.getpid(), signal.SIGTERM)
+    threading.Thread(target=when_parent_ends, args=(ending,), daemon=True).start()
+
+
+def _train(run: TrainConfig) -> int | None:
+    """Train, and give the number of the signal that interrupted it."""
     from aime.training.trainer import train
 
-    interrupted = train(run).interrupted
+    try:
+        number = train(run).signal
+    except Interrupted as error:
+        return error.number
     on_gpu = torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0
     peak = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     write_atomically(run.out / MEMORY, json.dumps({"peak_memory_mb": peak / 2**20}).encode())
-    return interrupted
+    return number
 
 
 def peak_memory(run: Path) -> float:

@@ -7,10 +7,8 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import NamedTuple
 
 import torch
@@ -27,6 +25,7 @@ from aime.primitives.cuda_graphs import GraphedWork
 from aime.primitives.quantize import codebook_perplexity
 from aime.primitives.randomness import apart
 from aime.primitives.ranks import first_rank_s, rank, ranks, share_from_first_rank, total_on_host, true_on_any_rank
+from aime.primitives.signals import Interruption, handled
 from aime.representation.divergences import effective_components
 from aime.training import run_directory
 from aime.training.adversary import Adversary
@@ -66,7 +65,13 @@ class TrainResult:
     step: int
     seconds: float
     """Wall time of training, over all resumptions."""
-    interrupted: bool
+    signal: int | None = None
+    """The number of the signal that ended it before its time."""
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal ended it before its time."""
+        return self.signal is not None
 
 
 class StepResult(NamedTuple):
@@ -210,12 +215,17 @@ def train(config: TrainConfig) -> TrainResult:
 
     Raises:
         AimeError: if data, run directory or hardware do not fit the config; nothing is overwritten then.
+        KeyboardInterrupt: if a signal ends it before there is a step to save, or one signal after another at any time.
     """
-    with process_group(), run_directory.writing(config):
-        return _train(config)
+    with handled() as interruption:
+        try:
+            with process_group(), run_directory.writing(config):
+                return _train(config, interruption)
+        finally:
+            interruption.held = False
 
 
-def _train(config: TrainConfig) -> TrainResult:
+def _train(config: TrainConfig, interrupted: Interruption) -> TrainResult:
     keep_freed_memory()
     hardware = choose_hardware(config.device, config.precision)
     going_on = config.resume and has_checkpoint(config.out)
@@ -235,43 +245,48 @@ def _train(config: TrainConfig) -> TrainResult:
             progress = restore(config.out, trainer.trained)
             logbook.resumed(progress, trainer.guard.by_cause)
         seed_noise(config.seed, progress.step)
-        return _run(trainer, dataset, progress, logbook)
+        return _run(trainer, dataset, progress, logbook, interrupted)
 
 
-def _run(trainer: Trainer, dataset: Dataset, progress: Progress, logbook: Logbook) -> TrainResult:
+def _run(
+    trainer: Trainer, dataset: Dataset, progress: Progress, logbook: Logbook, interrupted: Interruption
+) -> TrainResult:
     config = trainer.config
     on_gpu = trainer.hardware.device.type == "cuda"
     clips = _read_ahead(trainer, dataset, progress)
     logbook.state("first step")
     saved = progress.step > 0
-    with _interruptible() as interrupted:
-        clock = time.perf_counter() - progress.seconds
-        while trainer.budget.share(progress.step, progress.seconds) < 1 and not true_on_any_rank(bool(interrupted)):
-            batches = list(itertools.islice(clips, config.accumulate))
-            result = trainer.step(batches, progress)
-            trained = total_on_host(sum(int(each.valid.sum()) for each in batches))
-            seconds = first_rank_s(time.perf_counter() - clock)
-            progress = Progress(progress.step + 1, progress.frames + trained, seconds)
-            if progress.step % config.log_every == 0 or progress.step == 1:
-                logbook.log(progress, _figures(result, trainer))
-            logbook.tick(progress)
-            if not on_gpu or progress.step % MOST_IN_A_ROW == 0:
-                logbook.skipped(progress, trainer.guard.by_cause)
-                trainer.guard.require_progress(lambda: _last_good(config.out))
-            # weights whose steps are being skipped may be what is wrong
-            due = progress.step % config.checkpoint_every == 0 or (not saved and progress.seconds > _FIRST_SAVE_SECONDS)
-            if due and not trainer.guard.in_a_row and rank() == 0:
-                save(config.out, trainer.trained, progress)
-                saved = True
-                log_picture(config, dataset, trainer.averaged, progress.step, logbook)
-        if config.settling_share and trainer.average.settled is None and progress.step:
-            with apart(trainer.hardware.device):
-                progress = _settle(trainer, dataset, progress, clock, logbook, interrupted)
+    # until there is a step to save, a signal ends the run at once; of several ranks all end after the same step
+    interrupted.held = progress.step > 0 or ranks() > 1
+    clock = time.perf_counter() - progress.seconds
+    while trainer.budget.share(progress.step, progress.seconds) < 1 and not true_on_any_rank(bool(interrupted)):
+        batches = list(itertools.islice(clips, config.accumulate))
+        result = trainer.step(batches, progress)
+        trained = total_on_host(sum(int(each.valid.sum()) for each in batches))
+        seconds = first_rank_s(time.perf_counter() - clock)
+        progress = Progress(progress.step + 1, progress.frames + trained, seconds)
+        interrupted.held = True
+        if progress.step % config.log_every == 0 or progress.step == 1:
+            logbook.log(progress, _figures(result, trainer))
+        logbook.tick(progress)
+        if not on_gpu or progress.step % MOST_IN_A_ROW == 0:
+            logbook.skipped(progress, trainer.guard.by_cause)
+            trainer.guard.require_progress(lambda: _last_good(config.out))
+        # weights whose steps are being skipped may be what is wrong
+        due = progress.step % config.checkpoint_every == 0 or (not saved and progress.seconds > _FIRST_SAVE_SECONDS)
+        if due and not trainer.guard.in_a_row and rank() == 0:
+            save(config.out, trainer.trained, progress)
+            saved = True
+            log_picture(config, dataset, trainer.averaged, progress.step, logbook)
+    if config.settling_share and trainer.average.settled is None and progress.step:
+        with apart(trainer.hardware.device):
+            progress = _settle(trainer, dataset, progress, clock, logbook, interrupted)
     if rank() == 0:
         save(config.out, trainer.trained, progress)
         if progress.step % config.checkpoint_every != 0:
             log_picture(config, dataset, trainer.averaged, progress.step, logbook)
-    return TrainResult(config.out, progress.step, progress.seconds, true_on_any_rank(bool(interrupted)))
+    number = (interrupted.number or signal.SIGTERM) if true_on_any_rank(bool(interrupted)) else None
+    return TrainResult(config.out, progress.step, progress.seconds, number)
 
 
 def _read_ahead(trainer: Trainer, dataset: Dataset, progress: Progress) -> Iterator[Clips]:
@@ -287,7 +302,7 @@ def _settle(
     progress: Progress,
     clock: float,
     logbook: Logbook,
-    interrupted: _Interrupted,
+    interrupted: Interruption,
 ) -> Progress:
     """Settle a copy of the averaged weights, in the time that is left; training can go on as if this had not been."""
     config, started = trainer.config, progress.seconds
@@ -374,30 +389,3 @@ def _starting_model(config: TrainConfig, dataset: Dataset) -> AIME:
         if isinstance(observation, SecondObservation) and (start is None or not start.config.state.width):
             observation.scale.fit(*map(torch.from_numpy, dataset.state_moments()))
     return model
-
-
-class _Interrupted:
-    """Becomes true at the first SIGINT or SIGTERM; a second one stops at once."""
-
-    def __init__(self) -> None:
-        self.received = False
-
-    def __bool__(self) -> bool:
-        return self.received
-
-
-@contextmanager
-def _interruptible() -> Iterator[_Interrupted]:
-    interrupted = _Interrupted()
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if interrupted.received:
-            raise KeyboardInterrupt
-        interrupted.received = True
-
-    before = {each: signal.signal(each, note) for each in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield interrupted
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)

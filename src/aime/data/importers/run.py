@@ -21,11 +21,12 @@ from aime.data.importers.fitting import Fit
 from aime.data.importers.interface import BadEpisode, Choice, Importer, Item, Survey
 from aime.data.importers.plan import REPORT, Job, Ledger, cut_into_jobs
 from aime.data.importers.report import Report
-from aime.data.pool import Labour, Stopped, count, progress_bar, terminated_like_interrupted, work
+from aime.data.pool import Labour, Stopped, count, progress_bar, work
 from aime.data.shards import Attribute, write_shard
 from aime.data.state_names import note_state_names
 from aime.errors import AimeError
 from aime.primitives.files import write_atomically
+from aime.primitives.signals import handled
 
 SHARD_BYTES = 64 * 2**20
 """Most bytes of a shard's frames, unless one episode has more."""
@@ -171,7 +172,7 @@ def _attributes(wish: Wish, scale: ActionScale | None, state_names: Mapping[str,
 def _do(tasks: Sequence[_Task], workers: int, console: Console) -> None:
     total = sum(_kilobytes(item) for task in tasks for item in task.job.items)
     if workers == 1 or len(tasks) == 1:
-        with terminated_like_interrupted(), progress_bar(console, "kB") as bar:
+        with handled(), progress_bar(console, "kB") as bar:
             shown = bar.add_task("importing", total=total)
             for task in tasks:
                 run_job(task)
