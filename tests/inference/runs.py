@@ -46,7 +46,8 @@ def write_run(
     config = dataclasses.replace(config, attention=dataclasses.replace(config.attention, kind=kind))
     model = AIME(config)
     torch.nn.init.normal_(model.decoder.head.weight, std=0.05)
-    model.mean_image.copy_(torch.from_numpy(open_dataset(run.data).mean_image()))
+    for image in (model.mean_image, model.baseline_image):
+        image.copy_(torch.from_numpy(open_dataset(run.data).mean_image()))
     save_weights(model.state_dict(), run.path / "checkpoint" / "ema.safetensors")
     train = {"data": str(run.data), "seed": 0, "held_out": 0.5}
     (run.path / "config.yaml").write_text(to_yaml({"preset": "small", "model": config, "train": train}))

@@ -46,7 +46,7 @@ class Oracle:
         self.knowledge = knowledge
         self.config: ModelConfig = small_config()
         self.device = torch.device("cpu")
-        self.mean_image = torch.full((3, SIZE, SIZE), 0.5)
+        self.mean_image = self.baseline_image = torch.full((3, SIZE, SIZE), 0.5)
         self.state_scale = None
         self.longest_batch = 0
 

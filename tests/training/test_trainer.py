@@ -291,18 +291,6 @@ def test_a_signal_that_ends_at_once_leaves_the_checkpoint_before(config: TrainCo
     assert not list(config.out.glob("checkpoint.*"))
 
 
-def test_fine_tuning_starts_from_the_averaged_weights_of_a_run(config: TrainConfig, tmp_path: Path) -> None:
-    train(config)
-    tuned = replace(
-        config, out=tmp_path / "tuned", init_from=config.out, steps=1, optimizer=OptimizerConfig(learning_rate=0.0)
-    )
-    train(tuned)
-    averaged = load_file(config.out / "checkpoint" / "ema.safetensors")
-    start = weights(tuned.out)
-    parameters = dict(AIME(config.model).named_parameters())
-    assert all(torch.equal(start[name], averaged[name]) for name in parameters)
-
-
 def test_accumulated_batches_average_their_gradients(config: TrainConfig) -> None:
     result = train(replace(config, steps=2, accumulate=3))
     assert result.step == 2

@@ -51,7 +51,7 @@ class Predictor(Protocol):
         """Where clips must be."""
 
     @property
-    def mean_image(self) -> Float[Tensor, "3 H W"]:
+    def baseline_image(self) -> Float[Tensor, "3 H W"]:
         """The training set's mean frame, in [0, 1]."""
 
     @property
@@ -222,9 +222,9 @@ def _score_batch(model: Predictor, clips: Clips, seeds: Sequence[int], context: 
         held=unknown if covered is None else covered.held,
         uncertain=unknown if covered is None else covered.uncertain,
         persistence=metrics.frame_mse(seen[:, -1:], truth),
-        climatology=metrics.frame_mse(model.mean_image, truth),
+        climatology=metrics.frame_mse(model.baseline_image, truth),
         reconstruction=metrics.frame_mse(output.reconstructions, frames),
-        mean_image=metrics.frame_mse(model.mean_image, frames),
+        mean_image=metrics.frame_mse(model.baseline_image, frames),
         ssim_reconstruction=_frame_ssim(output.reconstructions, frames),
         surprise=model.surprise(frames, clips.actions, seed=seeds, states=states),
         prior_nll=-prior.mixture.log_prob(sampled)[:, context:],

@@ -17,7 +17,7 @@ from aime.primitives.plain import from_plain, to_plain, to_yaml
 from aime.primitives.ranks import rank
 from aime.training.config import TrainConfig
 from aime.world_model.config import ModelConfig
-from aime.world_model.saved import CONFIG, checkpoint_directory, has_checkpoint, read_run
+from aime.world_model.saved import CONFIG, RunInfo, checkpoint_directory, has_checkpoint, read_run
 
 
 @contextmanager
@@ -61,6 +61,23 @@ def prepare(config: TrainConfig, dataset: Dataset) -> None:
     actions = {} if dataset.action_scale is None else {"actions": to_plain(dataset.action_scale)}
     content = {"preset": preset, "model": model, "train": plain} | actions
     write_atomically(config.out / CONFIG, seal(to_yaml(content)).encode())
+
+
+def in_units_of(start: RunInfo, dataset: Dataset) -> tuple[Dataset, str]:
+    """The data with its actions in the units that a run to start from has learned them in, and what to say about it.
+
+    Raises:
+        AimeError: if the data does not say its units where the run does, or has actions outside of the run's.
+    """
+    own, learned = dataset.action_scale, start.action_scale
+    if learned is None:
+        if own is None or own.is_identity:
+            return dataset, ""
+        unknown = f"{start.path}: does not say in which units it learned actions; -1 to 1 is now {own}, as in the data"
+        return dataset, unknown
+    scaled = dataset.in_scale(learned)
+    changed = own != learned and not (own is None and learned.is_identity)
+    return scaled, f"actions keep the units of {start.path}: -1 to 1 is {learned}" if changed else ""
 
 
 def _refuse_what_is_there(out: Path) -> None:

@@ -230,14 +230,19 @@ def _train(config: TrainConfig, interrupted: Interruption) -> TrainResult:
     hardware = choose_hardware(config.device, config.precision)
     going_on = config.resume and has_checkpoint(config.out)
     dataset = open_dataset(config.data, "train", config.held_out)
+    said = ""
     if going_on:
         dataset = dataset.in_scale(read_run(config.out).action_scale)
+    elif config.init_from is not None:
+        dataset, said = run_directory.in_units_of(read_run(config.init_from), dataset)
     if rank() == 0:
         run_directory.prepare(config, dataset)
     torch.manual_seed(config.seed)
     with Logbook(config.out, Budget(config.steps, config.minutes), resume=going_on) as logbook:
         if config.resume and not going_on:
             logbook.say(f"{config.out}: has no checkpoint yet: starting anew with its settings")
+        if said:
+            logbook.say(said)
         logbook.state("reading the data's mean frame")
         trainer = Trainer(config, _starting_model(config, dataset), hardware)
         progress = Progress()
@@ -384,8 +389,10 @@ def _starting_model(config: TrainConfig, dataset: Dataset) -> AIME:
         start = load_model(config.init_from)
         model.load_state_dict({**model.state_dict(), **start.state_dict()})
     if rank() == 0:  # which shares it with the others: they need not read all over the data
-        model.mean_image.copy_(torch.from_numpy(dataset.mean_image()))
-        # what has learned in the units of other data goes on in them
+        model.baseline_image.copy_(torch.from_numpy(dataset.mean_image()))
+        # what has learned on other data goes on from its mean frame and in its units: both are part of what it computes
+        if start is None:
+            model.mean_image.copy_(model.baseline_image)
         if isinstance(observation, SecondObservation) and (start is None or not start.config.state.width):
             observation.scale.fit(*map(torch.from_numpy, dataset.state_moments()))
     return model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -65,7 +65,13 @@ class AIME(nn.Module):
     """
 
     mean_image: Tensor
-    """`[3,H,W]`, the training set's mean frame in [0, 1]; what the pillars see is centred on it."""
+    """`[3,H,W]` in [0, 1]; what the pillars see is centred on it. The mean frame of the data that the model learned
+    from first: fine-tuning keeps it, since all that the model sees and draws is relative to it."""
+    baseline_image: Tensor
+    """`[3,H,W]` in [0, 1], the mean frame of the data that the model learned from last: a baseline, which the model
+    does not read. Weights of earlier versions have `mean_image` in its place."""
+    stand_ins: ClassVar[Mapping[str, str]] = {"baseline_image": "mean_image"}
+    """The tensors that weights of earlier versions lack, and those that stand for them."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -86,6 +92,7 @@ class AIME(nn.Module):
         self.initial_latent = nn.Parameter(torch.zeros(config.latent))
         self.null_action = nn.Parameter(torch.zeros(config.action_width))
         self.register_buffer("mean_image", torch.full((3, config.image_size, config.image_size), 0.5))
+        self.register_buffer("baseline_image", torch.full((3, config.image_size, config.image_size), 0.5))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod

@@ -332,6 +332,8 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
         AimeError: if a tensor is missing, unexpected or of another shape or dtype.
     """
     state = module.state_dict()
+    stand_ins: Mapping[str, str] = getattr(module, "stand_ins", {})
+    tensors = {**{name: tensors[other] for name, other in stand_ins.items() if other in tensors}, **tensors}
     for name, own in state.items():
         if name not in tensors:
             raise _misfit(path, name, "missing", _shape(own))
