@@ -9,7 +9,7 @@ from tests.models import SIZE, small_config
 from torch import Tensor
 
 from aime.agents.agent import Agent, PolicyDecider
-from aime.agents.playing import bootstrap, play
+from aime.agents.playing import play
 from aime.data.collect.environment import Arrival
 from aime.data.shards import Attribute
 from aime.errors import AimeError
@@ -72,17 +72,6 @@ def test_play_stops_where_all_have_ended() -> None:
     seen: list[int] = []
     play(Echo(), [Counter(), Counter()], [1, 2], 50, lambda step, arrivals, actions: seen.append(step))
     assert seen == [0, 1]
-
-
-def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
-    generator = np.random.default_rng(0)
-    covered = 0
-    for number in range(200):
-        interval = bootstrap(generator.normal(3.0, 2.0, 30), seed=number, rounds=400)
-        covered += interval.low <= 3.0 <= interval.high
-    assert 0.87 <= covered / 200 <= 0.99
-    alone = bootstrap(np.array([2.0]))
-    assert (alone.mean, alone.low, alone.high) == (2.0, 2.0, 2.0)
 
 
 class Film(Counter):

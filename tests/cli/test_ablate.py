@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from tests.inference.worlds import Oracle, drifting_clips
+from torch import Tensor
 
 from aime.cli.ablate import configure
 from aime.cli.main import main
 from aime.data import Episode, write_shard
-from aime.training.ablation.results import HORIZONS, Ablation, Row
+from aime.inference.evaluate import Judged, score_clips
+from aime.inference.summary import summarise
+from aime.training.ablation.results import Ablation, Trained, make_row
 from aime.training.ablation.variants import VARIANTS
 
 SMALL = (
@@ -90,22 +97,40 @@ def test_a_mistake_is_one_line_and_trains_nothing(
     assert not out.exists()
 
 
-def row(variant: str, skill: float) -> Row:
-    by_horizon = dict.fromkeys(HORIZONS, skill)
-    memory = math.nan if variant == "sum" else 1024.4
-    return Row(variant, VARIANTS[variant].without, 10, 1.0, memory, by_horizon, by_horizon, 30.0, -5.0, 20.0, 3.0, 40.0)
+def judged(skill: Tensor) -> Judged:
+    """An evaluation of eight clips, two of each episode, whose errors are those of a skill that is given."""
+    episodes = np.repeat(np.arange(4), 2)
+    scores = score_clips(Oracle("mean image"), drifting_clips(8, 7), range(8), 2, 2)
+    scores = scores._replace(mse=scores.climatology * (1 - skill[:, None]))
+    evaluation = summarise(scores, episodes, 2, run="run", data="data", split="held-out", weights="0")
+    return Judged(evaluation, scores, episodes, list(range(8)))
 
 
-def test_the_table_shows_the_difference_to_the_complete_model() -> None:
-    rows = (row("complete", 0.5), row("sum", 0.25))
-    text = Ablation("bundled:cartpole", "held-out", 8, 5, 16, 0, rows).to_markdown()
-    scores, differences = text.split("Difference to the complete model")
-    assert "| sum | 0.25 |" in scores
-    assert "| 1024 |" in scores
-    assert "| sum | RGB: gradients are summed | −0.25 |" in differences
+def test_the_table_shows_paired_differences_to_the_complete_model() -> None:
+    hard = torch.linspace(-0.4, 0.4, 8)
+    complete, other = judged(0.5 + hard), judged(0.3 + hard)
+    trained = Trained(10, 1.0, 1024.4)
+    rows = (
+        make_row("complete", complete, trained, None),
+        make_row("sum", other, trained._replace(peak_memory_mb=math.nan), complete),
+    )
+    interval, difference = rows[1].intervals.skill[1], rows[1].differences
+    assert interval is not None and interval.high - interval.low > 0.3
+    assert difference is not None and difference.skill[1].mean == pytest.approx(-0.2, abs=1e-3)
+    # what is hard for both is no part of it
+    assert difference.skill[1].high - difference.skill[1].low < 0.02
+    ablation = Ablation("bundled:cartpole", "held-out", 4, 8, 5, 16, 0, rows)
+    scores, differences = ablation.to_markdown().split("Difference to the complete model")
+    assert re.search(r"\| sum \| 0\.30 \[.*….*\] \|", scores)
+    assert "8 clips from 4 episodes" in scores
+    assert "| 1024 |" in scores and "| – |" in scores
+    assert re.search(r"\| sum \| RGB: gradients are summed \| −0\.20 \[−0\.2", differences)
     assert differences.count("| complete |") == 0
-    assert "| – |" in differences, "what is not known has no difference"
-    alone = Ablation("bundled:cartpole", "held-out", 8, 5, 16, 0, rows[1:]).to_markdown()
+    assert json.loads(ablation.to_json())["rows"][1]["peak_memory_mb"] is None
+    alone = Ablation("bundled:cartpole", "held-out", 4, 8, 5, 16, 0, rows[:1]).to_markdown()
     assert "Difference" not in alone
-    content = json.loads(Ablation("d", "all", 8, 5, 16, 0, rows).to_json())
-    assert content["rows"][1]["peak_memory_mb"] is None
+
+
+def test_other_clips_have_no_paired_difference() -> None:
+    complete = judged(torch.zeros(8))
+    assert make_row("sum", complete._replace(seeds=[0] * 8), Trained(1, 1.0, 1.0), complete).differences is None

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from aime.primitives.intervals import bounds_of, mean_interval, over_seeds, pooled, resampled_counts
+from aime.primitives.intervals import bounds_of, known_mean, mean_interval, over_seeds, pooled, resampled_counts
 
 
 @pytest.mark.parametrize("episodes", [5, 12, 48])
@@ -97,3 +97,22 @@ def test_seeds_are_drawn_as_well() -> None:
     values = np.array([[0.0] * 6, [1.0] * 6, [2.0] * 6])
     drawn = over_seeds(lambda seed, counts: counts @ values[seed, :, None] / 6, 3, 6, 4000)[:, 0]
     assert drawn.std() == pytest.approx(math.sqrt(2 / 3 / 3), rel=0.05)
+
+
+def test_seeds_that_differ_widen_the_interval() -> None:
+    alike = np.tile(np.arange(10.0), (3, 1))
+    apart = alike + np.array([-20.0, 0.0, 20.0])[:, None]
+    near, far = mean_interval(alike), mean_interval(apart)
+    assert near.mean == far.mean == 4.5
+    # with 3 seeds drawn, one in 27 samples has the same extreme seed three times: beyond the 2.5th percentile
+    assert far.low < -14 < 2 < near.low and near.high < 7 < 22 < far.high
+
+
+def test_seeds_alone_are_drawn_where_episodes_do_not_differ() -> None:
+    found = mean_interval(np.array([[1.0] * 5, [3.0] * 5]))
+    assert (found.mean, found.low, found.high) == (2.0, 1.0, 3.0)
+
+
+def test_means_of_what_is_known() -> None:
+    found = known_mean(np.array([[1.0, np.nan, 3.0], [np.nan, np.nan, np.nan]]))
+    assert found[0] == 2.0 and np.isnan(found[1])

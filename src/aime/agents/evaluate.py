@@ -17,7 +17,7 @@ from aime.agents.agent import Agent, Decider, PolicyDecider
 from aime.agents.experience import check_rewarding
 from aime.agents.filming import DreamFilm
 from aime.agents.planner import Planner, PlannerConfig, Proposer
-from aime.agents.playing import Acting, Interval, Played, bootstrap, play
+from aime.agents.playing import Acting, Played, play
 from aime.agents.saved import Kind, agent_directory, load_agent
 from aime.data import Attribute, open_dataset
 from aime.data.collect import Environment, Recording
@@ -28,7 +28,8 @@ from aime.errors import AimeError
 from aime.inference.animation import check_film_path, encode_film
 from aime.inference.loading import Device, load_run
 from aime.primitives.files import write_atomically
-from aime.primitives.plain import to_plain
+from aime.primitives.intervals import Interval, mean_interval
+from aime.primitives.plain import nan_as_null, to_plain
 from aime.world_model.model import AIME
 from aime.world_model.saved import RunInfo, read_run
 
@@ -52,7 +53,7 @@ class AgentEvaluation:
         seed: of the first episode; each has the next one.
         steps: frames that an episode lasts at most.
         returns: of each episode, in the environment's units.
-        mean: of the returns, with a 95 % bootstrap interval.
+        mean: of the returns, with a 95 % interval over episodes; of one episode there is none.
         seconds_per_act: median time to see a frame of all episodes that are played at once, and to act.
         at_once: how many those are.
         distractor: what was behind them: none, static or dynamic.
@@ -160,14 +161,14 @@ def evaluate_agent(
         seed=seed,
         steps=steps,
         returns=tuple(returns.tolist()),
-        mean=bootstrap(returns),
+        mean=mean_interval(returns),
         seconds_per_act=seconds,
         at_once=len(worlds),
         distractor=recording.distractor,
         noise=_noise_of(acting),
     )
     if out is not None:
-        write_atomically(out, (json.dumps(to_plain(evaluation), indent=1) + "\n").encode())
+        write_atomically(out, (json.dumps(nan_as_null(to_plain(evaluation)), indent=1) + "\n").encode())
     if film is not None and video is not None:
         write_atomically(video, encode_film(film.pictures(), video.suffix))
     return evaluation

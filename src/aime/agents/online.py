@@ -21,7 +21,7 @@ import torch
 from aime.agents.actor_critic import ActorCriticConfig
 from aime.agents.agent import Agent, PolicyDecider
 from aime.agents.evaluate import Scripted, recording_like
-from aime.agents.playing import Acting, bootstrap, play
+from aime.agents.playing import Acting, play
 from aime.agents.runs import Told, train_imagination
 from aime.agents.saved import agent_directory, load_agent
 from aime.data import Dataset, open_dataset
@@ -31,7 +31,9 @@ from aime.data.shards import write_shard
 from aime.errors import AimeError, expect_positive
 from aime.inference.loading import load_run
 from aime.primitives.files import write_atomically
+from aime.primitives.intervals import mean_interval
 from aime.primitives.locks import LOCK, only_writer
+from aime.primitives.plain import nan_as_null, to_plain
 from aime.primitives.signals import Interrupted
 from aime.training.apart import is_complete
 from aime.training.run_directory import read_config
@@ -193,9 +195,9 @@ def _returns_of(shard: Path) -> list[float]:
 
 
 def _note(out: Path, number: int, returns: list[float]) -> float:
-    mean = bootstrap(np.array(returns))
+    mean = mean_interval(np.array(returns))
     lines = (out / "returns.jsonl").read_text(encoding="utf-8").splitlines() if number else []
     line = {"round": number, "mean": mean.mean, "low": mean.low, "high": mean.high, "returns": returns}
-    lines = [*lines[:number], json.dumps(line)]
+    lines = [*lines[:number], json.dumps(nan_as_null(to_plain(line)))]
     write_atomically(out / "returns.jsonl", ("\n".join(lines) + "\n").encode())
     return mean.mean

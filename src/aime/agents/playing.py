@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -43,34 +42,6 @@ class Played(NamedTuple):
     """Where each ended, which no agent has seen."""
     seconds_per_act: float
     """Median time of one `act` of all episodes at once."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean, and where it may lie.
-
-    Attributes:
-        mean: of the sample.
-        low: 2.5th percentile of the means of resampled samples.
-        high: 97.5th percentile.
-    """
-
-    mean: float
-    low: float
-    high: float
-
-
-def bootstrap(values: Float[np.ndarray, " E"], seed: int = 0, rounds: int = 10_000) -> Interval:
-    """The mean of E values with its 95 % interval, by the percentile bootstrap (Efron 1979).
-
-    Args:
-        values: one or more.
-        seed: of the resampling.
-        rounds: resampled samples.
-    """
-    drawn = np.random.default_rng(seed).integers(len(values), size=(rounds, len(values)))
-    low, high = np.percentile(values[drawn].mean(axis=1), [2.5, 97.5])
-    return Interval(float(values.mean()), float(low), float(high))
 
 
 def play(

@@ -19,6 +19,7 @@ from aime.cli.arguments import parse, wants_help
 from aime.cli.progress import counting, stages
 from aime.data.collect.distractors import DistractorKind
 from aime.errors import AimeError
+from aime.primitives.interval_text import NO_INTERVAL, bounds_text
 
 
 @dataclass(frozen=True)
@@ -167,8 +168,9 @@ def evaluate(arguments: list[str]) -> int:
             options.noise,
         )
     mean, count = found.mean, len(found.returns)
+    interval = f"95 %: {bounds_text(mean.bounds, '.1f')}" if mean.bounds else NO_INTERVAL
     Console().print(
-        f"{options.policy} in {options.env}: mean return {mean.mean:.1f} (95 %: {mean.low:.1f} to {mean.high:.1f}), "
+        f"{options.policy} in {options.env}: mean return {mean.mean:.1f} ({interval}), "
         f"{count} episodes of {found.steps} steps, noise of {found.noise:g}; "
         f"{1000 * found.seconds_per_act:.1f} ms to act",
         highlight=False,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from aime.data import Clips
@@ -89,6 +90,17 @@ class Predictor(Protocol):
         """See `AIME.surprise`."""
 
 
+class Judged(NamedTuple):
+    """An evaluation, and what its figures and those of a comparison are made of."""
+
+    evaluation: Evaluation
+    scores: ClipScores
+    episodes: Int64[np.ndarray, " B"]
+    """The number of the episode of each clip."""
+    seeds: list[int]
+    """Of the clips, which follow from their contents: two runs with the same ones were judged on the same clips."""
+
+
 def evaluate_run(
     run: str | Path,
     data: str | Path | None = None,
@@ -118,6 +130,21 @@ def evaluate_run(
         AimeError: if `run` is no run, if `data` is missing, damaged, too short or does not fit the model, if a number
             is below 1, or if `out` cannot be written.
     """
+    return judge_run(run, data, context, horizon, samples, clips, device, out, progress).evaluation
+
+
+def judge_run(
+    run: str | Path,
+    data: str | Path | None = None,
+    context: int = 5,
+    horizon: int = 45,
+    samples: int = 16,
+    clips: int | None = None,
+    device: Device = "auto",
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Judged:
+    """The same as `evaluate_run`, with the scores of the clips."""
     for name, value in (("samples", samples), ("clips", MOST_CLIPS if clips is None else clips)):
         if value < 1:
             raise AimeError(f"{name} is {value}; expected 1 or more: leave --{name} out for the usual number")
@@ -125,7 +152,8 @@ def evaluate_run(
     unseen = open_unseen(info, data, context, horizon)
     places = clip_places(unseen.dataset, context + horizon, MOST_CLIPS if clips is None else clips)
     batch = read_clips(unseen.dataset, places, context + horizon)
-    scores = score_clips(model, batch, clip_seeds(unseen.dataset, places), context, samples, progress)
+    seeds = clip_seeds(unseen.dataset, places)
+    scores = score_clips(model, batch, seeds, context, samples, progress)
     evaluation = summarise(
         scores,
         places.episodes,
@@ -137,7 +165,7 @@ def evaluate_run(
     )
     if out is not None:
         write_atomically(Path(out), evaluation.to_json().encode())
-    return evaluation
+    return Judged(evaluation, scores, places.episodes, seeds)
 
 
 def weights_digest(run: str | Path) -> str:

@@ -18,6 +18,7 @@ from torch import Tensor
 from aime.data import Clips, Dataset, load_clips
 from aime.data.state_names import entries_by_name
 from aime.errors import AimeError
+from aime.primitives.intervals import Interval, bounds_of, known_mean, over_seeds
 from aime.world_model.model import AIME
 from aime.world_model.stepping import watch
 
@@ -189,6 +190,28 @@ class ProbeScores:
         spread = square - total**2 / number
         known = spread > STILL * number
         return np.where(known, 1 - error / np.where(known, spread, 1.0), np.nan)
+
+
+def r_squared_intervals(scores: Sequence[ProbeScores], groups: Sequence[Sequence[int]]) -> list[Interval]:
+    """R² of groups of columns, the mean over the columns that vary and over seeds, with 95 % intervals over episodes.
+
+    Args:
+        scores: of each seed, on the same episodes.
+        groups: numbers of columns; one or more groups.
+    """
+
+    def figures(seed: int, counts: Float64[np.ndarray, "R E"] | None) -> Float64[np.ndarray, "R M"]:
+        found = scores[seed].r_squared(counts)
+        return np.stack([known_mean(found[:, list(group)]) for group in groups], axis=1)
+
+    episodes = len(scores[0].frames)
+    drawn = over_seeds(figures, len(scores), episodes)
+    points = np.mean([figures(seed, None)[0] for seed in range(len(scores))], axis=0)
+    units = max(episodes, len(scores))
+    return [
+        Interval.around(float(point), bounds_of(float(point), drawn[:, number], units))
+        for number, point in enumerate(points)
+    ]
 
 
 def probe(

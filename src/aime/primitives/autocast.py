@@ -12,7 +12,7 @@ def fp32_to_learn(like: Tensor) -> AbstractContextManager[object]:
     """A context without autocast where gradients are recorded; where none are, it stays as it was. For imagined paths.
 
     Rounding the products of an imagined path to bf16 moves a latent by a fiftieth of what another sample of the prior
-    moves it (`docs/experiments.md`), and they take a quarter of the time; a gradient would carry the rounding of every
+    moves it (`notes/experiments.md`), and they take a quarter of the time; a gradient would carry the rounding of every
     step of the path.
     """
     return torch.autocast(like.device.type, enabled=False) if torch.is_grad_enabled() else nullcontext()

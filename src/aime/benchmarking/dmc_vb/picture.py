@@ -7,14 +7,14 @@ import io
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aime.agents.playing import Interval
 from aime.benchmarking.dmc_vb.results import Benchmark
+from aime.primitives.intervals import Interval
 
 COLOURS = {"none": "#4d6fa8", "static": "#e8a33d", "dynamic": "#a8434d"}
 
 
 def draw(benchmark: Benchmark) -> bytes:
-    """A PNG of bars with their 95 % intervals."""
+    """A PNG of bars with their 95 % intervals, where there is more than one episode."""
     levels = benchmark.levels
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     known, earned = figure.subplots(1, 2, width_ratios=(1, 2))
@@ -39,14 +39,15 @@ def _bars(axis: Axes, found: list[Interval | None], shift: float, width: float, 
     for place, interval in enumerate(found):
         if interval is None:
             continue
-        below, above = max(0.0, interval.mean - interval.low), max(0.0, interval.high - interval.mean)
+        low, high = interval.bounds or (interval.mean, interval.mean)
+        below, above = max(0.0, interval.mean - low), max(0.0, high - interval.mean)
         axis.bar(
             place + shift,
             interval.mean,
             width,
             color=colour,
             label=label if place == 0 else None,
-            yerr=[[below], [above]],
+            yerr=[[below], [above]] if interval.bounds else None,
             ecolor="#333333",
             capsize=2,
         )

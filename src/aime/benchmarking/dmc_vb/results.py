@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aime.agents.playing import Interval, bootstrap
-from aime.benchmarking.dmc_vb.intervals import known_mean, mean_interval, r_squared_intervals
 from aime.benchmarking.dmc_vb.levels import LevelData
 from aime.benchmarking.dmc_vb.parts import Finished
 from aime.benchmarking.dmc_vb.plan import Plan
 from aime.data.state_names import entries_by_name
-from aime.inference.probe import ProbeScores
+from aime.inference.probe import ProbeScores, r_squared_intervals
+from aime.primitives.intervals import Interval, known_mean, mean_interval
 from aime.primitives.plain import nan_as_null, to_plain
 
 
@@ -31,7 +30,8 @@ class LevelScores:
         minutes: of a training, the mean over seeds.
         state: R² of the probe, the mean over the state's entries; None where the data has no states.
         fields: the same by field of the state, where the data names its fields.
-        clone_error: mean distance of a held-out action from the clone's likeliest, the mean over seeds.
+        clone_error: mean distance of the validation actions from the clone's likeliest, the mean over seeds: no
+            result, because the step of cloning at which it is lowest is the one that is kept.
         returns: of the clones, by the distractor that they play under, in the environment's units.
         data_return: of the level's episodes; None where there are no rewards.
     """
@@ -145,7 +145,7 @@ def _level(data: LevelData, runs: Sequence[Finished]) -> LevelScores:
         fields=dict(zip(names, fields, strict=True)) if scores else {},
         clone_error=float(np.mean([run.clone.error for run in runs])),
         returns=returns,
-        data_return=bootstrap(data.returns) if data.returns.any() else None,
+        data_return=mean_interval(data.returns) if data.returns.any() else None,
     )
 
 

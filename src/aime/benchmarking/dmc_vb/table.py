@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from aime.agents.playing import Interval
 from aime.benchmarking.dmc_vb.levels import LEVELS
 from aime.benchmarking.dmc_vb.results import Benchmark, LevelScores
+from aime.primitives.interval_text import NO_INTERVAL
+from aime.primitives.intervals import Interval
 
 
 class Table(NamedTuple):
@@ -19,7 +20,7 @@ class Table(NamedTuple):
 def main_table(benchmark: Benchmark) -> Table:
     """What the levels came to."""
     played = [f"return under {distractor}" for distractor in LEVELS]
-    heading = ("trained on", "steps", "state, R²", "clone's error", *played, "return of the data")
+    heading = ("trained on", "steps", "state, R²", *played, "return of the data")
     return Table(heading, tuple(_row(each) for each in benchmark.levels))
 
 
@@ -60,8 +61,7 @@ def to_markdown(benchmark: Benchmark) -> str:
         "",
         f"In brackets 95 % intervals, by the bootstrap over episodes and seeds. {playing(benchmark)} R² is that of a "
         f"ridge regression from (h, z) to the state, on episodes that were held out ({held_out}), the mean over the "
-        "entries that vary, an angle as cosine and sine. The clone's error is the mean distance of an unseen action "
-        "from its likeliest; actions span 2.",
+        "entries that vary, an angle as cosine and sine.",
         "",
         "![R² and returns by level](benchmark.png)",
     ]
@@ -74,7 +74,6 @@ def _row(scores: LevelScores) -> tuple[str, ...]:
         scores.level,
         f"{scores.steps:.0f}",
         _cell(scores.state, ".2f", "no state"),
-        f"{scores.clone_error:.3f}",
         *returns,
         _cell(scores.data_return, ".1f", "no rewards"),
     )
@@ -83,7 +82,10 @@ def _row(scores: LevelScores) -> tuple[str, ...]:
 def _cell(interval: Interval | None, form: str, absent: str) -> str:
     if interval is None:
         return absent
-    mean, low, high = (format(value, form).replace("-", "−") for value in (interval.mean, interval.low, interval.high))
+    mean = format(interval.mean, form).replace("-", "−")
+    if interval.bounds is None:
+        return f"{mean} ({NO_INTERVAL})"
+    low, high = (format(value, form).replace("-", "−") for value in interval.bounds)
     return f"{mean} ({low} to {high})"
 
 

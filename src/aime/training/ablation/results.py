@@ -5,18 +5,55 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from typing import Generic, NamedTuple
 
-from aime.inference.evaluation import Evaluation
+from aime.inference.evaluate import Judged
+from aime.inference.evaluation import Figures, Leaf, mapped
+from aime.inference.summary import Drawn, figures_of
+from aime.primitives.interval_text import NO_INTERVAL, bounds_text, counted, number_text
+from aime.primitives.intervals import Bounds, Interval, bounds_of, resampled_counts
 from aime.primitives.plain import nan_as_null, to_plain
-from aime.training.ablation.variants import COMPLETE, VARIANTS
+from aime.training.ablation.variants import VARIANTS
 
 HORIZONS = (1, 5, 15, 45)
 """Frames ahead whose scores are shown, where they were predicted."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """The scores of one variant on held-out episodes; see `aime.inference.evaluation.DEFINITIONS`."""
+class Scores(Generic[Leaf]):
+    """What a variant scores, or in the places of the figures what belongs to each; see `aime.inference.evaluation`."""
+
+    skill: dict[int, Leaf]
+    """Of the mean of the sampled futures, by frames ahead."""
+    skill_likeliest: dict[int, Leaf]
+    """Of the single most likely future."""
+    reconstruction_psnr: Leaf
+    """In dB."""
+    prior_nll: Leaf
+    """In nats per frame. Each training makes latents of its own, whose scale it depends on."""
+    kl_z: Leaf
+    """In nats per frame."""
+    effective_components: Leaf
+    codebook_perplexity: Leaf
+
+    @classmethod
+    def of(cls, figures: Figures[Leaf]) -> Scores[Leaf]:
+        """Those of an evaluation."""
+        shown = [horizon for horizon in HORIZONS if horizon in figures.horizons]
+        return cls(
+            skill={horizon: figures.horizons[horizon].skill for horizon in shown},
+            skill_likeliest={horizon: figures.horizons[horizon].skill_likeliest for horizon in shown},
+            reconstruction_psnr=figures.reconstruction.psnr,
+            prior_nll=figures.prior_nll,
+            kl_z=figures.kl_z,
+            effective_components=figures.effective_components,
+            codebook_perplexity=figures.codebook_perplexity,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row(Scores[float]):
+    """The scores of one variant on held-out episodes."""
 
     variant: str
     without: str
@@ -27,37 +64,48 @@ class Row:
     """Wall time of training."""
     peak_memory_mb: float
     """Of the process that trained (on a GPU, of its tensors), in MiB; NaN where it is not known."""
-    skill: dict[int, float]
-    """Of the mean of the sampled futures, by frames ahead."""
-    skill_likeliest: dict[int, float]
-    """Of the single most likely future."""
-    reconstruction_psnr: float
-    """In dB."""
-    prior_nll: float
-    """In nats per frame. Each training makes latents of its own, whose scale it depends on."""
-    kl_z: float
-    """In nats per frame."""
-    effective_components: float
-    codebook_perplexity: float
+    intervals: Scores[Bounds | None]
+    """95 % intervals over episodes."""
+    differences: Scores[Interval] | None = None
+    """To the complete model on the same clips, with intervals of the paired differences; None for the complete model,
+    and where clips differ."""
 
 
-def make_row(variant: str, evaluation: Evaluation, steps: int, minutes: float, peak_memory_mb: float) -> Row:
-    """A variant's row: how it was trained, and what it scores."""
-    shown = [horizon for horizon in HORIZONS if horizon in evaluation.horizons]
+class Trained(NamedTuple):
+    """How a variant was trained."""
+
+    steps: int
+    minutes: float
+    peak_memory_mb: float
+
+
+def make_row(variant: str, judged: Judged, trained: Trained, complete: Judged | None) -> Row:
+    """A variant's row: how it was trained, what it scores, and how far that is from what the complete model does."""
+    differences = None
+    if complete is not None and complete.seeds == judged.seeds:
+        differences = paired_differences(judged, complete)
     return Row(
+        **vars(Scores.of(judged.evaluation)),
         variant=variant,
         without=VARIANTS[variant].without,
-        steps=steps,
-        minutes=minutes,
-        peak_memory_mb=peak_memory_mb,
-        skill={horizon: evaluation.horizons[horizon].skill for horizon in shown},
-        skill_likeliest={horizon: evaluation.horizons[horizon].skill_likeliest for horizon in shown},
-        reconstruction_psnr=evaluation.reconstruction.psnr,
-        prior_nll=evaluation.prior_nll,
-        kl_z=evaluation.kl_z,
-        effective_components=evaluation.effective_components,
-        codebook_perplexity=evaluation.codebook_perplexity,
+        **trained._asdict(),
+        intervals=Scores.of(judged.evaluation.intervals),
+        differences=differences,
     )
+
+
+def paired_differences(judged: Judged, base: Judged) -> Scores[Interval]:
+    """Scores less those of another model on the same clips: what is hard for both is no part of the intervals."""
+    number = judged.evaluation.episodes
+    counts = resampled_counts(number)
+    ours, theirs = (Scores.of(figures_of(each.scores, each.episodes, counts)) for each in (judged, base))
+
+    def difference(own: float, other: float, drawn: Drawn, of_other: Drawn) -> Interval:
+        return Interval.around(own - other, bounds_of(own - other, (drawn - of_other).numpy(), number))
+
+    points = Scores.of(judged.evaluation), Scores.of(base.evaluation)
+    found: Scores[Interval] = mapped(difference, *points, ours, theirs)
+    return found
 
 
 @dataclass(frozen=True)
@@ -67,6 +115,8 @@ class Ablation:
     data: str
     split: str
     """The part of the data that was evaluated: "held-out" or "all"."""
+    episodes: int
+    """That the clips are of."""
     clips: int
     context: int
     """Frames that the models saw before they predicted."""
@@ -82,51 +132,64 @@ class Ablation:
 
     def to_markdown(self) -> str:
         """Two tables: the scores of every variant, and how they differ from the complete model's."""
-        complete = next((row for row in self.rows if row.variant == COMPLETE), None)
-        names = [name for name, _, _ in _figures(self.rows[0])]
-        heading = f"{self.clips} clips of {self.data} ({self.split}), context {self.context}, {self.samples} futures"
+        names = [*_named(self.rows[0]), "steps", "memory, MiB"]
+        heading = (
+            f"{counted(self.clips, 'clip')} from {counted(self.episodes, 'episode')} of {self.data} ({self.split}), "
+            f"context {self.context}, {self.samples} futures"
+        )
         lines = [
             f"# Ablation: {heading}, seed {self.seed}",
             "",
-            *_table(["variant", *names], [[row.variant, *_cells(row, None)] for row in self.rows]),
+            *_table(["variant", *names], [[row.variant, *_cells(row)] for row in self.rows]),
         ]
-        others = [row for row in self.rows if row.variant != COMPLETE]
-        if complete is not None and others:
-            rows = [[row.variant, row.without, *_cells(row, complete)] for row in others]
-            lines += ["", "Difference to the complete model:", "", *_table(["variant", "without", *names], rows)]
+        others = [[row.variant, row.without, *_changes(row.differences)] for row in self.rows if row.differences]
+        if others:
+            named = ["variant", "without", *_named(self.rows[0])]
+            lines += ["", "Difference to the complete model, clip by clip:", "", *_table(named, others)]
+        intervals = "in brackets 95 % intervals over episodes" if self.episodes > 1 else NO_INTERVAL
         lines += [
             "",
             "Skill is that of the mean of the sampled futures, then that of the single most likely one, by frames "
             "ahead. NLL and KL are of the prior one step ahead, in nats per frame; each training makes latents of its "
-            "own, whose scale the NLL depends on and the KL does not.",
+            f"own, whose scale the NLL depends on and the KL does not. One training each; {intervals}, which say "
+            "nothing of another training.",
         ]
         return "\n".join(lines) + "\n"
 
 
-def _figures(row: Row) -> list[tuple[str, float, int]]:
-    """Name, value and decimals of everything shown."""
-    return [
-        *((f"skill {horizon}", value, 2) for horizon, value in row.skill.items()),
-        *((f"likeliest {horizon}", value, 2) for horizon, value in row.skill_likeliest.items()),
-        ("PSNR, dB", row.reconstruction_psnr, 1),
-        ("NLL", row.prior_nll, 1),
-        ("KL", row.kl_z, 1),
-        ("components", row.effective_components, 1),
-        ("perplexity", row.codebook_perplexity, 0),
-        ("steps", row.steps, 0),
-        ("memory, MiB", row.peak_memory_mb, 0),
-    ]
+_FORMS = {
+    "reconstruction_psnr": ("PSNR, dB", ".1f"),
+    "prior_nll": ("NLL", ".1f"),
+    "kl_z": ("KL", ".1f"),
+    "effective_components": ("components", ".1f"),
+    "codebook_perplexity": ("perplexity", ".0f"),
+}
 
 
-def _cells(row: Row, base: Row | None) -> list[str]:
-    if base is None:
-        return [_number(value, f".{decimals}f") for _, value, decimals in _figures(row)]
-    pairs = zip(_figures(row), _figures(base), strict=True)
-    return [_number(value - other, f"+.{decimals}f") for (_, value, decimals), (_, other, _) in pairs]
+def _named(scores: Scores[Leaf]) -> dict[str, tuple[Leaf, str]]:
+    """Every score by its name in the table, with its format."""
+    return {
+        **{f"skill {horizon}": (value, ".2f") for horizon, value in scores.skill.items()},
+        **{f"likeliest {horizon}": (value, ".2f") for horizon, value in scores.skill_likeliest.items()},
+        **{name: (getattr(scores, field), form) for field, (name, form) in _FORMS.items()},
+    }
 
 
-def _number(value: float, form: str) -> str:
-    return format(value, form).replace("-", "−") if math.isfinite(value) else "–"
+def _cells(row: Row) -> list[str]:
+    ends = _named(row.intervals)
+    scores = [_text(value, ends[name][0], form) for name, (value, form) in _named(row).items()]
+    return [*scores, str(row.steps), _text(row.peak_memory_mb, None, ".0f")]
+
+
+def _changes(differences: Scores[Interval]) -> list[str]:
+    return [_text(each.mean, each.bounds, f"+{form}") for each, form in _named(differences).values()]
+
+
+def _text(value: float, bounds: Bounds | None, form: str) -> str:
+    if not math.isfinite(value):
+        return "–"
+    text = number_text(value, form) if bounds is None else f"{number_text(value, form)} [{bounds_text(bounds, form)}]"
+    return text.replace("-", "−")
 
 
 def _table(names: list[str], rows: list[list[str]]) -> list[str]:

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from aime.errors import AimeError, expect_some_of
-from aime.inference.evaluate import evaluate_run
-from aime.inference.evaluation import Evaluation
+from aime.inference.evaluate import Judged, judge_run
 from aime.inference.loading import check_lengths
 from aime.primitives.files import write_atomically
-from aime.training.ablation.results import Ablation, Row, make_row
-from aime.training.ablation.variants import VARIANTS
+from aime.training.ablation.results import Ablation, Row, Trained, make_row
+from aime.training.ablation.variants import COMPLETE, VARIANTS
 from aime.training.apart import is_complete, peak_memory, plain_config, refuse_other_settings, train_apart
 from aime.training.checkpoint import read_progress
 from aime.training.config import TrainConfig
@@ -65,8 +64,7 @@ def run_ablation(
             fails, or no held-out episode is long enough.
         KeyboardInterrupt: after an interruption; the run is saved.
     """
-    rows: list[Row] = []
-    last: Evaluation | None = None
+    found: dict[str, tuple[Judged, Trained]] = {}
     names = expect_some_of(variants, VARIANTS, "variant")
     runs = {name: _variant_config(config, name) for name in names}
     for run in runs.values():
@@ -77,7 +75,7 @@ def run_ablation(
             tell(f"{place}: training")
             train_apart(run)
         tell(f"{place}: evaluating")
-        last = evaluate_run(
+        judged = judge_run(
             run.out,
             None,
             evaluation.context,
@@ -88,12 +86,21 @@ def run_ablation(
             run.out / "evaluation.json",
         )
         progress = read_progress(run.out)
-        rows.append(make_row(name, last, progress.step, progress.seconds / 60, peak_memory(run.out)))
-    assert last is not None
-    ablation = Ablation(config.data, last.split, last.clips, last.context, last.samples, config.seed, tuple(rows))
+        found[name] = judged, Trained(progress.step, progress.seconds / 60, peak_memory(run.out))
+    ablation = _compared(config, found)
     write_atomically(config.out / "ablation.json", ablation.to_json().encode())
     write_atomically(config.out / "ablation.md", ablation.to_markdown().encode())
     return ablation
+
+
+def _compared(config: TrainConfig, found: dict[str, tuple[Judged, Trained]]) -> Ablation:
+    complete = found[COMPLETE][0] if COMPLETE in found else None
+    rows: list[Row] = []
+    for name, (judged, trained) in found.items():
+        rows.append(make_row(name, judged, trained, None if name == COMPLETE else complete))
+    last = judged.evaluation
+    shown = last.split, last.episodes, last.clips, last.context, last.samples
+    return Ablation(config.data, *shown, config.seed, tuple(rows))
 
 
 def _variant_config(config: TrainConfig, name: str) -> TrainConfig:
