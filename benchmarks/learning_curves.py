@@ -1,6 +1,6 @@
 """What agents learned, step by step, and how the world judged them: a picture from the logs of a run's agents.
 
-    python benchmarks/learning_curves.py runs/mine --out docs/pictures/learning.png
+    python benchmarks/learning_curves.py runs/mine --out learning.png
 
 Left, the error of cloning on held-out actions (`agents/imitate/log.jsonl`); middle, the returns of the record and those
 that the critic then promises in dreams (`agents/imagine/log.jsonl`); right, the returns of each evaluation that the run
