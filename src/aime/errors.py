@@ -13,8 +13,21 @@ class AimeError(ValueError):
     """Something a user can put right: a file, a field, a flag or a shape that does not fit.
 
     The message is one line that names what was found, what was expected and the remedy. The command line prints it
-    without a traceback and exits with code 2; the library raises it like any other `ValueError`.
+    without a traceback and exits with code 2; the library raises it like any other `ValueError`. Names of files are
+    part of messages and may hold anything: what a terminal would obey is escaped.
     """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
+
+def printable(text: str) -> str:
+    """The text with what cannot be printed as escapes: control characters, halves of surrogates, directions of text."""
+    return "".join(part if part.isprintable() or part in "\n\t" else _escaped(part) for part in text)
+
+
+def _escaped(part: str) -> str:
+    return part.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
 def name_once(message: str) -> str:

@@ -52,6 +52,19 @@ class ImportOptions:
     """--no-actions imports video alone."""
     action_columns: tuple[str, ...] = ()
     """The columns of a table that are actions. By default all whose name begins with "action"."""
+    state_columns: tuple[str, ...] = ()
+    """The columns that are the state. By default all whose name begins with "state"."""
+    reward_column: str | None = None
+    """The column of rewards. By default "reward", where there is one."""
+    time_column: str | None = None
+    """The column of times, counted from the film's start. Each frame belongs to the nearest row, within half a frame
+    period. Without it frames and rows are paired by their number."""
+    time_unit: Literal["s", "ms", "us", "ns"] = "s"
+    """The unit of that column."""
+    every: int = 1
+    """One of so many rows of a table belongs to a frame: 4 for a table at 100 Hz and a film at 25."""
+    fps: float | None = None
+    """Frames a second of directories of pictures, which do not say; of films in place of what they say."""
     action_range: tuple[float, float] | None = None
     """What -1 and 1 shall mean, in the source's units. By default what the source declares for each action, else the
     least and greatest number that it has; numbers that lie within [-1, 1] already stay as they are."""
@@ -75,6 +88,12 @@ def main(arguments: list[str]) -> int:
         state=options.state,
         actions=options.actions,
         action_columns=options.action_columns,
+        state_columns=options.state_columns,
+        reward_column=options.reward_column,
+        time_column=options.time_column,
+        time_unit=options.time_unit,
+        every=options.every,
+        fps=options.fps,
         depth_range=options.depth_range,
     )
     sources = open_source(options.kind, options.source, choice)
@@ -111,6 +130,10 @@ def _check(options: ImportOptions) -> None:
     """
     if options.image_size % 16 or not 16 <= options.image_size <= 256:
         raise AimeError(f"--image-size is {options.image_size}, expected a multiple of 16 from 16 to 256")
+    if options.every < 1:
+        raise AimeError(f"--every is {options.every}, expected 1 or more")
+    if options.fps is not None and not 0 < options.fps <= 10_000:
+        raise AimeError(f"--fps is {options.fps}, expected more than 0 and at most 10000")
     if options.workers is not None and not 1 <= options.workers <= 1024:
         raise AimeError(f"--workers is {options.workers}, expected 1 to 1024")
     for flag, limits in (("--action-range", options.action_range), ("--depth-range", options.depth_range)):

@@ -1,4 +1,4 @@
-"""The names of a state vector's fields, as shards note them: {"position": 2, "velocity": 2} in JSON."""
+"""The names of the parts of states and actions, as shards note them: {"position": 2, "velocity": 2} in JSON."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from aime.data.shards import Attribute
 
 ATTRIBUTE = "state_names"
+ACTION_ATTRIBUTE = "action_names"
 
 
 def note_state_names(names: Mapping[str, int]) -> dict[str, Attribute]:
@@ -17,8 +18,17 @@ def note_state_names(names: Mapping[str, int]) -> dict[str, Attribute]:
     Args:
         names: the width of each field, in the order of the vector.
     """
+    return _noted(ATTRIBUTE, names)
+
+
+def note_action_names(names: Mapping[str, int]) -> dict[str, Attribute]:
+    """The same for actions: their joints or columns, where the source names them."""
+    return _noted(ACTION_ATTRIBUTE, names)
+
+
+def _noted(attribute: str, names: Mapping[str, int]) -> dict[str, Attribute]:
     known = {name: width for name, width in names.items() if width}
-    return {ATTRIBUTE: json.dumps(known)} if known else {}
+    return {attribute: json.dumps(known)} if known else {}
 
 
 def read_state_names(attributes: Mapping[str, Attribute], width: int) -> dict[str, int]:
@@ -28,8 +38,17 @@ def read_state_names(attributes: Mapping[str, Attribute], width: int) -> dict[st
         attributes: of a data set.
         width: of its state vector.
     """
+    return _read(ATTRIBUTE, attributes, width)
+
+
+def read_action_names(attributes: Mapping[str, Attribute], width: int) -> dict[str, int]:
+    """The same for actions."""
+    return _read(ACTION_ATTRIBUTE, attributes, width)
+
+
+def _read(attribute: str, attributes: Mapping[str, Attribute], width: int) -> dict[str, int]:
     try:
-        named = json.loads(str(attributes.get(ATTRIBUTE, "{}")))
+        named = json.loads(str(attributes.get(attribute, "{}")))
         sizes = {str(name): int(size) for name, size in named.items()}
     except (ValueError, TypeError, AttributeError):
         return {}

@@ -18,6 +18,10 @@ EPISODE_BYTES = 128 * 2**20
 """Most bytes of an episode's frames: 10,900 frames of 64x64. What is longer becomes several episodes."""
 
 
+LEFT_OUT = "left out: "
+"""Before the words of the importer's own counts."""
+
+
 @dataclass(frozen=True)
 class Form:
     """What all episodes of the data set share.
@@ -114,7 +118,7 @@ def episodes_of(recorded: Recorded, form: Form, tally: Counter[str]) -> Iterator
         recorded: what the importer gave; its frames are used up.
         form: of the data set.
         tally: counts "frames", of these "repeated" ones, "cut" episodes, "clipped" numbers, and for each size
-            "HEIGHTxWIDTH" its frames.
+            "HEIGHTxWIDTH" its frames; after `LEFT_OUT`, what the importer counts.
 
     Raises:
         BadEpisode: if something is missing or not finite, or if frames and table differ in length; stretches that
@@ -140,6 +144,7 @@ def episodes_of(recorded: Recorded, form: Form, tally: Counter[str]) -> Iterator
     tally["cut"] += start > 0
     tally["repeated"] += recorded.repeated
     tally["frames"] += start + filled
+    tally.update({f"{LEFT_OUT}{text}": count for text, count in recorded.left_out.items()})
     yield rows.cut(buffer[:filled], start)
 
 

@@ -29,7 +29,8 @@ ERROR_LEVEL = 16
 
 _FORBIDDEN = re.compile(rb"\x00\x00(?:[\x00-\x02]|\x03[\x04-\xff])")
 _MOST_TRAILING_ZEROS = 16
-_ONE_FRAME_A_PACKET = ("h264", "hevc", "mpeg4", "mjpeg", "ffv1", "png", "av1", "libdav1d")
+ONE_FRAME_A_PACKET = ("h264", "hevc", "mpeg4", "mjpeg", "ffv1", "png", "av1", "libdav1d", "vp9", "gif")
+"""Codecs, as FFmpeg calls them, each of whose packets makes one frame."""
 
 
 class Damaged(ValueError):
@@ -90,7 +91,7 @@ class PacketChecks:
         declared = _declared_packets(self._film, self._stream)
         if declared and self._packets < declared:
             raise Damaged(f"it holds {self._packets} frames of {declared}")
-        if self._codec in _ONE_FRAME_A_PACKET and frames < self._shown:
+        if self._codec in ONE_FRAME_A_PACKET and frames < self._shown:
             raise Damaged(f"{frames} of {self._shown} frames can be decoded")
         seconds = _declared_seconds(self._film, self._stream)
         if seconds is not None and end is not None and end < seconds - 1.5 * period - 1e-3:

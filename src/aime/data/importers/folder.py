@@ -1,24 +1,28 @@
-"""A folder of films or of directories of pictures, an episode each, with a table of actions beside each, or without.
+"""A folder of films or of directories of pictures, an episode each, with a table of actions for each, or without.
 
     pick-001.mp4     pick-001.csv          a film, and the table of the same name
     pick-002/        pick-002.parquet      a directory of pictures in the order of their names, and its table
     pick-003/        pick-003/actions.npz  or the table in the directory
 
 A row of the table belongs to each frame: the actions taken after seeing it, the reward and `terminated` that came with
-it, a state. The actions of the last row, which nothing followed, may be empty.
+it, a state. The actions of the last row, which nothing followed, may be empty or missing. Rows that have times of their
+own are paired with frames by time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float64, UInt8
 
 from aime.data.importers import tables, video
-from aime.data.importers.files import is_litter
+from aime.data.importers.fitting import together
+from aime.data.importers.folder_layout import Place, find_layout, pictures_in
+from aime.data.importers.folder_rows import Chosen, Wanted, check_named, choose_rows, find_columns
 from aime.data.importers.interface import (
     BadEpisode,
     Choice,
@@ -27,12 +31,15 @@ from aime.data.importers.interface import (
     Recorded,
     Sources,
     Survey,
+    arriving,
     block_length,
-    in_order,
 )
-from aime.data.importers.pictures import FORMATS as PICTURES
 from aime.data.importers.pictures import Depth, picture_size, read_picture
 from aime.errors import AimeError
+
+NO_COLUMNS = Wanted()
+SAME_RATE = 0.05
+"""Films of one data set may differ by this share of their frames a second."""
 
 
 def open_source(source: Path, choice: Choice) -> Sources:
@@ -43,44 +50,13 @@ def open_source(source: Path, choice: Choice) -> Sources:
     """
     if not source.is_dir():
         raise AimeError(f"{source}: is a file, expected a folder of films or of directories of pictures")
-    if choice.split or choice.cameras:
-        raise AimeError(f"{source}: a folder has no splits and no cameras; leave --split and --camera out")
-    names = [path.name for path in in_order(source.iterdir()) if _is_episode(path)]
-    if not names:
-        raise AimeError(f"{source}: holds no film ({', '.join(video.SUFFIXES)}) and no directory of pictures; check it")
-    importer = FolderImporter(source, tuple(names), choice)
+    if choice.split:
+        raise AimeError(f"{source}: a folder has no splits; leave --split out")
+    if choice.every > 1 and choice.time_column is not None:
+        raise AimeError("--every and --time-column both say which row belongs to a frame, expected one of them")
+    layout = find_layout(source, choice.cameras)
+    importer = FolderImporter(source, tuple(layout.episodes), choice, unread=tuple(layout.unread))
     return {"": replace(importer, columns=importer.find_columns())}
-
-
-def _is_episode(path: Path) -> bool:
-    if is_litter(path):
-        return False
-    return bool(_pictures(path)) if path.is_dir() else path.suffix.lower() in video.SUFFIXES
-
-
-def _pictures(directory: Path) -> list[Path]:
-    return in_order(path for path in directory.iterdir() if path.suffix.lower() in PICTURES and not is_litter(path))
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """The columns to take, and their widths.
-
-    Attributes:
-        action: names of the columns of actions.
-        state: names of the columns of states.
-        action_width: numbers in all of the former.
-        state_widths: numbers in each of the latter.
-        reward: whether there is a column of rewards.
-        terminated: whether there is one of ends.
-    """
-
-    action: tuple[str, ...] = ()
-    state: tuple[str, ...] = ()
-    action_width: int = 0
-    state_widths: tuple[int, ...] = ()
-    reward: bool = False
-    terminated: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,109 +65,215 @@ class FolderImporter:
 
     Attributes:
         place: the folder.
-        names: of the films and directories in it.
+        episodes: in it.
         choice: what the user wants.
-        columns: what the first table has of it, and so all have to have.
+        unread: other files in the folder.
+        columns: what all tables have of it.
     """
 
     place: Path
-    names: tuple[str, ...]
+    episodes: tuple[Place, ...]
     choice: Choice
-    columns: Wanted = Wanted()
+    unread: tuple[str, ...] = ()
+    columns: Wanted = NO_COLUMNS
 
     @property
     def facts(self) -> Facts:
-        """Widths, as the first table has them."""
+        """Widths and names, as the tables have them, and the rate of the first film."""
+        columns, rate = self.columns, self._rate()
+        left_out = [f"columns not taken: {', '.join(columns.unused)}"] if columns.unused else []
+        if self.unread:
+            left_out.append(f"files not read: {', '.join(self.unread)}")
         return Facts(
-            self.columns.action_width,
-            dict(zip(self.columns.state, self.columns.state_widths, strict=True)),
-            attributes={"actions_from": ", ".join(self.columns.action) or "none"},
+            sum(columns.action_widths),
+            dict(zip(columns.state, columns.state_widths, strict=True)),
+            attributes={"actions_from": ", ".join(columns.action) or "none", **({"fps": rate} if rate else {})},
+            action_names=dict(zip(columns.action, columns.action_widths, strict=True)),
+            notes=tuple(left_out),
         )
 
+    def _rate(self) -> float:
+        """Pairs of frame and row a second; 0 where nothing says."""
+        if self.choice.time_column is not None:
+            for episode in self.episodes:
+                if episode.table is not None:
+                    times = self._times(episode)
+                    steps = np.diff(times[self._chosen(self.place / episode.table, episode, times).frames])
+                    return round(1 / float(np.median(steps)), 3) if len(steps) else 0.0
+        if self.choice.fps is not None:
+            return self.choice.fps
+        for episode in self.episodes:
+            path = self.place / next(filter(None, episode.films))
+            if not path.is_dir():
+                try:
+                    return video.film_facts(path).rate
+                except BadEpisode:
+                    continue
+        return 0.0
+
     def find_columns(self) -> Wanted:
-        """Look into the first table there is.
+        """Look into all tables.
 
         Raises:
-            AimeError: if there is one but it lacks the actions that are asked for, or any.
+            AimeError: if they lack the actions that are asked for, or any, or if there is none and the folder holds
+                what may have been meant as one.
         """
-        path = next((table for name in self.names if (table := self._table(name)) is not None), None)
-        if path is None or not self.choice.actions:
-            if self.choice.action_columns:
-                raise AimeError(f"{self.place}: holds no table, expected columns {list(self.choice.action_columns)}")
-            return Wanted()
-        found = tables.read_table(path)
-        action = self.choice.action_columns or tuple(name for name in found if name.startswith("action"))
-        if not action:
+        paths = [self.place / episode.table for episode in self.episodes if episode.table is not None]
+        if not self.choice.actions:
+            return NO_COLUMNS
+        if paths:
+            check_named(paths, self.choice)
+            return find_columns(paths, self.choice)
+        if self.choice.action_columns or self.choice.state_columns or self.choice.time_column:
+            raise AimeError(f"{self.place}: holds no table, expected columns {list(self.choice.action_columns)}")
+        names = {Path(episode.name).stem for episode in self.episodes} | {episode.name for episode in self.episodes}
+        meant = [
+            name for name in self.unread if Path(name).stem in names or Path(name).suffix.lower() in tables.SUFFIXES
+        ]
+        if meant:
             raise AimeError(
-                f"{path}: has no action column, found {sorted(found)}; name them with --action-columns, or --no-actions"
+                f"{self.place}: {meant[0]} is no table that belongs to a film, expected the film's name and one of "
+                f"{', '.join(tables.SUFFIXES)}; rename or convert it, or import with --no-actions"
             )
-        state = tuple(name for name in found if name.startswith("state")) if self.choice.state else ()
-        widths = tuple(tables.matrix(path, found, [name]).shape[1] for name in state)
-        width = tables.matrix(path, found, action).shape[1]
-        return Wanted(action, state, width, widths, "reward" in found, "terminated" in found)
-
-    def _table(self, name: str) -> Path | None:
-        path = self.place / name
-        stem = path if path.is_dir() else path.with_suffix("")
-        candidates = [stem.parent / f"{stem.name}{suffix}" for suffix in tables.SUFFIXES]
-        if path.is_dir():
-            candidates += [path / f"actions{suffix}" for suffix in tables.SUFFIXES]
-        return next((candidate for candidate in candidates if candidate.is_file()), None)
+        return NO_COLUMNS
 
     def survey(self) -> Survey:
         """Weigh every episode by its header."""
         items: list[Item] = []
         bad: list[BadEpisode] = []
-        for name in self.names:
-            path = self.place / name
+        rate = 0.0
+        for number, episode in enumerate(self.episodes):
             try:
-                weight = _pictures_weight(path) if path.is_dir() else video.film_facts(path).weight
-                items.append(Item(str(path), weight, (name,)))
+                weight, own = self._weigh(episode)
+                if own and rate and abs(own / rate - 1) > SAME_RATE and self.choice.fps is None:
+                    raise BadEpisode(
+                        f"{self.place / episode.name}: has {own:.4g} frames a second, the first film {rate:.4g}, "
+                        "expected one rate; import them apart, or name the true rate of all with --fps"
+                    )
+                rate = rate or own
+                place = (episode.table or "", *episode.films)
+                items.append(Item(str(self.place / episode.name), weight, (number, *place)))
             except BadEpisode as error:
                 bad.append(error)
         return Survey(items, bad)
 
+    def _weigh(self, episode: Place) -> tuple[int, float]:
+        """Bytes of its frames, and frames a second, or 0 where it does not say."""
+        weight, rate = 0, 0.0
+        for camera, film in enumerate(episode.films):
+            if not film:
+                raise BadEpisode(
+                    f"{self.place / episode.name}: has no film of the camera '{self.choice.cameras[camera]}', expected "
+                    "one of each; add it"
+                )
+            path = self.place / film
+            if path.is_dir():
+                height, width = picture_size(pictures_in(path)[0])
+                weight += len(pictures_in(path)) * height * width * 3
+            else:
+                facts = video.film_facts(path)
+                weight, rate = weight + facts.weight, rate or facts.rate
+        return weight, rate
+
     def read(self, item: Item) -> Recorded:
-        """One film or directory, with its table."""
-        name = str(item.place[0])
-        path, table = self.place / name, self._table(name)
-        depth = Depth.of(self.choice.depth_range)
-        frames: Iterator[list[np.ndarray]] = (
-            ([block] for block in _read_pictures(path, depth))
-            if path.is_dir()
-            else ([block.frames] for block in video.read_film(path))
+        """The films or directories of an episode, with its table."""
+        episode = self.episodes[int(item.place[0])]
+        notes = Counter[str]()
+        if not self.columns.action:
+            depth = Depth.of(self.choice.depth_range, notes)
+            return Recorded(together([self._frames(film, depth) for film in episode.films]), left_out=notes)
+        table = self._table(item, episode)
+        times = self._times(episode)
+        chosen = self._chosen(table, episode, times)
+        notes.update(chosen.notes)
+        depth = Depth.of(self.choice.depth_range, notes)
+        frames = together([self._frames(film, depth) for film in episode.films])
+        return _with_what_came_after(
+            Recorded(
+                _selected(frames, chosen.frames, len(times)),
+                action=chosen.action,
+                reward=chosen.reward,
+                terminated=chosen.terminated,
+                state=chosen.state,
+                left_out=notes,
+            ),
+            chosen,
         )
-        wanted = self.columns
-        if not wanted.action:
-            return Recorded(frames)
-        if table is None:
-            raise BadEpisode(f"{path}: has no table beside it, but others have; add it, or import with --no-actions")
-        found = tables.read_table(table)
-        return Recorded(
-            frames,
-            action=tables.matrix(table, found, wanted.action),
-            reward=tables.matrix(table, found, ["reward"])[:, 0] if wanted.reward else None,
-            terminated=tables.matrix(table, found, ["terminated"])[:, 0] > 0.5 if wanted.terminated else None,
-            state=tables.matrix(table, found, wanted.state) if wanted.state else None,
-        )
+
+    def _table(self, item: Item, episode: Place) -> Path:
+        if episode.table is None:
+            raise BadEpisode(f"{item.name}: has no table of its name, but others have; add it, or --no-actions")
+        return self.place / episode.table
+
+    def _chosen(self, table: Path, episode: Place, times: Float64[np.ndarray, " n"]) -> Chosen:
+        has_clock = self.choice.fps is not None or not (self.place / episode.films[0]).is_dir()
+        return choose_rows(table, self.columns, self.choice, times, has_clock)
+
+    def _times(self, episode: Place) -> Float64[np.ndarray, " n"]:
+        """When each frame was taken, in seconds: by the film's clock, or at a rate that the user named.
+
+        Raises:
+            BadEpisode: if cameras do not agree.
+        """
+        clocks = [self._clock(self.place / film) for film in episode.films]
+        step = np.median(np.diff(clocks[0])) if len(clocks[0]) > 1 else 0.0
+        for film, clock in zip(episode.films[1:], clocks[1:], strict=True):
+            if len(clock) != len(clocks[0]) or (np.abs(clock - clocks[0]) > 0.5 * step + 1e-3).any():
+                raise BadEpisode(
+                    f"{self.place / film}: its frames are not at the times of those of {episode.films[0]}, expected "
+                    "cameras that run together; choose one with --camera"
+                )
+        return clocks[0]
+
+    def _clock(self, path: Path) -> Float64[np.ndarray, " n"]:
+        if path.is_dir():
+            return np.arange(len(pictures_in(path))) / (self.choice.fps or 1.0)
+        times = video.film_times(path)
+        return times if self.choice.fps is None else np.arange(len(times)) / self.choice.fps
+
+    def _frames(self, film: str, depth: Depth) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
+        path = self.place / film
+        return _read_pictures(path, depth) if path.is_dir() else (block.frames for block in video.read_film(path))
 
     def actions(self, item: Item) -> Float[np.ndarray, "L A"]:
         """The actions in one table."""
-        name = str(item.place[0])
-        table = self._table(name)
-        if table is None:
-            raise BadEpisode(f"{item.name}: has no table beside it, but others have; add it, or --no-actions")
+        table = self._table(item, self.episodes[int(item.place[0])])
         return tables.matrix(table, tables.read_table(table), self.columns.action)
 
 
-def _pictures_weight(directory: Path) -> int:
-    paths = _pictures(directory)
-    height, width = picture_size(paths[0])
-    return len(paths) * height * width * 3
+def _with_what_came_after(recorded: Recorded, chosen: Chosen) -> Recorded:
+    """With one more frame where rows after the last frame's brought a reward or an end."""
+    if not chosen.reward_after and not chosen.terminated_after:
+        return recorded
+    reward, ended = chosen.reward, chosen.terminated
+    after = replace(
+        recorded,
+        reward=None if reward is None else np.append(reward[1:], chosen.reward_after),
+        terminated=None if ended is None else np.append(ended[1:], chosen.terminated_after),
+    )
+    moved = arriving(after)
+    if moved.reward is not None and reward is not None:
+        moved.reward[0] = reward[0]
+    return moved
+
+
+def _selected(
+    frames: Iterator[list[UInt8[np.ndarray, "n h w 3"]]], wanted: np.ndarray, total: int
+) -> Iterator[list[UInt8[np.ndarray, "n h w 3"]]]:
+    """Some of the frames; all are decoded, so that damage is found wherever it is."""
+    start = 0
+    for blocks in frames:
+        length = len(blocks[0])
+        inside = wanted[(wanted >= start) & (wanted < start + length)] - start
+        start += length
+        if len(inside):
+            yield [block if len(inside) == length else block[inside] for block in blocks]
+    if start != total:
+        raise BadEpisode(f"{start} frames can be decoded of {total}, expected all; record it again")
 
 
 def _read_pictures(directory: Path, depth: Depth) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
-    paths: Sequence[Path] = _pictures(directory)
+    paths = pictures_in(directory)
     size = picture_size(paths[0])
     length = block_length(*size)
     for start in range(0, len(paths), length):

@@ -7,6 +7,7 @@ long episodes, writing shards, going on after a kill, reporting.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -94,7 +95,8 @@ class Facts:
         discrete: `[A]`, whether each action is a part of a choice or a switch: -1 or 1, whatever range the user
             sets for the others; empty where none is.
         attributes: more facts for the shards' attributes, such as the task.
-        notes: what the user must know of how the source is read, a line each, for the report.
+        notes: what the user must know of how the source is read, and of what is not, a line each, for the report.
+        action_names: the columns or joints of the actions and their widths, in order; empty where they have no names.
     """
 
     action_width: int
@@ -103,6 +105,7 @@ class Facts:
     discrete: tuple[bool, ...] = ()
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    action_names: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def state_width(self) -> int:
@@ -124,6 +127,8 @@ class Recorded:
         state: `[L, S]`.
         repeated: how many frames at the end, 0 or 1, repeat the last picture of the source, because the source has
             none of what its last action led to.
+        left_out: counts of what is not taken or is changed, by words for the report; is added to while the frames are
+            read.
     """
 
     frames: Iterator[Sequence[UInt8[np.ndarray, "n h w 3"]]]
@@ -132,6 +137,7 @@ class Recorded:
     terminated: Bool[np.ndarray, " L"] | None = None
     state: Float[np.ndarray, "L S"] | None = None
     repeated: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
 
 
 class Importer(Protocol):
@@ -190,9 +196,12 @@ def block_length(height: int, width: int) -> int:
 
 def in_order(paths: Iterable[Path]) -> list[Path]:
     """Sorted as people count: file 9 before file 10."""
-    return sorted(
-        paths, key=lambda path: [(part.isdigit(), int(part) if part.isdigit() else part) for part in _parts(path)]
-    )
+    return sorted(paths, key=lambda path: [(part[0] in "0123456789", _number_or_text(part)) for part in _parts(path)])
+
+
+def _number_or_text(part: str) -> int | str:
+    # beyond 4300 digits Python refuses to read a number; other digits than these, such as ², are text
+    return int(part) if part[0] in "0123456789" and len(part) < 4300 else part
 
 
 def _parts(path: Path) -> list[str]:

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from aime.data.importers.assemble import LEFT_OUT
+from aime.errors import printable
+
 SHOWN = 5
 """Reasons that are printed in full; the file has all."""
 
@@ -27,7 +30,8 @@ class Report:
         clipped: numbers in actions that lay outside of their range.
         action_low: what -1 means, in the source's units; empty where there are no actions.
         action_high: what 1 means.
-        notes: how the source was read, where it does not say.
+        notes: how the source was read where it does not say, and what was not read.
+        left_out: counts of what was not taken or was changed, by its name.
         dropped: what was left out: where it is, and why.
     """
 
@@ -43,11 +47,12 @@ class Report:
     action_low: list[float] = field(default_factory=list)
     action_high: list[float] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
     dropped: list[str] = field(default_factory=list)
 
     def add(self, notes: Iterable[Mapping[str, Any]]) -> None:
         """Count in what jobs did."""
-        sizes: Counter[str] = Counter(self.sizes)
+        sizes, left_out = Counter(self.sizes), Counter(self.left_out)
         for note in notes:
             tally = note["tally"]
             self.episodes += note["episodes"]
@@ -55,9 +60,11 @@ class Report:
             self.repeated += tally.pop("repeated", 0)
             self.cut += tally.pop("cut", 0)
             self.clipped += tally.pop("clipped", 0)
+            for text in [key for key in tally if key.startswith(LEFT_OUT)]:
+                left_out[text.removeprefix(LEFT_OUT)] += tally.pop(text)
             sizes.update(tally)
             self.dropped += note["dropped"]
-        self.sizes = dict(sorted(sizes.items()))
+        self.sizes, self.left_out = dict(sorted(sizes.items())), dict(sorted(left_out.items()))
 
     def content(self) -> dict[str, Any]:
         """Plain values, for a file."""
@@ -72,7 +79,7 @@ class Report:
             lines.append("no actions: video alone")
         elif set(self.action_low) != {-1.0} or set(self.action_high) != {1.0}:
             lines.append(f"actions scaled to [-1, 1] from {_shown(self.action_low)} to {_shown(self.action_high)}")
-        lines += self.notes
+        lines += [*map(printable, self.notes), *(f"{count} {text}" for text, count in self.left_out.items())]
         if self.clipped:
             lines.append(f"{self.clipped} numbers in actions lay outside of their range and were clipped")
         if self.repeated:

@@ -23,7 +23,7 @@ from aime.data.importers.plan import REPORT, Job, Ledger, cut_into_jobs
 from aime.data.importers.report import Report
 from aime.data.pool import Labour, Stopped, count, progress_bar, work
 from aime.data.shards import Attribute, write_shard
-from aime.data.state_names import note_state_names
+from aime.data.state_names import note_action_names, note_state_names
 from aime.errors import AimeError
 from aime.primitives.files import write_atomically
 from aime.primitives.signals import handled
@@ -105,7 +105,7 @@ def _import(importer: Importer, survey: Survey, ledger: Ledger, wish: Wish, cons
     jobs = cut_into_jobs(survey.items)
     facts = importer.facts
     form = Form.sized(wish.image_size, wish.fit, scale, facts.state_width)
-    attributes = {**facts.attributes, **_attributes(wish, scale, facts.state_names)}
+    attributes = {**facts.attributes, **_attributes(wish, scale, facts.state_names, facts.action_names)}
     tasks = [_Task(importer, form, attributes, ledger.out, job, wish.skip_bad) for job in ledger.open_jobs(jobs)]
     _do(tasks, wish.workers, console)
     return _report(ledger, jobs, wish, scale, survey, facts.notes)
@@ -165,8 +165,15 @@ def _found_range(
     return low.tolist(), high.tolist()
 
 
-def _attributes(wish: Wish, scale: ActionScale | None, state_names: Mapping[str, int]) -> dict[str, Attribute]:
-    return {"imported_from": wish.kind, **(scale.attributes() if scale else {}), **note_state_names(state_names)}
+def _attributes(
+    wish: Wish, scale: ActionScale | None, state_names: Mapping[str, int], action_names: Mapping[str, int]
+) -> dict[str, Attribute]:
+    return {
+        "imported_from": wish.kind,
+        **(scale.attributes() if scale else {}),
+        **note_state_names(state_names),
+        **note_action_names(action_names),
+    }
 
 
 def _do(tasks: Sequence[_Task], workers: int, console: Console) -> None:
@@ -253,6 +260,11 @@ def run_job(task: _Task) -> None:
         write_atomically(task.job.note(task.out), json.dumps(note).encode())
 
 
+def _readable(content: Mapping[str, Any]) -> bytes:
+    # names of files need not be text: what is not becomes an escape, as JSON has it
+    return json.dumps(content, indent=1, ensure_ascii=False).encode(errors="backslashreplace")
+
+
 def _report(
     ledger: Ledger, jobs: Sequence[Job], wish: Wish, scale: ActionScale | None, survey: Survey, notes: Sequence[str]
 ) -> Report:
@@ -263,5 +275,5 @@ def _report(
     report.add(ledger.notes(jobs))
     if report.episodes == 0:
         raise AimeError(f"{wish.source}: no episode could be taken ({report.dropped[0]}); mend the source")
-    write_atomically(ledger.out / REPORT, json.dumps(report.content(), indent=1, ensure_ascii=False).encode())
+    write_atomically(ledger.out / REPORT, _readable(report.content()))
     return report

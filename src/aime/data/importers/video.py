@@ -14,7 +14,14 @@ from jaxtyping import Float64, UInt8
 
 from aime.data.importers.display import Shown
 from aime.data.importers.files import opened, words
-from aime.data.importers.film_damage import ERROR_LEVEL, MAX_PIXELS, STRICT, Damaged, PacketChecks
+from aime.data.importers.film_damage import (
+    ERROR_LEVEL,
+    MAX_PIXELS,
+    ONE_FRAME_A_PACKET,
+    STRICT,
+    Damaged,
+    PacketChecks,
+)
 from aime.data.importers.interface import BadEpisode, block_length
 from aime.errors import AimeError
 
@@ -81,6 +88,22 @@ def film_facts(path: Path) -> FilmFacts:
         rate = float(stream.average_rate or 0)
         frames = stream.frames or int(seconds * (rate or 30))
         return FilmFacts(max(int(frames), 1) * max(stream.width * stream.height, 1) * 3, rate)
+
+
+def film_times(path: Path) -> Float64[np.ndarray, " n"]:
+    """When each frame of a film is shown, in seconds on its own clock, increasing; NaN where that is not known.
+
+    Raises:
+        BadEpisode: if the file cannot be opened, or read to its end.
+    """
+    with _opened(path) as (film, stream):
+        if stream.codec_context.name in ONE_FRAME_A_PACKET and not _numbered(film, stream):
+            packets = (packet for packet in film.demux(stream) if packet.size and not packet.is_discard)
+            ticks = [np.nan if packet.pts is None else packet.pts * float(stream.time_base) for packet in packets]
+            return np.sort(np.array(ticks, np.float64))
+        stream.thread_type = "NONE"
+        stream.codec_context.options = dict(STRICT)
+        return np.array([time for _, time in _timed(film, stream, 0.0)], np.float64)
 
 
 @contextmanager
@@ -151,11 +174,15 @@ def _blocks(path: Path, film: Any, stream: Any, start: float) -> Iterator[FilmBl
 
 def _timed(film: Any, stream: Any, start: float) -> Iterator[tuple[Any, float]]:
     """Frames, and when they are shown in seconds; NaN where that is not known."""
-    # AVI has no times, only an order, in which frames that refer to later ones come late
-    by_number = film.format.name == "avi" and bool(stream.codec_context.has_b_frames) and start <= 0
+    by_number = _numbered(film, stream) and start <= 0
     period = 1 / float(stream.average_rate or 30)
     for number, frame in enumerate(_decoded(film, stream, whole=start <= 0)):
         yield frame, number * period if by_number else np.nan if frame.time is None else frame.time
+
+
+def _numbered(film: Any, stream: Any) -> bool:
+    """Whether a film has no times, only an order: AVI, if some frames refer to later ones and so come late."""
+    return film.format.name == "avi" and bool(stream.codec_context.has_b_frames)
 
 
 def _decoded(film: Any, stream: Any, whole: bool) -> Iterator[Any]:
