@@ -27,7 +27,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from aime.data import Clips, load_clips, open_dataset
-from aime.inference.loading import Device, load_run, open_unseen
+from aime.inference.loading import Device, load_run
+from aime.inference.unseen import open_unseen
 from aime.objectives.weights import ElboWeights
 from aime.primitives.distributions import DiagonalGaussian
 from aime.representation.divergences import hierarchical_kl, weights_entropy

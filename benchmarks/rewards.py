@@ -17,7 +17,8 @@ import torch
 
 from aime.agents.experience import check_rewarding
 from aime.data import load_clips
-from aime.inference.loading import load_run, open_unseen
+from aime.inference.loading import load_run
+from aime.inference.unseen import open_unseen
 from aime.world_model import imagination
 
 AT_ONCE = 32

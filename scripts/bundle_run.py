@@ -14,6 +14,7 @@ from pathlib import Path
 
 import tyro
 
+from aime.data.manifest import MANIFEST
 from aime.errors import AimeError
 from aime.inference.evaluate import evaluate_run
 from aime.inference.report import REPORT, write_report
@@ -51,6 +52,8 @@ def bundle(options: Options) -> Path:
     save_weights(state, place / "checkpoint" / AVERAGED_WEIGHTS)
     write_sums(place / "checkpoint", [AVERAGED_WEIGHTS])
     write_atomically(place / CONFIG, (info.path / CONFIG).read_bytes())
+    if info.manifest is not None:
+        info.manifest.write(place / MANIFEST)
     kept = bundled.PREFIX + options.name
     evaluate_run(kept, out=place / EVALUATION)
     write_report(kept, out=place / REPORT)

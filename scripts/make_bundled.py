@@ -1,10 +1,10 @@
 """Record and pack the bundled data set `bundled:cartpole`.
 
 Cartpole swing-up of the DeepMind Control Suite, 64x64, camera 0, action repeat 4, no shadows and no reflections: 200
-episodes of 100 frames to train on and 24 held out, recorded with other seeds. In both parts every other episode acts at
-random and the rest smoothly.
+episodes of 100 frames to train on, 24 for validation and 28 for the test, recorded with other seeds. In each part every
+other episode acts at random and the rest smoothly.
 
-    python scripts/make_bundled.py --out src/aime/data/bundled/cartpole.npy.xz
+    MUJOCO_GL=egl python scripts/make_bundled.py --out src/aime/data/bundled/cartpole.npy.xz
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import tyro
 
-from aime.data.bundled import pack
+from aime.data.bundled import PARTS, Part, pack
 from aime.data.collect.collect import collect
 from aime.data.collect.policies import Policy
 from aime.data.collect.recording import Recording
@@ -23,10 +23,11 @@ from aime.data.dataset import Dataset, open_dataset
 from aime.data.episodes import Episode
 from aime.data.shards import write_shard
 
-EPISODES = {"train": 200, "held-out": 24}
-SEEDS: dict[str, dict[Policy, int]] = {
+EPISODES: dict[Part, int] = {"train": 200, "validation": 24, "test": 28}
+SEEDS: dict[Part, dict[Policy, int]] = {
     "train": {"random": 101, "smooth": 102},
-    "held-out": {"random": 901, "smooth": 902},
+    "validation": {"random": 901, "smooth": 902},
+    "test": {"random": 1901, "smooth": 1902},
 }
 
 
@@ -42,7 +43,7 @@ class Options:
     """Processes to record in."""
 
 
-def record(part: str, raw: Path, workers: int) -> Dataset:
+def record(part: Part, raw: Path, workers: int) -> Dataset:
     """Record both policies of a part, then join them, an episode of the one after an episode of the other."""
     recordings = [
         Recording("cartpole", "swingup", 100, policy, seed, "none", action_repeat=4, image_size=64, camera=0)
@@ -64,9 +65,9 @@ def main(options: Options) -> None:
     """Record, pack, and say how large the pack is."""
     with tempfile.TemporaryDirectory() as temporary:
         raw = options.raw or Path(temporary)
-        train, held_out = (record(part, raw, options.workers) for part in EPISODES)
-        pack(train, held_out, options.out)
-    frames = train.frames + held_out.frames
+        parts = {part: record(part, raw, options.workers) for part in PARTS}
+        pack(parts, options.out)
+    frames = sum(data.frames for data in parts.values())
     print(f"{options.out}: {frames} frames in {options.out.stat().st_size / 1e6:.2f} MB")
 
 

@@ -14,12 +14,13 @@ from tests.models import SIZE, small_config
 from aime.agents.agent import Agent
 from aime.agents.dream_env import DreamEnv
 from aime.agents.experience import open_experience
-from aime.data import open_dataset, write_shard
+from aime.data import write_shard
 from aime.data.action_scale import ActionScale
 from aime.errors import AimeError
 from aime.inference.loading import load_run
 from aime.training import run_directory
 from aime.training.config import TrainConfig
+from aime.training.run_data import open_run_data
 from aime.world_model.model import AIME
 from aime.world_model.outputs import DreamState
 from aime.world_model.saved import AVERAGED_WEIGHTS, read_run, save_weights
@@ -43,7 +44,7 @@ def write_run(place: Path, scale: ActionScale | None) -> Path:
     episodes = [synthetic_episode(length, length, SIZE) for length in (9, 8)]
     write_shard(place / "data" / "0.h5", episodes, {} if scale is None else scale.attributes())
     config = TrainConfig(str(place / "data"), place / "run", small_config(), "small", steps=1)
-    run_directory.prepare(config, open_dataset(config.data, "train"))
+    run_directory.prepare(config, open_run_data(config))
     torch.manual_seed(0)
     save_weights(AIME(config.model).state_dict(), config.out / "checkpoint" / AVERAGED_WEIGHTS)
     return config.out

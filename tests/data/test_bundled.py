@@ -11,18 +11,24 @@ import numpy as np
 import pytest
 
 import aime.data
-from aime.data import Dataset, Episode, bundled_names, bundled_path, open_dataset, pack, write_shard
-from aime.data.bundled import unpack
+from aime.data import Dataset, Episode, Shard, Split, bundled_names, bundled_path, open_dataset, pack, write_shard
+from aime.data.bundled import PARTS, Part, bundled_digests, unpack
+from aime.data.identity import episode_digest, half_of
 from aime.errors import AimeError
 
 MakeEpisode = Callable[..., Episode]
+
+
+def parts_of(dataset: Dataset) -> dict[Part, Dataset]:
+    """Three episodes to train on, one for validation and one for the test."""
+    return {"train": dataset.select([0, 1, 2]), "validation": dataset.select([3]), "test": dataset.select([4])}
 
 
 @pytest.fixture
 def packs(tmp_path_factory: pytest.TempPathFactory, shard_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with one pack, "square", in the place of the package's own, and an empty cache."""
     directory = tmp_path_factory.mktemp("packs")
-    pack(open_dataset(shard_directory, "train"), open_dataset(shard_directory, "held-out"), directory / "square.npy.xz")
+    pack(parts_of(open_dataset(shard_directory)), directory / "square.npy.xz")
     monkeypatch.setattr("aime.data.bundled.installed._PACKS", directory)
     monkeypatch.setenv("AIME_CACHE", str(directory / "cache"))
     return directory
@@ -37,13 +43,35 @@ def assert_same_episodes(one: Dataset, other: Dataset) -> None:
 
 def test_packing_is_lossless(packs: Path, shard_directory: Path) -> None:
     assert bundled_names() == ["square"]
-    train, held_out = open_dataset("bundled:square", "train"), open_dataset("bundled:square", "held-out")
-    assert_same_episodes(train, open_dataset(shard_directory, "train"))
-    assert_same_episodes(held_out, open_dataset(shard_directory, "held-out"))
-    assert open_dataset("bundled:square").lengths.tolist() == [*train.lengths, *held_out.lengths]
-    assert train.name == "bundled:square"
-    assert train.attributes == {"task": "square"}
-    assert held_out.attributes == {"task": "square"}
+    shards = open_dataset(shard_directory)
+    whole = open_dataset("bundled:square")
+    assert_same_episodes(whole, shards)
+    assert (whole.name, whole.attributes) == ("bundled:square", {"task": "square"})
+    splits: dict[Split, list[int]] = {"train": [0, 1, 2], "validation": [3], "test": [4], "held-out": [3, 4]}
+    for split, expected in splits.items():
+        assert_same_episodes(open_dataset("bundled:square", split), shards.select(expected))
+
+
+def test_its_digests_are_known_without_reading_it_and_are_those_of_its_content(
+    packs: Path, shard_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = open_dataset(shard_directory).digests
+    bundled_path("square", "train")
+    monkeypatch.setattr(Shard, "read_pixels", None)
+    assert open_dataset("bundled:square").digests == digests
+    assert [half_of(each) for each in digests[3:]] == ["validation", "test"]
+
+
+def test_a_copy_of_a_bundled_part_is_of_that_part(packs: Path, tmp_path: Path) -> None:
+    for number, episode in enumerate(open_dataset("bundled:square", "held-out")):
+        write_shard(tmp_path / "copy" / f"{number}.h5", [episode], {"renamed": True})
+    assert [half_of(each) for each in open_dataset(tmp_path / "copy").digests] == ["validation", "test"]
+
+
+def test_an_episode_in_two_parts_is_refused(tmp_path: Path, shard_directory: Path) -> None:
+    parts = parts_of(open_dataset(shard_directory))
+    with pytest.raises(AimeError, match="train and test share an episode"):
+        pack(parts | {"test": parts["train"].select([1])}, tmp_path / "p.npy.xz")
 
 
 @pytest.mark.parametrize("state_width", [None, 2])
@@ -55,24 +83,29 @@ def test_any_pixels_survive(tmp_path: Path, make_episode: MakeEpisode, state_wid
     episodes[2].pixels[:] = episodes[2].pixels[0]
     write_shard(tmp_path / "s.h5", episodes)
     dataset = open_dataset(tmp_path / "s.h5")
-    pack(dataset, dataset.select([2, 1]), tmp_path / "p.npy.xz")
+    parts: dict[Part, Dataset] = {
+        "train": dataset.select([1]),
+        "validation": dataset.select([2]),
+        "test": dataset.select([0]),
+    }
+    pack(parts, tmp_path / "p.npy.xz")
     unpack(tmp_path / "p.npy.xz", tmp_path / "out")
-    assert_same_episodes(open_dataset(tmp_path / "out" / "train"), dataset)
-    assert_same_episodes(open_dataset(tmp_path / "out" / "held-out"), dataset.select([2, 1]))
+    for part in parts:
+        assert_same_episodes(open_dataset(tmp_path / "out" / part), parts[part])
 
 
 def test_memory_is_bounded_by_several_shards(packs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aime.data.bundled.packing._FRAMES_PER_SHARD", 45)
     directory = bundled_path("square", "train")
-    assert len(list(directory.iterdir())) == 2  # 40 + 7, then 23 + 64
-    assert open_dataset(directory).lengths.tolist() == [40, 7, 23, 64]
+    assert len(list(directory.iterdir())) == 2  # 40 + 7, then 23
+    assert open_dataset(directory).lengths.tolist() == [40, 7, 23]
 
 
 def test_unpacked_once_and_kept(packs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = bundled_path("square", "train")
     monkeypatch.setattr("aime.data.bundled.installed.unpack", None)
     assert bundled_path("square", "train") == first
-    assert bundled_path("square", "held-out").is_dir()
+    assert bundled_path("square", "test").is_dir()
     assert first.is_relative_to(packs / "cache")
 
 
@@ -85,14 +118,14 @@ def test_damaged_cache_is_unpacked_again(packs: Path, shard_directory: Path, dam
         shard.write_bytes(shard.read_bytes()[:-100])
     else:
         (shard.parent.parent / "SHA256SUMS").write_text("nonsense")
-    assert_same_episodes(open_dataset("bundled:square", "train"), open_dataset(shard_directory, "train"))
+    assert_same_episodes(open_dataset("bundled:square", "train"), open_dataset(shard_directory).select([0, 1, 2]))
 
 
 def test_racing_processes_agree(packs: Path, shard_directory: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         paths = list(pool.map(lambda _: bundled_path("square", "train"), range(4)))
     assert len(set(paths)) == 1
-    assert_same_episodes(open_dataset(paths[0]), open_dataset(shard_directory, "train"))
+    assert_same_episodes(open_dataset(paths[0]), open_dataset(shard_directory).select([0, 1, 2]))
     assert [path.name for path in (packs / "cache").iterdir()] == [paths[0].parent.name]
 
 
@@ -100,9 +133,9 @@ def test_new_pack_under_an_old_name_is_unpacked_anew(packs: Path, shard_director
     old = bundled_path("square", "train")
     (packs / "square.npy.xz").unlink()
     dataset = open_dataset(shard_directory)
-    pack(dataset.select([0]), dataset.select([1]), packs / "square.npy.xz")
+    pack(parts_of(dataset.select([4, 3, 2, 1, 0])), packs / "square.npy.xz")
     assert bundled_path("square", "train") != old
-    assert open_dataset("bundled:square").lengths.tolist() == [40, 7]
+    assert open_dataset("bundled:square").lengths.tolist() == [16, 64, 23, 7, 40]
 
 
 def test_unwritable_cache_falls_back(packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,8 +177,8 @@ def test_flipped_bit_is_found(packs: Path, place: float) -> None:
 def test_other_versions_and_other_files_are_refused(packs: Path) -> None:
     path = packs / "square.npy.xz"
     content = lzma.decompress(path.read_bytes())
-    path.write_bytes(lzma.compress(content.replace(b'"version": 1', b'"version": 9')))
-    with pytest.raises(AimeError, match="has format aime-pack 9, expected aime-pack 1"):
+    path.write_bytes(lzma.compress(content.replace(b'"version": 2', b'"version": 9')))
+    with pytest.raises(AimeError, match="has format aime-pack 9, expected aime-pack 2"):
         bundled_path("square", "train")
     path.write_bytes(lzma.compress(b"a letter to a friend"))
     with pytest.raises(AimeError, match=r"square\.npy\.xz: is no pack"):
@@ -164,19 +197,26 @@ def test_packing_refuses_what_does_not_fit(tmp_path: Path, shard_directory: Path
     write_shard(tmp_path / "other.h5", [make_episode(5, action_width=1)])
     train, other = open_dataset(shard_directory), open_dataset(tmp_path / "other.h5")
     with pytest.raises(AimeError, match="action_width is 1, expected 2"):
-        pack(train, other, tmp_path / "p.npy.xz")
+        pack(parts_of(train) | {"test": other}, tmp_path / "p.npy.xz")
     (tmp_path / "p.npy.xz").write_text("precious")
     with pytest.raises(AimeError, match="exists already"):
-        pack(train, train, tmp_path / "p.npy.xz")
+        pack(parts_of(train), tmp_path / "p.npy.xz")
     assert (tmp_path / "p.npy.xz").read_text() == "precious"
 
 
 def test_cartpole_comes_with_the_package() -> None:
-    train, held_out = open_dataset("bundled:cartpole", "train"), open_dataset("bundled:cartpole", "held-out")
-    assert (train.image_size, train.action_width) == (held_out.image_size, held_out.action_width) == (64, 1)
-    assert train.frames >= 20_000
-    assert held_out.episodes >= 20
-    assert train.attributes["environment"] == "dmc:cartpole_swingup"
+    parts = {part: open_dataset("bundled:cartpole", part) for part in PARTS}
+    assert {part: data.episodes for part, data in parts.items()} == {"train": 200, "validation": 24, "test": 28}
+    for data in parts.values():
+        assert (data.image_size, data.action_width, data.frames) == (64, 1, 100 * data.episodes)
+        assert data.attributes["environment"] == "dmc:cartpole_swingup"
+
+
+def test_the_table_of_cartpoles_digests_is_true() -> None:
+    for part in ("validation", "test"):
+        data = open_dataset("bundled:cartpole", part)
+        found = tuple(episode_digest(each.pixels, each.action, each.state) for each in data)
+        assert found == data.digests == bundled_digests("cartpole")[part]
 
 
 def test_all_packs_together_fit_in_the_wheel() -> None:

@@ -10,14 +10,19 @@ import h5py
 import numpy as np
 import pytest
 
-from aime.data import Dataset, Episode, open_dataset, write_shard
+from aime.data import Dataset, Episode, Split, open_dataset, write_shard
 from aime.data.cache import FrameCache
+from aime.data.identity import episode_digest, half_of
 from aime.data.shards import Shard
 from aime.errors import AimeError
 
 MakeEpisode = Callable[..., Episode]
 
 LENGTHS = [40, 7, 23, 64, 16]
+
+
+def digest_of(episode: Episode) -> str:
+    return episode_digest(episode.pixels, episode.action, episode.state)
 
 
 def test_shards_become_one_list(shard_directory: Path, make_episode: MakeEpisode) -> None:
@@ -82,27 +87,37 @@ def test_other_files_of_a_directory_are_left_alone(shard_directory: Path, make_e
     assert open_dataset(shard_directory).lengths.tolist() == [*LENGTHS, 3]
 
 
-@pytest.mark.parametrize(("share", "held_out"), [(0.05, 1), (0.2, 1), (0.21, 2), (0.5, 3), (0.99, 4)])
+@pytest.mark.parametrize(("share", "held_out"), [(0.05, 2), (0.2, 2), (0.4, 2), (0.41, 3), (0.6, 3), (0.99, 4)])
 def test_splits_share_no_episode_and_miss_none(shard_directory: Path, share: float, held_out: int) -> None:
-    train = open_dataset(shard_directory, "train", share)
-    held = open_dataset(shard_directory, "held-out", share)
-    assert held.episodes == held_out
-    assert [*train.lengths, *held.lengths] == LENGTHS
+    found: dict[Split, list[str]] = {}
+    for split in ("train", "held-out", "validation", "test"):
+        found[split] = list(open_dataset(shard_directory, split, share).digests)
+    assert len(found["held-out"]) == held_out
+    assert sorted(found["train"] + found["held-out"]) == sorted(open_dataset(shard_directory).digests)
+    assert sorted(found["validation"] + found["test"]) == sorted(found["held-out"])
 
 
 def test_nothing_to_hold_out_is_an_error(shard_directory: Path, tmp_path: Path, make_episode: MakeEpisode) -> None:
     assert open_dataset(shard_directory, "train", 0).episodes == 5
-    with pytest.raises(AimeError, match="holds none out"):
+    with pytest.raises(AimeError, match=r"of 5 episodes none is in the split 'held-out'.* not 0"):
         open_dataset(shard_directory, "held-out", 0)
     write_shard(tmp_path / "one.h5", [make_episode(5)])
     assert open_dataset(tmp_path / "one.h5", "train").episodes == 1
-    with pytest.raises(AimeError, match="expected 2 or more episodes"):
+    with pytest.raises(AimeError, match="expected 2 or more different episodes"):
         open_dataset(tmp_path / "one.h5", "held-out")
 
 
+def test_an_empty_half_is_said(tmp_path: Path, make_episode: MakeEpisode) -> None:
+    alike = [each for each in (make_episode(5, seed) for seed in range(20)) if half_of(digest_of(each)) == "test"]
+    write_shard(tmp_path / "data.h5", alike[:4])
+    assert open_dataset(tmp_path, "test").episodes == 2
+    with pytest.raises(AimeError, match="of 4 episodes 2 are held out, and none of them is of the validation part"):
+        open_dataset(tmp_path, "validation")
+
+
 def test_wrong_arguments_are_errors(shard_directory: Path) -> None:
-    with pytest.raises(AimeError, match="split is 'test', expected"):
-        open_dataset(shard_directory, "test")  # type: ignore[arg-type]
+    with pytest.raises(AimeError, match="split is 'half', expected"):
+        open_dataset(shard_directory, "half")  # type: ignore[arg-type]
     with pytest.raises(AimeError, match="held_out is 1"):
         open_dataset(shard_directory, "train", 1.0)
 
@@ -172,7 +187,8 @@ def test_opening_reads_no_pixels(shard_directory: Path, monkeypatch: pytest.Monk
         raise AssertionError("pixels were read")
 
     monkeypatch.setattr(Shard, "read_pixels", fail)
-    open_dataset(shard_directory, "train")
+    open_dataset(shard_directory)
+    open_dataset(shard_directory, "train", 0)
 
 
 def test_damaged_pixels_name_file_and_episode(shard_directory: Path) -> None:

@@ -13,6 +13,8 @@ from tests.conftest import synthetic_episode
 from tests.models import SIZE, small_config
 
 from aime.data import open_dataset, write_shard
+from aime.data.manifest import MANIFEST, Manifest, SourceRecord
+from aime.data.splitting import Rule
 from aime.primitives.plain import to_yaml
 from aime.world_model.model import AIME
 from aime.world_model.saved import save_weights
@@ -30,17 +32,26 @@ AttentionKind = Literal["schema", "uniform"]
 MakeRun = Callable[..., Run]
 
 
+def write_manifest(run: Path, data: Path | str, share: float) -> Manifest:
+    """What `aime train` writes of a run that trained on all of the data but a share."""
+    found = open_dataset(data).by_source
+    held_out = Rule(share).choose([digests for _, digests in found])
+    manifest = Manifest(sources=tuple(SourceRecord.of(source, run, each.digests, held_out) for source, each in found))
+    manifest.write(run / MANIFEST)
+    return manifest
+
+
 def write_run(
     place: Path, size: int = SIZE, action_width: int = 2, length: int = 20, kind: AttentionKind = "schema"
 ) -> Run:
-    """A run with random weights and a log of 30 steps, and four episodes, of which two are held out.
+    """A run with random weights and a log of 30 steps, and eight episodes, of which two are held out: one a half.
 
     A run with attention has logged the figures of the balancer RGB.
     """
     run = Run(place / "run", place / "data")
-    for number in range(2):
-        episodes = [synthetic_episode(length, 2 * number + each, size, action_width) for each in range(2)]
-        write_shard(run.data / f"{number}.h5", episodes)
+    episodes = [synthetic_episode(length, seed, size, action_width) for seed in range(8)]
+    write_shard(run.data / "0.h5", episodes[:4])
+    write_shard(run.data / "1.h5", episodes[4:])
     torch.manual_seed(0)
     config = dataclasses.replace(small_config(), image_size=size, action_width=action_width)
     config = dataclasses.replace(config, attention=dataclasses.replace(config.attention, kind=kind))
@@ -49,7 +60,8 @@ def write_run(
     for image in (model.mean_image, model.baseline_image):
         image.copy_(torch.from_numpy(open_dataset(run.data).mean_image()))
     save_weights(model.state_dict(), run.path / "checkpoint" / "ema.safetensors")
-    train = {"data": str(run.data), "seed": 0, "held_out": 0.5}
+    train = {"data": str(run.data), "seed": 0, "held_out": 0.25}
+    write_manifest(run.path, run.data, 0.25)
     (run.path / "config.yaml").write_text(to_yaml({"preset": "small", "model": config, "train": train}))
     log = [
         {"step": step, "seconds": step / 2, "frames": 64 * step, "loss": 9 / step, "elbo/kl_z": step, "speed": 1.0}

@@ -230,24 +230,12 @@ def test_a_run_is_evaluated_on_its_held_out_episodes(make_run: MakeRun, tmp_path
     run = make_run()
     out = tmp_path / "scores" / "evaluation.json"
     evaluation = evaluate_run(run.path, context=2, horizon=6, samples=2, out=out)
-    assert evaluation.split == "held-out"
+    assert (evaluation.split, evaluation.unseen) == ("test", "test part, held out by the run")
     assert evaluation.data == str(run.data)
-    assert evaluation.clips == 4
+    assert evaluation.clips == 2  # of one episode
+    assert evaluate_run(run.path, context=2, horizon=6, samples=2, part="all").clips == 4
     assert out.read_text(encoding="utf-8") == evaluation.to_json()
     assert evaluate_run(run.path, context=2, horizon=6, samples=2).to_json() == evaluation.to_json()
-
-
-def test_other_data_is_taken_whole(make_run: MakeRun) -> None:
-    run, other = make_run(), make_run()
-    evaluation = evaluate_run(run.path, other.data, context=2, horizon=6, samples=1, clips=3)
-    assert (evaluation.split, evaluation.clips) == ("all", 3)
-
-
-def test_a_part_of_the_training_data_is_refused(make_run: MakeRun) -> None:
-    run = make_run()
-    shard = next(run.data.glob("*.h5"))
-    with pytest.raises(AimeError, match=rf"{shard}: is a part of .* trained on.*--data {run.data}"):
-        evaluate_run(run.path, shard, context=2, horizon=6)
 
 
 def test_short_episodes_are_refused_with_the_remedy(make_run: MakeRun) -> None:

@@ -104,15 +104,15 @@ def test_it_is_foretold_better_than_the_mean_with_it_and_from_frames_alone(train
 
 
 def test_a_run_is_judged_and_reported_with_its_states(trained: TrainConfig, data: Path, tmp_path: Path) -> None:
-    evaluation = evaluate_run(trained.out, context=4, horizon=6, samples=2, clips=2, device="cpu")
+    evaluation = evaluate_run(trained.out, context=4, horizon=6, samples=2, clips=2, device="cpu", part="all")
     assert evaluation.states is not None and list(evaluation.states) == [1, 2, 3, 4, 5, 6]
     for score in evaluation.states.values():
         assert score.r2 == pytest.approx(1 - (score.error / score.climatology) ** 2, abs=2e-7)
-    page = write_report(trained.out, None, None, 4, 6, device="cpu").read_text(encoding="utf-8")
+    page = write_report(trained.out, None, None, 4, 6, device="cpu", part="all").read_text(encoding="utf-8")
     assert "state error against horizon" in page and "state, R²" in page
     # a film without states is judged by its frames
     write_shard(tmp_path / "0.h5", [replace(swinging_episode(24, 9), state=None)])
-    assert evaluate_run(trained.out, tmp_path, 4, 6, samples=2, device="cpu").states is None
+    assert evaluate_run(trained.out, tmp_path, 4, 6, samples=2, device="cpu", part="all").states is None
     write_shard(tmp_path / "other" / "0.h5", [replace(swinging_episode(24, 9), state=np.zeros((24, 2), np.float32))])
     with pytest.raises(AimeError, match="state: width is 2, expected 3"):
         evaluate_run(trained.out, tmp_path / "other", 4, 6, samples=2, device="cpu")

@@ -57,7 +57,7 @@ class Starts(NamedTuple):
 def open_starts(info: RunInfo, data: str | Path | None, context: int) -> Dataset:
     """The episodes that dreams of a run begin in, after all checks that need no weights.
 
-    They are the training part of the run's own data and of a bundled data set, and all of any other.
+    They are all but the held-out ones: see `open_experience`.
 
     Args:
         info: the run.

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from aime.data import Clips, Dataset, load_clips, open_dataset
 from aime.errors import AimeError
-from aime.inference.loading import check_fit, is_bundled, is_own
+from aime.inference.loading import check_fit
+from aime.inference.own_data import held_out_by, own_data
 from aime.training.hardware import Hardware
 from aime.training.outcomes import outcomes_of
 from aime.world_model import doors
@@ -56,21 +57,19 @@ class Experience(NamedTuple):
 def open_experience(info: RunInfo, data: str | Path | None) -> Dataset:
     """The episodes that an agent of a run learns from.
 
-    They are the training part of the run's own data, of each of its sources and of a bundled data set, and all of any
-    other.
+    They are all but those that the run or one of its ancestors holds out, and those that bundled data does: agents are
+    judged on these.
 
     Args:
         info: the run.
         data: what `open_dataset` takes; by default, the run's own data.
 
     Raises:
-        AimeError: if there is no such data, or its frames or actions do not fit the model.
+        AimeError: if there is no such data, its frames or actions do not fit the model, or all of it is held out.
     """
-    source = info.data if data is None else data
-    own = is_own(source, info) or is_bundled(source)
-    dataset = open_dataset(source, "train" if own else "all", float(info.train.get("held_out", 0.05)))
+    dataset = open_dataset(own_data(info) if data is None else data)
     check_fit(dataset, info.model, info.path)
-    return dataset.in_scale(info.action_scale)
+    return dataset.part("train", held_out_by(info, dataset)).in_scale(info.action_scale)
 
 
 def check_rewarding(info: RunInfo) -> None:

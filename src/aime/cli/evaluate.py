@@ -35,8 +35,10 @@ class EvaluateOptions:
     out: Path
     """The JSON file to write."""
     data: str | None = None
-    """A directory of shards, one shard, or bundled:NAME; several by commas. By default the held-out part of the
-    run's own data."""
+    """A directory of shards, one shard, or bundled:NAME; several by commas. By default the run's own data. Episodes
+    that the run was trained on are left out, wherever they lie."""
+    part: Literal["test", "validation", "all"] = "test"
+    """The half of the unseen episodes: test for reports, validation for choices."""
     context: int = 5
     """Frames that the model sees."""
     horizon: int = 45
@@ -64,6 +66,7 @@ def main(arguments: list[str]) -> int:
             device=options.device,
             out=options.out,
             progress=progress,
+            part=options.part,
         )
     console = Console(highlight=False)
     for part in _tables(evaluation):
@@ -88,7 +91,7 @@ def heading(evaluation: Evaluation) -> str:
     intervals = "one episode: no intervals" if one else "below each figure its 95 % interval over episodes"
     return (
         f"{counted(evaluation.clips, 'clip')} of {counted(evaluation.episodes, 'episode')} of {evaluation.data} "
-        f"({evaluation.split}), context {evaluation.context}; {intervals}"
+        f"({evaluation.unseen}), context {evaluation.context}; {intervals}"
     )
 
 

@@ -20,8 +20,10 @@ class PredictOptions:
     out: Path
     """The film to write: FILE.webp, FILE.gif, or FILE.mp4 (with the `video` extra)."""
     data: str | None = None
-    """A directory of shards, one shard, or bundled:NAME; several by commas. By default the held-out part of the
-    run's own data."""
+    """A directory of shards, one shard, or bundled:NAME; several by commas. By default the run's own data. Episodes
+    that the run was trained on are left out, wherever they lie."""
+    part: Literal["test", "validation", "all"] = "test"
+    """The half of the unseen episodes: test for reports, validation for choices."""
     context: int = 5
     """Frames that the model sees."""
     horizon: int = 45
@@ -56,6 +58,7 @@ def main(arguments: list[str]) -> int:
         device=options.device,
         seed=options.seed,
         attention=options.attention,
+        part=options.part,
     )
     if options.attention == "one" and not attends(read_run(options.run).model):
         print(NO_ATTENTION)

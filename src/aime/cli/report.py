@@ -21,8 +21,10 @@ class ReportOptions:
     out: Path | None = None
     """The page to write. By default RUN/report.html."""
     data: str | None = None
-    """A directory of shards, one shard, or bundled:NAME; several by commas. By default the held-out part of the
-    run's own data."""
+    """A directory of shards, one shard, or bundled:NAME; several by commas. By default the run's own data. Episodes
+    that the run was trained on are left out, wherever they lie."""
+    part: Literal["test", "validation", "all"] = "test"
+    """The half of the unseen episodes: test for reports, validation for choices."""
     context: int = 5
     """Frames that the model sees."""
     horizon: int = 45
@@ -44,6 +46,7 @@ def main(arguments: list[str]) -> int:
             options.horizon,
             device=options.device,
             progress=progress,
+            part=options.part,
         )
     print(f"report: {page.absolute()}")
     return 0

@@ -133,12 +133,18 @@ def _model_to_go_on_with(config: TrainConfig, start: str) -> ModelConfig:
 
 
 def _saved(flags: Sequence[str]) -> TrainConfig:
-    """The config that the run in `--out` was started with, so that its flags need not be given again."""
+    """The config that the run in `--out` was started with, so that its flags need not be given again.
+
+    Raises:
+        AimeError: if the run's data is not where it was, or other data is, and no `--data` is given.
+    """
+    from aime.inference.own_data import own_data
     from aime.training.run_directory import read_config
-    from aime.world_model.saved import has_checkpoint
+    from aime.world_model.saved import has_checkpoint, read_run
 
     out = Path(required(flags, "--out", "the run directory to go on with"))
-    saved = dataclasses.replace(read_config(out), out=out, resume=True)
+    data = value_of(flags, "--data") or own_data(read_run(out))
+    saved = dataclasses.replace(read_config(out), data=data, out=out, resume=True)
     if has_checkpoint(out):  # whose weights have come from there already
         saved = dataclasses.replace(saved, init_from=None)
     return _with_budget(saved, flags)

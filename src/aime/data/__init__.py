@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aime.data.bundled import bundled_names, bundled_path, pack
-from aime.data.dataset import Dataset, Split, open_dataset
+from aime.data.dataset import Dataset, open_dataset
 from aime.data.episodes import Episode
 from aime.data.shards import Attribute, Shard, write_shard
+from aime.data.splitting import Split
 
 if TYPE_CHECKING:
     from aime.data.clips import Clips, ClipSampler, load_clips, prefetch

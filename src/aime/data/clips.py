@@ -19,8 +19,9 @@ import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
-from aime.data.dataset import Dataset, Split, open_dataset
+from aime.data.dataset import Dataset, open_dataset
 from aime.data.drawing import Drawing
+from aime.data.splitting import Split
 from aime.errors import AimeError
 
 
@@ -152,7 +153,7 @@ def load_clips(
     source: str | Path | Dataset,
     length: int = 50,
     count: int | None = None,
-    split: Split = "held-out",
+    split: Split = "test",
     stride: int | None = None,
 ) -> Clips:
     """The clips that an evaluation uses: always the same ones, from the start of every episode on.
@@ -206,17 +207,9 @@ def clip_seeds(dataset: Dataset, places: Places, seed: int = 0) -> list[int]:
     Raises:
         AimeError: if a file is damaged.
     """
-    digests = {episode: _content(dataset, episode) for episode in set(places.episodes.tolist())}
-    texts = (
-        f"{digests[episode]} {start} {seed}"
-        for episode, start in zip(places.episodes.tolist(), places.starts.tolist(), strict=True)
-    )
+    digests = dataset.select(places.episodes).digests
+    texts = (f"{digest} {start} {seed}" for digest, start in zip(digests, places.starts.tolist(), strict=True))
     return [int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1 for text in texts]
-
-
-def _content(dataset: Dataset, episode: int) -> str:
-    found = dataset.read(episode)
-    return hashlib.sha256(found.pixels.tobytes() + found.action.tobytes()).hexdigest()
 
 
 def read_clips(dataset: Dataset, places: Places, length: int) -> Clips:

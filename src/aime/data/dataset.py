@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 
 from aime.data.action_scale import ActionScale
-from aime.data.bundled import PARTS, Part, bundled_path
+from aime.data.bundled import PARTS, bundled_digests, bundled_path
 from aime.data.cache import FrameCache
 from aime.data.episodes import Episode
+from aime.data.identity import HALVES, digests_of, note_digests
 from aime.data.shards import Attribute, Shard
 from aime.data.sources import BUNDLED, Mixture, Pools, Source, parse_sources
+from aime.data.splitting import SPLITS, Rule, SourceDigests, Split, in_split
 from aime.data.state_names import read_state_names
 from aime.data.units import Units
 from aime.errors import AimeError
-
-Split = Literal["all", "train", "held-out"]
 
 SUFFIXES = (".h5", ".hdf5")
 
@@ -86,9 +85,35 @@ class Dataset:
         return int(self.lengths.sum())
 
     @property
+    def digests(self) -> tuple[str, ...]:
+        """The identity of each episode: see `aime.data.identity`. Reads all pixels when first asked for.
+
+        Raises:
+            AimeError: if a file is damaged.
+        """
+        return digests_of(self._shards, self._index)
+
+    @property
+    def by_source(self) -> tuple[tuple[Source, SourceDigests], ...]:
+        """The digests of each source's episodes here, in the order in which the sources were named.
+
+        Raises:
+            AimeError: if a file is damaged.
+        """
+        source, digests = np.array(self._mixture.of_shard)[self._index[:, 0]], np.array(self.digests)
+        return tuple(
+            (each, SourceDigests(tuple(digests[source == number].tolist()), each.name.startswith(BUNDLED)))
+            for number, each in enumerate(self._mixture.sources)
+        )
+
+    @property
     def files(self) -> tuple[Path, ...]:
-        """Where the shards lie."""
-        return tuple(shard.path for shard in self._shards)
+        """Where the shards lie that have an episode here."""
+        return tuple(shard.path for shard in self._used)
+
+    @property
+    def _used(self) -> tuple[Shard, ...]:
+        return tuple(self._shards[number] for number in np.unique(self._index[:, 0]))
 
     @property
     def action_width(self) -> int:
@@ -113,7 +138,7 @@ class Dataset:
     @property
     def has_rewards(self) -> bool:
         """Whether any reward in the files is known and not 0."""
-        return any(bool(np.nan_to_num(shard.reward).any()) for shard in self._shards)
+        return any(bool(np.nan_to_num(shard.reward).any()) for shard in self._used)
 
     @property
     def image_size(self) -> int:
@@ -122,8 +147,8 @@ class Dataset:
 
     @property
     def attributes(self) -> dict[str, Attribute]:
-        """What the writers noted, as far as all shards agree."""
-        first, *rest = (shard.attributes for shard in self._shards)
+        """What the writers noted, as far as all shards that have an episode here agree."""
+        first, *rest = (shard.attributes for shard in self._used)
         agreed = {key: value for key, value in first.items() if all(other.get(key) == value for other in rest)}
         return agreed if self.action_scale is None else agreed | self.action_scale.attributes()
 
@@ -213,6 +238,22 @@ class Dataset:
         left = ((np.arange(count) + 0.5) * self.episodes / count).astype(np.int64)
         return self.select(np.setdiff1d(np.arange(self.episodes), left)), self.select(left)
 
+    def part(self, split: Split, held_out: frozenset[str]) -> Dataset:
+        """The episodes of a split.
+
+        Args:
+            split: "all", "train", "held-out", "validation" or "test".
+            held_out: the digests of what is held out.
+
+        Raises:
+            AimeError: if there is none, or a file is damaged.
+        """
+        digests = self.digests
+        chosen = [number for number, digest in enumerate(digests) if in_split(digest, split, held_out)]
+        if not chosen:
+            _refuse_empty(self.name, split, [each for each in digests if each in held_out], self.episodes)
+        return self if len(chosen) == self.episodes else self.select(chosen)
+
     def in_scale(self, scale: ActionScale | None) -> Dataset:
         """The same episodes with actions in another scale, that of a run, say; as they are where it is None.
 
@@ -273,46 +314,43 @@ class Dataset:
 
 
 def open_dataset(source: str | Path, split: Split = "all", held_out: float = 0.05) -> Dataset:
-    """Open and check a data set; pixels are read later, on demand.
+    """Open and check a data set. Pixels are read later, on demand, and at once for a split that content decides.
 
     Args:
         source: a directory of `*.h5` or `*.hdf5` shards, one such file, "bundled:NAME", or several of those, separated
             by commas, of which some may have a share of the clips: "DIR_A, DIR_B=0.3".
-        split: "train" and "held-out" share no episode. A bundled data set was recorded as two parts; of any other, the
-            last episodes in the order of the shards' names are held out. Each of several sources is split by itself.
-        held_out: the share of episodes to hold out, in [0, 1); at least one is, if it is not 0, and never all.
+        split: "train" and "held-out" share no episode, and "validation" and "test" are the two halves of "held-out". A
+            bundled data set was recorded in these parts; of any other, episodes are held out by a fixed function of
+            their content (`aime.data.splitting`). Each of several sources is split by itself.
+        held_out: the share of episodes to hold out, in [0, 1); see `aime.data.splitting.Rule`.
 
     Raises:
-        AimeError: if a source is missing, holds no shard, breaks a rule of the schema, or has too few episodes to
-            split, or if sources do not agree.
+        AimeError: if a source is missing, holds no shard, breaks a rule of the schema, or has no episode of the split,
+            or if sources do not agree.
     """
-    if split not in ("all", "train", "held-out"):
-        raise AimeError(f"split is {split!r}, expected 'all', 'train' or 'held-out'")
+    if split not in SPLITS:
+        raise AimeError(f"split is {split!r}, expected one of {', '.join(map(repr, SPLITS))}")
     if not 0 <= held_out < 1:
         raise AimeError(f"held_out is {held_out}, expected a share in [0, 1), such as 0.05")
     sources = parse_sources(str(source))
-    found = [(each, *_open_one(each.name, split, held_out)) for each in sources]
-    found = [(each, dataset, chosen) for each, dataset, chosen in found if chosen.size]
-    if not found:
-        raise AimeError(
-            f"{source}: has one episode, or a share of {held_out} holds none out; expected 2 or more episodes"
-        )
-    views = [dataset if split == "all" else dataset.select(chosen) for _, dataset, chosen in found]
-    return views[0] if len(sources) == 1 else _join(str(source), [each for each, *_ in found], views)
+    datasets = [_open_one(each.name) for each in sources]
+    whole = datasets[0] if len(sources) == 1 else _join(str(source), sources, datasets)
+    nothing_held_out = not held_out and not any(each.name.startswith(BUNDLED) for each in sources)
+    if split == "all" or (split == "train" and nothing_held_out):
+        return whole
+    return whole.part(split, Rule(held_out).choose([digests for _, digests in whole.by_source]))
 
 
-def _open_one(source: str, split: Split, held_out: float) -> tuple[Dataset, Int64[np.ndarray, " I"]]:
-    """One source, and which of its episodes belong to the split: maybe none."""
-    if source.startswith(BUNDLED):
-        parts: tuple[Part, ...] = PARTS if split == "all" else (split,)
-        paths = [path for part in parts for path in _shard_paths(bundled_path(source.removeprefix(BUNDLED), part))]
-        dataset = Dataset([Shard(path) for path in paths], source)
-        return dataset, np.arange(dataset.episodes)
-    dataset = Dataset([Shard(path) for path in _shard_paths(Path(source))], source)
-    first_held_out = dataset.episodes - min(math.ceil(held_out * dataset.episodes), dataset.episodes - 1)
-    everything = np.arange(dataset.episodes)
-    chosen = {"all": everything, "train": everything[:first_held_out], "held-out": everything[first_held_out:]}
-    return dataset, chosen[split]
+def _open_one(source: str) -> Dataset:
+    if not source.startswith(BUNDLED):
+        return Dataset([Shard(path) for path in _shard_paths(Path(source))], source)
+    name, shards = source.removeprefix(BUNDLED), list[Shard]()
+    for part in PARTS:
+        own = [Shard(path) for path in _shard_paths(bundled_path(name, part))]
+        # the unpacked files are checked by their sums, so that their digests are those of the package
+        note_digests(own, bundled_digests(name)[part])
+        shards += own
+    return Dataset(shards, source)
 
 
 def _join(name: str, sources: Sequence[Source], datasets: Sequence[Dataset]) -> Dataset:
@@ -330,6 +368,19 @@ def _join(name: str, sources: Sequence[Source], datasets: Sequence[Dataset]) -> 
     turns = np.concatenate([(np.arange(each.episodes) + 0.5) / each.episodes for each in datasets])
     order = np.argsort(turns, kind="stable")
     return Dataset(shards, name, index[order], mixture=Mixture(tuple(sources), of_shard))
+
+
+def _refuse_empty(name: str, split: Split, held_out: Sequence[str], episodes: int) -> None:
+    if split in HALVES and held_out:
+        other = next(each for each in HALVES if each != split)
+        raise AimeError(
+            f"{name}: of {episodes} episodes {len(held_out)} are held out, and none of them is of the {split} part; "
+            f"expected 1 or more: take the {other} part, or hold out a larger share"
+        )
+    raise AimeError(
+        f"{name}: of {episodes} episodes none is in the split {split!r}; expected 2 or more different episodes, and a "
+        "share to hold out that is not 0"
+    )
 
 
 def _shard_paths(source: Path) -> list[Path]:

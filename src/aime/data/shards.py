@@ -212,6 +212,11 @@ class Shard:
         self._blocks: Blocks | Literal["unknown"] | None = "unknown"
 
     @property
+    def identity(self) -> FileIdentity:
+        """Of the file as it was opened."""
+        return self._identity
+
+    @property
     def action(self) -> Float32[np.ndarray, "N A"]:
         """In [-1, 1]; the last of an episode may be NaN, or all of them."""
         return self._small_fields["action"]

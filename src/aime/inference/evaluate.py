@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -18,9 +19,10 @@ from aime.errors import AimeError
 from aime.inference import metrics
 from aime.inference.clip_scores import BEST_OF, ClipScores
 from aime.inference.evaluation import Evaluation
-from aime.inference.loading import Device, load_run, open_unseen
+from aime.inference.loading import Device, load_run
 from aime.inference.state_scores import StateErrors, state_errors
 from aime.inference.summary import summarise
+from aime.inference.unseen import Part, open_unseen
 from aime.primitives.files import write_atomically
 from aime.primitives.standardise import Standardise
 from aime.representation.divergences import hierarchical_kl
@@ -111,13 +113,14 @@ def evaluate_run(
     device: Device = "auto",
     out: str | Path | None = None,
     progress: Progress | None = None,
+    part: Part = "test",
 ) -> Evaluation:
     """Judge a run's predictions on episodes that it never trained on; always gives the same numbers.
 
     Args:
         run: the run directory.
-        data: a directory of shards, one shard or bundled:NAME; by default, the run's own data. Of the run's own data
-            and of a bundled data set the held-out part is taken, and all of any other.
+        data: a directory of shards, one shard or bundled:NAME; by default, the run's own data. Episodes that
+            the run was trained on are left out, wherever they lie: see `open_unseen`.
         context: frames that the model sees, 1 or more.
         horizon: frames that it then predicts, 1 or more.
         samples: sampled futures of each clip, 1 or more.
@@ -125,6 +128,7 @@ def evaluate_run(
         device: where to compute.
         out: a JSON file to write; one that is there is replaced.
         progress: told after each batch how many clips are done, and how many there are.
+        part: "test" to report on, "validation" to choose by, or "all".
 
     Raises:
         AimeError: if `run` is no run, if `data` is missing, damaged, too short or does not fit the model, if a number
@@ -149,7 +153,7 @@ def judge_run(
         if value < 1:
             raise AimeError(f"{name} is {value}; expected 1 or more: leave --{name} out for the usual number")
     info, model = load_run(run, device)
-    unseen = open_unseen(info, data, context, horizon)
+    unseen = open_unseen(info, data, context, horizon, part)
     places = clip_places(unseen.dataset, context + horizon, MOST_CLIPS if clips is None else clips)
     batch = read_clips(unseen.dataset, places, context + horizon)
     seeds = clip_seeds(unseen.dataset, places)
@@ -160,9 +164,10 @@ def judge_run(
         samples,
         run=str(run),
         data=unseen.dataset.name,
-        split=unseen.split,
+        split=unseen.part,
         weights=weights_digest(run),
     )
+    evaluation = replace(evaluation, unseen=unseen.title, content=unseen.content)
     if out is not None:
         write_atomically(Path(out), evaluation.to_json().encode())
     return Judged(evaluation, scores, places.episodes, seeds)

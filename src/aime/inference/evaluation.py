@@ -132,7 +132,7 @@ class Evaluation(Figures[float]):
     run: str
     data: str
     split: str
-    """The part of the data that was taken: "held-out" or "all"."""
+    """The part of the unseen episodes that was taken: "test", "validation" or "all"."""
     weights: str
     """SHA-256 of the averaged weights."""
     episodes: int
@@ -144,6 +144,10 @@ class Evaluation(Figures[float]):
     best_of_samples: int
     intervals: Figures[Bounds | None]
     """95 % intervals of all figures; None of one episode, and where the figure is NaN."""
+    unseen: str = ""
+    """Which part of the data it is, and how sure it is that the run was never trained on it."""
+    content: str = ""
+    """SHA-256 over the digests of the episodes that were taken."""
 
     def to_json(self) -> str:
         """JSON with every field by its name, and `definitions`, a sentence on each number."""

@@ -1,8 +1,7 @@
-"""What every look at a run starts with: its model, and clips of episodes that it never trained on."""
+"""What every look at a run starts with: its model on a device, and clips to look at."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -10,9 +9,8 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
-from aime.data import Clips, Dataset, Split, open_dataset
+from aime.data import Clips, Dataset
 from aime.data.clips import Places, clip_places, read_clips
-from aime.data.sources import BUNDLED, parse_sources, places_of
 from aime.errors import AimeError
 from aime.world_model.config import ModelConfig
 from aime.world_model.model import AIME
@@ -22,14 +20,6 @@ SEARCHED = 4
 """Episodes that are searched for a lively clip."""
 
 Device = Literal["auto", "cpu", "cuda"]
-
-
-@dataclass(frozen=True)
-class Unseen:
-    """Episodes that a run never trained on, and which part of their data set they are."""
-
-    dataset: Dataset
-    split: Split
 
 
 def choose_device(device: Device) -> torch.device:
@@ -63,34 +53,6 @@ def check_lengths(context: int, horizon: int) -> None:
     for name, value, usual in (("context", context, 5), ("horizon", horizon, 45)):
         if value < 1:
             raise AimeError(f"{name} is {value}; expected 1 or more frames: take --{name} {usual}, say")
-
-
-def open_unseen(info: RunInfo, data: str | Path | None, context: int, horizon: int) -> Unseen:
-    """The episodes of `data` that the run never trained on and that are long enough.
-
-    They are the held-out part of the run's own data, of each of its sources and of a bundled data set, and all of any
-    other.
-
-    Args:
-        info: the run.
-        data: what `open_dataset` takes; by default, the run's own data.
-        context: frames that the model sees, 1 or more.
-        horizon: frames that it predicts, 1 or more.
-
-    Raises:
-        AimeError: if there is no such data, if its frames or actions do not fit the model, if no episode has
-            context + horizon frames, or if it is a part of what the run trained on.
-    """
-    check_lengths(context, horizon)
-    source = info.data if data is None else data
-    own = is_own(source, info)
-    split: Split = "held-out" if own or is_bundled(source) else "all"
-    if not own:
-        _refuse_part_of_training(source, info)
-    dataset = open_dataset(source, split, float(info.train.get("held_out", 0.05)))
-    check_fit(dataset, info.model, info.path)
-    dataset = dataset.in_scale(info.action_scale)
-    return Unseen(_long_enough(dataset, context, horizon), split)
 
 
 def check_fit(dataset: Dataset, model: ModelConfig, run: Path) -> None:
@@ -146,50 +108,3 @@ def _liveliest(dataset: Dataset, episodes: Int64[np.ndarray, " N"], length: int)
     movement = [(clip[1:].float() - clip[:-1].float()).abs().mean() for clip in frames]
     best = places.take(np.array([int(torch.stack(movement).nan_to_num().argmax())]))
     return best._replace(episodes=episodes[best.episodes])
-
-
-def same_source(source: str | Path, other: str | Path) -> bool:
-    """Whether two texts, as `open_dataset` takes them, name the same data, in whatever order and shares."""
-    return places_of(str(source)) == places_of(str(other))
-
-
-def is_own(source: str | Path, info: RunInfo) -> bool:
-    """Whether a run trained on all that `source`, as `open_dataset` takes it, names.
-
-    Raises:
-        AimeError: if it trained on some of the named sources only.
-    """
-    named, own = places_of(str(source)), places_of(info.data)
-    if named & own and not named <= own:
-        raise AimeError(
-            f"{source}: {info.path} trained on some of these sources only; expected all or none of them: take one at a "
-            "time"
-        )
-    return named <= own
-
-
-def is_bundled(source: str | Path) -> bool:
-    """Whether all that `source` names comes with the package, in two parts."""
-    return all(place.startswith(BUNDLED) for place in places_of(str(source)))
-
-
-def _refuse_part_of_training(source: str | Path, info: RunInfo) -> None:
-    for part in parse_sources(str(source)):
-        for whole in parse_sources(info.data):
-            if not whole.place.startswith(BUNDLED) and Path(whole.place) in Path(part.place).parents:
-                raise AimeError(
-                    f"{part.name}: is a part of {whole.name}, which {info.path} trained on; expected unseen episodes: "
-                    f"take --data {whole.name}, of which the held-out part is used"
-                )
-
-
-def _long_enough(dataset: Dataset, context: int, horizon: int) -> Dataset:
-    fitting = np.flatnonzero(dataset.lengths >= context + horizon)
-    if fitting.size:
-        return dataset.select(fitting)
-    longest = int(dataset.lengths.max())
-    remedy = f"take --horizon {longest - context} or less" if longest > context else "record longer episodes"
-    raise AimeError(
-        f"{dataset.name}: the longest unseen episode has {longest} frames, expected {context + horizon} (context "
-        f"{context} + horizon {horizon}); {remedy}"
-    )

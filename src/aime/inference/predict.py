@@ -9,9 +9,10 @@ from aime.data.clips import clip_seeds, read_clips
 from aime.errors import AimeError
 from aime.inference.animation import check_film_path, encode_film
 from aime.inference.dreams import Dreams, dream
-from aime.inference.loading import Device, lively_places, load_run, open_unseen
+from aime.inference.loading import Device, lively_places, load_run
 from aime.inference.render import Strip, film, scale_for
 from aime.inference.strips import dream_strips, dreamt_strip, look_strips, map_strips
+from aime.inference.unseen import Part, open_unseen
 from aime.inference.watching import NO_ATTENTION, Gaze, attends, watch
 from aime.primitives.files import write_atomically
 
@@ -33,6 +34,7 @@ def predict_run(
     device: Device = "auto",
     seed: int = 0,
     attention: Shown = "one",
+    part: Part = "test",
 ) -> Path:
     """Write a film, a row a clip: truth | dream | difference | attention | sample 1 | sample 2 | ...
 
@@ -53,6 +55,7 @@ def predict_run(
         seed: of the samples; with it and its episode's content each clip has a seed of its own.
         attention: "one" tile of it, "none", or "all" in the place of difference and samples: attention while watching
             all frames and while dreaming, slots, the expected, the bottom-up and the fused map, and their motion.
+        part: of the episodes that the run was never trained on: "test", "validation" or "all".
 
     Returns:
         The path of the film.
@@ -70,7 +73,7 @@ def predict_run(
     info, model = load_run(run, device)
     if attention == "all" and not attends(info.model):
         raise AimeError(f"attention is all; expected one or none for {info.path}: {NO_ATTENTION}")
-    unseen = open_unseen(info, data, context, horizon)
+    unseen = open_unseen(info, data, context, horizon, part)
     places = lively_places(unseen.dataset, context + horizon, clips)
     chosen = read_clips(unseen.dataset, places, context + horizon)
     dreams = dream(model, chosen, context, samples, clip_seeds(unseen.dataset, places, seed))

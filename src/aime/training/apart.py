@@ -24,6 +24,7 @@ from aime.primitives.plain import to_plain
 from aime.primitives.signals import Interrupted, handled
 from aime.training.checkpoint import read_progress
 from aime.training.config import TrainConfig
+from aime.training.run_data import with_absolute_paths
 from aime.training.run_directory import read_config
 from aime.training.schedule import Budget
 from aime.world_model.saved import CONFIG, has_checkpoint
@@ -45,8 +46,8 @@ def refuse_other_settings(run: TrainConfig) -> None:
     """
     if not (run.out / CONFIG).is_file():
         return
-    found = _flat(to_plain(replace(read_config(run.out), out=run.out, resume=False)))
-    for name, wanted in _flat(to_plain(run)).items():
+    found = _flat(to_plain(with_absolute_paths(replace(read_config(run.out), out=run.out, resume=False))))
+    for name, wanted in _flat(to_plain(with_absolute_paths(run))).items():
         if found[name] != wanted:
             raise AimeError(
                 f"{run.out}: {name} is {found[name]} there; expected {wanted}: take another --out, or the flags that "

@@ -9,6 +9,7 @@
     RUN/checkpoint/guard.safetensors      how many steps were skipped, and why
     RUN/checkpoint/adversary.safetensors  the discriminators, and
     RUN/checkpoint/critic.safetensors     their optimizer's tensors, where there are discriminators
+    RUN/checkpoint/manifest.json          what was trained on until then, as RUN/manifest.json
     RUN/checkpoint/state.json             progress and random-number states
     RUN/checkpoint/SHA256SUMS             of all these files, compared when they are read
 
@@ -33,6 +34,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from aime.data.manifest import MANIFEST
 from aime.errors import AimeError
 from aime.optimization import Balancer, Muon
 from aime.primitives.checksums import check_sums, write_sums
@@ -126,6 +128,8 @@ def save(run: Path, trained: Trained, progress: Progress) -> None:
             save_weights(_optimizer_tensors(trained.adversary, [trained.adversary.optimizer]), temporary / _CRITIC)
         state = json.dumps(to_plain(_state(trained.average, progress)), indent=1)
         write_atomically(temporary / _STATE, state.encode())
+        if (run / MANIFEST).exists():
+            write_atomically(temporary / MANIFEST, (run / MANIFEST).read_bytes())
         write_sums(temporary, [path.name for path in temporary.iterdir()])
         sync_directory(temporary)
         replace_directory(temporary, run / "checkpoint")

@@ -1,4 +1,4 @@
-"""How far a run is, in pictures: drawn at every checkpoint from clips that it never trains on."""
+"""How far a run is, in pictures: drawn at every checkpoint from the validation part."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aime.data import Dataset, open_dataset
+from aime.data import Dataset
 from aime.primitives.files import write_atomically
 from aime.primitives.randomness import apart
 from aime.training.config import TrainConfig
@@ -19,14 +19,17 @@ PICTURES = "pictures"
 """The directory, in that of the run, for the files."""
 
 
-def log_picture(config: TrainConfig, dataset: Dataset, model: AIME, step: int, logbook: Logbook) -> None:
+def log_picture(
+    config: TrainConfig, dataset: Dataset, validation: Dataset | None, model: AIME, step: int, logbook: Logbook
+) -> None:
     """Write RUN/pictures/step-NNNNNN.png and the same picture to TensorBoard, unless the config asks for none.
 
     Training goes on with the random numbers that it would have had without a picture.
 
     Args:
         config: of the run.
-        dataset: what it trains on. The clips are held-out ones, or training ones where none are held out.
+        dataset: what it trains on.
+        validation: what the clips are of; None where nothing is held out for it, and they are training clips.
         model: with averaged weights, in eval mode.
         step: steps taken.
         logbook: of the run, open.
@@ -41,13 +44,6 @@ def log_picture(config: TrainConfig, dataset: Dataset, model: AIME, step: int, l
     from aime.inference.render import encode_png
 
     with apart(model.device):
-        picture = draw_progress(model, _unseen(config, dataset))
+        picture = draw_progress(model, dataset if validation is None else validation)
     write_atomically(config.out / PICTURES / f"step-{step:06d}.png", encode_png(picture))
     logbook.filmstrip(step, "progress", np.asarray(picture))
-
-
-def _unseen(config: TrainConfig, dataset: Dataset) -> Dataset:
-    held_out = open_dataset(config.data).episodes > dataset.episodes
-    if not held_out:
-        return dataset
-    return open_dataset(config.data, "held-out", config.held_out).in_scale(dataset.action_scale)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from aime.data import Dataset
+from aime.data.manifest import MANIFEST
 from aime.errors import AimeError
 from aime.objectives.weights import KLBalance
 from aime.primitives.checksums import seal
@@ -16,6 +17,7 @@ from aime.primitives.locks import LOCK, only_writer
 from aime.primitives.plain import from_plain, to_plain, to_yaml
 from aime.primitives.ranks import rank
 from aime.training.config import TrainConfig
+from aime.training.run_data import RunData, with_absolute_paths
 from aime.world_model.config import ModelConfig
 from aime.world_model.saved import CONFIG, RunInfo, checkpoint_directory, has_checkpoint, read_run
 
@@ -36,13 +38,17 @@ def writing(config: TrainConfig) -> Iterator[None]:
         yield
 
 
-def prepare(config: TrainConfig, dataset: Dataset) -> None:
-    """Check that the run, its data and what it starts from fit together, then write RUN/config.yaml.
+def prepare(config: TrainConfig, data: RunData) -> None:
+    """Check that the run, its data and what it starts from fit together, then write RUN/manifest.json and config.yaml.
+
+    The manifest comes before the first step, so that no kill leaves a model whose training nobody knows. Paths in the
+    config are absolute.
 
     Raises:
         AimeError: if the run directory holds something else, or the data or the weights do not fit the model; nothing
             is written then.
     """
+    dataset = data.train
     _check_data(config, dataset)
     if config.resume:
         _check_same_model(config.model, read_run(config.out).model, f"{config.out}: --resume")
@@ -55,11 +61,12 @@ def prepare(config: TrainConfig, dataset: Dataset) -> None:
         wanted = replace(wanted, state=start.state) if not start.state.width else wanted
         _check_same_model(wanted, start, f"{config.init_from}: --init-from")
         checkpoint_directory(config.init_from)
-    plain = to_plain(config)
+    plain = to_plain(with_absolute_paths(config))
     assert isinstance(plain, dict)
     model, preset = plain.pop("model"), plain.pop("preset")
     actions = {} if dataset.action_scale is None else {"actions": to_plain(dataset.action_scale)}
     content = {"preset": preset, "model": model, "train": plain} | actions
+    data.manifest.write(config.out / MANIFEST)
     write_atomically(config.out / CONFIG, seal(to_yaml(content)).encode())
 
 

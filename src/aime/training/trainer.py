@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from aime.data import Clips, ClipSampler, Dataset, open_dataset, prefetch
+from aime.data import Clips, ClipSampler, Dataset, prefetch
 from aime.data.clips import reading_threads
 from aime.errors import AimeError
 from aime.objectives.ledger import TaskLoss, mean_losses
@@ -42,6 +42,7 @@ from aime.training.outcomes import outcomes_of
 from aime.training.pictures import log_picture
 from aime.training.processes import process_group, seed_noise
 from aime.training.replay import LatentReplay
+from aime.training.run_data import RunData, open_run_data, record_settling
 from aime.training.schedule import Budget, learning_rate_factor
 from aime.training.settling import Settling
 from aime.world_model import doors
@@ -229,34 +230,31 @@ def _train(config: TrainConfig, interrupted: Interruption) -> TrainResult:
     keep_freed_memory()
     hardware = choose_hardware(config.device, config.precision)
     going_on = config.resume and has_checkpoint(config.out)
-    dataset = open_dataset(config.data, "train", config.held_out)
-    said = ""
-    if going_on:
-        dataset = dataset.in_scale(read_run(config.out).action_scale)
-    elif config.init_from is not None:
-        dataset, said = run_directory.in_units_of(read_run(config.init_from), dataset)
+    data = open_run_data(config)
+    if config.init_from is not None and not going_on:
+        data = data.in_units(*run_directory.in_units_of(read_run(config.init_from), data.train))
     if rank() == 0:
-        run_directory.prepare(config, dataset)
+        run_directory.prepare(config, data)
     torch.manual_seed(config.seed)
     with Logbook(config.out, Budget(config.steps, config.minutes), resume=going_on) as logbook:
         if config.resume and not going_on:
             logbook.say(f"{config.out}: has no checkpoint yet: starting anew with its settings")
-        if said:
-            logbook.say(said)
+        for line in data.notes:
+            logbook.say(line)
         logbook.state("reading the data's mean frame")
-        trainer = Trainer(config, _starting_model(config, dataset), hardware)
+        trainer = Trainer(config, _starting_model(config, data.train), hardware)
         progress = Progress()
         if going_on:
             progress = restore(config.out, trainer.trained)
             logbook.resumed(progress, trainer.guard.by_cause)
         seed_noise(config.seed, progress.step)
-        return _run(trainer, dataset, progress, logbook, interrupted)
+        return _run(trainer, data, progress, logbook, interrupted)
 
 
 def _run(
-    trainer: Trainer, dataset: Dataset, progress: Progress, logbook: Logbook, interrupted: Interruption
+    trainer: Trainer, data: RunData, progress: Progress, logbook: Logbook, interrupted: Interruption
 ) -> TrainResult:
-    config = trainer.config
+    config, dataset = trainer.config, data.train
     on_gpu = trainer.hardware.device.type == "cuda"
     clips = _read_ahead(trainer, dataset, progress)
     logbook.state("first step")
@@ -282,14 +280,14 @@ def _run(
         if due and not trainer.guard.in_a_row and rank() == 0:
             save(config.out, trainer.trained, progress)
             saved = True
-            log_picture(config, dataset, trainer.averaged, progress.step, logbook)
+            log_picture(config, dataset, data.validation, trainer.averaged, progress.step, logbook)
     if config.settling_share and trainer.average.settled is None and progress.step:
         with apart(trainer.hardware.device):
             progress = _settle(trainer, dataset, progress, clock, logbook, interrupted)
     if rank() == 0:
         save(config.out, trainer.trained, progress)
         if progress.step % config.checkpoint_every != 0:
-            log_picture(config, dataset, trainer.averaged, progress.step, logbook)
+            log_picture(config, dataset, data.validation, trainer.averaged, progress.step, logbook)
     number = (interrupted.number or signal.SIGTERM) if true_on_any_rank(bool(interrupted)) else None
     return TrainResult(config.out, progress.step, progress.seconds, number)
 
@@ -331,6 +329,8 @@ def _settle(
     assert isinstance(model, AIME)
     most_steps = sys.maxsize if config.steps is None else progress.step
     learned, left_out = config.settle.divide(dataset)
+    if rank() == 0:
+        record_settling(config.out, learned, left_out)
     settling = Settling(config, model, trainer.hardware, learned.frames, most_steps)
     if left_out is not None:
         look_at(left_out, settling.set_aside, settling.batches_left_out, _PERCEIVING * config.settle.left_out)

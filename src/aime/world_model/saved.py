@@ -2,6 +2,7 @@
 
     RUN/config.yaml                  preset, model (the `ModelConfig`), train (everything else that decided the run),
                                      actions (what -1 and 1 mean in the units of the training data, if that says so)
+    RUN/manifest.json                what was trained on, by content: see `aime.data.manifest`
     RUN/checkpoint/ema.safetensors   averaged weights and buffers, for evaluation and prediction
 
 The weights are safetensors, the config is YAML without tags: reading them executes no code. The checkpoint's files are
@@ -14,6 +15,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +30,7 @@ from torch.nn.modules.module import (
 )
 
 from aime.data.action_scale import ActionScale
+from aime.data.manifest import Manifest, find_manifest
 from aime.errors import AimeError
 from aime.primitives.checksums import check_sums
 from aime.primitives.files import write_atomically
@@ -66,9 +69,18 @@ class RunInfo:
     action_scale: ActionScale | None = None
     """What actions of -1 and 1 are in the units of the training data; None where that does not say."""
 
+    @cached_property
+    def manifest(self) -> Manifest | None:
+        """What the run was trained on, by content; None of a run of before there were manifests.
+
+        Raises:
+            AimeError: if the file is damaged.
+        """
+        return find_manifest(self.path, self.path / "checkpoint", self.path / "checkpoint.old")
+
     @property
     def data(self) -> str:
-        """The data source that the run was trained on: a path or bundled:NAME."""
+        """The data source that the run was last trained on: absolute paths or bundled:NAME."""
         return str(self.train["data"])
 
     @property

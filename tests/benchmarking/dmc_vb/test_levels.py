@@ -77,8 +77,9 @@ def test_a_level_recorded_under_another_distractor_is_refused(place: Path, make_
 def test_too_few_episodes_and_no_actions_are_refused(place: Path, make_episode: MakeEpisode) -> None:
     assert "leaves 1 of 4 episodes to learn from" in refusal(place, 0.9)
     assert "--held-out 0 are kept" in refusal(place, 0)
-    video = make_episode(9)
-    video.action[:] = np.nan
+    videos = [make_episode(9, seed) for seed in range(4)]
+    for video in videos:
+        video.action[:] = np.nan
     (place / "dynamic" / "0.h5").unlink()
-    write_shard(place / "dynamic" / "0.h5", [video] * 4)
+    write_shard(place / "dynamic" / "0.h5", videos)
     assert "its first episode has no actions" in refusal(place)

@@ -51,7 +51,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def html(run: Run) -> str:
-    path = write_report(run.path, context=2, horizon=8)
+    path = write_report(run.path, context=2, horizon=8, part="all")
     assert path == run.path / "report.html"
     return path.read_text(encoding="utf-8")
 
@@ -114,7 +114,7 @@ def test_charts_follow_the_theme_and_say_what_they_are(html: str, structure: Str
 
 
 def test_the_table_has_the_evaluation(run: Run, html: str) -> None:
-    evaluation = evaluate_run(run.path, context=2, horizon=8)
+    evaluation = evaluate_run(run.path, context=2, horizon=8, part="all")
     rows = re.findall(r"<tr><td>([^<]+)</td>(.*?)</tr>", html)
     cells = {name: re.findall(r"<td[^>]*>([^<]+)<", row) for name, row in rows}
     assert cells["PSNR, mean of 16"] == [f"{evaluation.horizons[each].psnr:.1f} dB" for each in (1, 5, 8)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aime.data.bundled.installed import bundled_names, bundled_path
+from aime.data.bundled.installed import bundled_digests, bundled_names, bundled_parts, bundled_path
 from aime.data.bundled.packing import PARTS, Part, pack, unpack
 
-__all__ = ["PARTS", "Part", "bundled_names", "bundled_path", "pack", "unpack"]
+__all__ = ["PARTS", "Part", "bundled_digests", "bundled_names", "bundled_parts", "bundled_path", "pack", "unpack"]

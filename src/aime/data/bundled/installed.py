@@ -4,24 +4,58 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
-from aime.data.bundled.packing import Part, unpack
+from aime.data.bundled.packing import DIGESTS, PACK, PARTS, Part, unpack
 from aime.errors import AimeError
 
 _PACKS = Path(__file__).parent
-
-_SUFFIX = ".npy.xz"
 
 _SUMS = "SHA256SUMS"
 
 
 def bundled_names() -> list[str]:
     """The names that "bundled:NAME" may take, in alphabetical order."""
-    return sorted(path.name.removesuffix(_SUFFIX) for path in _PACKS.glob(f"*{_SUFFIX}"))
+    return sorted(path.name.removesuffix(PACK) for path in _PACKS.glob(f"*{PACK}"))
+
+
+def bundled_digests(name: str) -> Mapping[Part, tuple[str, ...]]:
+    """The digests of the episodes of a bundled data set, by part and in order; nothing is unpacked.
+
+    Raises:
+        AimeError: if the package lacks them.
+    """
+    return _read_digests(_PACKS / f"{name}{DIGESTS}")
+
+
+def bundled_parts() -> Mapping[str, Part]:
+    """The part that each bundled episode belongs to, by its digest.
+
+    Raises:
+        AimeError: if a table of digests is damaged.
+    """
+    paths = sorted(_PACKS.glob(f"*{DIGESTS}"))
+    return _parts(tuple((path, path.stat().st_mtime_ns) for path in paths))
+
+
+@cache
+def _parts(tables: tuple[tuple[Path, int], ...]) -> Mapping[str, Part]:
+    found = [_read_digests(path) for path, _ in tables]
+    return {digest: part for table in found for part, digests in table.items() for digest in digests}
+
+
+def _read_digests(path: Path) -> Mapping[Part, tuple[str, ...]]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {part: tuple(map(str, content[part])) for part in PARTS}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise AimeError(f"{path}: is missing or damaged ({error}), expected digests; install aime again") from error
 
 
 def bundled_path(name: str, part: Part) -> Path:
@@ -37,7 +71,7 @@ def bundled_path(name: str, part: Part) -> Path:
     if name not in names:
         known = ", ".join(f"bundled:{known}" for known in names) or "none in this installation"
         raise AimeError(f"bundled:{name}: no such bundled data set, expected one of: {known}")
-    source = _PACKS / f"{name}{_SUFFIX}"
+    source = _PACKS / f"{name}{PACK}"
     # The digest in the name keeps the shards of another version of the package from being taken for this one's.
     place = _cache() / f"{name}-{_digest(source)[:16]}"
     if place.is_dir() and not _is_intact(place):

@@ -5,7 +5,7 @@ executing anything:
 
     header      the bytes of a JSON object: format, version, and of each part the attributes and number of episodes
     background  [H, W, 3] uint8, the typical colour of each pixel
-    then, for every episode of the training part and after it of the held-out part:
+    then, for every episode of the training, the validation and the test part:
     classes     [L, H, W] uint8: 0 where a pixel is as in the frame before (the background, before the first frame),
                 1 where it falls back to the background, 2 where it takes another value
     values      [V, 4] uint8: the values of the pixels of class 2 in order, padded to whole words, which xz models best
@@ -18,8 +18,10 @@ shard.
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import lzma
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
@@ -34,11 +36,14 @@ from aime.primitives.files import write_atomically
 if TYPE_CHECKING:
     from aime.data.dataset import Dataset
 
-Part = Literal["train", "held-out"]
+Part = Literal["train", "validation", "test"]
 
-PARTS: tuple[Part, ...] = ("train", "held-out")
+PARTS: tuple[Part, ...] = ("train", "validation", "test")
 
-FORMAT, VERSION = "aime-pack", 1
+FORMAT, VERSION = "aime-pack", 2
+
+PACK, DIGESTS = ".npy.xz", ".digests.json"
+"""The endings of a pack, and of the digests of its episodes by part, which are known without unpacking it."""
 
 _FRAMES_PER_SHARD = 4000
 """Bounds the memory of unpacking: 50 MB of 64 x 64 frames."""
@@ -46,24 +51,28 @@ _FRAMES_PER_SHARD = 4000
 _FRAMES_FOR_BACKGROUND = 256
 
 
-def pack(train: Dataset, held_out: Dataset, path: str | Path) -> None:
-    """Pack two data sets of the same world into one file, losslessly.
+def pack(parts: Mapping[Part, Dataset], path: str | Path) -> None:
+    """Pack data sets of the same world into one file, losslessly, and write the digests of their episodes beside it.
 
     Args:
-        train: episodes to train on; the background is taken from them.
-        held_out: episodes never to train on.
+        parts: "train", to learn from, whose background is taken; "validation", for choices; "test", to report on.
         path: the file to make, NAME.npy.xz; it must not exist.
 
     Raises:
-        AimeError: if the two differ in a width, if the file exists, or if it cannot be written.
+        AimeError: if the parts differ in a width or share an episode, if the file exists, or if it cannot be written.
     """
     path = Path(path)
     if path.exists():
         raise AimeError(f"{path}: exists already and packs are never overwritten; delete it or choose another name")
-    _check_agreement(train, held_out)
-    datasets = {"train": train, "held-out": held_out}
-    parts = {part: {"episodes": data.episodes, "attributes": data.attributes} for part, data in datasets.items()}
-    header = {"format": FORMAT, "version": VERSION, "state": train.has_state, "parts": parts}
+    datasets = {part: parts[part] for part in PARTS}
+    train = datasets["train"]
+    for each in datasets.values():
+        _check_agreement(train, each)
+    for one, other in itertools.combinations(PARTS, 2):
+        if set(datasets[one].digests) & set(datasets[other].digests):
+            raise AimeError(f"{path}: {one} and {other} share an episode, expected none in common: record another")
+    facts = {part: {"episodes": data.episodes, "attributes": data.attributes} for part, data in datasets.items()}
+    header = {"format": FORMAT, "version": VERSION, "state": train.has_state, "parts": facts}
     background = _background(train)
     packed = io.BytesIO()
     with lzma.open(packed, "wb", check=lzma.CHECK_SHA256, preset=9 | lzma.PRESET_EXTREME) as stream:
@@ -71,15 +80,18 @@ def pack(train: Dataset, held_out: Dataset, path: str | Path) -> None:
         for data in datasets.values():
             for episode in data:
                 _save(stream, *_encode(episode, background))
+    digests = {part: data.digests for part, data in datasets.items()}
+    table = path.with_name(path.name.removesuffix(PACK) + DIGESTS)
+    write_atomically(table, (json.dumps(digests, indent=0) + "\n").encode())
     write_atomically(path, packed.getbuffer())
 
 
-def _check_agreement(train: Dataset, held_out: Dataset) -> None:
+def _check_agreement(train: Dataset, other: Dataset) -> None:
     for field in ("image_size", "action_width", "state_width"):
-        ours, theirs = getattr(train, field), getattr(held_out, field)
-        if ours != theirs:
+        expected, found = getattr(train, field), getattr(other, field)
+        if expected != found:
             raise AimeError(
-                f"{held_out.name}: {field} is {theirs}, expected {ours} as in {train.name}; record it alike"
+                f"{other.name}: {field} is {found}, expected {expected} as in {train.name}; record it alike"
             )
 
 
@@ -91,7 +103,7 @@ def _background(dataset: Dataset) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def unpack(source: Path, directory: Path) -> None:
-    """Unpack into one directory of shards for each part, `directory`/train and `directory`/held-out.
+    """Unpack into one directory of shards for each part: `directory`/train, `directory`/validation, `directory`/test.
 
     Args:
         source: a file that `pack` made.

@@ -9,6 +9,7 @@ from aime.inference.evaluate import Progress
 from aime.inference.loading import Device
 from aime.inference.report.layout import lay_out
 from aime.inference.report.material import gather
+from aime.inference.unseen import Part
 from aime.primitives.files import write_atomically
 from aime.world_model.bundled import PREFIX, locate
 
@@ -26,18 +27,20 @@ def write_report(
     horizon: int = 45,
     device: Device = "auto",
     progress: Progress | None = None,
+    part: Part = "test",
 ) -> Path:
     """Write a page with a run's dreams, scores, inner workings, losses and settings; it needs no other file.
 
     Args:
         run: the run directory.
-        data: as for `evaluate_run`; by default, the run's own data, of which the held-out part is taken.
+        data: as for `evaluate_run`; by default, the run's own data.
         out: the page, RUN/report.html by default; one that is there is replaced.
         context: frames that the model sees, 1 or more.
         horizon: frames that it then predicts, 1 or more.
         device: where to compute.
         progress: told how many clips are evaluated, and how many there are. Nothing is evaluated where
             RUN/evaluation.json holds the evaluation of the same weights on the same data.
+        part: of the episodes that the run was never trained on: "test", "validation" or "all".
 
     Returns:
         The path of the page.
@@ -49,7 +52,7 @@ def write_report(
     if out is None:
         _refuse_installed(run)
     out = Path(run) / REPORT if out is None else Path(out)
-    material = gather(run, data, context, horizon, device, progress)
+    material = gather(run, data, context, horizon, device, progress, part)
     write_atomically(out, lay_out(material).encode())
     return out
 

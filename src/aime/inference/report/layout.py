@@ -42,9 +42,9 @@ def lay_out(material: Material) -> str:
     evaluation = material.evaluation
     lead = (
         f"A world model of {material.parameters / 1e6:.1f} M parameters (preset {escape(material.info.preset)}), "
-        f"judged on {counted(evaluation.clips, 'clip')} from {counted(evaluation.episodes, 'episode')}, "
-        f"{_unseen(evaluation)} {escape(evaluation.data)}: it sees {_frames(evaluation.context)} and dreams the next "
-        f"{evaluation.horizon}, given the actions. {_certainty(evaluation)}"
+        f"judged on {counted(evaluation.clips, 'clip')} from {counted(evaluation.episodes, 'episode')} of "
+        f"{escape(evaluation.data)} ({escape(evaluation.unseen)}): it sees {_frames(evaluation.context)} and dreams "
+        f"the next {evaluation.horizon}, given the actions. {_certainty(evaluation)}"
     )
     sections = [
         Section("dreams", "Dreams", _dreams(material)),
@@ -58,10 +58,6 @@ def lay_out(material: Material) -> str:
     ]
     head = page.facts(_facts(material)) + _table(evaluation)
     return page.page(f"AIME report: {material.info.path.resolve().name}", lead, head, sections)
-
-
-def _unseen(evaluation: Evaluation) -> str:
-    return "the held-out episodes of" if evaluation.split == "held-out" else "all episodes of"
 
 
 def _certainty(evaluation: Evaluation) -> str:

@@ -20,8 +20,9 @@ from aime.inference.components import Components, find_components
 from aime.inference.dreams import Dreams, dream, to_numpy
 from aime.inference.evaluate import Progress, evaluate_run, weights_digest
 from aime.inference.evaluation import Evaluation
-from aime.inference.loading import Device, lively_places, load_run, open_unseen, same_source
+from aime.inference.loading import Device, lively_places, load_run
 from aime.inference.report.training_log import Record, read_log
+from aime.inference.unseen import Part, open_unseen
 from aime.inference.watching import Watched, watch
 from aime.world_model.doors import observed
 from aime.world_model.saved import CONFIG, RunInfo
@@ -56,7 +57,13 @@ class Material:
 
 
 def gather(
-    run: str | Path, data: str | Path | None, context: int, horizon: int, device: Device, progress: Progress | None
+    run: str | Path,
+    data: str | Path | None,
+    context: int,
+    horizon: int,
+    device: Device,
+    progress: Progress | None,
+    part: Part,
 ) -> Material:
     """Read and compute what the report of a run shows.
 
@@ -64,14 +71,14 @@ def gather(
         AimeError: as `evaluate_run`, and if the run's log is damaged.
     """
     info, model = load_run(run, device)
-    unseen = open_unseen(info, data, context, horizon)
+    unseen = open_unseen(info, data, context, horizon, part)
     log = read_log(info.path)
     places = lively_places(unseen.dataset, context + horizon, CLIPS)
     clips = read_clips(unseen.dataset, places, context + horizon).to(model.device)
     seeds = clip_seeds(unseen.dataset, places)
-    evaluation = _earlier_evaluation(info.path, unseen.dataset.name, context, horizon)
+    evaluation = _earlier_evaluation(info.path, unseen.content, context, horizon)
     if evaluation is None:
-        evaluation = evaluate_run(info.path, unseen.dataset.name, context, horizon, device=device, progress=progress)
+        evaluation = evaluate_run(info.path, data, context, horizon, device=device, progress=progress, part=part)
     return Material(
         info=info,
         parameters=sum(weight.numel() for weight in model.parameters()),
@@ -101,7 +108,7 @@ def environment(device: torch.device) -> dict[str, str]:
     }
 
 
-def _earlier_evaluation(run: Path, data: str, context: int, horizon: int) -> Evaluation | None:
+def _earlier_evaluation(run: Path, content: str, context: int, horizon: int) -> Evaluation | None:
     path = run / EVALUATION
     if not path.is_file():
         return None
@@ -109,7 +116,7 @@ def _earlier_evaluation(run: Path, data: str, context: int, horizon: int) -> Eva
         found = Evaluation.from_json(path.read_text(encoding="utf-8"), str(path))
     except AimeError:
         return None
-    fits = (found.context, found.horizon) == (context, horizon) and same_source(found.data, data)
+    fits = (found.context, found.horizon) == (context, horizon) and found.content == content
     return found if fits and found.weights == weights_digest(run) else None
 
 

@@ -114,7 +114,7 @@ class Ablation:
 
     data: str
     split: str
-    """The part of the data that was evaluated: "held-out" or "all"."""
+    """Which part of the data was evaluated, and how sure it is that it was never trained on."""
     episodes: int
     """That the clips are of."""
     clips: int

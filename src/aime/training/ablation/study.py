@@ -1,4 +1,4 @@
-"""Training the variants of an ablation one after another, and evaluating each on held-out episodes."""
+"""Training the variants of an ablation one after another, and evaluating each on the validation part."""
 
 from __future__ import annotations
 
@@ -84,6 +84,7 @@ def run_ablation(
             evaluation.clips,
             config.device,
             run.out / "evaluation.json",
+            part="validation",
         )
         progress = read_progress(run.out)
         found[name] = judged, Trained(progress.step, progress.seconds / 60, peak_memory(run.out))
@@ -99,7 +100,7 @@ def _compared(config: TrainConfig, found: dict[str, tuple[Judged, Trained]]) -> 
     for name, (judged, trained) in found.items():
         rows.append(make_row(name, judged, trained, None if name == COMPLETE else complete))
     last = judged.evaluation
-    shown = last.split, last.episodes, last.clips, last.context, last.samples
+    shown = last.unseen, last.episodes, last.clips, last.context, last.samples
     return Ablation(config.data, *shown, config.seed, tuple(rows))
 
 

@@ -1,0 +1,216 @@
+"""What a run was trained on, by content: RUN/manifest.json, and the same in each checkpoint.
+
+Roles only accumulate: an episode that was learned from once stays so, whatever the run goes on with. The manifest holds
+those of the runs that it started from as well, so that nothing is forgotten when they are deleted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from stat import S_ISREG
+
+from aime.data.sources import BUNDLED, Source
+from aime.errors import AimeError
+from aime.primitives.files import write_atomically
+from aime.primitives.plain import from_plain, to_plain
+
+MANIFEST = "manifest.json"
+
+FORMAT = 1
+
+MOST_BYTES = 2**28
+"""A digest takes 67 bytes: enough for two million roles of episodes."""
+
+_DIGEST = re.compile("[0-9a-f]{64}")
+
+_ROLES = ("learned", "settled", "left_out", "held_out")
+
+
+@dataclass(frozen=True)
+class SourceRecord:
+    """What was done with the episodes of one source, each named by its digest (`aime.data.identity`).
+
+    Attributes:
+        name: as the user gave it.
+        place: its absolute path, or bundled:NAME.
+        near: its path relative to the run's directory; None for bundled data.
+        weight: its share of the clips, as `Source.weight`.
+        current: whether the run goes on with it; False of data that it was trained on before.
+        learned: trained on.
+        settled: of these, that belief and prior were fine-tuned on.
+        left_out: of those learned from, that were left out of this to choose how wide the prior is.
+        held_out: kept from all training.
+    """
+
+    name: str
+    place: str
+    near: str | None = None
+    weight: float | None = None
+    current: bool = True
+    learned: tuple[str, ...] = ()
+    settled: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    held_out: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what is no digest.
+
+        Raises:
+            AimeError: if an entry is not of 64 hexadecimal digits.
+        """
+        for role in _ROLES:
+            for digest in getattr(self, role):
+                if not _DIGEST.fullmatch(digest):
+                    raise AimeError(f"{role}: found {digest[:80]!r}, expected 64 hexadecimal digits")
+
+    @classmethod
+    def of(cls, source: Source, run: Path, digests: Iterable[str], held_out: frozenset[str]) -> SourceRecord:
+        """A source of which a run trains on all episodes but those held out."""
+        episodes = frozenset(digests)
+        place = source.place
+        near = None if place.startswith(BUNDLED) else os.path.relpath(place, run.resolve())
+        learned, held = sorted(episodes - held_out), sorted(episodes & held_out)
+        return cls(source.name, place, near, source.weight, learned=tuple(learned), held_out=tuple(held))
+
+    @cached_property
+    def episodes(self) -> frozenset[str]:
+        """Every episode that the record names."""
+        return frozenset().union(*(getattr(self, role) for role in _ROLES))
+
+    def joined(self, other: SourceRecord) -> SourceRecord:
+        """The other record with the roles of both."""
+        both = {role: tuple(sorted({*getattr(self, role), *getattr(other, role)})) for role in _ROLES}
+        return replace(other, **both)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Ancestor:
+    """A run that another one started from."""
+
+    name: str
+    """Its absolute path, or bundled:NAME."""
+    known: bool
+    """Whether its manifest names all that it was trained on; False where it had none."""
+    sources: tuple[SourceRecord, ...] = ()
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a run, or an agent, was trained on.
+
+    Attributes:
+        sources: those that it goes on with, and those of before.
+        ancestors: runs that it started from, and those that they started from.
+        forgotten: whether it was trained before there were manifests, so that not all is known.
+    """
+
+    format: int = FORMAT
+    sources: tuple[SourceRecord, ...] = ()
+    ancestors: tuple[Ancestor, ...] = ()
+    forgotten: bool = False
+
+    @cached_property
+    def learned(self) -> frozenset[str]:
+        """The digests of all that the run or an ancestor was trained, settled or calibrated on."""
+        return _union(self._records, "learned", "settled", "left_out")
+
+    @cached_property
+    def held_out(self) -> frozenset[str]:
+        """The digests of what the run or an ancestor held out and none learned from."""
+        return _union(self._records, "held_out") - self.learned
+
+    @property
+    def _records(self) -> list[SourceRecord]:
+        return [*self.sources, *(record for each in self.ancestors for record in each.sources)]
+
+    @property
+    def current(self) -> tuple[SourceRecord, ...]:
+        """The sources that the run goes on with."""
+        return tuple(each for each in self.sources if each.current)
+
+    @property
+    def gap(self) -> str:
+        """Why it is not known what all the run was trained on; empty where it is known."""
+        if self.forgotten:
+            return "the run was trained before there were manifests"
+        unknown = [each.name for each in self.ancestors if not each.known]
+        return f"it starts from {unknown[0]}, which has no complete manifest" if unknown else ""
+
+    def trained_on(self, records: Sequence[SourceRecord]) -> Manifest:
+        """With the sources of a new training, whose roles are added to those of before."""
+        found = {each.place: replace(each, current=False) for each in self.sources}
+        for each in records:
+            found[each.place] = found[each.place].joined(each) if each.place in found else each
+        return replace(self, sources=tuple(found.values()))
+
+    def settled_on(self, settled: Iterable[str], left_out: Iterable[str]) -> Manifest:
+        """With the roles of a fine-tuning of belief and prior, on episodes of the current sources."""
+        new = {"settled": frozenset(settled), "left_out": frozenset(left_out)}
+        return replace(self, sources=tuple(_with_roles(each, new) if each.current else each for each in self.sources))
+
+    def after(self, name: str, start: Manifest | None) -> Manifest:
+        """As of a run that starts from another one, of that name and manifest."""
+        start = Manifest(forgotten=True) if start is None else start
+        own, others = Ancestor(name, not start.forgotten, start.sources), start.ancestors
+        return replace(self, ancestors=tuple(dict.fromkeys((*self.ancestors, own, *others))))
+
+    def write(self, path: Path) -> None:
+        """Write JSON, whole or not at all.
+
+        Raises:
+            AimeError: if the file cannot be written.
+        """
+        write_atomically(path, (json.dumps(to_plain(self), indent=0) + "\n").encode())
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest in a file; runs no code, and reads no more than `MOST_BYTES`.
+
+    Raises:
+        AimeError: if the file cannot be read, is too large, or is no manifest of this format.
+    """
+    try:
+        content = json.loads(_read(path))
+    except (OSError, ValueError, RecursionError) as error:
+        problem = " ".join(str(error).split())
+        raise AimeError(f"{path}: no manifest: {problem}; restore the file from the run's checkpoint") from error
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise AimeError(f"{path}: format: found {found!r}, expected {FORMAT}; use the aime version that wrote it")
+    return from_plain(Manifest, content, str(path))
+
+
+def find_manifest(*directories: Path) -> Manifest | None:
+    """The manifest in the first of some directories that has one; None where none has.
+
+    Raises:
+        AimeError: see `read_manifest`.
+    """
+    for directory in directories:
+        if (directory / MANIFEST).exists():
+            return read_manifest(directory / MANIFEST)
+    return None
+
+
+def _read(path: Path) -> str:
+    with open(path, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not S_ISREG(status.st_mode) or status.st_size > MOST_BYTES:
+            raise ValueError(f"found {status.st_size} bytes, expected a regular file of at most {MOST_BYTES}")
+        return file.read(MOST_BYTES).decode("utf-8")
+
+
+def _union(records: Iterable[SourceRecord], *roles: str) -> frozenset[str]:
+    return frozenset().union(*(getattr(each, role) for each in records for role in roles))
+
+
+def _with_roles(record: SourceRecord, new: dict[str, frozenset[str]]) -> SourceRecord:
+    own = record.episodes
+    added = {role: tuple(sorted({*getattr(record, role), *(digests & own)})) for role, digests in new.items()}
+    return replace(record, **added)  # type: ignore[arg-type]
