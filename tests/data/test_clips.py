@@ -206,7 +206,9 @@ def test_evaluation_clips_are_fixed_and_do_not_overlap(dataset: Dataset, shard_d
 def test_evaluation_clips_by_count_stride_and_split(dataset: Dataset, shard_directory: Path) -> None:
     assert places(load_clips(dataset, length=20, count=6)) == [(0, 0), (1, 0), (2, 0), (3, 0), (4, 0), (0, 20)]
     assert places(load_clips(dataset.select([3]), length=20, stride=12)) == [(3, 0), (3, 12), (3, 24), (3, 36)]
-    assert places(load_clips(shard_directory, length=10)) == [(4, 0)]
+    test, held_out = open_dataset(shard_directory, "test"), open_dataset(shard_directory, "held-out")
+    assert places(load_clips(shard_directory, length=7)) == places(load_clips(test, length=7))
+    assert places(load_clips(shard_directory, length=7, split="held-out")) == places(load_clips(held_out, length=7))
     for name in ("length", "stride", "count"):
         with pytest.raises(AimeError, match=f"{name} is 0, expected 1 or more"):
             load_clips(dataset, **{name: 0})  # type: ignore[arg-type]
