@@ -134,7 +134,7 @@ def evaluate_run(
         AimeError: if `run` is no run, if `data` is missing, damaged, too short or does not fit the model, if a number
             is below 1, or if `out` cannot be written.
     """
-    return judge_run(run, data, context, horizon, samples, clips, device, out, progress).evaluation
+    return judge_run(run, data, context, horizon, samples, clips, device, out, progress, part).evaluation
 
 
 def judge_run(
@@ -147,6 +147,7 @@ def judge_run(
     device: Device = "auto",
     out: str | Path | None = None,
     progress: Progress | None = None,
+    part: Part = "test",
 ) -> Judged:
     """The same as `evaluate_run`, with the scores of the clips."""
     for name, value in (("samples", samples), ("clips", MOST_CLIPS if clips is None else clips)):
