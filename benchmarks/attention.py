@@ -2,26 +2,31 @@
 
     python benchmarks/attention.py runs/demo
 
-The held-out episodes keep the simulator's state. The place of the cart is projected through dm_control's camera (the
-extra `dmc`) to the column of the picture where it is seen, and held against the column of the centre of mass of each
-map: U_t, which sees the frame, P_t, which does not, A_t, fused of both, and the prior map rolled open-loop through an
-imagined future.
+The episodes of the test part keep the simulator's state. The place of the cart is projected through dm_control's camera
+(the extra `dmc`) to the column of the picture where it is seen, and held against the column of the centre of mass of
+each map: U_t, which sees the frame, P_t, which does not, A_t, fused of both, and the prior map rolled open-loop through
+an imagined future. Intervals are over episodes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
+from measuring import correlations
 from torch import Tensor
 
 from aime.attention.maps import centre_of_mass
-from aime.data import Clips, load_clips
+from aime.data import Clips, open_dataset
+from aime.data.clips import clip_places, read_clips
 from aime.inference.loading import load_run
+from aime.primitives.interval_text import bounds_text
+from aime.primitives.intervals import Interval, interval_over
 from aime.world_model.model import AIME
 
 CONTEXT = 5
@@ -43,11 +48,14 @@ def cart_columns(states: Float[np.ndarray, "B T S"], size: int) -> Float[np.ndar
     return columns
 
 
-def correlations(maps: Float[Tensor, "B T h w"], columns: Float[np.ndarray, "B T"]) -> tuple[float, float]:
+def followed(
+    maps: Float[Tensor, "B T h w"], columns: Float[np.ndarray, "B T"], episodes: Int64[np.ndarray, " B"]
+) -> tuple[Interval, Interval]:
     """Pearson's r of the maps' centres of mass with the cart's columns: over all frames, and the mean over clips."""
     centres = centre_of_mass(maps.double())[..., 0].numpy()
-    pooled = np.corrcoef(centres.ravel(), columns.ravel())[0, 1]
-    return float(pooled), float(np.mean([np.corrcoef(*pair)[0, 1] for pair in zip(centres, columns, strict=True)]))
+    own = np.array([np.corrcoef(*pair)[0, 1] for pair in zip(centres, columns, strict=True)])
+    pooled = interval_over(lambda counts: correlations(counts, centres, columns), episodes)
+    return pooled, interval_over(lambda counts: counts @ own / counts.sum(1), episodes)
 
 
 @torch.no_grad()
@@ -64,22 +72,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--data", default="bundled:cartpole")
-    parser.add_argument("--clips", type=int, default=48, help="held-out clips")
+    parser.add_argument("--clips", type=int, default=48, help="clips of the test part")
     parser.add_argument("--length", type=int, default=50, help="frames in a clip")
     options = parser.parse_args()
     _, model = load_run(options.run)
-    clips = load_clips(options.data, options.length, options.clips)
+    dataset = open_dataset(options.data, "test")
+    places = clip_places(dataset, options.length, options.clips)
+    clips = read_clips(dataset, places, options.length)
     assert clips.states is not None, f"{options.data} holds no states"
     columns = cart_columns(clips.states.double().numpy(), model.config.image_size)[:, CONTEXT:]
     measured = {}
-    print(f"{options.run}: correlation of the map's centre with the cart's column, {len(columns)} held-out clips")
-    print(f"{'map':16} {'pooled':>7} {'mean over clips':>16} {'most on a cell, of uniform':>27}")
+    print(
+        f"{options.run}: correlation of the map's centre with the cart's column, {len(columns)} clips of the test part"
+    )
+    print(f"{'map':16} {'pooled':>20} {'mean over clips':>20} {'most on a cell, of uniform':>27}")
     for name, maps in attention_maps(model, clips.to(model.device)).items():
-        pooled, mean = correlations(maps, columns)
+        pooled, mean = followed(maps, columns, places.episodes)
         peak = float(maps.amax(dim=(-2, -1)).mean()) * maps[0, 0].numel()
-        measured[name] = {"pooled": pooled, "mean_over_clips": mean, "peak": peak}
-        print(f"{name:16} {pooled:7.3f} {mean:16.3f} {peak:27.1f}")
+        measured[name] = {"pooled": asdict(pooled), "mean_over_clips": asdict(mean), "peak": peak}
+        print(f"{name:16} {_text(pooled):>20} {_text(mean):>20} {peak:27.1f}")
     print(json.dumps(measured))
+
+
+def _text(found: Interval) -> str:
+    return f"{found.mean:.3f} [{bounds_text(found.bounds, '.2f')}]"
 
 
 if __name__ == "__main__":

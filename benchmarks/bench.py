@@ -23,6 +23,7 @@ import throughput
 from costs import phases, pillars, roofline
 from measuring import Machine, machine_of, parser_with_machine
 
+from aime.primitives.interval_text import bounds_text
 from aime.training.hardware import keep_freed_memory
 
 matplotlib.use("Agg")
@@ -94,10 +95,28 @@ def table(found: dict[str, Any]) -> str:
     for run in found["quality"]:
         for name in ("aime", "peer"):
             own = run[name]
-            curves = [" / ".join(f"{own['curves'][m][at - 1]:.2f}" for at in quality.SHOWN) for m in _measures()[:-1]]
+            curves = [
+                " / ".join(_cell(own["curves"][m][at - 1], own["intervals"][m][at - 1]) for at in quality.SHOWN)
+                for m in _measures()[:-1]
+            ]
             cells = [Path(run["data"]).name, f"{run['minutes']:g}", run["seed"], LABELS[name], own["steps"]]
-            lines.append("| " + " | ".join(map(str, [*cells, *curves, own["probe_r2"]])) + " |")
-    return "\n".join([*lines, "", f"Curves at {', '.join(map(str, quality.SHOWN))} frames ahead.", ""])
+            lines.append(
+                "| " + " | ".join(map(str, [*cells, *curves, _cell(own["probe_r2"], own["probe_interval"])])) + " |"
+            )
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Curves at {', '.join(map(str, quality.SHOWN))} frames ahead, in brackets 95 % intervals over episodes.",
+            "",
+        ]
+    )
+
+
+def _cell(value: float | None, bounds: tuple[float, float] | None) -> str:
+    if value is None:
+        return "no state"
+    return f"{value:.2f} [{bounds_text(bounds, '.2f')}]" if bounds else f"{value:.2f}"
 
 
 def _measures() -> list[str]:

@@ -59,7 +59,8 @@ def draw_evaluations(axes: Any, evaluations: list[dict[str, Any]]) -> None:
     for place, found in enumerate(evaluations):
         mean = found["mean"]
         axes.plot([place] * len(found["returns"]), found["returns"], "o", alpha=0.4, color="tab:gray")
-        reach = [[mean["mean"] - mean["low"]], [mean["high"] - mean["mean"]]]
+        alone = mean["low"] is None
+        reach = None if alone else [[mean["mean"] - mean["low"]], [mean["high"] - mean["mean"]]]
         axes.errorbar(place + 0.15, mean["mean"], reach, fmt="s", capsize=4, color="tab:blue")
     axes.set_xticks(range(len(evaluations)), [found["policy"] for found in evaluations])
     axes.set(title="in the real environment", ylabel="return of an episode")

@@ -13,7 +13,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
+from jaxtyping import Float, Float64
 
 from aime.data import Clips
 from aime.training.hardware import Hardware, choose_hardware, keep_freed_memory
@@ -158,3 +160,13 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return named[0] if named else platform.machine()
+
+
+def correlations(
+    counts: Float64[np.ndarray, "R B"], left: Float[np.ndarray, "B N"], right: Float[np.ndarray, "B N"]
+) -> Float64[np.ndarray, " R"]:
+    """Pearson's r of two quantities over R sets of clips, with N values each, by how often each clip is counted."""
+    x, y = left.astype(np.float64) - left.mean(), right.astype(np.float64) - right.mean()
+    number = counts.sum(1) * x.shape[1]
+    sum_x, sum_y, xx, yy, xy = (counts @ each.sum(1) / number for each in (x, y, x * x, y * y, x * y))
+    return (xy - sum_x * sum_y) / np.sqrt((xx - sum_x**2) * (yy - sum_y**2))

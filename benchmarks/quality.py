@@ -3,10 +3,11 @@
     python benchmarks/quality.py --data bundled:cartpole --minutes 5 --out runs/bench/quality
 
 Trains AIME as its own command would and the peer (from torchrl's parts: the extra `bench`) one after the other, each
-alone on the machine, then judges both on the same held-out clips: five frames of context, 45 predicted, 16 sampled
-futures and the likeliest one. The probe is a ridge regression from what the model carries between frames (h, z), on
-training clips, to the simulator's state, with the penalty for each entry that is best on training episodes left out; R²
-is on held-out clips, the mean over the state's entries.
+alone on the machine, then judges both on the same clips of the test part: five frames of context, 45 predicted, 16
+sampled futures and the likeliest one, with 95 % intervals over episodes. Choices are made with `--part validation`. The
+probe is a ridge regression from what the model carries between frames (h, z), on training clips, to the simulator's
+state, with the penalty for each entry that is best on training episodes left out; R² is on the clips that are judged,
+the mean over the state's entries.
 """
 
 from __future__ import annotations
@@ -15,22 +16,25 @@ import argparse
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from dreamer_v3 import DreamerV3, DreamerV3Config
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from measuring import Machine, machine_of, parser_with_machine
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from aime.data import Clips, ClipSampler, Dataset, load_clips, open_dataset, prefetch
+from aime.data import Clips, ClipSampler, Dataset, open_dataset, prefetch
+from aime.data.clips import Places, clip_places, clip_seeds, read_clips
 from aime.inference import metrics
-from aime.inference.probe import fit_ridge, goes_round, r_squared, unwrapped
+from aime.inference.probe import fit_ridge, goes_round, r_squared_intervals, score_probe, unwrapped
+from aime.primitives.interval_text import bounds_text
+from aime.primitives.intervals import Bounds, Interval, bounds_of, pooled, resampled_counts
 from aime.training.hardware import Hardware, keep_freed_memory
 from aime.training.presets import preset_run
 from aime.training.schedule import learning_rate_factor
@@ -38,9 +42,13 @@ from aime.training.trainer import train
 from aime.world_model.model import AIME
 
 CONTEXT, HORIZON, SAMPLES = 5, 45, 16
+LENGTH = CONTEXT + HORIZON
 SHOWN = (1, 5, 15, 45)
 JUDGED_CLIPS, PROBE_CLIPS = 48, 200
 CLIPS_AT_ONCE = 4
+
+
+Part = Literal["test", "validation"]
 
 
 class Setting(NamedTuple):
@@ -54,6 +62,8 @@ class Setting(NamedTuple):
     machine: Machine
     peer_rate: float
     """The peer's peak learning rate."""
+    part: Part
+    """Of the data's held-out episodes: test, or validation, on which choices are made."""
     judge_on: str | None
     """A data set whose every episode is judged on, in the place of the held-out ones."""
     clips: int
@@ -63,11 +73,12 @@ class Setting(NamedTuple):
 class Contender(NamedTuple):
     """A trained model, as the judge needs it."""
 
-    predict: Callable[[Tensor, Tensor, int | None], Float[Tensor, "B S F 3 H W"]]
-    """Futures of context frames in [0, 1] and actions: so many samples, or the likeliest one."""
+    predict: Callable[[Tensor, Tensor, int | None, Sequence[int]], Float[Tensor, "B S F 3 H W"]]
+    """Futures of context frames in [0, 1] and actions: so many samples, or the likeliest one; a seed a clip."""
     features: Callable[[Tensor, Tensor], Float[Tensor, "B T features"]]
     """(h, z) of frames in [0, 1] and actions."""
     steps: int
+    device: torch.device
 
 
 class Verdict(NamedTuple):
@@ -76,8 +87,11 @@ class Verdict(NamedTuple):
     steps: int
     curves: dict[str, list[float]]
     """By measure, for every horizon from 1 on, averaged over clips."""
+    intervals: dict[str, list[Bounds | None]]
+    """The same of 95 % intervals over episodes."""
     probe_r2: float | None
     """None where the data have no simulator state."""
+    probe_interval: Bounds | None
 
 
 def train_aime(setting: Setting, dataset: Dataset, out: Path) -> Contender:
@@ -94,15 +108,15 @@ def train_aime(setting: Setting, dataset: Dataset, out: Path) -> Contender:
     steps = train(config).step
     model = AIME.from_pretrained(out, setting.machine.hardware().device)
 
-    def predict(frames: Tensor, actions: Tensor, samples: int | None) -> Tensor:
-        futures = model.predict_future(frames, actions, samples).frames
+    def predict(frames: Tensor, actions: Tensor, samples: int | None, seeds: Sequence[int]) -> Tensor:
+        futures = model.predict_future(frames, actions, samples, seeds).frames
         return futures if samples else futures[:, None]
 
     def features(frames: Tensor, actions: Tensor) -> Tensor:
         output = model.forward_sequence(frames, actions)
         return torch.cat([output.beliefs, output.latents], -1)
 
-    return Contender(predict, features, steps)
+    return Contender(predict, features, steps, model.device)
 
 
 def train_peer(setting: Setting, dataset: Dataset, out: Path) -> Contender:
@@ -131,7 +145,12 @@ def train_peer(setting: Setting, dataset: Dataset, out: Path) -> Contender:
         seen = model.observe(frames, actions)
         return torch.cat([seen["belief"], seen["state"]], -1)
 
-    return Contender(model.predict_future, features, step)
+    def predict(frames: Tensor, actions: Tensor, samples: int | None, seeds: Sequence[int]) -> Tensor:
+        # its samples are of torch's generator: clip by clip they depend on the clip's seed alone
+        rows = zip(frames.split(1), actions.split(1), seeds, strict=True)
+        return torch.cat([model.predict_future(seen, own, samples, seed) for seen, own, seed in rows])
+
+    return Contender(predict, features, step, hardware.device)
 
 
 TRAINERS = {"aime": train_aime, "peer": train_peer}
@@ -148,20 +167,20 @@ def peer_step(model: DreamerV3, optimizer: torch.optim.Optimizer, clips: Clips, 
 
 
 @torch.no_grad()
-def curves(
-    contender: Contender, clips: Clips, mean_image: Float[Tensor, "3 H W"], device: torch.device
-) -> dict[str, list[float]]:
-    """Scores by name, for each horizon, averaged over clips as `aime evaluate` does."""
+def clip_scores(
+    contender: Contender, clips: Clips, seeds: Sequence[int], mean_image: Float[Tensor, "3 H W"], device: torch.device
+) -> dict[str, Float[Tensor, "B F"]]:
+    """Scores of each clip by name."""
     truth = (clips.frames.float() / 255).to(device)
     actions, mean_image = clips.actions.to(device), mean_image.to(device)
     future = truth[:, CONTEXT:]
     parts: dict[str, list[Tensor]] = {name: [] for name in ("mse", "mse_likeliest", "ssim", "energy", "coverage")}
     for first in range(0, len(truth), CLIPS_AT_ONCE):
         own = slice(first, first + CLIPS_AT_ONCE)
-        samples = contender.predict(truth[own, :CONTEXT], actions[own], SAMPLES)
+        samples = contender.predict(truth[own, :CONTEXT], actions[own], SAMPLES, seeds[own])
         mean = samples.mean(1)
         parts["mse"].append(metrics.frame_mse(mean, future[own]))
-        likeliest = contender.predict(truth[own, :CONTEXT], actions[own], None)[:, 0]
+        likeliest = contender.predict(truth[own, :CONTEXT], actions[own], None, seeds[own])[:, 0]
         parts["mse_likeliest"].append(metrics.frame_mse(likeliest, future[own]))
         similar = metrics.ssim(mean.flatten(0, 1), future[own].flatten(0, 1))
         parts["ssim"].append(rearrange(similar, "(b f) -> b f", b=len(mean)))
@@ -169,56 +188,79 @@ def curves(
         within = metrics.coverage(samples, future[own])
         assert within is not None, "16 samples are enough for an interval"
         parts["coverage"].append(within.everywhere)
-    scores = {name: torch.cat(each) for name, each in parts.items()}
-    still = metrics.frame_mse(truth[:, CONTEXT - 1 : CONTEXT], future).mean(0)
-    climatology = metrics.frame_mse(mean_image, future).mean(0)
-    psnr = metrics.psnr(scores["mse"])
-    found = {
-        "skill": metrics.skill(scores.pop("mse").mean(0), still, climatology),
-        "skill_likeliest": metrics.skill(scores.pop("mse_likeliest").mean(0), still, climatology),
-        "psnr": psnr.mean(0),
-        **{name: each.mean(0) for name, each in scores.items()},
+    scores = {name: torch.cat(each).cpu() for name, each in parts.items()}
+    scores["still"] = metrics.frame_mse(truth[:, CONTEXT - 1 : CONTEXT], future).cpu()
+    scores["climatology"] = metrics.frame_mse(mean_image, future).cpu()
+    return scores | {"psnr": metrics.psnr(scores["mse"])}
+
+
+def curves(scores: dict[str, Float[Tensor, "B F"]], counts: Float64[Tensor, "R B"]) -> dict[str, Tensor]:
+    """Scores by name, `[R,F]`, averaged over R sets of clips as `aime evaluate` does."""
+    mean = {name: counts @ each.double() / counts.sum(1, keepdim=True) for name, each in scores.items()}
+    baselines = mean.pop("still"), mean.pop("climatology")
+    skills = {
+        name: metrics.skill(mean.pop(error), *baselines)
+        for name, error in (("skill", "mse"), ("skill_likeliest", "mse_likeliest"))
     }
-    return {name: [round(value, 4) for value in each.tolist()] for name, each in found.items()}
+    return {**skills, "psnr": mean.pop("psnr"), **mean}
 
 
 @torch.no_grad()
-def probe(contender: Contender, seen: Clips, dataset: Dataset, unseen: Clips, device: torch.device) -> float:
+def probe(
+    contender: Contender, seen: Clips, of_seen: Places, names: Mapping[str, int], judged: Clips, of_judged: Places
+) -> Interval:
     """R² of the simulator's state from (h, z), fitted to clips of a data set, on unseen clips."""
+    (inputs, targets), (test, truth) = (_material(contender, clips) for clips in (seen, judged))
+    turns = goes_round(targets, names)
+    each = seen.frames.shape[1] - CONTEXT
+    episode, of_test = (torch.from_numpy(places.episodes).repeat_interleave(each) for places in (of_seen, of_judged))
+    wanted = unwrapped(targets, turns)
+    ridge = fit_ridge(inputs, wanted, episode)
+    columns = tuple(range(wanted.shape[1]))
+    scores = score_probe(columns, ridge(test), unwrapped(truth, turns), wanted.mean(0), of_test)
+    return r_squared_intervals([scores], [columns])[0]
 
-    def material(clips: Clips) -> tuple[Tensor, Tensor]:
-        frames, actions = (clips.frames.float() / 255).to(device), clips.actions.to(device)
-        pieces = [
-            contender.features(frames[at : at + CLIPS_AT_ONCE], actions[at : at + CLIPS_AT_ONCE])[:, CONTEXT:]
-            for at in range(0, len(frames), CLIPS_AT_ONCE)
-        ]
-        assert clips.states is not None, "the probe needs the simulator's states"
-        return torch.cat(pieces).flatten(0, 1).double().cpu(), clips.states[:, CONTEXT:].flatten(0, 1).double()
 
-    (inputs, targets), (test, truth) = material(seen), material(unseen)
-    turns = goes_round(targets, dataset.state_names)
-    # load_clips gives the first clip of every episode, then the second of every one
-    episode = (torch.arange(len(seen.frames)) % dataset.episodes).repeat_interleave(seen.frames.shape[1] - CONTEXT)
-    ridge = fit_ridge(inputs, unwrapped(targets, turns), episode)
-    return r_squared(ridge(test), unwrapped(truth, turns)).nanmean().item()
+def _material(contender: Contender, clips: Clips) -> tuple[Float[Tensor, "N F"], Float[Tensor, "N S"]]:
+    """(h, z) and states of all frames after the context."""
+    frames, actions = clips.frames.float() / 255, clips.actions
+    pieces = [
+        contender.features(*(each[at : at + CLIPS_AT_ONCE].to(contender.device) for each in (frames, actions)))
+        for at in range(0, len(frames), CLIPS_AT_ONCE)
+    ]
+    assert clips.states is not None, "the probe needs the simulator's states"
+    return (
+        torch.cat(pieces)[:, CONTEXT:].flatten(0, 1).double().cpu(),
+        clips.states[:, CONTEXT:].flatten(0, 1).double(),
+    )
 
 
 def compare(setting: Setting, out: Path, models: list[str]) -> dict[str, Verdict]:
     """Train and judge, one after the other."""
     dataset = open_dataset(setting.data, "train")
-    if setting.judge_on is None:
-        unseen = open_dataset(setting.data, "held-out")
-    else:
-        unseen = open_dataset(setting.judge_on).in_scale(dataset.action_scale)
+    unseen = open_dataset(setting.judge_on or setting.data, "all" if setting.judge_on else setting.part)
+    unseen = unseen.in_scale(dataset.action_scale)
     device = setting.machine.hardware().device
     mean_image = torch.from_numpy(dataset.mean_image())
-    clips = load_clips(unseen, CONTEXT + HORIZON, setting.clips)
-    seen = load_clips(dataset, CONTEXT + HORIZON, PROBE_CLIPS)
+    places, of_seen = clip_places(unseen, LENGTH, setting.clips), clip_places(dataset, LENGTH, PROBE_CLIPS)
+    clips, seen = read_clips(unseen, places, LENGTH), read_clips(dataset, of_seen, LENGTH)
+    seeds, groups = clip_seeds(unseen, places), pooled(places.episodes)
+    counts = torch.from_numpy(resampled_counts(len(groups)) @ groups)
     found = {}
     for name in models:
         contender = TRAINERS[name](setting, dataset, out / name)
-        r2 = None if clips.states is None else round(probe(contender, seen, dataset, clips, device), 4)
-        found[name] = Verdict(contender.steps, curves(contender, clips, mean_image, device), r2)
+        r2 = None
+        if clips.states is not None:
+            r2 = probe(contender, seen, of_seen, dataset.state_names, clips, places)
+        scores = clip_scores(contender, clips, seeds, mean_image, device)
+        point = {key: each[0].tolist() for key, each in curves(scores, torch.ones(1, len(seeds)).double()).items()}
+        drawn = {key: each.numpy() for key, each in curves(scores, counts).items()}
+        intervals = {
+            key: [bounds_of(value, drawn[key][:, at], len(groups)) for at, value in enumerate(values)]
+            for key, values in point.items()
+        }
+        probed = (None, None) if r2 is None else (r2.mean, r2.bounds)
+        found[name] = Verdict(contender.steps, point, intervals, *probed)
     return found
 
 
@@ -241,7 +283,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, nargs="+", default=[5.0], help="of training for each model")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--peer-rate", type=float, default=1e-3, help="the peer's peak learning rate")
-    parser.add_argument("--judge-on", help="a data set of new episodes to judge on, for the held-out ones")
+    parser.add_argument("--part", choices=("test", "validation"), default="test", help="validation to make a choice")
+    parser.add_argument("--judge-on", help="a data set of new episodes to judge on, for the test part")
     parser.add_argument("--clips", type=int, default=JUDGED_CLIPS, help="to judge on, at most")
 
 
@@ -249,9 +292,8 @@ def settings(options: argparse.Namespace, out: Path) -> Iterator[tuple[Setting, 
     """Every comparison that a command line asks for, and its folder."""
     for data, minutes, seed in itertools.product(options.data, options.minutes, options.seeds):
         machine = machine_of(options)
-        setting = Setting(
-            data, minutes, seed, options.preset, machine, options.peer_rate, options.judge_on, options.clips
-        )
+        judged = options.part, options.judge_on, options.clips
+        setting = Setting(data, minutes, seed, options.preset, machine, options.peer_rate, *judged)
         yield setting, out / f"{Path(data).name.replace(':', '-')}-{minutes:g}min-seed{seed}"
 
 
@@ -260,17 +302,19 @@ def record(setting: Setting, folder: Path, models: list[str]) -> dict[str, Any]:
     found = compare(setting, folder, models)
     show_verdicts(found)
     known = {"data": setting.data, "minutes": setting.minutes, "seed": setting.seed, "preset": setting.preset}
-    if setting.judge_on is not None:
-        known["judge_on"] = setting.judge_on
+    known |= {"part": setting.part} if setting.judge_on is None else {"judge_on": setting.judge_on}
     return known | setting.machine.describe() | {name: verdict._asdict() for name, verdict in found.items()}
 
 
 def show_verdicts(found: dict[str, Verdict]) -> None:
-    """Print a table: a line per measure, each at the horizons shown."""
+    """Print a table: a line per measure, each at the horizons shown, with its interval below."""
     for name, verdict in found.items():
-        print(f"{name}: {verdict.steps} steps, probe R² {verdict.probe_r2}")
+        print(
+            f"{name}: {verdict.steps} steps; probe R², and its interval: {verdict.probe_r2}, {verdict.probe_interval}"
+        )
         for measure, curve in verdict.curves.items():
-            print(f"  {measure:16}", *(f"{curve[at - 1]:8.3f}" for at in SHOWN))
+            print(f"  {measure:16}", *(f"{curve[at - 1]:>15.3f}" for at in SHOWN))
+            print(" " * 18, *(f"{bounds_text(verdict.intervals[measure][at - 1], '.3f'):>15}" for at in SHOWN))
 
 
 if __name__ == "__main__":

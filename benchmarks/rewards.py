@@ -12,13 +12,15 @@ import argparse
 import json
 from pathlib import Path
 
-import numpy as np
 import torch
+from measuring import correlations
 
 from aime.agents.experience import check_rewarding
-from aime.data import load_clips
+from aime.data.clips import clip_places, read_clips
 from aime.inference.loading import load_run
 from aime.inference.unseen import open_unseen
+from aime.primitives.interval_text import NO_INTERVAL, bounds_text
+from aime.primitives.intervals import interval_over
 from aime.world_model import imagination
 
 AT_ONCE = 32
@@ -39,7 +41,9 @@ def main() -> None:
     check_rewarding(info)
     assert model.control is not None
     unseen = open_unseen(info, options.data, options.context, options.horizon)
-    clips = load_clips(unseen.dataset, options.context + options.horizon, options.clips)
+    length = options.context + options.horizon
+    places = clip_places(unseen.dataset, length, options.clips)
+    clips = read_clips(unseen.dataset, places, length)
     expected, came = [], []
     for part in torch.arange(len(clips.frames)).split(AT_ONCE):
         seen = clips.actions[part, : options.context].to(model.device)
@@ -50,13 +54,19 @@ def main() -> None:
         expected.append(model.control.reward(dream.beliefs, dream.latents, dream.steps(start)).mean.sum(1).cpu())
         came.append(clips.rewards[part, options.context :].sum(1))
     predicted, true = torch.cat(expected).numpy(), torch.cat(came).numpy()
+    correlation = interval_over(lambda counts: correlations(counts, predicted[:, None], true[:, None]), places.episodes)
     result = {
-        "correlation": float(np.corrcoef(predicted, true)[0, 1]),
+        "correlation": correlation.mean,
+        "interval": correlation.bounds,
+        "episodes": len(set(places.episodes.tolist())),
         "mean_predicted": float(predicted.mean()),
         "mean_true": float(true.mean()),
         "clips": len(true),
     }
-    print(f"{options.run}: reward sums over {options.horizon} steps, correlation {result['correlation']:.3f}")
+    print(
+        f"{options.run}: reward sums over {options.horizon} steps, correlation {correlation.mean:.3f} "
+        f"[{bounds_text(correlation.bounds, '.3f') or NO_INTERVAL}]"
+    )
     print(json.dumps(result))
 
 

@@ -245,16 +245,25 @@ def probe(
     ridge = fit_ridge(fitted.features, targets, fitted.episode)
     entries = torch.arange(len(turns))
     entries = torch.cat([entries[~turns], entries[turns], entries[turns]])
-    return _scores(tuple(entries.tolist()), ridge(judged.features), truth, targets.mean(0), judged.episode)
+    return score_probe(tuple(entries.tolist()), ridge(judged.features), truth, targets.mean(0), judged.episode)
 
 
-def _scores(
+def score_probe(
     entries: tuple[int, ...],
     predicted: Float[Tensor, "N C"],
     truth: Float[Tensor, "N C"],
     origin: Float[Tensor, " C"],
     episode: Int[Tensor, " N"],
 ) -> ProbeScores:
+    """Sums of errors and of the truth by episode.
+
+    Args:
+        entries: of each column, the entry of the state that it tells.
+        predicted: by the probe.
+        truth: what it should have told.
+        origin: the mean of what it was fitted to.
+        episode: that each row is of.
+    """
     own = [episode == number for number in episode.unique().tolist()]
     # less the origin, so that the spread is no difference of large numbers
     off = truth - origin

@@ -109,6 +109,21 @@ def mean_interval(values: Float64[np.ndarray, "*S E"], rounds: int = ROUNDS, see
     return Interval.around(float(values.mean()), bounds_of(float(values.mean()), drawn[:, 0], max(episodes, seeds)))
 
 
+def interval_over(
+    figure: Callable[[Float64[np.ndarray, "R B"]], Float64[np.ndarray, " R"]], episodes: Sequence[int] | np.ndarray
+) -> Interval:
+    """A figure of B clips with its 95 % interval over their episodes.
+
+    Args:
+        figure: of R sets, given how often each clip is counted in each.
+        episodes: B numbers; clips with the same one are of the same episode.
+    """
+    groups = pooled(episodes)
+    drawn = figure(resampled_counts(len(groups)) @ groups)
+    point = float(figure(np.ones((1, groups.shape[1])))[0])
+    return Interval.around(point, bounds_of(point, drawn, len(groups)))
+
+
 def over_seeds(
     figures: Callable[[int, Float64[np.ndarray, "R E"]], Float64[np.ndarray, "R M"]],
     seeds: int,
