@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,6 +75,44 @@ def test_films_and_back(kind: str, data: Path, tmp_path: Path) -> None:
     check_numbers(found, data, last_action=kind == "folder", first_reward=kind == "folder")
     for episode, truth in zip(found, open_dataset(data), strict=True):
         assert np.abs(episode.pixels.astype(int) - truth.pixels).mean() < 8
+
+
+NAMES = {
+    "action_names": json.dumps({"shoulder": 1, "grip": 1}),
+    "state_names": json.dumps({"position": 2, "speed, filtered": 1}),
+}
+
+
+@pytest.mark.parametrize(("kind", "rate"), [("folder", 25.0), ("folder", 29.97), ("lerobot", 25.0), ("lerobot", 12.5)])
+def test_the_frame_rate_and_all_names_survive(kind: str, rate: float, tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="films need PyAV: pip install 'aime[import]'")
+    pytest.importorskip("pyarrow", reason="tables need pyarrow: pip install 'aime[import]'")
+    data = tmp_path / "data"
+    episodes = [synthetic_episode(length, seed, size=32, state_width=3) for seed, length in enumerate((12, 7))]
+    write_shard(data / "0.h5", episodes, {"fps": rate, **NAMES, **SCALE.attributes()})
+    found = there_and_back(kind, data, tmp_path)
+    check_numbers(found, data, last_action=kind == "folder", first_reward=kind == "folder")
+    assert found.attributes["fps"] == pytest.approx(rate, rel=1e-3)
+    assert {name: found.attributes[name] for name in NAMES} == NAMES
+    again = there_and_back(kind, tmp_path / "import", tmp_path / "again")
+    assert found.attributes["fps"] == again.attributes["fps"]
+
+
+def test_an_unknown_rate_is_said(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("av", reason="films need PyAV: pip install 'aime[import]'")
+    there_and_back("folder", data, tmp_path)
+    assert "the data does not say its frame rate: films of 10 frames a second" in capsys.readouterr().out
+
+
+def test_a_last_frame_without_a_state_survives(tmp_path: Path) -> None:
+    episode = synthetic_episode(9, 0, size=32)
+    assert episode.state is not None
+    episode.state[-1] = np.nan
+    episode.action[-1] = np.nan
+    write_shard(tmp_path / "data" / "0.h5", [episode], SCALE.attributes())
+    found = there_and_back("folder", tmp_path / "data", tmp_path, "--pictures").read(0)
+    np.testing.assert_allclose(np.array(found.state), episode.state, rtol=1e-6)
+    np.testing.assert_array_equal(found.pixels, episode.pixels)
 
 
 def test_video_alone_and_back(tmp_path: Path) -> None:

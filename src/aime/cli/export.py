@@ -11,7 +11,7 @@ import tyro
 from rich.console import Console
 
 from aime.cli.arguments import parse
-from aime.data.dataset import open_dataset
+from aime.data.dataset import Dataset, open_dataset
 from aime.data.exporters.interface import Settings
 from aime.data.pool import progress_bar
 from aime.errors import AimeError
@@ -29,8 +29,8 @@ class ExportOptions:
     """A directory of shards, one shard, or a bundled data set such as bundled:cartpole."""
     out: Path
     """The file or directory to write; it must not exist."""
-    fps: int = 10
-    """Frames per second of the films."""
+    fps: float | None = None
+    """Frames per second of the films. By default those of the data set, or 10 where it does not say."""
     pictures: bool = False
     """In a folder, write PNG files, which lose nothing, instead of films."""
 
@@ -38,15 +38,28 @@ class ExportOptions:
 def main(arguments: list[str]) -> int:
     """Run `aime export` and return the exit status."""
     options = parse(ExportOptions, "export", arguments)
-    if not 1 <= options.fps <= 1000:
-        raise AimeError(f"--fps is {options.fps}, expected 1 to 1000")
+    if options.fps is not None and not 0.1 <= options.fps <= 1000:
+        raise AimeError(f"--fps is {options.fps}, expected 0.1 to 1000")
     if options.pictures and options.kind != "folder":
         raise AimeError(f"--pictures with {options.kind}: expected folder, the one kind that can have them")
     dataset = open_dataset(options.data)
+    rate = _rate(dataset) if options.fps is None else options.fps
     module = importlib.import_module(f"aime.data.exporters.{options.kind.replace('-', '_')}")
     with progress_bar(Console(stderr=True), "frames") as bar:
         task = bar.add_task("exporting", total=dataset.frames)
-        settings = Settings(options.fps, options.pictures, lambda frames: bar.advance(task, frames))
+        settings = Settings(rate, options.pictures, lambda frames: bar.advance(task, frames))
         module.export(dataset, options.out, settings)
     print(f"{options.out}: {dataset.episodes} episodes, {dataset.frames} frames")
+    if options.fps is None and "fps" not in dataset.attributes and _has_rate(options):
+        print(f"the data does not say its frame rate: films of {rate:.4g} frames a second, others by --fps")
     return 0
+
+
+def _has_rate(options: ExportOptions) -> bool:
+    return options.kind == "lerobot" or (options.kind == "folder" and not options.pictures)
+
+
+def _rate(dataset: Dataset) -> float:
+    """Frames a second, as an importer noted them."""
+    noted = dataset.attributes.get("fps")
+    return float(noted) if isinstance(noted, int | float) and 0.1 <= noted <= 1000 else Settings().fps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from aime.data.shards import Attribute
 
@@ -53,6 +53,32 @@ def _read(attribute: str, attributes: Mapping[str, Attribute], width: int) -> di
     except (ValueError, TypeError, AttributeError):
         return {}
     return sizes if sum(sizes.values()) == width else {}
+
+
+def number_names(names: Mapping[str, int], width: int) -> list[str] | None:
+    """A name for every number of a vector, "angle" or "position[0]", "position[1]"; None where they have none.
+
+    Args:
+        names: the fields and their widths, in the order of the vector.
+        width: of the vector.
+    """
+    found = [name if size == 1 else f"{name}[{at}]" for name, size in names.items() for at in range(size)]
+    return found if len(found) == width and len(set(found)) == width else None
+
+
+def fields_of(numbers: Sequence[str]) -> dict[str, int]:
+    """The inverse of `number_names`: fields and their widths, in order. A field is counted from 0 without a gap."""
+    fields: dict[str, int] = {}
+    at = 0
+    while at < len(numbers):
+        base, length = numbers[at].removesuffix("[0]"), 0
+        while at + length < len(numbers) and numbers[at + length] == f"{base}[{length}]":
+            length += 1
+        if length < 2 or base in fields or base in numbers:
+            base, length = numbers[at], 1
+        fields[base] = length
+        at += length
+    return fields
 
 
 def entries_by_name(names: Mapping[str, int]) -> dict[str, range]:

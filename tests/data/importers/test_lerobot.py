@@ -134,6 +134,9 @@ def test_what_lerobot_itself_wrote(tmp_path: Path, kind: str) -> None:
     source = Path(__file__).parent / "lerobot" / kind  # scripts/make_lerobot_fixture.py
     assert run(source, tmp_path / "out", "--camera", "wrist", "--action-range", "-90", "90", "--fit", "crop") == 0
     dataset = open_dataset(tmp_path / "out")
+    assert json.loads(str(dataset.attributes["action_names"])) == {"shoulder": 1, "elbow": 1}
+    assert json.loads(str(dataset.attributes["state_names"])) == {"a": 1, "b": 1, "c": 1}
+    assert dataset.attributes["fps"] == 10
     with np.load(source / "expected.npz") as truth:
         for number, episode in enumerate(dataset):
             rows = truth["episode_index"] == number

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from jaxtyping import UInt8
 from aime.data.importers.video import pyav
 
 
-def write_film(path: Path, frames: UInt8[np.ndarray, "L H W 3"], fps: int) -> None:
+def write_film(path: Path, frames: UInt8[np.ndarray, "L H W 3"], fps: float) -> None:
     """Write an MP4 file that every player shows; it loses a little, as such files do.
 
     Raises:
@@ -23,7 +24,8 @@ def write_film(path: Path, frames: UInt8[np.ndarray, "L H W 3"], fps: int) -> No
         ("libx264", {"crf": "18", "g": "2"}) if _has(av, "libx264") else ("mpeg4", {"qscale": "2", "g": "2"})
     )
     with av.open(str(path), "w") as film:
-        stream = film.add_stream(codec, rate=fps, options=options)
+        # as players know it: 30000/1001 and not 29.97
+        stream = film.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options)
         stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
         for frame in frames:
             film.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
 from aime.data.dataset import Dataset
 from aime.data.exporters.films import write_film
-from aime.data.exporters.interface import Original, Settings, originals, whole
+from aime.data.exporters.interface import Original, Settings, named_numbers, originals, whole
 
 
 def export(dataset: Dataset, out: Path, settings: Settings) -> None:
@@ -28,21 +28,29 @@ def export(dataset: Dataset, out: Path, settings: Settings) -> None:
                 _write_pictures(place / name, episode)
             else:
                 write_film(place / f"{name}.mp4", episode.pixels, settings.fps)
-            columns = table(episode)
+            columns = table(dataset, episode)
             if columns:
                 _write_csv(place / f"{name}.csv", columns)
             settings.progress(len(episode.pixels))
 
 
-def table(episode: Original) -> dict[str, np.ndarray]:
+def table(dataset: Dataset, episode: Original) -> dict[str, np.ndarray]:
     """The columns of an episode by name, `[L]` each; none where nothing but frames was recorded."""
     columns: dict[str, np.ndarray] = {}
-    for name, rows in (("action", episode.action), ("state", episode.state)):
+    parts: tuple[tuple[Literal["action", "state"], np.ndarray | None], ...]
+    parts = (("action", episode.action), ("state", episode.state))
+    for kind, rows in parts:
         if rows is not None:
-            columns |= {f"{name}_{index:02d}": column for index, column in enumerate(rows.T)}
+            names = named_numbers(dataset, kind, rows.shape[1]) or [f"{index:02d}" for index in range(rows.shape[1])]
+            columns |= {_column(kind, name): part for name, part in zip(names, rows.T, strict=True)}
     if episode.reward is not None:
         columns["reward"] = episode.reward
     return columns | {"terminated": episode.terminated} if columns else {}
+
+
+def _column(kind: str, name: str) -> str:
+    """What the importer takes for an action or a state, and of which it makes the name again."""
+    return name if name == kind or name.startswith(f"{kind}[") else f"{kind}_{name}"
 
 
 def _write_pictures(place: Path, episode: Original) -> None:

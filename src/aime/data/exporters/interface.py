@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
 from aime.data.action_scale import ActionScale
 from aime.data.dataset import Dataset
+from aime.data.state_names import number_names, read_action_names, read_state_names
 from aime.errors import AimeError
 from aime.primitives.files import staging, sync_directory
 
@@ -43,7 +44,7 @@ class Settings:
         progress: called with the frames of each episode that is written.
     """
 
-    fps: int = 10
+    fps: float = 10.0
     pictures: bool = False
     progress: Callable[[int], None] = lambda frames: None
 
@@ -57,6 +58,12 @@ def originals(dataset: Dataset) -> Iterator[Original]:
             action = scale.to_source(action)
         reward = None if np.isnan(episode.reward).all() else episode.reward
         yield Original(episode.pixels, action, reward, episode.terminated, episode.state)
+
+
+def named_numbers(dataset: Dataset, of: Literal["action", "state"], width: int) -> list[str] | None:
+    """A name for every number of an action or a state, as the source had it; None where it had none."""
+    read = read_action_names if of == "action" else read_state_names
+    return number_names(read(dataset.attributes, width), width)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import numpy as np
 
 from aime.data.dataset import Dataset
 from aime.data.exporters.films import write_film
-from aime.data.exporters.interface import Original, Settings, originals, whole
+from aime.data.exporters.interface import Original, Settings, named_numbers, originals, whole
 from aime.data.importers.tables import pyarrow
 
 CAMERA = "observation.images.main"
@@ -38,7 +38,7 @@ def export(dataset: Dataset, out: Path, settings: Settings) -> None:
     with whole(out) as place:
         for number, episode in enumerate(originals(dataset)):
             columns = _columns(episode, number, first, settings.fps)
-            features = _features(columns, dataset.image_size, settings.fps)
+            features = _features(dataset, columns, _number(settings.fps))
             words = {"episode_chunk": number // CHUNK, "episode_index": number, "video_key": CAMERA}
             _write_parquet(place / DATA.format(**words), columns)
             write_film(place / VIDEO.format(**words), episode.pixels, settings.fps)
@@ -46,10 +46,15 @@ def export(dataset: Dataset, out: Path, settings: Settings) -> None:
             stats.append({"episode_index": number, "stats": _stats(columns, episode)})
             first += len(episode.pixels)
             settings.progress(len(episode.pixels))
-        _write_meta(place / "meta", _info(dataset, features, settings.fps), episodes, stats, task)
+        _write_meta(place / "meta", _info(dataset, features, _number(settings.fps)), episodes, stats, task)
 
 
-def _columns(episode: Original, number: int, first: int, fps: int) -> dict[str, np.ndarray]:
+def _number(fps: float) -> int | float:
+    """LeRobot writes whole numbers of frames a second as such."""
+    return int(fps) if fps == int(fps) else fps
+
+
+def _columns(episode: Original, number: int, first: int, fps: float) -> dict[str, np.ndarray]:
     length = len(episode.pixels)
     columns: dict[str, np.ndarray] = {}
     if episode.action is not None:
@@ -71,15 +76,19 @@ def _columns(episode: Original, number: int, first: int, fps: int) -> dict[str, 
     }
 
 
-def _features(columns: dict[str, np.ndarray], size: int, fps: int) -> dict[str, Any]:
+def _features(dataset: Dataset, columns: dict[str, np.ndarray], fps: float) -> dict[str, Any]:
+    size = dataset.image_size
     film = {
         "dtype": "video",
         "shape": [size, size, 3],
         "names": ["height", "width", "channels"],
         "info": {"video.fps": fps, "video.height": size, "video.width": size, "video.channels": 3, "has_audio": False},
     }
+    vectors = {"action": named_numbers(dataset, "action", dataset.action_width)}
+    if dataset.has_state:
+        vectors["observation.state"] = named_numbers(dataset, "state", dataset.state_width)
     plain = {
-        name: {"dtype": str(column.dtype), "shape": list(column.shape[1:]) or [1], "names": None}
+        name: {"dtype": str(column.dtype), "shape": list(column.shape[1:]) or [1], "names": vectors.get(name)}
         for name, column in columns.items()
     }
     return {CAMERA: film, **plain}
@@ -112,7 +121,7 @@ def _spread(rows: np.ndarray) -> dict[str, list[float]]:
     }
 
 
-def _info(dataset: Dataset, features: dict[str, Any], fps: int) -> dict[str, Any]:
+def _info(dataset: Dataset, features: dict[str, Any], fps: float) -> dict[str, Any]:
     return {
         "codebase_version": "v2.1",
         "robot_type": "unknown",

@@ -79,7 +79,9 @@ class _Rows:
             if recorded.state is None or recorded.state.shape[1:] != (width,):
                 shape = None if recorded.state is None else recorded.state.shape[1:]
                 raise BadEpisode(f"has a state of width {shape}, expected ({width},); import with --no-state")
-            _check_rows("state", recorded.state[: len(recorded.state) - recorded.repeated])
+            # an export has no state either of a frame that was added for the last row's reward
+            unknown = recorded.repeated or (len(recorded.state) > 1 and bool(np.isnan(recorded.state[-1]).all()))
+            _check_rows("state", recorded.state[: len(recorded.state) - unknown])
         if recorded.reward is not None:
             _check_rows("reward", recorded.reward[1:, None], 1)
 

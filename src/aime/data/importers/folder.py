@@ -11,6 +11,7 @@ own are paired with frames by time.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -35,6 +36,7 @@ from aime.data.importers.interface import (
     block_length,
 )
 from aime.data.importers.pictures import Depth, picture_size, read_picture
+from aime.data.state_names import fields_of
 from aime.errors import AimeError
 
 NO_COLUMNS = Wanted()
@@ -86,9 +88,9 @@ class FolderImporter:
             left_out.append(f"files not read: {', '.join(self.unread)}")
         return Facts(
             sum(columns.action_widths),
-            dict(zip(columns.state, columns.state_widths, strict=True)),
+            _fields("state", columns.state, columns.state_widths),
             attributes={"actions_from": ", ".join(columns.action) or "none", **({"fps": rate} if rate else {})},
-            action_names=dict(zip(columns.action, columns.action_widths, strict=True)),
+            action_names=_fields("action", columns.action, columns.action_widths),
             notes=tuple(left_out),
         )
 
@@ -239,6 +241,17 @@ class FolderImporter:
         """The actions in one table."""
         table = self._table(item, self.episodes[int(item.place[0])])
         return tables.matrix(table, tables.read_table(table), self.columns.action)
+
+
+def _fields(kind: str, names: tuple[str, ...], widths: tuple[int, ...]) -> dict[str, int]:
+    """Names of fields and their widths, without the word before them that says what a column is."""
+    bare = [re.sub(rf"^{kind}s?[_.\-: ]+", "", name, flags=re.I) or name for name in names]
+    if len(set(bare)) < len(bare):
+        bare = list(names)
+    fields = dict(zip(bare, widths, strict=True)) if set(widths) != {1} else fields_of(bare)
+    if bare and all(name.isdigit() for name in bare):  # numbers and no names
+        return {kind: sum(widths)} if kind == "state" else {}
+    return fields
 
 
 def _with_what_came_after(recorded: Recorded, chosen: Chosen) -> Recorded:

@@ -35,11 +35,13 @@ from aime.data.importers.interface import (
 from aime.data.importers.pictures import UNDECODABLE, Depth, decode_picture
 from aime.data.importers.tfds_features import read_json
 from aime.data.importers.timing import check_even, frames_at, usual_step
+from aime.data.state_names import fields_of
 from aime.errors import AimeError
 
 STATE, ACTION, TIME = "observation.state", "action", "timestamp"
 REWARD, DONE, SUCCESS = "next.reward", "next.done", "next.success"
 Frames = Iterator[UInt8[np.ndarray, "n h w 3"]]
+_OF_LEROBOT = ("frame_index", "episode_index", "index", "task_index")
 VERSIONS = ("v2.0", "v2.1", "v3.0")
 
 
@@ -152,7 +154,30 @@ class LeRobotImporter:
     def facts(self) -> Facts:
         """Widths, as the description has them."""
         attributes = {"fps": self.rate}
-        return Facts(self.action_width, {STATE: self.state_width} if self.state_width else {}, attributes=attributes)
+        return Facts(
+            self.action_width,
+            (self._names(STATE, self.state_width) or {STATE: self.state_width}) if self.state_width else {},
+            attributes=attributes,
+            notes=self._unread(),
+            action_names=self._names(ACTION, self.action_width),
+        )
+
+    def _names(self, feature: str, width: int) -> dict[str, int]:
+        """The joints of a vector, if the description names as many as it has numbers."""
+        names = self.info["features"].get(feature, {}).get("names")
+        while isinstance(names, dict) and len(names) == 1:
+            names = next(iter(names.values()))
+        if isinstance(names, dict):  # {"shoulder": 0, "elbow": 1}
+            names = list(names) if list(names.values()) == list(range(len(names))) else None
+        if not isinstance(names, list) or len(names) != width or not all(isinstance(name, str) for name in names):
+            return {}
+        return fields_of(names) if len(set(names)) == width else {}
+
+    def _unread(self) -> tuple[str, ...]:
+        """What the data set has besides."""
+        read = {STATE, ACTION, REWARD, DONE, SUCCESS, TIME, *self.cameras, *_OF_LEROBOT}
+        others = sorted(set(self.info["features"]) - read)
+        return (f"features not taken: {', '.join(others)}",) if others else ()
 
     def survey(self) -> Survey:
         """List the episodes, with the places of their rows and frames."""
