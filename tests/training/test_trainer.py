@@ -37,6 +37,7 @@ from aime.training.config import OptimizerConfig, TrainConfig
 from aime.training.run_directory import read_config
 from aime.training.trainer import Trainer, train
 from aime.world_model.model import AIME
+from aime.world_model.saved import save_weights
 
 
 @pytest.fixture(scope="module")
@@ -256,36 +257,30 @@ def test_a_signal_before_the_first_step_ends_at_once_and_the_run_starts_anew(
 
 def test_signals_while_the_last_checkpoint_is_written_do_not_abandon_it(config: TrainConfig) -> None:
     """Ctrl-C in the loop, and again 0.05 s later, while the run is being saved."""
-    from aime.training import checkpoint
-
-    write = checkpoint.save_weights
 
     def write_and_receive(*arguments: Any) -> None:
         os.kill(os.getpid(), signal.SIGINT)
-        write(*arguments)
+        save_weights(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(signals, "_ONE_EVENT", 60.0)
-        patch.setattr(checkpoint, "save_weights", write_and_receive)
+        patch.setattr("aime.training.checkpoint.save_weights", write_and_receive)
         result = train(replace(config, steps=9, checkpoint_every=2, pictures=False))
     assert (result.step, result.signal) == (2, signal.SIGINT)
     assert read_progress(config.out).step == 2
 
 
 def test_a_signal_that_ends_at_once_leaves_the_checkpoint_before(config: TrainConfig) -> None:
-    from aime.training import checkpoint
-
     train(replace(config, steps=1, pictures=False))
-    write = checkpoint.save_weights
 
     def write_and_receive(*arguments: Any) -> None:
-        write(*arguments)
+        save_weights(*arguments)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.05)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted):
         patch.setattr(signals, "_ONE_EVENT", 0.0)
-        patch.setattr(checkpoint, "save_weights", write_and_receive)
+        patch.setattr("aime.training.checkpoint.save_weights", write_and_receive)
         train(replace(config, steps=2, resume=True, pictures=False))
     assert read_progress(config.out).step == 1
     assert not list(config.out.glob("checkpoint.*"))
