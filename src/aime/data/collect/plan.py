@@ -63,7 +63,7 @@ def _recorded(recording: Recordable, directory: Path) -> set[int]:
     if directory.exists() and not directory.is_dir():
         raise AimeError(f"{directory}: is a file, expected a directory to record into; choose another --out")
     numbers: set[int] = set()
-    for path in sorted([*directory.glob("*.h5"), *directory.glob("*.hdf5")]):
+    for path in sorted(path for suffix in ("h5", "hdf5") for path in directory.glob(f"[!.]*.{suffix}")):
         shard = Shard(path)
         _check_same(path, shard, recording)
         first = int(shard.attributes["first_episode"])

@@ -30,6 +30,7 @@ from aime.data.importers.action_parts import (
     joined_bounds,
     observed,
 )
+from aime.data.importers.files import is_litter
 from aime.data.importers.fitting import together
 from aime.data.importers.interface import (
     BadEpisode,
@@ -40,8 +41,8 @@ from aime.data.importers.interface import (
     Sources,
     Survey,
     arriving,
-    block_length,
     shifted_to_arrival,
+    truths,
 )
 from aime.data.importers.tfds_features import STEPS, Feature, decode_column, decode_frames, read_features, read_json
 from aime.data.importers.tfrecord import Extent, record, scan
@@ -73,14 +74,19 @@ def open_source(source: Path, choice: Choice) -> Sources:
     Raises:
         AimeError: if there is none, a description is missing or damaged, or a camera or split does not exist.
     """
-    places = sorted({path.parent for path in source.rglob("*.tfrecord*") if path.is_file()})
+    records = [path for path in source.rglob("*.tfrecord*") if path.is_file() and not is_litter(path)]
+    places = sorted({path.parent for path in records})
     if not places:
+        if any(source.rglob("*.array_record*")):
+            raise AimeError(
+                f"{source}: holds array_record files, expected tfrecord; write it with file_format='tfrecord'"
+            )
         raise AimeError(f"{source}: holds no *.tfrecord file, expected data sets of DMC-VB; check the path")
     found: dict[str, RldsImporter] = {}
     for place in places:
         features = read_features(place / "features.json")
         splits = {
-            split: RldsImporter(place, split, tuple(files), tuple(features.values()), choice)
+            split: RldsImporter(place, split, tuple(files.items()), tuple(features.values()), choice)
             for split, files in _splits(place).items()
         }
         if choice.split is not None and choice.split not in splits:
@@ -116,26 +122,34 @@ def _action_parts(splits: Sequence[RldsImporter]) -> tuple[tuple[ActionPart, ...
     return tuple(parts), tuple(notes)
 
 
-def _splits(place: Path) -> dict[str, list[str]]:
-    """The file names of each split, as `dataset_info.json` says."""
+def _splits(place: Path) -> dict[str, dict[str, int | None]]:
+    """The file names of each split and their numbers of records, as `dataset_info.json` says."""
     path = place / "dataset_info.json"
     info = read_json(path)
     declared = info.get("splits")
     if info.get("fileFormat", "tfrecord") != "tfrecord" or not isinstance(declared, list):
         raise AimeError(f"{path}: declares format {info.get('fileFormat')!r}, expected tfrecord files in 'splits'")
-    splits = {str(split.get("name")): _files(path, str(info.get("name")), split) for split in declared if split}
+    if not all(isinstance(split, dict) and isinstance(split.get("shardLengths", []), list) for split in declared):
+        raise AimeError(f"{path}: has splits that are none, expected objects with 'shardLengths'; download it again")
+    splits = {str(split.get("name")): _files(path, str(info.get("name")), split) for split in declared}
     filled = {name: files for name, files in splits.items() if files}
+    if not filled:
+        raise AimeError(f"{path}: names no split with files, expected one or more; download the data set again")
     odd = [
-        name for name in filled if Path(name).name != name or name == ".."
+        name for name in filled if Path(name).name != name or name == ".." or not name.isprintable() or len(name) > 200
     ]  # a split's name becomes that of a directory
     if odd:
         raise AimeError(f"{path}: names a split {odd[0]!r}, expected a plain name; the file is damaged")
     return filled
 
 
-def _files(path: Path, dataset: str, split: Mapping[str, Any]) -> list[str]:
+def _files(path: Path, dataset: str, split: Mapping[str, Any]) -> dict[str, int | None]:
     """What the template of a split means: "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"."""
-    shards = len(split.get("shardLengths", ()))
+    lengths = [
+        int(str(length)) if str(length).isascii() and str(length).isdigit() and len(str(length)) < 16 else None
+        for length in split.get("shardLengths", ())
+    ]
+    shards = len(lengths)
     template = str(split.get("filepathTemplate") or "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}")
     fixed = {"DATASET": dataset, "SPLIT": str(split.get("name")), "FILEFORMAT": "tfrecord"}
     names = []
@@ -146,9 +160,9 @@ def _files(path: Path, dataset: str, split: Mapping[str, Any]) -> list[str]:
         for word, meaning in words.items():
             name = name.replace("{" + word + "}", meaning)
         names.append(name)
-    if any(Path(name).name != name for name in names):
-        raise AimeError(f"{path}: names the file {names[0]!r}, expected one in the same directory; it is damaged")
-    return names
+    if any(Path(name).name != name or not name.isprintable() or len(name) > 255 for name in names):
+        raise AimeError(f"{path}: names the file {names[0][:300]!r}, expected one in the same directory; it is damaged")
+    return dict(zip(names, lengths, strict=True))
 
 
 @dataclass(frozen=True)
@@ -158,7 +172,7 @@ class RldsImporter:
     Attributes:
         place: its directory.
         split: the split's name.
-        files: names of its files, in order.
+        files: names of its files, in order, and how many records each has, None where that is not declared.
         features: of a step.
         choice: what the user wants.
         parts: what each feature of the action is; none where actions are not wanted.
@@ -167,7 +181,7 @@ class RldsImporter:
 
     place: Path
     split: str
-    files: tuple[str, ...]
+    files: tuple[tuple[str, int | None], ...]
     features: tuple[Feature, ...]
     choice: Choice
     parts: tuple[ActionPart, ...] = ()
@@ -256,12 +270,16 @@ class RldsImporter:
         """Find the records by their headers."""
         items: list[Item] = []
         bad: list[BadEpisode] = []
-        for name in self.files:
+        for name, count in self.files:
             path = self.place / name
             if not path.is_file():
                 bad.append(BadEpisode(f"{path}: no such file, expected as dataset_info.json lists it; download it"))
                 continue
             extents, complaint = scan(path)
+            if complaint is None and count is not None and len(extents) != count:
+                complaint = BadEpisode(
+                    f"{path}: holds {len(extents)} records, expected {count} as in dataset_info.json; download it again"
+                )
             bad += [complaint] if complaint else []
             items += [
                 Item(
@@ -309,13 +327,14 @@ class RldsImporter:
         """Which frames ended the episode. Without `is_terminal` it is those after a discount of 0, if not all are 0."""
         terminal = content.optional(self._named("is_terminal"))
         if terminal is not None:
-            return terminal.astype(np.bool_)
+            return truths("is_terminal", terminal, len(terminal))
         discount = content.optional(self._named("discount"))
         return None if discount is None else shifted_to_arrival(discount == 0)[:-1] & (discount != 0).any()
 
     def _named(self, path: str) -> Feature | None:
         """A feature of one number a step, which some data sets declare as a vector of one."""
-        return next((feature for feature in self.features if feature.path == path and feature.size == 1), None)
+        fitting = (each for each in self.features if each.path == path and each.size == 1 and each.is_numbers)
+        return next(fitting, None)
 
     def actions(self, item: Item) -> Float[np.ndarray, "L A"]:
         """The actions of one record."""
@@ -345,7 +364,7 @@ class _Content:
 
     def frames(self, feature: Feature) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
         """The frames of a camera, in blocks."""
-        return decode_frames(feature, self._of(feature), self._where, block_length(*feature.shape[:2]))
+        return decode_frames(feature, self._of(feature), self._where)
 
     def _of(self, feature: Feature) -> memoryview:
         name = f"{STEPS}/{feature.path}"

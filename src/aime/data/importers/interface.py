@@ -196,16 +196,37 @@ def block_length(height: int, width: int) -> int:
 
 def in_order(paths: Iterable[Path]) -> list[Path]:
     """Sorted as people count: file 9 before file 10."""
-    return sorted(paths, key=lambda path: [(part[0] in "0123456789", _number_or_text(part)) for part in _parts(path)])
+    return sorted(paths, key=_counted)
 
 
-def _number_or_text(part: str) -> int | str:
-    # beyond 4300 digits Python refuses to read a number; other digits than these, such as ², are text
-    return int(part) if part[0] in "0123456789" and len(part) < 4300 else part
+def _counted(path: Path) -> list[tuple[bool, int | str]]:
+    """A path's parts, of which those of digits 0 to 9 compare as numbers."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", str(path))
+    return [(part[0] in "0123456789", int(part[:4000]) if part[0] in "0123456789" else part) for part in parts]
 
 
-def _parts(path: Path) -> list[str]:
-    return re.findall(r"[0-9]+|[^0-9]+", str(path))
+def one_number(name: str, values: np.ndarray, length: int) -> np.ndarray:
+    """A number for each of `length` rows: `[L]`, of `[L]`, `[L, 1]` and the like.
+
+    Raises:
+        BadEpisode: if there are more or fewer, or they are no numbers.
+    """
+    if values.dtype.kind not in "fiub" or values.ndim < 1 or len(values) != length or values.size != length:
+        raise BadEpisode(f"'{name}' is {values.dtype} {values.shape}, expected a number for each of {length} rows")
+    return values.reshape(length)
+
+
+def truths(name: str, values: np.ndarray, length: int) -> Bool[np.ndarray, " L"]:
+    """A truth value for each of `length` rows, of truth values or of numbers that are 0 or 1.
+
+    Raises:
+        BadEpisode: if there are more or fewer, or other values.
+    """
+    numbers = one_number(name, values, length)
+    odd = numbers[(numbers != 0) & (numbers != 1)]
+    if len(odd):
+        raise BadEpisode(f"'{name}' holds {odd[0]}, expected 0 or 1 in each row; mend or drop the episode")
+    return numbers.astype(np.bool_)
 
 
 def shifted_to_arrival(after: np.ndarray) -> np.ndarray:

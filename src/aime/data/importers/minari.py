@@ -40,6 +40,7 @@ from aime.data.importers.interface import (
     Sources,
     Survey,
     shifted_to_arrival,
+    truths,
 )
 from aime.data.importers.minari_spaces import action_parts
 from aime.data.importers.tfds_features import read_json
@@ -208,6 +209,8 @@ class MinariImporter:
                 for name, _ in self.states
             ]
             action = self._actions(file, number, length) if self.parts else None
+        if any(len(part) != length for part in observed):
+            raise BadEpisode(f"{item.name}: has {[len(part) for part in observed]} states, expected {length} of each")
         reward, end = after["rewards"], after["terminations"]
         return Recorded(
             together(
@@ -215,7 +218,7 @@ class MinariImporter:
             ),
             action,
             None if reward is None else shifted_to_arrival(reward.astype(np.float32)),
-            None if end is None else shifted_to_arrival(end.astype(bool)),
+            None if end is None else shifted_to_arrival(truths("terminations", end, length - 1)),
             np.concatenate([part.reshape(len(part), -1) for part in observed], axis=1) if observed else None,
         )
 

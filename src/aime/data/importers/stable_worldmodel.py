@@ -6,19 +6,31 @@ they are there. Time is as in AIME: the action of a row follows its frame, rewar
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 
 from aime.data.hdf5_bounds import own_object
 from aime.data.importers.action_parts import ActionPart, Quantities, discrete_columns, joined_bounds, observed
+from aime.data.importers.files import is_litter
 from aime.data.importers.hdf5 import field, frame_size, is_frames, opened, read_frames, rows
-from aime.data.importers.interface import BadEpisode, Choice, Facts, Item, Recorded, Sources, Survey, in_order
+from aime.data.importers.interface import (
+    BadEpisode,
+    Choice,
+    Facts,
+    Item,
+    Recorded,
+    Sources,
+    Survey,
+    in_order,
+    one_number,
+    truths,
+)
 from aime.errors import AimeError
 
 SUFFIXES = (".h5", ".hdf5")
@@ -32,7 +44,8 @@ def open_source(source: Path, choice: Choice) -> Sources:
     Raises:
         AimeError: if there is no file, or the first lacks frames, episodes or actions.
     """
-    found = [source] if source.is_file() else in_order(path for path in source.iterdir() if path.suffix in SUFFIXES)
+    found = [source] if source.is_file() else in_order(source.iterdir())
+    found = [path for path in found if path == source or (path.suffix in SUFFIXES and not is_litter(path))]
     if not found:
         raise AimeError(f"{source}: holds no *.h5 or *.hdf5 file, expected some of stable-worldmodel; check the path")
     if choice.split or len(choice.cameras) > 1:
@@ -75,7 +88,7 @@ def _whole_actions(paths: Sequence[Path]) -> Iterator[np.ndarray]:
 
 def _action_field(path: Path, file: h5py.File) -> h5py.Dataset:
     found = field(path, file, "action")
-    if found.ndim not in (1, 2) or found.dtype.kind not in "fiub":
+    if found.ndim not in (1, 2) or found.dtype.kind not in "fiub" or 0 in found.shape[1:]:
         raise BadEpisode(f"{path}: 'action' is {found.dtype} {found.shape}, expected numbers [N, A]; convert it")
     return found
 
@@ -120,14 +133,17 @@ class StableWorldmodelImporter:
 
     def _episodes(self, number: int, path: Path) -> list[Item]:
         with opened(path) as file:
-            lengths = rows(path, field(path, file, "ep_len", axes=1)).astype(np.int64)
-            offsets = rows(path, field(path, file, "ep_offset", axes=1)).astype(np.int64)
+            lengths, offsets = (
+                _whole_numbers(path, field(path, file, name, axes=1)) for name in ("ep_len", "ep_offset")
+            )
             pixels = field(path, file, self.camera, axes=4)
             frames, size = pixels.shape[0], frame_size(pixels)
         if (
             len(lengths) != len(offsets)
             or (lengths < 1).any()
+            or (lengths > frames).any()
             or (offsets < 0).any()
+            or (offsets > frames).any()
             or (offsets + lengths > frames).any()
         ):
             raise BadEpisode(f"{path}: 'ep_len' and 'ep_offset' do not fit {frames} frames, expected stretches of them")
@@ -151,10 +167,8 @@ class StableWorldmodelImporter:
         return Recorded(
             ([block] for block in read_frames(path, self.camera, start, stop)),
             action=action,
-            reward=_flat(known.get("reward")),
-            terminated=None
-            if "terminated" not in known
-            else known["terminated"].reshape(length, -1)[:, 0].astype(bool),
+            reward=_reward(known, length),
+            terminated=truths("terminated", known["terminated"], length) if "terminated" in known else None,
             state=known[self.states[0][0]] if self.states and self.states[0][0] in known else None,
         )
 
@@ -179,9 +193,15 @@ class StableWorldmodelImporter:
         return self.part.encode(action, f"{path}: 'action'")
 
 
-def _flat(reward: np.ndarray | None) -> np.ndarray | None:
+def _whole_numbers(path: Path, values: h5py.Dataset) -> Int64[np.ndarray, " E"]:
+    if values.dtype.kind not in "iu":
+        raise BadEpisode(f"{path}: '{values.name}' is {values.dtype}, expected whole numbers; convert it")
+    return rows(path, values).astype(np.int64)
+
+
+def _reward(known: Mapping[str, np.ndarray], length: int) -> np.ndarray | None:
     """Rewards as one column; none where none is a number."""
-    if reward is None:
+    if "reward" not in known:
         return None
-    flat = reward.reshape(len(reward), -1)[:, 0]
+    flat = one_number("reward", known["reward"], length)
     return None if np.isnan(flat).all() else flat

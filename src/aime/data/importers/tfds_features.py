@@ -14,6 +14,7 @@ example that holds all T steps:
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import math
 import zlib
@@ -25,12 +26,18 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from aime.data.importers.interface import MAX_FRAME_BYTES, BadEpisode
+from aime.data.importers.files import opened
+from aime.data.importers.interface import MAX_FRAME_BYTES, BadEpisode, block_length
 from aime.data.importers.pictures import UNDECODABLE, decode_picture
 from aime.data.importers.wire import WireError, bytes_list, float_list, int64_list
 from aime.errors import AimeError
 
 STEPS = "steps"
+
+MAX_JSON_BYTES = 64 * 2**20
+
+MAX_COLUMN_BYTES = 256 * 2**20
+"""Of one feature of an episode that is held at once: a record of some kB may inflate to anything."""
 
 _DTYPES = {
     name: np.dtype(name)
@@ -65,14 +72,19 @@ class Feature:
         return self.dtype == "uint8" and len(self.shape) == 3 and self.shape[2] in (1, 3)
 
     @property
+    def is_numbers(self) -> bool:
+        """Whether it holds numbers as such, no picture and no text."""
+        return self.encoding in ("none", "bytes", "zlib")
+
+    @property
     def is_vector(self) -> bool:
         """Whether it is a number or a vector of numbers, but not a truth value."""
-        return len(self.shape) <= 1 and self.dtype.startswith(("float", "int", "uint"))
+        return self.is_numbers and len(self.shape) <= 1 and self.dtype.startswith(("float", "int", "uint"))
 
     @property
     def is_discrete(self) -> bool:
         """Whether it is a whole number or a truth value, or a vector of such: a name rather than an amount."""
-        return len(self.shape) <= 1 and self.dtype.startswith(("int", "uint", "bool"))
+        return self.is_numbers and len(self.shape) <= 1 and self.dtype.startswith(("int", "uint", "bool"))
 
     @property
     def size(self) -> int:
@@ -87,10 +99,11 @@ def read_features(path: Path) -> dict[str, Feature]:
         AimeError: if the file is missing or damaged, declares no steps, or has a type that is not known.
     """
     declared = _member(_member(read_json(path), "featuresDict", path), "features", path)
-    if STEPS not in declared or "sequence" not in declared[STEPS]:
+    steps = declared.get(STEPS)
+    if not isinstance(steps, dict) or "sequence" not in steps:
         raise AimeError(f"{path}: declares no data set 'steps', found {sorted(declared)}; expected episodes (RLDS)")
     found: dict[str, Feature] = {}
-    _walk(path, "", _member(declared[STEPS]["sequence"], "feature", path), found)
+    _walk(path, "", _member(_member(steps, "sequence", path), "feature", path), found)
     return found
 
 
@@ -98,12 +111,16 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object.
 
     Raises:
-        AimeError: if the file is missing, or is none.
+        AimeError: if the file is missing, is none, or is larger than 64 MB.
     """
+    if not path.exists():
+        raise AimeError(f"{path}: no such file, expected it beside the records; download the data set again")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise AimeError(f"{path}: no such file, expected it beside the records; download the data set again") from None
+        with opened(path) as file:
+            text = file.read(MAX_JSON_BYTES + 1)
+        if len(text) > MAX_JSON_BYTES:
+            raise AimeError(f"{path}: is larger than {MAX_JSON_BYTES >> 20} MB, expected a description; check the file")
+        content = json.loads(text.decode())
     except (ValueError, RecursionError) as error:
         raise AimeError(f"{path}: is no JSON ({error}), expected an object; download it again") from error
     if not isinstance(content, dict):
@@ -118,7 +135,9 @@ def _member(content: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]
     return value
 
 
-def _walk(path: Path, name: str, node: Mapping[str, Any], found: dict[str, Feature]) -> None:
+def _walk(path: Path, name: str, node: Any, found: dict[str, Feature]) -> None:
+    if not isinstance(node, dict):
+        raise AimeError(f"{path}: '{name}' is {str(node)[:40]!r}, expected a feature; download the file again")
     if "featuresDict" in node:
         for key, inner in _member(_member(node, "featuresDict", path), "features", path).items():
             _walk(path, f"{name}/{key}" if name else key, inner, found)
@@ -126,7 +145,7 @@ def _walk(path: Path, name: str, node: Mapping[str, Any], found: dict[str, Featu
         found[name] = _tensor(path, name, _member(node, "tensor", path))
     elif "image" in node:
         image = _member(node, "image", path)
-        found[name] = Feature(name, _shape(path, name, image), _dtype(path, name, image), "image")
+        found[name] = Feature(name, _shape(path, name, image, is_picture=True), _dtype(path, name, image), "image")
     elif "classLabel" in node:
         label = _member(node, "classLabel", path)
         found[name] = Feature(name, (), "int64", "none", _count(path, name, label.get("numClasses", 0)))
@@ -161,12 +180,13 @@ def _dtype(path: Path, name: str, node: Mapping[str, Any]) -> str:
     return dtype
 
 
-def _shape(path: Path, name: str, node: Mapping[str, Any]) -> tuple[int, ...]:
+def _shape(path: Path, name: str, node: Mapping[str, Any], is_picture: bool = False) -> tuple[int, ...]:
     try:
         shape = tuple(int(size) for size in node.get("shape", {}).get("dimensions", ()))
     except (ValueError, TypeError, AttributeError) as error:
         raise AimeError(f"{path}: '{name}' has no shape that can be read ({error}); download the file again") from error
-    if (min(shape, default=1) < 1 and len(shape) != 3) or math.prod(shape) * 8 > 8 * MAX_FRAME_BYTES:
+    least = -1 if is_picture else 1  # pictures may have any size, each its own
+    if min(shape, default=1) < least or math.prod(shape) * 8 > 8 * MAX_FRAME_BYTES:
         raise AimeError(f"{path}: '{name}' has shape {list(shape)}, expected fixed sizes of 64 MB at most")
     return shape
 
@@ -181,22 +201,26 @@ def decode_column(feature: Feature, content: memoryview, where: str) -> np.ndarr
         if feature.encoding == "none":
             return _plain_column(feature, content)
         steps, decode = bytes_list(content), _decoder(feature)
+        if len(steps) * feature.size * _DTYPES[feature.dtype].itemsize > MAX_COLUMN_BYTES:
+            raise ValueError(f"{len(steps)} steps that are larger than {MAX_COLUMN_BYTES >> 20} MB together")
         return np.stack([decode(step) for step in steps]) if steps else np.zeros((0, *feature.shape))
     except (WireError, ValueError, zlib.error) as error:
         raise _unfit(feature, where, error) from error
 
 
 def _plain_column(feature: Feature, content: memoryview) -> np.ndarray:
-    numbers = float_list(content) if feature.dtype.startswith("float") else int64_list(content)
     dtype = _DTYPES[feature.dtype]
-    values = numbers.view(np.uint64) if dtype == np.uint64 else numbers.astype(dtype)
-    return values.reshape(-1, *feature.shape)
+    if feature.dtype.startswith("float"):
+        numbers = float_list(content).astype(dtype, copy=False)
+    else:
+        numbers = int64_list(content, dtype)
+    if numbers.nbytes > MAX_COLUMN_BYTES:
+        raise ValueError(f"{numbers.nbytes >> 20} MB of numbers, expected {MAX_COLUMN_BYTES >> 20} at most")
+    return numbers.reshape(-1, *feature.shape)
 
 
-def decode_frames(
-    feature: Feature, content: memoryview, where: str, block: int
-) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
-    """The frames of all steps, some at a time.
+def decode_frames(feature: Feature, content: memoryview, where: str) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
+    """The frames of all steps, some at a time: as many as fit into a block of the size that the first has.
 
     Raises:
         BadEpisode: if the bytes do not fit the declaration.
@@ -204,11 +228,16 @@ def decode_frames(
     try:
         plain, decode = feature.encoding == "none", _decoder(feature)
         steps: Iterator[Any] = iter(_plain_column(feature, content) if plain else bytes_list(content))
-        while part := [decode(step) for _, step in zip(range(block), steps, strict=False)]:
+        for first in steps:
+            part = [decode(first)]
+            for step in itertools.islice(steps, block_length(*part[0].shape[:2]) - 1):
+                part.append(decode(step))
+                if part[-1].shape != part[0].shape:
+                    raise ValueError(f"pictures of {part[0].shape[:2]} and {part[-1].shape[:2]}, expected one size")
             frames = np.stack(part)
             yield np.repeat(frames, 3, axis=-1) if frames.shape[-1] == 1 else frames
     except (WireError, zlib.error, *UNDECODABLE) as error:
-        if isinstance(error, BadEpisode):
+        if isinstance(error, AimeError):
             raise
         raise _unfit(feature, where, error) from error
 

@@ -6,11 +6,13 @@ uint64 length | uint32 masked CRC-32C of the length | bytes | uint32 masked CRC-
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from aime.data.importers.crc32c import masked_crc32c
+from aime.data.importers.files import opened
 from aime.data.importers.interface import BadEpisode
 
 _HEADER, _FOOTER = struct.Struct("<QI"), struct.Struct("<I")
@@ -29,8 +31,8 @@ def scan(path: Path) -> tuple[list[Extent], BadEpisode | None]:
     A header that is wrong hides all that follows it: nothing else says where the next record begins.
     """
     extents: list[Extent] = []
-    size = path.stat().st_size
-    with open(path, "rb") as file:
+    with opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
         offset = 0
         while offset < size:
             try:
@@ -70,8 +72,11 @@ def record(path: Path, extent: Extent) -> memoryview:
     Raises:
         BadEpisode: if the file has become shorter, or the checksum is wrong.
     """
-    with open(path, "rb") as file:
-        pages = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    with opened(path) as file:
+        try:
+            pages = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        except (OSError, ValueError) as error:
+            raise BadEpisode(f"{path}: cannot be mapped ({error}), expected records; download it again") from error
     end = extent.offset + extent.length
     if end + _FOOTER.size > len(pages):
         raise _truncated(path, extent.offset, f"{len(pages)} bytes in all", f"{end + _FOOTER.size}")

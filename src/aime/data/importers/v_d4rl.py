@@ -11,6 +11,7 @@ episode ended for good) or `is_terminal`. So the actions are moved one step back
 
 from __future__ import annotations
 
+import struct
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from jaxtyping import Float, UInt8
 
 from aime.data.hdf5_bounds import own_object
 from aime.data.importers import tables
+from aime.data.importers.files import is_litter
 from aime.data.importers.hdf5 import field, frame_size, opened, read_frames, rows
 from aime.data.importers.interface import (
     BadEpisode,
@@ -32,7 +34,9 @@ from aime.data.importers.interface import (
     Survey,
     block_length,
     in_order,
+    one_number,
     shifted_to_departure,
+    truths,
 )
 from aime.errors import AimeError
 
@@ -51,7 +55,11 @@ def open_source(source: Path, choice: Choice) -> Sources:
     """
     if choice.split or choice.cameras:
         raise AimeError(f"{source}: V-D4RL has no splits and one camera; leave --split and --camera out")
-    paths = [source] if source.is_file() else in_order(path for path in source.rglob("*") if path.is_file())
+    paths = (
+        [source]
+        if source.is_file()
+        else in_order(path for path in source.rglob("*") if path.is_file() and not is_litter(path))
+    )
     paths = [path for path in paths if path.suffix in FILES]
     if not paths:
         raise AimeError(f"{source}: holds no *.npz or *.hdf5 file, expected some of V-D4RL; check the path")
@@ -113,20 +121,21 @@ class VD4rlImporter:
         name, start, stop = str(item.place[0]), int(item.place[1]), int(item.place[2])
         path = self.place / name
         known = _small(path, start, stop)
+        length = len(_action_rows(path, known)) if self.action_width else _length(known)
         if path.suffix == ".npz":
             frames: Iterator[UInt8[np.ndarray, "n h w 3"]] = _npz_frames(path)
         else:
             frames = read_frames(path, "observation", start, stop, transpose=True)
-        end = known.get("is_terminal")
+        end = truths("is_terminal", known["is_terminal"], length) if "is_terminal" in known else None
         if end is None and "discount" in known:
-            end = known["discount"].reshape(len(known["discount"]), -1)[:, 0] == 0
-            end[0] = False  # environments have no discount at a first step, and some writers made a 0 of that
-        reward = known.get("reward")
+            end = one_number("discount", known["discount"], length) == 0
+            end[:1] = False  # environments have no discount at a first step, and some writers made a 0 of that
+        reward = one_number("reward", known["reward"], length) if "reward" in known else None
         return Recorded(
             ([block] for block in frames),
             action=_moved(path, known) if self.action_width else None,
-            reward=None if reward is None else _first_unknown(reward.reshape(len(reward), -1)[:, 0]),
-            terminated=None if end is None else end.reshape(len(end), -1)[:, 0].astype(bool),
+            reward=None if reward is None else _first_unknown(reward),
+            terminated=end,
         )
 
     def actions(self, item: Item) -> Float[np.ndarray, "L A"]:
@@ -139,7 +148,7 @@ def _npz_item(path: Path) -> list[Item]:
     try:
         with zipfile.ZipFile(path) as archive:
             size = archive.getinfo("image.npy").file_size
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, LookupError, ValueError, RuntimeError, struct.error, zipfile.BadZipFile) as error:
         raise BadEpisode(
             f"{path}: has no array 'image' that can be read ({error}), expected one; download it"
         ) from error
@@ -179,12 +188,21 @@ def _npz_frames(path: Path) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
     yield from (image[start : start + step] for start in range(0, len(image), step))
 
 
+def _length(known: tables.Columns) -> int:
+    """Rows of the first field, which the others must have as well; 0 where there is none."""
+    return next((len(values) for values in known.values() if values.ndim), 0)
+
+
 def _moved(path: Path, known: tables.Columns) -> Float[np.ndarray, "L A"]:
+    return shifted_to_departure(_action_rows(path, known))
+
+
+def _action_rows(path: Path, known: tables.Columns) -> Float[np.ndarray, "L A"]:
     action = known.get("action")
-    if action is None or action.ndim != 2 or action.dtype.kind != "f" or len(action) == 0:
+    if action is None or action.ndim != 2 or action.dtype.kind != "f" or action.size == 0:
         found = None if action is None else (action.dtype, action.shape)
         raise BadEpisode(f"{path}: 'action' is {found}, expected floats [T, A]; check it, or import with --no-actions")
-    return shifted_to_departure(action)
+    return action
 
 
 def _first_unknown(reward: np.ndarray) -> np.ndarray:

@@ -11,13 +11,22 @@ Nothing is allocated on a length's word alone: every length is held against the 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Float32, Int64, Shaped, UInt8
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _FIXED_SIZES = {_FIXED64: 8, _FIXED32: 4}
+_INT64 = np.dtype(np.int64)
+
+MAX_PARTS = 200_000
+"""Of values that each stand in a field of their own."""
+
+_PIECE = 2**20
+"""Bytes of whole numbers that are decoded at once; that takes forty times as many."""
 
 
 class WireError(ValueError):
@@ -89,7 +98,7 @@ def bytes_list(feature: memoryview) -> list[memoryview]:
     Raises:
         WireError: if the bytes are no feature.
     """
-    return [value for part in _submessages(feature, 1) for value in _submessages(part, 1)]
+    return _few(value for part in _submessages(feature, 1) for value in _submessages(part, 1))
 
 
 def float_list(feature: memoryview) -> Float32[np.ndarray, " N"]:
@@ -98,20 +107,29 @@ def float_list(feature: memoryview) -> Float32[np.ndarray, " N"]:
     Raises:
         WireError: if the bytes are no feature.
     """
-    parts = [content for part in _submessages(feature, 2) for number, _, content in fields(part) if number == 1]
+    parts = _few(content for part in _submessages(feature, 2) for number, _, content in fields(part) if number == 1)
     if any(len(part) % 4 for part in parts):
         raise WireError("a list of floats whose bytes are no multiple of 4")
     return np.frombuffer(b"".join(parts), "<f4").astype(np.float32, copy=False)
 
 
-def int64_list(feature: memoryview) -> Int64[np.ndarray, " N"]:
-    """The whole numbers of a feature; none if it holds something else.
+def int64_list(feature: memoryview, dtype: np.dtype[Any] = _INT64) -> Shaped[np.ndarray, " N"]:
+    """The whole numbers of a feature, converted without a check; none if it holds something else.
 
     Raises:
         WireError: if the bytes are no feature.
     """
-    parts = [content for part in _submessages(feature, 3) for number, _, content in fields(part) if number == 1]
-    return decode_varints(np.frombuffer(b"".join(parts), np.uint8))
+    parts = _few(content for part in _submessages(feature, 3) for number, _, content in fields(part) if number == 1)
+    data = np.frombuffer(b"".join(parts), np.uint8)
+    found, start = [], 0
+    while start < len(data):
+        stop = start + _PIECE
+        if stop < len(data):  # back to the end of a number; which of them is too long decode_varints says
+            ends = np.flatnonzero(data[stop - 16 : stop] < 0x80)
+            stop += int(ends[-1]) - 15 if len(ends) else 0
+        found.append(decode_varints(data[start:stop]).astype(dtype))
+        start = stop
+    return np.concatenate(found) if found else np.zeros(0, dtype)
 
 
 def decode_varints(data: UInt8[np.ndarray, " N"]) -> Int64[np.ndarray, " M"]:
@@ -132,6 +150,14 @@ def decode_varints(data: UInt8[np.ndarray, " N"]) -> Int64[np.ndarray, " M"]:
         rows = np.flatnonzero(lengths > place)
         values[rows] |= (data[starts[rows] + place] & 0x7F).astype(np.uint64) << np.uint64(7 * place)
     return values.view(np.int64)
+
+
+def _few(parts: Iterator[memoryview]) -> list[memoryview]:
+    """All of them, if they are not so many that the list alone would fill the memory."""
+    found = list(itertools.islice(parts, MAX_PARTS + 1))
+    if len(found) > MAX_PARTS:
+        raise WireError(f"more than {MAX_PARTS} values that stand one by one")
+    return found
 
 
 def _submessages(message: memoryview, wanted: int) -> Iterator[memoryview]:
