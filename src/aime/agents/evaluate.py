@@ -27,6 +27,7 @@ from aime.data.collect.recording import Distracted
 from aime.errors import AimeError
 from aime.inference.animation import check_film_path, encode_film
 from aime.inference.loading import Device, load_run
+from aime.inference.own_data import own_data
 from aime.primitives.files import write_atomically
 from aime.primitives.intervals import Interval, mean_interval
 from aime.primitives.plain import nan_as_null, to_plain
@@ -183,9 +184,9 @@ def recording_like(environment: str, info: RunInfo, distractor: DistractorKind |
         distractor: in the place of that of the data.
 
     Raises:
-        AimeError: if there is no such environment.
+        AimeError: if there is no such environment, or the data of the run is not there.
     """
-    return recording_of(environment, open_dataset(info.data).attributes, info.model.image_size, distractor)
+    return recording_of(environment, open_dataset(own_data(info)).attributes, info.model.image_size, distractor)
 
 
 def recording_of(

@@ -98,7 +98,7 @@ def imitate(
         descend(optimizer, loss)
         schedule.step()
         if step % config.check_every == 0 or step == config.steps:
-            error, nats = _judge(policy, unseen)
+            error, nats = judge(policy, unseen)
             told(step, {"action": float(loss.detach()), "held_out_action": nats, "held_out_error": error})
             # not by nats: a few actions that came as a surprise outweigh all others
             if error < best.error:
@@ -108,8 +108,16 @@ def imitate(
 
 
 @torch.no_grad()
-def _judge(policy: ClonedPolicy, unseen: Experience) -> tuple[float, float]:
-    """Mean distance of the actions from the policy's modes, and their nats."""
+def judge(policy: ClonedPolicy, unseen: Experience) -> tuple[float, float]:
+    """How near a policy is to recorded actions that it has not learned from.
+
+    Args:
+        policy: the clone.
+        unseen: frames with actions.
+
+    Returns:
+        The mean distance of an action from the policy's mode (actions span 2), and -log π(a) in nats.
+    """
     states = unseen.states
     modes = policy(states.belief, states.latent, states.step).mode
     return float((modes - unseen.actions).abs().mean()), float(_nats(policy, unseen))

@@ -1,6 +1,7 @@
 """Learning online: collect with the agent as it is, teach the world model, let the agent learn in it, and again.
 
-OUT/data/start-*.h5          links to what the run was trained on, if it is kept
+OUT/data/start-*.h5          links to what the run was trained on, if it is kept; of what lies in these files, that
+                             which it held out stays held out, by content
 OUT/data/round-000.h5, ...   what each round collected
 OUT/rounds/000/, ...         runs: the world model after each round, with its agent in agents/imagine
 OUT/returns.jsonl            the returns of the episodes collected, one JSON object a round
@@ -30,6 +31,7 @@ from aime.data.collect.recording import Distracted, Recording, episode_of
 from aime.data.shards import write_shard
 from aime.errors import AimeError, expect_positive
 from aime.inference.loading import load_run
+from aime.inference.own_data import held_out_by, own_data
 from aime.primitives.files import write_atomically
 from aime.primitives.intervals import mean_interval
 from aime.primitives.locks import LOCK, only_writer
@@ -103,7 +105,9 @@ def _rounds(
 ) -> tuple[Path, list[float]]:
     (out / "data").mkdir(exist_ok=True)
     if config.keep_data:
-        _link_data(open_dataset(read_run(run).data, "train"), out / "data")
+        info = read_run(run)
+        dataset = open_dataset(own_data(info))
+        _link_data(dataset.part("train", held_out_by(info, dataset)), out / "data")
     latest, means = Path(run), []
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, context) as beside:
@@ -186,7 +190,8 @@ def _link_data(dataset: Dataset, place: Path) -> None:
     for number, file in enumerate(dataset.files):
         # shards of several sources may have the same name
         link = place / (f"start-{number:04d}-{file.name}" if several else f"start-{file.name}")
-        if not link.is_symlink():
+        if not link.exists():  # the data may have moved since a first round
+            link.unlink(missing_ok=True)
             os.symlink(file.resolve(), link)
 
 

@@ -15,6 +15,7 @@ from aime.agents.experience import Experience, check_rewarded, check_rewarding, 
 from aime.agents.imitation import ImitationConfig, imitate
 from aime.agents.saved import AgentInfo, Networks, agent_directory, save_agent
 from aime.data import Dataset
+from aime.data.manifest import Manifest, SourceRecord
 from aime.errors import AimeError
 from aime.primitives.locks import only_writer
 from aime.training.hardware import Hardware, choose_hardware, keep_freed_memory
@@ -68,7 +69,8 @@ def _train_imitation(
 
     cloned = imitate(model, experience, config, check)
     directory = agent_directory(run, name)
-    save_agent(directory, AgentInfo("imitate", config.policy, dataset.name), Networks(cloned.policy, None), lines)
+    agent, networks = AgentInfo("imitate", config.policy, dataset.name), Networks(cloned.policy, None)
+    save_agent(directory, agent, networks, lines, manifest_of(info, directory, dataset.spread_episodes(config.frames)))
     figures = {"held_out_error": cloned.error, "held_out_action": cloned.nats, "kept_step": cloned.step}
     return AgentResult(directory, figures)
 
@@ -111,7 +113,8 @@ def _train_imagination(
     lines = _begin(learner, experience, told) + _learn(learner, experience, told)
     networks = Networks(learner.policy, learner.slow_critic).eval()
     directory = agent_directory(run, name)
-    save_agent(directory, AgentInfo("imagine", config.policy, dataset.name), networks, lines)
+    manifest = manifest_of(info, directory, dataset.spread_episodes(config.frames))
+    save_agent(directory, AgentInfo("imagine", config.policy, dataset.name), networks, lines, manifest)
     return AgentResult(directory, lines[-1] if lines else {})
 
 
@@ -140,6 +143,18 @@ def _learn(learner: ActorCritic, experience: Experience, told: Told) -> list[dic
         lines.append({"step": step, **figures})
         told("learning in imagination", step, config.steps, figures)
     return lines
+
+
+def manifest_of(info: RunInfo, directory: Path, learned: Dataset) -> Manifest:
+    """What an agent of a run learned from, itself and through the run.
+
+    Args:
+        info: the run.
+        directory: of the agent.
+        learned: the episodes that it perceived.
+    """
+    records = [SourceRecord.of(each, directory, known.digests, frozenset()) for each, known in learned.by_source]
+    return Manifest(sources=tuple(records)).after(str(info.path.resolve()), info.manifest)
 
 
 @contextmanager

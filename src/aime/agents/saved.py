@@ -2,6 +2,7 @@
 
 RUN/agents/NAME/config.yaml         kind, and the sizes of its networks
 RUN/agents/NAME/agent.safetensors   their weights
+RUN/agents/NAME/manifest.json       what it learned from, by content, and its run's manifest: see `aime.data.manifest`
 RUN/agents/NAME/log.jsonl           how it learned, one JSON object a line
 RUN/agents/NAME/SHA256SUMS          of config and weights, compared when they are read
 """
@@ -17,6 +18,7 @@ from typing import Literal
 from torch import nn
 
 from aime.control.policy import ClonedPolicy, Critic, Policy, PolicyConfig
+from aime.data.manifest import MANIFEST, Manifest
 from aime.errors import AimeError
 from aime.primitives.checksums import check_sums, write_sums
 from aime.primitives.files import replace_directory, staging, sync_directory, unwritable, write_atomically
@@ -54,7 +56,13 @@ def agent_directory(run: str | Path, name: str) -> Path:
     return locate(run) / "agents" / name
 
 
-def save_agent(directory: Path, info: AgentInfo, networks: Networks, lines: Sequence[Mapping[str, float]] = ()) -> None:
+def save_agent(
+    directory: Path,
+    info: AgentInfo,
+    networks: Networks,
+    lines: Sequence[Mapping[str, float]] = (),
+    manifest: Manifest | None = None,
+) -> None:
     """Write an agent; one that is there is replaced as a whole.
 
     Args:
@@ -62,6 +70,7 @@ def save_agent(directory: Path, info: AgentInfo, networks: Networks, lines: Sequ
         info: what it is.
         networks: what it has learned.
         lines: of its log.
+        manifest: of what it learned from; None where that is not known.
 
     Raises:
         AimeError: if the directory cannot be written.
@@ -70,6 +79,8 @@ def save_agent(directory: Path, info: AgentInfo, networks: Networks, lines: Sequ
         write_atomically(new / _CONFIG, to_yaml(to_plain(info)).encode())
         save_weights(networks.state_dict(), new / _WEIGHTS)
         write_atomically(new / LOG, "".join(json.dumps(line) + "\n" for line in lines).encode())
+        if manifest is not None:
+            manifest.write(new / MANIFEST)
         write_sums(new, [_CONFIG, _WEIGHTS])
         sync_directory(new)
         try:

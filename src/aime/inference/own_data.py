@@ -82,10 +82,10 @@ def locate(record: SourceRecord, run: Path) -> str:
             return place
     if not there:
         raise AimeError(
-            f"{record.name}: the data of {run} is not there any more, expected {' or '.join(places)}; say where it is "
-            "now by --data"
+            f"{record.name}: the data of {run} is not there any more, expected {' or '.join(places)}; link it there, "
+            "or say where it is by --data"
         )
     raise AimeError(
-        f"{there[0]}: shares no episode with the data that {run} was trained on, expected the same data; say where it "
-        "is now by --data"
+        f"{there[0]}: shares no episode with the data that {run} was trained on, expected the same data; put it "
+        "there, or say where it is by --data"
     )

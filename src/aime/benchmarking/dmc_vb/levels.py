@@ -9,7 +9,7 @@ from typing import NamedTuple, get_args
 import numpy as np
 from jaxtyping import Float
 
-from aime.data import Dataset, Shard, open_dataset
+from aime.data import Dataset, Shard, Split, open_dataset
 from aime.data.collect.distractors import DistractorKind
 from aime.data.dataset import shards_in
 from aime.errors import AimeError
@@ -24,6 +24,8 @@ DIRECTORIES: dict[DistractorKind, tuple[str, ...]] = {
 }
 """What a level's directory may be called: as `aime collect --distractor` has it, or as DMC-VB."""
 
+HELD_OUT: tuple[Split, ...] = ("held-out", "test")
+
 SPLIT = "train"
 """Where `aime import dmc-vb` puts a level's episodes, below its directory."""
 
@@ -37,7 +39,9 @@ class LevelData(NamedTuple):
     train: int
     """How many episodes are learned from."""
     held_out: int
-    """How many no training sees: the last ones."""
+    """How many no training sees."""
+    test: int
+    """How many of these are of the test part, which is reported on."""
     returns: Float[np.ndarray, " K"]
     """Sums of the rewards of the K episodes that have any."""
 
@@ -119,7 +123,7 @@ def _open(path: Path, level: DistractorKind, held_out: float) -> LevelData:
             f"{path}: has {whole.episodes} episode(s), of which --held-out {held_out} are kept from training; expected "
             "1 or more to judge on and 2 to learn from: record more, or raise --held-out"
         )
-    unseen = open_dataset(path, "held-out", held_out).episodes
+    unseen, test = (open_dataset(path, split, held_out).episodes for split in HELD_OUT)
     if whole.episodes - unseen < 2:
         raise AimeError(
             f"{path}: --held-out {held_out} leaves {whole.episodes - unseen} of {whole.episodes} episodes to learn "
@@ -133,7 +137,7 @@ def _open(path: Path, level: DistractorKind, held_out: float) -> LevelData:
         )
     if np.isnan(whole.read(0).action).all():
         raise AimeError(f"{path}: its first episode has no actions; expected them: there is no behaviour to clone")
-    return LevelData(level, whole, whole.episodes - unseen, unseen, returns_of(whole))
+    return LevelData(level, whole, whole.episodes - unseen, unseen, test, returns_of(whole))
 
 
 def returns_of(dataset: Dataset) -> Float[np.ndarray, " K"]:

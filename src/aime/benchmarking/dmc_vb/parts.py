@@ -15,16 +15,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aime.agents.evaluate import evaluate_agent
+from aime.agents.experience import open_experience, perceive
+from aime.agents.imitation import judge
 from aime.agents.runs import Told, train_imitation
+from aime.agents.saved import load_agent
 from aime.benchmarking.dmc_vb.levels import LEVELS
 from aime.benchmarking.dmc_vb.plan import PLAYED_FROM, Plan, Training
-from aime.data import open_dataset
+from aime.control.policy import ClonedPolicy
 from aime.data.collect.distractors import DistractorKind
 from aime.inference.loading import load_run
 from aime.inference.probe import ProbeScores, probe
+from aime.inference.unseen import open_unseen
 from aime.primitives.files import write_atomically
 from aime.primitives.plain import from_plain, to_plain
 from aime.training.checkpoint import Progress, read_progress
+from aime.training.hardware import choose_hardware
 
 DIRECTORY = "benchmark"
 """In a run directory."""
@@ -34,7 +39,7 @@ class CloneScores(NamedTuple):
     """How near a clone comes to actions that it has not learned from, at the step that is kept."""
 
     error: float
-    """Mean distance of an action from the clone's likeliest; actions span 2."""
+    """Mean distance of an action of the test part from the clone's likeliest; actions span 2."""
     nats: float
     """-log π(a)."""
 
@@ -83,8 +88,8 @@ def _probe(plan: Plan, training: Training, base: Mapping[str, Any], told: Told) 
         return None
 
     def make() -> Any:
-        _, model = load_run(config.out, config.device)
-        seen, unseen = (open_dataset(config.data, part, config.held_out) for part in ("train", "held-out"))
+        info, model = load_run(config.out, config.device)
+        seen, unseen = open_experience(info, None), open_unseen(info, None, 1, 1).dataset
         return to_plain(probe(model, seen, unseen, frames, lambda done, total: told("probing", done, total, {})))
 
     found = _kept(config.out, "probe", {**base, "frames": frames}, make)
@@ -92,9 +97,16 @@ def _probe(plan: Plan, training: Training, base: Mapping[str, Any], told: Told) 
 
 
 def _clone(plan: Plan, training: Training, told: Told) -> Any:
-    config = training.config
-    figures = train_imitation(config.out, None, plan.protocol.imitation, config.seed, told).figures
-    return {"error": figures["held_out_error"], "nats": figures["held_out_action"]}
+    config, imitation = training.config, plan.protocol.imitation
+    train_imitation(config.out, None, imitation, config.seed, told)
+    # the episodes that chose the step are none to report on
+    info, model = load_run(config.out, config.device)
+    hardware = choose_hardware(config.device)
+    test = perceive(model, open_unseen(info, None, 1, 1).dataset, imitation.frames, hardware)
+    policy = load_agent(config.out, "imitate", model)[1].policy
+    assert isinstance(policy, ClonedPolicy)
+    error, nats = judge(policy, test.rows(test.outcomes.action_valid))
+    return {"error": error, "nats": nats}
 
 
 def _play(

@@ -147,7 +147,8 @@ class Plan:
 def _data_line(each: LevelData) -> str:
     dataset = each.dataset
     return (
-        f"{each.level}: {dataset.name}, {each.train} episodes to learn from and {each.held_out} held out, "
+        f"{each.level}: {dataset.name}, {each.train} episodes to learn from and {each.held_out} held out "
+        f"({each.test} for the test), "
         f"{dataset.frames} frames"
     )
 

@@ -25,13 +25,13 @@ class LevelScores:
         level: none, static or dynamic.
         data: where it is.
         episodes: that were learned from.
-        held_out: episodes that the probe is judged on.
+        held_out: episodes of the test part, which probe and clone are judged on.
         steps: of a training, the mean over seeds.
         minutes: of a training, the mean over seeds.
         state: R² of the probe, the mean over the state's entries; None where the data has no states.
         fields: the same by field of the state, where the data names its fields.
-        clone_error: mean distance of the validation actions from the clone's likeliest, the mean over seeds: no
-            result, because the step of cloning at which it is lowest is the one that is kept.
+        clone_error: mean distance of the test part's actions from the clone's likeliest, the mean over seeds; the step
+            of cloning that is kept was chosen on other episodes.
         returns: of the clones, by the distractor that they play under, in the environment's units.
         data_return: of the level's episodes; None where there are no rewards.
     """
@@ -63,7 +63,7 @@ class RunScores:
         entries: R² by the number of the state's entry; an angle has that of its cosine and its sine; NaN where an entry
             stands still.
         clone_error: see `LevelScores`.
-        clone_nats: −log π(a) of a held-out action.
+        clone_nats: −log π(a) of an action of the test part.
         returns: of each episode, by distractor.
     """
 
@@ -138,7 +138,7 @@ def _level(data: LevelData, runs: Sequence[Finished]) -> LevelScores:
         level=data.level,
         data=data.path,
         episodes=data.train,
-        held_out=data.held_out,
+        held_out=data.test,
         steps=float(np.mean([run.progress.step for run in runs])),
         minutes=float(np.mean([run.progress.seconds / 60 for run in runs])),
         state=state,

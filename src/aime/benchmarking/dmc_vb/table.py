@@ -60,8 +60,8 @@ def to_markdown(benchmark: Benchmark) -> str:
     lines += [
         "",
         f"In brackets 95 % intervals, by the bootstrap over episodes and seeds. {playing(benchmark)} R² is that of a "
-        f"ridge regression from (h, z) to the state, on episodes that were held out ({held_out}), the mean over the "
-        "entries that vary, an angle as cosine and sine.",
+        f"ridge regression from (h, z) to the state, on the test part of the data ({held_out} "
+        "episodes), the mean over the entries that vary, an angle as cosine and sine.",
         "",
         "![R² and returns by level](benchmark.png)",
     ]
