@@ -72,6 +72,18 @@ def own_object(group: Any, name: str) -> Any:
     return group
 
 
+def scalar_attributes(attributes: h5py.AttributeManager) -> dict[str, str | int | float | bool]:
+    """The attributes that are one text or number; of others not even the bytes are read."""
+    found: dict[str, str | int | float | bool] = {}
+    for name in attributes:
+        if attributes.get_id(name).shape == ():
+            value = attributes[name]
+            plain = value.item() if isinstance(value, np.generic) else value
+            if isinstance(plain, str | int | float | bool):
+                found[name] = plain
+    return found
+
+
 def check_storage(dataset: h5py.Dataset) -> None:
     """Refuse a data set that lies elsewhere, that was not written, or that costs more to read than it holds.
 

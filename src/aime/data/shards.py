@@ -32,7 +32,15 @@ from jaxtyping import Bool, Float32, UInt8
 from aime.data.blocks import Blocks, FileIdentity, OpenFiles
 from aime.data.checks import check_actions, check_layout, check_rewards, check_states
 from aime.data.episodes import Episode
-from aime.data.hdf5_bounds import UNREADABLE, check_storage, check_whole, complaint, own_object, read_rows
+from aime.data.hdf5_bounds import (
+    UNREADABLE,
+    check_storage,
+    check_whole,
+    complaint,
+    own_object,
+    read_rows,
+    scalar_attributes,
+)
 from aime.errors import AimeError
 from aime.primitives.files import write_atomically
 
@@ -331,7 +339,7 @@ def _read_attributes(stored: h5py.AttributeManager) -> dict[str, Attribute]:
     Raises:
         ValueError: if it is wrong.
     """
-    attributes = dict(_scalars(stored))
+    attributes = scalar_attributes(stored)
     expected = attributes.pop(CHECKSUM, None)
     if expected is not None and expected != _checksum(attributes):
         raise ValueError("the checksum of its attributes is wrong")
@@ -340,13 +348,3 @@ def _read_attributes(stored: h5py.AttributeManager) -> dict[str, Attribute]:
 
 def _checksum(attributes: Mapping[str, Attribute]) -> int:
     return zlib.crc32(json.dumps(dict(attributes), sort_keys=True, default=np.generic.item).encode())
-
-
-def _scalars(attributes: h5py.AttributeManager) -> Iterator[tuple[str, Attribute]]:
-    """The attributes that are one text or number; of others not even the bytes are read."""
-    for name in attributes:
-        if attributes.get_id(name).shape == ():
-            value = attributes[name]
-            plain = value.item() if isinstance(value, np.generic) else value
-            if isinstance(plain, str | int | float | bool):
-                yield name, plain

@@ -1,7 +1,11 @@
-"""One HDF5 file in stable-worldmodel's flat schema, actions in the source's units."""
+"""One HDF5 file in stable-worldmodel's flat schema, actions in the source's units.
+
+The frame rate, the task, the names of states and actions and the range of the actions are attributes of the file.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +14,9 @@ import numpy as np
 
 from aime.data.dataset import Dataset
 from aime.data.exporters.interface import Original, Settings, originals, whole
-from aime.data.shards import CHUNK_STEPS
+from aime.data.shards import CHUNK_STEPS, Attribute
+from aime.data.source_range import note_range
+from aime.data.state_names import ACTION_ATTRIBUTE, ATTRIBUTE
 
 
 def export(dataset: Dataset, out: Path, settings: Settings) -> None:
@@ -23,20 +29,33 @@ def export(dataset: Dataset, out: Path, settings: Settings) -> None:
     with whole(out) as place, h5py.File(place, "w") as file:
         lengths = dataset.lengths.astype(np.int64)
         file["ep_len"], file["ep_offset"] = lengths, np.cumsum(lengths) - lengths
+        file.attrs.update(_noted(dataset.attributes))
         shape, chunks = (frames, size, size, 3), (min(CHUNK_STEPS, frames), size, size, 3)
         file.create_dataset(
-            "pixels", shape, "uint8", chunks=chunks, compression="gzip", compression_opts=1, shuffle=True
+            "pixels",
+            shape,
+            "uint8",
+            chunks=chunks,
+            compression="gzip",
+            compression_opts=1,
+            shuffle=True,
+            fletcher32=True,
         )
-        file.create_dataset("action", (frames, dataset.action_width), "float32")
-        file.create_dataset("reward", (frames,), "float32")
-        file.create_dataset("terminated", (frames,), "bool")
+        file.create_dataset("action", (frames, dataset.action_width), "float32", fletcher32=True)
+        file.create_dataset("reward", (frames,), "float32", fletcher32=True)
+        file.create_dataset("terminated", (frames,), "bool", fletcher32=True)
         if dataset.has_state:
-            file.create_dataset("state", (frames, dataset.state_width), "float32")
+            file.create_dataset("state", (frames, dataset.state_width), "float32", fletcher32=True)
         row = 0
         for episode in originals(dataset):
             _put(file, row, episode)
             row += len(episode.pixels)
             settings.progress(len(episode.pixels))
+
+
+def _noted(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
+    kept = ("fps", "task", ATTRIBUTE, ACTION_ATTRIBUTE)
+    return {**{name: attributes[name] for name in kept if name in attributes}, **note_range(attributes)}
 
 
 def _put(file: Any, row: int, episode: Original) -> None:

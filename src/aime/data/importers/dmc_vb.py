@@ -41,6 +41,7 @@ from aime.data.importers.interface import (
     Sources,
     Survey,
     arriving,
+    refuse_others,
     shifted_to_arrival,
     truths,
 )
@@ -64,6 +65,9 @@ STATE_ORDERS: tuple[tuple[str, ...], ...] = (
 )
 """The benchmark's states of walker, cheetah, humanoid and ant maze: fields in the order of its state vector."""
 
+_BOOKKEEPING = ("reward", "discount", "is_first", "is_last", "is_terminal")
+"""What RLDS has in every data set beside observations and actions."""
+
 COMPRESSION = 2
 """Decoded bytes per byte of a record, roughly: only the shares of work depend on it."""
 
@@ -74,6 +78,7 @@ def open_source(source: Path, choice: Choice) -> Sources:
     Raises:
         AimeError: if there is none, a description is missing or damaged, or a camera or split does not exist.
     """
+    refuse_others(source, choice, ("cameras", "split", "state", "actions", "fps"))
     records = [path for path in source.rglob("*.tfrecord*") if path.is_file() and not is_litter(path)]
     places = sorted({path.parent for path in records})
     if not places:
@@ -100,7 +105,9 @@ def open_source(source: Path, choice: Choice) -> Sources:
         for split, importer in splits.items():
             if choice.split in (None, split):
                 below = "" if len(places) == 1 else str(place.relative_to(source))
-                found[f"{below}/{split}".strip("/")] = replace(importer, parts=parts, notes=notes)
+                found[f"{below}/{split}".strip("/")] = replace(
+                    importer, parts=parts, notes=(*notes, *importer.unused())
+                )
     if len(found) == 1:
         return {"": next(iter(found.values()))}
     return found
@@ -209,7 +216,12 @@ class RldsImporter:
         if not width:
             return Facts(0, names, attributes=attributes)
         bounds = ((-1.0,) * width, (1.0,) * width) if self._state_order() else joined_bounds(self.parts)
-        return Facts(width, names, bounds, discrete_columns(self.parts), attributes, self.notes)
+        named = {
+            feature.path.removeprefix("action/"): part.width
+            for feature, part in zip(self.action_features(), self.parts, strict=True)
+            if feature.path != "action"
+        }
+        return Facts(width, names, bounds, discrete_columns(self.parts), attributes, self.notes, named)
 
     def cameras(self) -> list[Feature]:
         """The frames to take: those asked for, else the only ones.
@@ -259,6 +271,13 @@ class RldsImporter:
             ),
             key=lambda feature: feature.path,
         )
+
+    def unused(self) -> list[str]:
+        """A line that names the features that are not taken; none where all are."""
+        taken = {each.path for each in (*self.cameras(), *self.states())} | set(_BOOKKEEPING)
+        taken |= {each.path for each in self.action_features() if self.choice.actions}
+        left = sorted(feature.path for feature in self.features if feature.path not in taken)
+        return [f"features not taken: {', '.join(left)}"] if left else []
 
     def raw_actions(self, feature: Feature) -> Iterator[np.ndarray]:
         """A feature of the action in every episode that can be read, `[T, size]`."""

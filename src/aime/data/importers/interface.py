@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
@@ -61,6 +61,23 @@ class Choice:
     every: int = 1
     fps: float | None = None
     depth_range: tuple[float, float] | None = None
+
+
+def refuse_others(source: Path, choice: Choice, heeded: Sequence[str]) -> None:
+    """Refuse a wish that a kind of source does not heed, instead of passing over it.
+
+    Args:
+        source: where it lies.
+        choice: what the user wants.
+        heeded: the fields of `Choice` that the kind heeds.
+
+    Raises:
+        AimeError: naming the flag.
+    """
+    for each in fields(Choice):
+        if each.name not in heeded and getattr(choice, each.name) != each.default:
+            flag = "--" + each.name.replace("cameras", "camera").replace("_", "-")
+            raise AimeError(f"{source}: {flag} says nothing of data sets of this kind, expected none; leave it out")
 
 
 class Item(NamedTuple):

@@ -39,6 +39,7 @@ from aime.data.importers.interface import (
     Recorded,
     Sources,
     Survey,
+    refuse_others,
     shifted_to_arrival,
     truths,
 )
@@ -53,6 +54,7 @@ def open_source(source: Path, choice: Choice) -> Sources:
     Raises:
         AimeError: if there is none in HDF5, it holds no frames, or the choice does not fit.
     """
+    refuse_others(source, choice, ("cameras", "state", "actions", "fps"))
     place = next((place for place in (source / "data", source) if (place / "metadata.json").is_file()), None)
     if place is None:
         raise AimeError(f"{source}: holds no data/metadata.json, expected a data set of Minari; check the path")
@@ -63,8 +65,6 @@ def open_source(source: Path, choice: Choice) -> Sources:
             f"{source}: is stored as {metadata.get('data_format')!r}, expected hdf5 in {path.name}; take it "
             "from Minari with DataCollector(…, data_format='hdf5')"
         )
-    if choice.split:
-        raise AimeError(f"{source}: Minari's data sets have no splits; leave --split out")
     declared = action_parts(place / "metadata.json", metadata) if choice.actions else {}
     with opened(path) as file:
         first = _first_episode(path, file)
@@ -170,7 +170,14 @@ class MinariImporter:
             return Facts(0, names, notes=self.notes)
         parts = [part for _, part in self.parts]
         width = sum(part.width for part in parts)
-        return Facts(width, names, joined_bounds(parts), discrete_columns(parts), notes=self.notes)
+        return Facts(
+            width,
+            names,
+            joined_bounds(parts),
+            discrete_columns(parts),
+            notes=self.notes,
+            action_names={name: part.width for name, part in self.parts if name},
+        )
 
     def survey(self) -> Survey:
         """List the groups of episodes, in the order of their numbers."""

@@ -105,7 +105,8 @@ def _import(importer: Importer, survey: Survey, ledger: Ledger, wish: Wish, cons
     jobs = cut_into_jobs(survey.items)
     facts = importer.facts
     form = Form.sized(wish.image_size, wish.fit, scale, facts.state_width)
-    attributes = {**facts.attributes, **_attributes(wish, scale, facts.state_names, facts.action_names)}
+    rate: dict[str, Attribute] = {} if wish.choice.fps is None else {"fps": wish.choice.fps}
+    attributes = {**rate, **facts.attributes, **_attributes(wish, scale, facts.state_names, facts.action_names)}
     tasks = [_Task(importer, form, attributes, ledger.out, job, wish.skip_bad) for job in ledger.open_jobs(jobs)]
     _do(tasks, wish.workers, console)
     return _report(ledger, jobs, wish, scale, survey, facts.notes)

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int64
 
-from aime.data.hdf5_bounds import own_object
+from aime.data.hdf5_bounds import own_object, scalar_attributes
 from aime.data.importers.action_parts import ActionPart, Quantities, discrete_columns, joined_bounds, observed
 from aime.data.importers.files import is_litter
 from aime.data.importers.hdf5 import field, frame_size, is_frames, opened, read_frames, rows
@@ -29,13 +29,20 @@ from aime.data.importers.interface import (
     Survey,
     in_order,
     one_number,
+    refuse_others,
     truths,
 )
+from aime.data.shards import Attribute
+from aime.data.source_range import read_range
+from aime.data.state_names import read_action_names, read_state_names
 from aime.errors import AimeError
 
 SUFFIXES = (".h5", ".hdf5")
 STATES = ("state", "proprio", "observation")
 """Names that a state goes by; the first that is there is taken."""
+
+_BOOKKEEPING = ("reward", "terminated", "truncated", "ep_len", "ep_offset", "step_idx", "id")
+"""What is taken whatever the user wants, or says what the layout says already."""
 
 
 def open_source(source: Path, choice: Choice) -> Sources:
@@ -46,18 +53,34 @@ def open_source(source: Path, choice: Choice) -> Sources:
     """
     found = [source] if source.is_file() else in_order(source.iterdir())
     found = [path for path in found if path == source or (path.suffix in SUFFIXES and not is_litter(path))]
+    refuse_others(source, choice, ("cameras", "state", "actions", "fps"))
     if not found:
-        raise AimeError(f"{source}: holds no *.h5 or *.hdf5 file, expected some of stable-worldmodel; check the path")
-    if choice.split or len(choice.cameras) > 1:
-        raise AimeError(f"{source}: has no splits and one camera at a time; leave --split out, name one --camera")
+        raise AimeError(
+            f"{source}: {_layout(source)}, expected *.h5 or *.hdf5 files; have stable-worldmodel write HDF5"
+        )
+    if len(choice.cameras) > 1:
+        raise AimeError(f"{source}: one camera at a time is read; name one --camera")
     camera = choice.cameras[0] if choice.cameras else "pixels"
     path = found[0]
     with opened(path) as file:
         if not is_frames(own_object(file, camera)):
             raise AimeError(f"{path}: '{camera}' is no field of frames, found {sorted(file)}; name one with --camera")
         states = _state(file) if choice.state else {}
+        noted = tuple(scalar_attributes(file.attrs).items())
+        success = () if "reward" in file else ("success",)
+        unused = sorted(set(file) - {camera, "action", *states, *success, *_BOOKKEEPING})
     part, notes = _action_part(found) if choice.actions else (None, ())
-    return {"": StableWorldmodelImporter(tuple(map(str, found)), camera, part, tuple(states.items()), notes)}
+    notes = (*notes, *([f"fields not taken: {', '.join(unused)}"] if unused else []))
+    return {"": StableWorldmodelImporter(tuple(map(str, found)), camera, part, tuple(states.items()), notes, noted)}
+
+
+def _layout(source: Path) -> str:
+    """Which of stable-worldmodel's other formats a directory is in, in words that follow its name and a colon."""
+    if (source / "_versions").is_dir() or any(source.glob("*.lance")):
+        return "is in the Lance format, which is not read"
+    if (source / "ep_len.npz").is_file():
+        return "is in the folder or the video format, which is not read"
+    return "holds no file of stable-worldmodel"
 
 
 def _state(file: h5py.File) -> dict[str, int]:
@@ -103,6 +126,7 @@ class StableWorldmodelImporter:
         part: what the action is; None where it is not wanted.
         states: name and width of the state, if any.
         notes: how it is read, for the report.
+        noted: attributes of the first file, of which those are taken that `aime export` writes.
     """
 
     files: tuple[str, ...]
@@ -110,15 +134,20 @@ class StableWorldmodelImporter:
     part: ActionPart | None
     states: tuple[tuple[str, int], ...]
     notes: tuple[str, ...] = ()
+    noted: tuple[tuple[str, Attribute], ...] = ()
 
     @property
     def facts(self) -> Facts:
         """Widths, as the first file has them."""
+        noted, states = dict(self.noted), dict(self.states)
+        states = read_state_names(noted, sum(states.values())) or states
+        attributes: dict[str, Attribute] = {name: noted[name] for name in noted if name in ("fps", "task")}
         if self.part is None:
-            return Facts(0, dict(self.states), notes=self.notes)
-        parts = (self.part,)
-        bounds = joined_bounds(parts)
-        return Facts(self.part.width, dict(self.states), bounds, discrete_columns(parts), notes=self.notes)
+            return Facts(0, states, attributes=attributes, notes=self.notes)
+        parts, width = (self.part,), self.part.width
+        bounds = read_range(noted, width) or joined_bounds(parts)
+        names = read_action_names(noted, width)
+        return Facts(width, states, bounds, discrete_columns(parts), attributes, self.notes, names)
 
     def survey(self) -> Survey:
         """Read the lengths of the episodes."""
@@ -173,7 +202,7 @@ class StableWorldmodelImporter:
         )
 
     def _small(self) -> list[str]:
-        return ["reward", "terminated", *dict(self.states)]
+        return ["reward", "success", "terminated", *dict(self.states)]
 
     def actions(self, item: Item) -> Float[np.ndarray, "L A"]:
         """The actions of one episode."""
@@ -200,8 +229,8 @@ def _whole_numbers(path: Path, values: h5py.Dataset) -> Int64[np.ndarray, " E"]:
 
 
 def _reward(known: Mapping[str, np.ndarray], length: int) -> np.ndarray | None:
-    """Rewards as one column; none where none is a number."""
-    if "reward" not in known:
-        return None
-    flat = one_number("reward", known["reward"], length)
-    return None if np.isnan(flat).all() else flat
+    """Rewards as one column, or success where there are no rewards; none where none is a number."""
+    for name in ("reward", "success"):
+        if name in known and not np.isnan(flat := one_number(name, known[name], length)).all():
+            return flat
+    return None

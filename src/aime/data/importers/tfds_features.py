@@ -93,7 +93,7 @@ class Feature:
 
 
 def read_features(path: Path) -> dict[str, Feature]:
-    """The features of a step that `features.json` declares, by path; text is left out.
+    """The features of a step that `features.json` declares, by path; text is of encoding "unknown".
 
     Raises:
         AimeError: if the file is missing or damaged, declares no steps, or has a type that is not known.
@@ -149,7 +149,7 @@ def _walk(path: Path, name: str, node: Any, found: dict[str, Feature]) -> None:
     elif "classLabel" in node:
         label = _member(node, "classLabel", path)
         found[name] = Feature(name, (), "int64", "none", _count(path, name, label.get("numClasses", 0)))
-    elif "text" not in node:
+    else:
         kind = str(node.get("pythonClassName", "?")).rpartition(".")[2]
         found[name] = Feature(name, (), f"of class {kind}", "unknown")
 

@@ -35,6 +35,7 @@ from aime.data.importers.interface import (
     block_length,
     in_order,
     one_number,
+    refuse_others,
     shifted_to_departure,
     truths,
 )
@@ -53,8 +54,7 @@ def open_source(source: Path, choice: Choice) -> Sources:
     Raises:
         AimeError: if there is none, or the choice names what such a data set does not have.
     """
-    if choice.split or choice.cameras:
-        raise AimeError(f"{source}: V-D4RL has no splits and one camera; leave --split and --camera out")
+    refuse_others(source, choice, ("state", "actions", "fps"))
     paths = (
         [source]
         if source.is_file()
