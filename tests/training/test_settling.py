@@ -10,9 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from scipy import integrate, stats
 from tests.conftest import synthetic_episode
 from tests.models import SIZE, small_config
 from torch import Tensor
@@ -21,7 +23,8 @@ from aime.data import ClipSampler, open_dataset, write_shard
 from aime.errors import AimeError
 from aime.objectives.ledger import TaskLoss
 from aime.objectives.predictive import latent_losses
-from aime.objectives.weights import LossWeights, OvershootConfig, PredictiveWeights
+from aime.objectives.weights import ElboWeights, LossWeights, OvershootConfig, PredictiveWeights
+from aime.perception.state_reader import StateConfig
 from aime.training import settling, trainer
 from aime.training.config import TrainConfig
 from aime.training.hardware import choose_hardware
@@ -30,7 +33,7 @@ from aime.training.schedule import Budget
 from aime.training.settling import SettleConfig, Settling
 from aime.training.trainer import train
 from aime.world_model.model import AIME
-from aime.world_model.outputs import LatentClips
+from aime.world_model.outputs import LatentClips, Outcomes
 
 ON_VECTORS = ("prior.", "dynamics.", "expect_context.", "imply_context.", "control.", "initial_latent")
 
@@ -84,6 +87,75 @@ def test_it_learns_to_foretell_and_changes_only_what_runs_on_vectors(config: Tra
     for part in ON_VECTORS:
         assert any(name.startswith(part) for name in found), part
     assert not begun.model.training and not any(weight.requires_grad for weight in begun.model.parameters())
+
+
+def test_the_sticks_stay_near_their_prior_while_latents_are_learned(config: TrainConfig) -> None:
+    """The likelihood of few latents alone drives the divergence up; with its weight it is paid for as in training."""
+    nats = {}
+    for weight in (1e-9, 0.1):
+        elbo = replace(config.weights.elbo, kl_hierarchical=weight)
+        begun = begin(replace(config, weights=replace(config.weights, elbo=elbo)), most_steps=60)
+        terms = [dict(pair for loss in begun.step(step / 60) for pair in loss.named()) for step in range(60)]
+        nats[weight] = [float(each["elbo/kl_hierarchical"]) for each in terms]
+    assert nats[0.1][-1] < 0.7 * nats[1e-9][-1]
+
+
+def mixture_nats(a: np.ndarray, b: np.ndarray, shape: float, rate: float) -> float:
+    """E_q(α) KL(Kumaraswamy(a, b) ‖ Beta(1, α)) summed over the sticks, and KL(Gamma ‖ Gamma(1, 1)), by quadrature."""
+    alpha = stats.gamma(shape, scale=1 / rate)
+    mean, mean_log = alpha.mean(), alpha.expect(np.log, epsabs=1e-10)
+    nats = alpha.expect(lambda x: alpha.logpdf(x) - stats.gamma(1).logpdf(x), epsabs=1e-10)
+    for each_a, each_b in zip(a, b, strict=True):
+
+        def integrand(u: float, a: float = each_a, b: float = each_b) -> float:
+            power = -np.expm1(np.log1p(-u) / b)  # v^a, for u uniform
+            log_v = np.log(power) / a
+            density = np.log(a * b) + (a - 1) * log_v + (b - 1) * np.log1p(-u) / b
+            return float(density - mean_log - (mean - 1) * np.log(-np.expm1(log_v)))
+
+        nats += integrate.quad(integrand, 0, 1, epsabs=1e-9, limit=200)[0]
+    return float(nats)
+
+
+def test_what_the_mixture_costs_is_a_term_of_settling_with_the_weights_of_training(config: TrainConfig) -> None:
+    begun = begin(config, most_steps=2)
+    drawn = begun._memory.draw()
+    assert drawn is not None
+    first = Outcomes(*(field[:1] for field in drawn.outcomes))
+    latents, contexts, actions = (field[:1] for field in drawn[:3])
+    clips = LatentClips(latents, contexts, actions, first)
+    model, weights = begun.model.eval(), LossWeights(elbo=ElboWeights(0, 0, 0.3, 0, 0.7, 0, 0, 0, 0))
+    model.requires_grad_(True)
+    loss, _ = latent_losses(model, clips, weights)
+    named = dict(loss.named())
+    assert named.keys() == {"elbo/kl_hierarchical", "elbo/entropy"}
+    prior = model.follow(clips.latents, clips.contexts, clips.actions).prior
+    rows = [each.detach().double()[clips.valid].exp().numpy() for each in (*prior.sticks, *prior.concentration)]
+    every = np.mean([mixture_nats(*each) for each in zip(*rows, strict=True)])
+    assert float(named["elbo/kl_hierarchical"]) == pytest.approx(every, rel=1e-3)
+    shares = prior.mixture.weights.detach().double()[clips.valid].mean(0)
+    entropy = float(torch.special.entr(shares).sum())
+    assert float(named["elbo/entropy"]) == pytest.approx(-entropy, rel=1e-5)
+    assert float(loss.total.detach()) == pytest.approx(0.3 * every - 0.7 * entropy, rel=1e-3)
+
+
+def test_states_are_withheld_in_settling_and_still_predicted(config: TrainConfig) -> None:
+    state = StateConfig(width=3, hidden=16, withheld=1.0)
+    observing = replace(config, model=replace(config.model, state=state), batch=200, observe_state=True)
+    begun = begin(observing, most_steps=1)
+    clips = ClipSampler(open_dataset(config.data), 200, config.length, seed=5).sample(0)
+    with torch.no_grad():
+        for weight in begun.model.second_observation.parameters():
+            weight.add_(0.3 * torch.randn_like(weight))
+    known, hidden = (begun._see(clips, share)[1] for share in (0.0, 1.0))
+    blind = begun._see(clips._replace(states=torch.full((200, config.length, 3), torch.nan)), 0.0)[1]
+    unseen = torch.isclose(hidden.contexts, blind.contexts).all(-1)
+    # half of the clips throughout, and a random span of half of all clips
+    assert unseen.all(1).float().mean() == pytest.approx(0.5, abs=0.12)
+    assert 0.05 < (unseen.any(1) & ~unseen.all(1)).float().mean() < 0.5
+    assert torch.isclose(hidden.contexts, known.contexts).all(-1)[~unseen].all()
+    torch.testing.assert_close(hidden.outcomes.states, known.outcomes.states, equal_nan=True)
+    assert hidden.outcomes.states.isfinite().any()
 
 
 def test_it_perceives_no_more_than_there_is_or_than_it_can_use(config: TrainConfig) -> None:
@@ -141,7 +213,8 @@ def test_a_run_settles_and_goes_on_as_if_it_had_not(config: TrainConfig) -> None
     assert not (never.out / "settling.jsonl").exists()
     lines = [json.loads(line) for line in (config.out / "settling.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2]
-    assert lines[0].keys() >= {"settling/one_step_latent", "settling/expected_context"}
+    terms = {"one_step_latent", "expected_context", "kl_hierarchical", "entropy"}
+    assert lines[0].keys() >= {f"settling/{term}" for term in terms}
     assert not changed(tensors(config.out, "unsettled"), tensors(never.out, "ema"))
     settled = tensors(config.out, "ema")
     found = changed(tensors(config.out, "unsettled"), settled)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from aime.attention.maps import map_kl
 from aime.attention.schema import Attention
 from aime.attention.uniform import UniformAttention
-from aime.objectives.behaviour import arrival_terms
+from aime.objectives.behaviour import Terms, arrival_terms
 from aime.objectives.ledger import TaskLoss, gaussian_nats, unless_off, weigh
 from aime.objectives.texture import texture_nats
-from aime.objectives.weights import AttentionBalance, LossWeights
+from aime.objectives.weights import AttentionBalance, ElboWeights, LossWeights
 from aime.primitives.means import masked_mean
 from aime.representation.divergences import balanced_kl, hierarchical_kl, weights_entropy, with_gradient_of
+from aime.representation.prior import DirichletProcessMixture
 from aime.world_model.model import AIME
 from aime.world_model.outputs import Outcomes, SequenceOutput
 
@@ -63,7 +65,6 @@ def elbo_loss(
     """
     wanted, balance, valid = weights.elbo, weights.kl_balance, outcomes.valid
     attends = not isinstance(model.attention, UniformAttention)
-    several = output.prior.mixture.log_weights.shape[-1] > 1
     squared_error = (output.reconstructions - frames).square().mean(dim=2)
     model.decoder.calibrate(masked_mean(squared_error.mean(dim=(2, 3)), valid))
     precision = pixel_precision(output.attention.fused, frames.shape[-1], model.config.attention.precision)
@@ -86,19 +87,31 @@ def elbo_loss(
                 free_nats=balance.free_nats,
             ),
         ),
-        kl_hierarchical=unless_off(
-            several * wanted.kl_hierarchical,
-            lambda: masked_mean(hierarchical_kl(output.prior.sticks, output.prior.concentration), valid),
-        ),
         kl_attention=unless_off(
             attends * wanted.kl_attention,
             lambda: masked_mean(attention_kl(output.attention, weights.attention_balance), valid),
         ),
-        entropy=unless_off(several * wanted.entropy, lambda: -weights_entropy(output.prior.mixture.log_weights, valid)),
         gram=unless_off(wanted.gram, lambda: texture_nats(model, output.reconstructions, frames, valid)),
+        **mixture_terms(lambda: output.prior, valid, wanted),
         **arrival_terms(model, lambda: output.track, outcomes, wanted),
     )
     return weigh("elbo", terms, wanted)
+
+
+def mixture_terms(
+    prior: Callable[[], DirichletProcessMixture], valid: Bool[Tensor, "B T"], wanted: ElboWeights
+) -> Terms:
+    """`kl_hierarchical` and `entropy`: what the mixture weights cost, and minus the entropy of their mean."""
+    weights = {"kl_hierarchical": wanted.kl_hierarchical, "entropy": wanted.entropy}
+    if not any(weights.values()) or prior().mixture.log_weights.shape[-1] == 1:
+        return dict.fromkeys(weights)
+    sticks, concentration, mixture = prior().sticks, prior().concentration, prior().mixture
+    return {
+        "kl_hierarchical": unless_off(
+            wanted.kl_hierarchical, lambda: masked_mean(hierarchical_kl(sticks, concentration), valid)
+        ),
+        "entropy": unless_off(wanted.entropy, lambda: -weights_entropy(mixture.log_weights, valid)),
+    }
 
 
 def attention_kl(attention: Attention, balance: AttentionBalance) -> Float[Tensor, "B T"]:

@@ -14,7 +14,7 @@ from aime.attention.maps import centre_of_mass
 from aime.attention.schema import Attention
 from aime.attention.uniform import UniformAttention
 from aime.objectives.behaviour import action_terms, arrival_terms
-from aime.objectives.elbo import ElboTerms
+from aime.objectives.elbo import ElboTerms, mixture_terms
 from aime.objectives.ledger import TaskLoss, gaussian_nats, unless_off, weigh
 from aime.objectives.weights import LossWeights, OvershootConfig, PredictiveWeights
 from aime.primitives.distributions import GaussianMixture
@@ -115,12 +115,16 @@ def latent_losses(
 ) -> tuple[TaskLoss, TaskLoss]:
     """What the ELBO and the predictive task have to say, one step ahead, of clips whose frames are not at hand.
 
-    Of clips that are `elsewhere`, in another scene than the one they were recorded in, the latents alone count.
+    That includes what the mixture's weights cost, with the weights of joint training: the likelihood of latents alone
+    drives the sticks' divergence up without bound. Of clips that are `elsewhere`, in another scene than the one they
+    were recorded in, the latents alone count, and what is believed of them.
     """
     paths = _Paths(model, clips)
     here = clips.outcomes if elsewhere is None else clips.outcomes.only(~elsewhere)
     arrival = ElboTerms(
-        **dict.fromkeys(ElboTerms._fields) | arrival_terms(model, lambda: paths.track, here, weights.elbo)
+        **dict.fromkeys(ElboTerms._fields)
+        | mixture_terms(lambda: paths.track.prior, clips.valid, weights.elbo)
+        | arrival_terms(model, lambda: paths.track, here, weights.elbo)
     )
     ahead = PredictiveTerms(**dict.fromkeys(PredictiveTerms._fields) | _one_step(paths, here, weights.predictive))
     return weigh("elbo", arrival, weights.elbo), weigh("predictive", ahead, weights.predictive)

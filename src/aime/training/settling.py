@@ -27,7 +27,7 @@ from aime.training.replay import LatentReplay, ReplayConfig
 from aime.world_model import doors
 from aime.world_model.model import AIME
 from aime.world_model.outputs import LatentClips
-from aime.world_model.second_observation import SecondObservation
+from aime.world_model.second_observation import SecondObservation, hidden_states
 
 if TYPE_CHECKING:
     from aime.training.config import TrainConfig
@@ -119,13 +119,13 @@ class Settling:
         self._left_out: list[LatentClips] = []
 
     def perceive(self, clips: Clips) -> None:
-        """Remember the latents of a batch, to learn from."""
-        posterior, latents = self._see(clips)
+        """Remember the latents of a batch, to learn from; the states of a share of the clips are withheld from it."""
+        posterior, latents = self._see(clips, self.model.config.state.withheld)
         self._memory.remember(posterior, latents)
 
     def set_aside(self, clips: Clips) -> None:
         """Keep the latents of a batch to `calibrate` on."""
-        posterior, latents = self._see(clips)
+        posterior, latents = self._see(clips, withheld=0.0)
         self._left_out.append(latents._replace(latents=posterior.rsample()))
 
     def calibrate(self) -> SpreadFit | None:
@@ -135,10 +135,15 @@ class Settling:
         return fit_spread(self.model, reduce(LatentClips.join, self._left_out))
 
     @torch.no_grad()
-    def _see(self, clips: Clips) -> tuple[DiagonalGaussian, LatentClips]:
+    def _see(self, clips: Clips, withheld: float) -> tuple[DiagonalGaussian, LatentClips]:
         clips, model = clips.to(self.hardware.device), self.model.eval()
+        states = doors.observed(clips.states, model.config)
+        if states is not None and withheld > 0:
+            batch, length = clips.valid.shape
+            hidden = hidden_states(batch, length, withheld, states.device)
+            states = states.masked_fill(hidden[..., None], torch.nan)
         with self.hardware.autocast():
-            sight = model.perceive(model.centre(clips.frames), doors.observed(clips.states, model.config))
+            sight = model.perceive(model.centre(clips.frames), states)
             posterior = model.infer(sight)
         actions = doors.admit_actions(clips.actions, clips.action_valid, clips.valid.shape, model.null_action)
         return posterior, LatentClips(posterior.mean, sight.percept.contexts, actions, outcomes_of(clips, model.config))
