@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
 from tests.models import small_config
+from torch import nn
 
 from aime.errors import AimeError
 from aime.optimization import Muon
+from aime.perception.state_reader import StateConfig
+from aime.primitives.ends import EndLinear
 from aime.training.config import OptimizerConfig
 from aime.training.optimizers import make_optimizers, scale_learning_rates
 from aime.world_model.model import AIME
@@ -36,6 +40,32 @@ def test_each_weight_has_one_optimizer(model: AIME) -> None:
     learned = {"perceiver.latents", "attention.bottom_up.places", "dynamics.initial_belief", "decoder.spread.bias"}
     assert hidden <= set(names(model, muon))
     assert ends | learned <= set(names(model, adamw))
+
+
+def renamed(module: nn.Module) -> nn.Module:
+    """The same modules under other names."""
+    for number, (name, child) in enumerate(list(module._modules.items())):
+        del module._modules[name]
+        if child is not None:
+            module._modules[("head", "stem", "logits", "project")[number % 4] + str(number)] = renamed(child)
+    return module
+
+
+def test_a_layers_name_decides_nothing() -> None:
+    torch.manual_seed(0)
+    config = replace(small_config(), state=StateConfig(width=9, hidden=16))
+    model = AIME(config)
+    before = [{id(weight) for group in each.param_groups for weight in group["params"]} for each in optimizers(model)]
+    again = optimizers(renamed(model))
+    assert [{id(weight) for group in each.param_groups for weight in group["params"]} for each in again] == before
+    hidden, end = nn.Linear(16, 16, bias=False), EndLinear(16, 16, bias=False)
+    adamw, muon = optimizers(nn.ModuleDict({"head": hidden, "middle": end}))
+    assert muon.param_groups[0]["params"] == [hidden.weight]
+    assert [weight for group in adamw.param_groups for weight in group["params"]] == [end.weight]
+
+
+def optimizers(model: nn.Module) -> tuple[torch.optim.Optimizer, ...]:
+    return make_optimizers(model, OptimizerConfig())
 
 
 def test_of_weights_that_are_named_no_other_is_taught(model: AIME) -> None:

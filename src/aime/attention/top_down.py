@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from aime.attention.maps import over_space, shift, with_floor
+from aime.primitives.ends import EndLinear
 from aime.primitives.readout import BeliefReadout
 
 FARTHEST = 8.0
@@ -35,8 +36,8 @@ class TopDownAttention(nn.Module):
         super().__init__()
         self.grid = grid
         self.readout = BeliefReadout(belief, latent, hidden)
-        self.motion = nn.Linear(hidden, 2)
-        self.logits = nn.Linear(hidden, grid * grid)
+        self.motion = EndLinear(hidden, 2)
+        self.logits = EndLinear(hidden, grid * grid)
         self.log_sharpness = nn.Parameter(torch.zeros(()))
         for weight in (*self.motion.parameters(), *self.logits.parameters()):
             nn.init.zeros_(weight)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from aime.control.config import ControlConfig
 from aime.primitives.distributions import CensoredGaussian, CensoredMixture
 from aime.primitives.distributions.gaussian import bounded_std
+from aime.primitives.ends import EndLinear
 from aime.primitives.readout import STEP_SCALE, BeliefReadout
 
 
@@ -21,7 +22,7 @@ class ActionReadout(nn.Module):
         self.readout = BeliefReadout(belief, others, config.hidden)
         count = config.components
         self.sizes = (count, count * action, count * action)
-        self.project = nn.Linear(config.hidden, sum(self.sizes))
+        self.project = EndLinear(config.hidden, sum(self.sizes))
         # the components start apart: equal ones would stay equal
         nn.init.normal_(self.project.bias[count : count + count * action], std=0.5)
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from aime.control.config import ControlConfig
 from aime.primitives.distributions import TwoHot
+from aime.primitives.ends import EndLinear
 from aime.primitives.readout import STEP_SCALE, BeliefReadout
 
 
@@ -20,7 +21,7 @@ class RewardHead(nn.Module):
     def __init__(self, config: ControlConfig, belief: int, latent: int) -> None:
         super().__init__()
         self.readout = BeliefReadout(belief, 2 * latent, config.hidden)
-        self.logits = nn.Linear(config.hidden, config.bins)
+        self.logits = EndLinear(config.hidden, config.bins)
         nn.init.zeros_(self.logits.weight)
         nn.init.zeros_(self.logits.bias)
 
@@ -41,7 +42,7 @@ class ContinuationHead(nn.Module):
     def __init__(self, config: ControlConfig, belief: int, latent: int) -> None:
         super().__init__()
         self.readout = BeliefReadout(belief, 2 * latent, config.hidden)
-        self.logit = nn.Linear(config.hidden, 1)
+        self.logit = EndLinear(config.hidden, 1)
 
     def forward(
         self,

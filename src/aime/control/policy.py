@@ -14,6 +14,7 @@ from aime.primitives.distributions import CensoredGaussian, CensoredMixture, Two
 from aime.primitives.distributions.gaussian import bounded_std
 from aime.primitives.distributions.precision import accurate
 from aime.primitives.distributions.two_hot import even_bins
+from aime.primitives.ends import EndLinear
 from aime.primitives.readout import STEP_SCALE, BeliefReadout
 
 REACH = 2.0
@@ -78,7 +79,7 @@ class Policy(nn.Module):
         super().__init__()
         self.config = config
         self.trunk = Trunk(belief, latent, config.hidden)
-        self.project = nn.Linear(config.hidden, 2 * action)
+        self.project = EndLinear(config.hidden, 2 * action)
         nn.init.normal_(self.project.weight, std=0.01)
         nn.init.zeros_(self.project.bias)
 
@@ -135,7 +136,7 @@ class Critic(nn.Module):
     def __init__(self, config: PolicyConfig, belief: int, latent: int) -> None:
         super().__init__()
         self.trunk = Trunk(belief, latent, config.hidden)
-        self.logits = nn.Linear(config.hidden, config.bins)
+        self.logits = EndLinear(config.hidden, config.bins)
         nn.init.zeros_(self.logits.weight)
         nn.init.zeros_(self.logits.bias)
         self.register_buffer("largest", torch.tensor(LARGEST_RETURN))

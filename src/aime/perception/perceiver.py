@@ -11,6 +11,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from aime.primitives.ends import EndLinear
 from aime.primitives.transformer import Attention, CausalTimeAttention, FeedForward, TimeCache
 
 
@@ -61,10 +62,10 @@ class CausalPerceiver(nn.Module):
         self.time_mlp = FeedForward(width)
         self.context_query = nn.Parameter(torch.randn(1, 1, width) * 0.5)
         self.context_read = Attention(width, width, heads, dropout)
-        self.context_head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, context), nn.LayerNorm(context))
+        self.context_head = nn.Sequential(nn.LayerNorm(width), EndLinear(width, context), nn.LayerNorm(context))
         self.token_queries = nn.Parameter(torch.randn(1, grid * grid, width) * 0.5)
         self.token_read = Attention(width, width, heads, dropout)
-        self.token_head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, codes))
+        self.token_head = nn.Sequential(nn.LayerNorm(width), EndLinear(width, codes))
 
     def forward(self, codes: Float[Tensor, "B T code h w"], attention: Float[Tensor, "B T y x"]) -> Percept:
         """Contexts of all frames at once from code vectors and attention maps, finer than the codes and of sum 1."""

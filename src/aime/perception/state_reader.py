@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from aime.errors import AimeError, expect_shares, expect_sizes
 from aime.primitives.distributions.two_hot import symlog
+from aime.primitives.ends import EndLinear
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class StateReader(nn.Module):
     def __init__(self, config: StateConfig, context: int) -> None:
         super().__init__()
         self.hidden = nn.Sequential(nn.Linear(2 * config.width, config.hidden), nn.LayerNorm(config.hidden), nn.SiLU())
-        self.project = nn.Linear(config.hidden, context)
+        self.project = EndLinear(config.hidden, context)
         self.unknown = nn.Parameter(torch.zeros(context))
         # a model of frames that goes on with a state begins as it was
         nn.init.zeros_(self.project.weight)

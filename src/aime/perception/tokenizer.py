@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from aime.primitives.blocks import CausalConv3d, FrameNorm, ResidualCell, TimeAxis, channels_last
+from aime.primitives.ends import EndConv2d
 from aime.primitives.quantize import VectorQuantizer
 
 
@@ -51,7 +52,7 @@ class DownTower(nn.Module):
         super().__init__()
         widths = [config.channels * multiplier for multiplier in config.multipliers]
         kernel_times = (1, 1, config.kernel_time)
-        self.stem = nn.Conv2d(12, widths[0], 3, padding=1)
+        self.stem = EndConv2d(12, widths[0], 3, padding=1)
         self.levels = nn.ModuleList(
             nn.ModuleList(ResidualCell(width, kernel_time, fine=depth == 0) for _ in range(count))
             for depth, (width, kernel_time, count) in enumerate(zip(widths, kernel_times, config.cells, strict=True))
@@ -81,7 +82,7 @@ class UpTower(nn.Module):
         super().__init__()
         widths = [config.channels * multiplier for multiplier in reversed(config.multipliers)]
         kernel_times = (config.kernel_time, 1, 1)
-        self.stem = CausalConv3d(config.code_width, widths[0], config.kernel_time, kernel=1)
+        self.stem = CausalConv3d(config.code_width, widths[0], config.kernel_time, kernel=1, end=True)
         self.levels = nn.ModuleList(
             nn.ModuleList(ResidualCell(width, kernel_time, fine=depth == 2) for _ in range(count))
             for depth, (width, kernel_time, count) in enumerate(
@@ -90,7 +91,7 @@ class UpTower(nn.Module):
         )
         self.ups = nn.ModuleList(nn.Conv2d(above, 4 * below, 1) for above, below in itertools.pairwise(widths))
         self.norm = FrameNorm(widths[-1])
-        self.head = nn.Conv2d(widths[-1], 12, 3, padding=1)
+        self.head = EndConv2d(widths[-1], 12, 3, padding=1)
 
     def forward(self, codes: Float[Tensor, "TB code h w"], time: TimeAxis) -> Float[Tensor, "TB 3 H W"]:
         """Decode time-major code grids to centred frames, roughly in [-1, 1] (not clipped)."""

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from aime.primitives.ends import EndConv2d, EndLinear
+
 
 class FrameNorm(nn.GroupNorm):
     """Group normalisation with one group, over the channels and pixels of each frame by itself.
@@ -55,10 +57,12 @@ class CausalConv3d(nn.Module):
     fast 2-D channels_last kernels compute it: `conv3d(x)_t = conv2d([x_{t-k+1}, …, x_t])`.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel_time: int, kernel: int = 3) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel_time: int, kernel: int = 3, end: bool = False) -> None:
+        """A layer between hidden ones, or at an `end` of a network."""
         super().__init__()
         self.kernel_time = kernel_time
-        self.conv = nn.Conv2d(inputs * kernel_time, outputs, kernel, padding=kernel // 2)
+        kind = EndConv2d if end else nn.Conv2d
+        self.conv = kind(inputs * kernel_time, outputs, kernel, padding=kernel // 2)
 
     def forward(self, features: Float[Tensor, "TB C H W"], time: TimeAxis) -> Float[Tensor, "TB D H W"]:
         """Convolve T·B time-major frames `[T·B,C,H,W]` -> `[T·B,D,H,W]`."""
@@ -95,7 +99,7 @@ class FiLM(nn.Module):
 
     def __init__(self, condition: int, channels: int) -> None:
         super().__init__()
-        self.project = nn.Linear(condition, 2 * channels)
+        self.project = EndLinear(condition, 2 * channels)
         nn.init.zeros_(self.project.weight)
         nn.init.zeros_(self.project.bias)
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from aime.errors import AimeError, expect_positive
 from aime.primitives.blocks import FiLM, FrameNorm, ResidualCell, TimeAxis, channels_last
 from aime.primitives.distributions import DiagonalGaussian
+from aime.primitives.ends import EndConv2d, EndLinear
 from aime.primitives.plain import later
 
 
@@ -54,7 +55,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         widths = [config.channels * multiplier for multiplier in config.multipliers]
-        self.stem = nn.Conv2d(12, widths[0], 3, padding=1)
+        self.stem = EndConv2d(12, widths[0], 3, padding=1)
         self.levels = nn.ModuleList(
             nn.ModuleList(ResidualCell(width, fine=depth == 0) for _ in range(count))
             for depth, (width, count) in enumerate(zip(widths, config.cells, strict=True))
@@ -67,7 +68,7 @@ class Encoder(nn.Module):
         self.norm = FrameNorm(widths[-1])
         self.squeeze = nn.Conv2d(widths[-1], 16, 1)
         cells = (image_size // 8) ** 2
-        self.head = nn.Linear(16 * cells, 2 * latent)
+        self.head = EndLinear(16 * cells, 2 * latent)
 
     @property
     def channels(self) -> tuple[int, ...]:

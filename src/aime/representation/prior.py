@@ -22,6 +22,7 @@ from aime.primitives.distributions import (
     log_mixture_weights,
 )
 from aime.primitives.distributions.gaussian import bounded_std, raw_of_std
+from aime.primitives.ends import EndLinear
 from aime.primitives.grouped_linear import grouped_linear
 from aime.primitives.plain import later
 from aime.primitives.readout import STEP_SCALE, BeliefReadout
@@ -98,8 +99,8 @@ class DirichletProcessPrior(nn.Module):
         self.grid = (count, latent)
         self.sizes = (latent, count * latent, latent, count * latent, count - 1, count - 1, 1, 1)
         self.trunk = BeliefReadout(belief, 2 * latent + context, config.hidden, config.dropout, config.residuals)
-        self.head = nn.Linear(config.hidden, sum(self.sizes))
-        self.linear_step = nn.Linear(belief + 2 * latent, latent, bias=False)
+        self.head = EndLinear(config.hidden, sum(self.sizes))
+        self.linear_step = EndLinear(belief + 2 * latent, latent, bias=False)
         self._start_apart()
 
     @property

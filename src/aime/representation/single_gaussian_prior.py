@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from aime.primitives.distributions import GammaPosterior, GaussianMixture, Kumaraswamy
 from aime.primitives.distributions.gaussian import bounded_std, raw_of_std
+from aime.primitives.ends import EndLinear
 from aime.primitives.readout import STEP_SCALE, BeliefReadout
 from aime.representation.prior import DirichletProcessMixture, PriorConfig
 
@@ -27,8 +28,8 @@ class SingleGaussianPrior(nn.Module):
         super().__init__()
         self.config = config
         self.trunk = BeliefReadout(belief, 2 * latent + context, config.hidden, config.dropout, config.residuals)
-        self.head = nn.Linear(config.hidden, 2 * latent)
-        self.linear_step = nn.Linear(belief + 2 * latent, latent, bias=False)
+        self.head = EndLinear(config.hidden, 2 * latent)
+        self.linear_step = EndLinear(belief + 2 * latent, latent, bias=False)
         nn.init.normal_(self.head.weight, std=0.1 / math.sqrt(config.hidden))
         nn.init.zeros_(self.head.bias)
         nn.init.zeros_(self.linear_step.weight)

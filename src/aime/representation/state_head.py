@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from aime.primitives.distributions import DiagonalGaussian
 from aime.primitives.distributions.gaussian import bounded_std, raw_of_std
+from aime.primitives.ends import EndLinear
 from aime.primitives.readout import STEP_SCALE, BeliefReadout
 
 
@@ -27,7 +28,7 @@ class StateHead(nn.Module):
         super().__init__()
         self.bounds = bounds
         self.readout = BeliefReadout(belief, 2 * latent, hidden)
-        self.project = nn.Linear(hidden, 2 * width)
+        self.project = EndLinear(hidden, 2 * width)
         nn.init.constant_(self.project.bias[width:], raw_of_std(1.0, *bounds))
 
     def forward(

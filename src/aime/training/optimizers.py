@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from aime.optimization import Muon
+from aime.primitives.ends import End
 
 if TYPE_CHECKING:
     from aime.training.config import OptimizerConfig
@@ -18,9 +18,6 @@ _PEAK = "initial_lr"
 """Where torch's schedulers, too, keep the rate that a factor is applied to."""
 
 _LAYERS = (nn.Linear, nn.Conv2d, nn.RNNBase, nn.RNNCellBase)
-
-_ENDS = {"stem", "head", "project", "logits", "logit", "linear"}
-"""Words in the names of layers where vectors and pictures enter a network or leave it."""
 
 _FEWEST = 8
 """Of outputs and inputs: a smaller matrix has few directions to make alike."""
@@ -31,8 +28,9 @@ def make_optimizers(
 ) -> tuple[Optimizer, ...]:
     """The optimizers of a model's weights, of those given or of all, each weight in one of them.
 
-    Muon has the hidden matrices, if it is wanted: those that map features to features. AdamW has the rest: what reads
-    pixels or codes, what puts out parameters of distributions, gains, offsets, learned queries, places and beginnings.
+    Muon has the hidden matrices, if it is wanted: weights of linear, convolutional and recurrent layers that are no
+    `End` and have 8 outputs and inputs or more. AdamW has the rest: what reads pixels or codes, what puts out
+    parameters of distributions, gains, offsets, learned queries, places and beginnings. Names decide nothing.
     """
     taught = list(model.parameters() if weights is None else weights)
     hidden = {id(weight) for weight in _matrices(model)} if config.kind == "muon" else set()
@@ -61,8 +59,8 @@ def scale_learning_rates(optimizers: Iterable[Optimizer], factor: float) -> None
 
 def _matrices(model: nn.Module) -> list[Tensor]:
     found: list[Tensor] = []
-    for path, module in model.named_modules():
-        if isinstance(module, _LAYERS) and not _ENDS & set(re.split(r"[._]", path)):
+    for module in model.modules():
+        if isinstance(module, _LAYERS) and not isinstance(module, End):
             found += [weight for weight in module.parameters(recurse=False) if _has_directions(weight)]
     return found
 

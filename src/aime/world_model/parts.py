@@ -10,6 +10,7 @@ from aime.attention.uniform import UniformAttention
 from aime.control.control import Control
 from aime.perception.no_context import NoContext
 from aime.perception.perceiver import CausalPerceiver
+from aime.primitives.ends import EndLinear
 from aime.primitives.readout import BeliefReadout
 from aime.representation.prior import DirichletProcessPrior
 from aime.representation.single_gaussian_prior import SingleGaussianPrior
@@ -57,7 +58,7 @@ class ContextHead(nn.Module):
     def __init__(self, config: ModelConfig, reads_latent: bool) -> None:
         super().__init__()
         self.readout = BeliefReadout(config.belief, config.latent if reads_latent else 0, config.expected_hidden)
-        self.project = nn.Linear(config.expected_hidden, config.context)
+        self.project = EndLinear(config.expected_hidden, config.context)
 
     def forward(
         self, beliefs: Float[Tensor, "... belief"], *latents: Float[Tensor, "... latent"]
