@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ DECIDED = torch.tensor([[0.0, -1.0]])
 class Steady:
     """Decides one thing."""
 
-    def reset(self, batch: int) -> None:
+    def reset(self, batch: int, seeds: Sequence[int] | None = None) -> None:
         pass
 
     def decide(self, state: DreamState) -> torch.Tensor:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ class Replaying:
     def __init__(self, actions: np.ndarray) -> None:
         self.actions, self.states = iter(torch.from_numpy(actions)), []  # type: ignore[var-annotated]
 
-    def reset(self, batch: int) -> None:
+    def reset(self, batch: int, seeds: Sequence[int] | None = None) -> None:
         pass
 
     def decide(self, state: DreamState) -> torch.Tensor:

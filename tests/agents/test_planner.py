@@ -6,6 +6,8 @@ from tests.agents.worlds import BEST, Control, Exactly, simple_world, states
 from tests.models import small_config
 from torch import Tensor
 
+from aime.agents.agent import PolicyDecider
+from aime.agents.noise import EpisodeNoise
 from aime.agents.planner import Planner, PlannerConfig, Reach
 from aime.errors import AimeError
 from aime.world_model import imagination
@@ -33,6 +35,20 @@ def test_a_plan_is_carried_on(monkeypatch: pytest.MonkeyPatch) -> None:
     assert min(distances[3:]) < distances[0]
     planner.reset(1)
     assert planner._plan is None
+
+
+def test_what_an_episode_does_depends_on_its_own_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = simple_world(monkeypatch)
+    planner = Planner(model, PlannerConfig(iterations=2, **QUICK), proposers=(Control(0.1).action_schema,))  # type: ignore[arg-type]
+    policy = PolicyDecider(Control(0.1).action_schema, sample=True, noise=0.2)
+    for decider in (planner, policy):
+        decider.reset(3, [5, 6, 7])
+        together = [decider.decide(states(model, 3)) for _ in range(2)]
+        assert (together[0][0] - together[0][1]).abs().max() > 1e-3
+        decider.reset(2, [7, 5])
+        apart = [decider.decide(states(model, 2)) for _ in range(2)]
+        for all_three, two in zip(together, apart, strict=True):
+            torch.testing.assert_close(two, all_three[[2, 0]], atol=1e-5, rtol=1e-5)
 
 
 def test_the_critic_counts_beyond_the_horizon(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +127,7 @@ def test_proposals_are_worth_what_they_are_as_candidates() -> None:
     torch.nn.init.normal_(model.control.reward.logits.weight)
     planner = Planner(model, PlannerConfig(leash=0.5, **QUICK), proposers=(model.control.action_schema,))  # type: ignore[arg-type]
     there = states(model, 2)
-    proposed = planner._propose(there)
+    proposed = planner._propose(there, EpisodeNoise(2))
     assert proposed.actions.shape == (2, 32, 4, 2)
     torch.testing.assert_close(proposed.worth, planner.evaluate(there, proposed.actions), rtol=1e-4, atol=1e-4)
 

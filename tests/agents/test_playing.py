@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -49,7 +50,7 @@ class Counter:
 class Echo:
     """Acts by what the frame says: a tenth of its brightness."""
 
-    def reset(self, batch: int) -> None:
+    def reset(self, batch: int, seeds: Sequence[int] | None = None) -> None:
         self.batch = batch
 
     def act(self, observation: Tensor, states: Tensor | None = None) -> Tensor:

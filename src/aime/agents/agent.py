@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from aime.agents.noise import EpisodeNoise
 from aime.errors import AimeError, expect_at_least_zero
 from aime.primitives.distributions import CensoredGaussian, CensoredMixture
 from aime.world_model.doors import observed
@@ -19,8 +20,8 @@ from aime.world_model.outputs import BeliefState, DreamState, Observation
 class Decider(Protocol):
     """Decides from what the world model believes of B worlds; a planner carries its plans from step to step."""
 
-    def reset(self, batch: int) -> None:
-        """Forget what was before: `batch` episodes begin."""
+    def reset(self, batch: int, seeds: Sequence[int] | None = None) -> None:
+        """Forget what was before: `batch` episodes begin, whose chance follows from their seeds (`EpisodeNoise`)."""
 
     def decide(self, state: DreamState) -> Float[Tensor, "B A"]:
         """The action `[B,A]` in [-1, 1] at the frames that were just seen."""
@@ -48,15 +49,23 @@ class PolicyDecider:
         """
         self.policy, self.sample, self.noise = policy, sample, noise
         expect_at_least_zero(self, "noise")
+        self._chance: EpisodeNoise | None = None
 
-    def reset(self, batch: int) -> None:
-        """A policy remembers nothing."""
+    def reset(self, batch: int, seeds: Sequence[int] | None = None) -> None:
+        """A policy remembers nothing but its noise."""
+        self._chance = EpisodeNoise(batch, seeds)
 
     def decide(self, state: DreamState) -> Float[Tensor, "B A"]:
-        """The mode of π(a_t | h_{t-1}, z_t, z_t - z_{t-1}), or one sample; chance is of torch's global generator."""
+        """The mode of π(a_t | h_{t-1}, z_t, z_t - z_{t-1}), or one sample."""
+        if self._chance is None or self._chance.batch != len(state.latent):
+            self._chance = EpisodeNoise(len(state.latent))
         distribution = self.policy(state.belief, state.latent, state.step)
-        action = distribution.sample() if self.sample else distribution.mode
-        return (action + self.noise * torch.randn_like(action)).clamp(-1, 1) if self.noise else action
+        action = distribution.mode
+        if self.sample:
+            action = distribution.drawn_from(self._chance.uniforms(distribution.noise_width, action))
+        if self.noise:
+            action = (action + self.noise * self._chance.normals(action.shape[-1], action)).clamp(-1, 1)
+        return action
 
 
 class Agent:
@@ -88,11 +97,17 @@ class Agent:
         """What the last frame told."""
         self._last: Float[Tensor, "B A"] | None = None
 
-    def reset(self, batch: int) -> None:
-        """Begin `batch` episodes, 1 or more."""
+    def reset(self, batch: int, seeds: Sequence[int] | None = None) -> None:
+        """Begin `batch` episodes, 1 or more.
+
+        Args:
+            batch: how many.
+            seeds: one each, from which alone the noise of an episode's actions follows; by default drawn from torch's
+                global generator.
+        """
         self.state = self.model.initial_state(batch)
         self._last = self.model.null_action.detach().expand(batch, -1)
-        self.decider.reset(batch)
+        self.decider.reset(batch, seeds)
 
     @torch.inference_mode()
     def act(

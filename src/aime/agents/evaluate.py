@@ -16,6 +16,7 @@ from torch import Tensor
 from aime.agents.agent import Agent, Decider, PolicyDecider
 from aime.agents.experience import check_rewarding
 from aime.agents.filming import DreamFilm
+from aime.agents.noise import EpisodeNoise
 from aime.agents.planner import Planner, PlannerConfig, Proposer
 from aime.agents.playing import Acting, Played, play
 from aime.agents.saved import Kind, agent_directory, load_agent
@@ -77,20 +78,21 @@ class AgentEvaluation:
 class Scripted:
     """Acts by the environments' own controllers, or at random; sees nothing."""
 
-    def __init__(self, environments: Sequence[Environment], random: np.random.Generator | None) -> None:
+    def __init__(self, environments: Sequence[Environment], random: bool) -> None:
         self.environments, self.random = environments, random
+        self._chance = EpisodeNoise(len(environments))
 
-    def reset(self, batch: int) -> None:
-        """There is nothing to remember."""
+    def reset(self, batch: int, seeds: Sequence[int] | None = None) -> None:
+        """There is nothing to remember but chance."""
+        self._chance = EpisodeNoise(batch, seeds)
 
     def act(
         self, observation: UInt8[Tensor, "B 3 H W"], states: Float[Tensor, "B S"] | None = None
     ) -> Float[Tensor, "B A"]:
         """An action each, `[B,A]` in [-1, 1]."""
-        if self.random is None:
-            return torch.from_numpy(np.stack([each.control() for each in self.environments])).float()
-        shape = len(self.environments), self.environments[0].action_width
-        return torch.from_numpy(self.random.uniform(-1, 1, shape)).float()
+        if self.random:
+            return 2 * self._chance.uniforms(self.environments[0].action_width, torch.zeros(())) - 1
+        return torch.from_numpy(np.stack([each.control() for each in self.environments])).float()
 
 
 def evaluate_agent(
@@ -244,7 +246,7 @@ def _acting(
 ) -> tuple[Acting, Proposer | None]:
     """What acts, and what it is taken to do where it dreams."""
     if policy in SCRIPTED:
-        return Scripted(worlds, np.random.default_rng(seed) if policy == "random" else None), None
+        return Scripted(worlds, policy == "random"), None
     decider, behaviour = make_decider(policy, run, model, planner, noise)
     return Agent(model, decider), behaviour
 

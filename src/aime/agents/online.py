@@ -135,7 +135,7 @@ def collect(run: str, recording: Recording, episodes: int, steps: int, seed: int
     """
     torch.manual_seed(seed)
     worlds = [Distracted(recording) for _ in range(episodes)]
-    acting: Acting = Scripted(worlds, np.random.default_rng(seed))
+    acting: Acting = Scripted(worlds, random=True)
     if agent_directory(run, AGENT).is_dir():
         _, model = load_run(run)
         acting = Agent(model, PolicyDecider(load_agent(run, AGENT, model)[1].policy, sample=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -11,6 +11,7 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
+from aime.agents.noise import EpisodeNoise
 from aime.control.policy import Critic
 from aime.errors import AimeError, expect_at_least_zero, expect_positive, expect_shares_below_one
 from aime.primitives.distributions import CensoredGaussian, CensoredMixture
@@ -129,20 +130,23 @@ class Planner:
         self._control = model.control
         self._habit = proposers[0] if proposers else model.control.action_schema
         self._plan: Plan | None = None
+        self._chance: EpisodeNoise | None = None
 
-    def reset(self, batch: int) -> None:
-        """Forget the plan."""
-        self._plan = None
+    def reset(self, batch: int, seeds: Sequence[int] | None = None) -> None:
+        """Forget the plan; what is drawn for an episode follows from its seed."""
+        self._plan, self._chance = None, EpisodeNoise(batch, seeds)
 
     @torch.inference_mode()
     def decide(self, state: DreamState) -> Float[Tensor, "B A"]:
         """The first action of the plan that the search ends with."""
         batch = state.latent.shape[0]
+        if self._chance is None or self._chance.batch != batch:
+            self._chance = EpisodeNoise(batch)
         plan = self._carried_on(batch, state.latent)
         # what is proposed is dreamt and judged once, and stays in the running
-        proposals = self._propose(state)
+        proposals = self._propose(state, self._chance)
         for _ in range(self.config.iterations):
-            drawn = self._draw(plan, self.config.candidates - proposals.actions.shape[1])
+            drawn = self._draw(plan, self._chance, self.config.candidates - proposals.actions.shape[1])
             judged = proposals.actions, drawn
             worth = proposals.worth, self.evaluate(state, drawn)
             plan = self._improve(Candidates(torch.cat(judged, dim=1), torch.cat(worth, dim=1)))
@@ -180,28 +184,30 @@ class Planner:
             return Plan(like.new_zeros(shape), scale)
         return Plan(torch.cat([self._plan.mean[:, 1:], like.new_zeros(batch, 1, shape[2])], dim=1), scale)
 
-    def _draw(self, plan: Plan, count: int) -> Float[Tensor, "B S H A"]:
+    def _draw(self, plan: Plan, chance: EpisodeNoise, count: int) -> Float[Tensor, "B S H A"]:
         """Around the plan, which is one of them itself."""
         mean = repeat(plan.mean, "b h a -> b s h a", s=count)
-        noise = torch.randn_like(mean) * plan.scale[:, None]
+        noise = chance.normals(mean[0].numel(), mean).view_as(mean) * plan.scale[:, None]
         noise[:, 0] = 0
         return (mean + noise).clamp(-1, 1)
 
-    def _propose(self, state: DreamState) -> Candidates:
+    def _propose(self, state: DreamState, chance: EpisodeNoise) -> Candidates:
         """What the proposers would do, acted out in dreams of their own."""
         batch = state.latent.shape[0]
         each = round(self.reach.proposed * self.config.candidates) // max(1, len(self.proposers))
-        acted = [self._act_out(proposer, state, each) for proposer in self.proposers if each]
+        acted = [self._act_out(proposer, state, chance, each) for proposer in self.proposers if each]
         if not acted:
             nothing = state.latent.new_zeros(batch, 0, self.reach.horizon, self.model.config.action_width)
             return Candidates(nothing, nothing[:, :, 0, 0])
         return Candidates(*(torch.cat(field, dim=1) for field in zip(*acted, strict=True)))
 
-    def _act_out(self, proposer: Proposer, state: DreamState, count: int) -> Candidates:
+    def _act_out(self, proposer: Proposer, state: DreamState, chance: EpisodeNoise, count: int) -> Candidates:
         start = state.repeated(count)
 
         def act(now: DreamState, number: int) -> Tensor:
-            return proposer(*_read(now)).sample()
+            distribution = proposer(*_read(now))
+            noise = chance.uniforms(count * distribution.noise_width, now.latent)
+            return distribution.drawn_from(rearrange(noise, "b (s w) -> (b s) w", s=count))
 
         dream = imagination.behave(self.model, start, act, self.reach.horizon, imagination.likeliest)
         actions = rearrange(dream.actions, "(b s) h a -> b s h a", s=count)

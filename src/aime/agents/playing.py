@@ -18,8 +18,8 @@ from aime.data.collect.environment import Arrival
 class Acting(Protocol):
     """What plays: sees frames of B episodes, and answers with actions."""
 
-    def reset(self, batch: int) -> None:
-        """Begin `batch` episodes."""
+    def reset(self, batch: int, seeds: Sequence[int] | None = None) -> None:
+        """Begin `batch` episodes with these seeds."""
 
     def act(
         self, observation: UInt8[Tensor, "B 3 H W"], states: Float[Tensor, "B S"] | None = None
@@ -62,7 +62,7 @@ def play(
         steps: the most that an episode lasts.
         looked: see `Looked`.
     """
-    agent.reset(len(environments))
+    agent.reset(len(environments), seeds)
     arrivals = [environment.reset(seed) for environment, seed in zip(environments, seeds, strict=True)]
     returns, lengths = np.zeros(len(environments)), np.full(len(environments), float(steps))
     over = np.zeros(len(environments), bool)

@@ -70,6 +70,18 @@ class CensoredGaussian(NamedTuple):
             location = accurate(self.location)
             return torch.addcmul(location, accurate(self.scale), torch.randn_like(location)).clamp(-1, 1)
 
+    @property
+    def noise_width(self) -> int:
+        """How many uniform numbers `drawn_from` takes."""
+        return self.location.shape[-1]
+
+    def drawn_from(self, uniforms: Float[Tensor, "... A"]) -> Float[Tensor, "... A"]:
+        """The value `[...,A]` in [-1, 1] that uniform numbers in (0, 1) are the quantiles of, without gradients."""
+        with torch.no_grad():
+            location = accurate(self.location)
+            normal = torch.special.ndtri(accurate(uniforms))
+            return torch.addcmul(location, accurate(self.scale), normal).clamp(-1, 1)
+
     def _bounds(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         location, scale = accurate(self.location), accurate(self.scale)
         return (-1 - location) / scale, (1 - location) / scale, location, scale
@@ -103,6 +115,11 @@ class CensoredMixture(NamedTuple):
             log_weights = accurate(self.log_weights)
             gumbel = -torch.empty_like(log_weights).exponential_().log()
             return self._pick((log_weights + gumbel).argmax(-1)).sample()
+
+    @property
+    def noise_width(self) -> int:
+        """How many uniform numbers `drawn_from` takes."""
+        return self.log_weights.shape[-1] + self.components.noise_width
 
     def drawn_from(self, uniforms: Float[Tensor, "... noise"]) -> Float[Tensor, "... A"]:
         """The value `[...,A]` in [-1, 1] that M + A uniform numbers in (0, 1) stand for, without gradients."""

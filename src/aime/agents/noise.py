@@ -1,0 +1,49 @@
+"""The noise of episodes that are played side by side: each one's follows from its own seed, whoever plays beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from aime.primitives.counted_noise import mixed, uniforms
+from aime.world_model.noise import row_words
+
+_APART = np.uint64(0xA24BAED4963EE407)
+"""Keeps the noise of an agent from that of a dream with the same seed."""
+
+
+class EpisodeNoise:
+    """Random numbers of B episodes: the nth draw of an episode is a function of its seed and n alone."""
+
+    def __init__(self, batch: int, seeds: Sequence[int] | None = None) -> None:
+        """Begin episodes.
+
+        Args:
+            batch: B.
+            seeds: one each; by default they are drawn from torch's global generator.
+
+        Raises:
+            AimeError: if there are not B seeds.
+        """
+        chosen = torch.randint(2**62, (batch,)).tolist() if seeds is None else seeds
+        self._keys = mixed(row_words(chosen, batch) + _APART)
+        self._draws = 0
+
+    @property
+    def batch(self) -> int:
+        """B."""
+        return len(self._keys)
+
+    def uniforms(self, width: int, like: Tensor) -> Float[Tensor, "B width"]:
+        """The next `width` numbers in (0, 1) of each episode, of the type and on the device of `like`."""
+        drawn = uniforms(self._keys, np.full(self.batch, self._draws, np.int64), width)
+        self._draws += 1
+        return torch.from_numpy(drawn).to(like.device, non_blocking=True).to(like.dtype)
+
+    def normals(self, width: int, like: Tensor) -> Float[Tensor, "B width"]:
+        """The same, with a standard normal distribution."""
+        return torch.special.ndtri(self.uniforms(width, like))
