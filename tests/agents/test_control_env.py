@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 from typing import Any
 
@@ -95,3 +97,24 @@ def test_actions_that_are_none_are_refused(action: np.ndarray) -> None:
     environment.reset(seed=0)
     with pytest.raises(AimeError, match=r"NaN or infinite; expected 1 numbers within -1 to 1|other units|shape \[2\]"):
         environment.step(action)
+
+
+def test_forked_environments_render_and_those_of_a_parent_that_has_rendered_are_refused() -> None:
+    """gymnasium's vector environments fork: a GL library that was used before is dead in the new processes."""
+    program = """
+import sys
+import gymnasium
+import aime.agents
+settings = dict(num_envs=2, vectorization_mode="async", domain="cartpole", task="swingup", image_size=16)
+settings["vector_kwargs"] = dict(context="fork")
+worlds = gymnasium.make_vec("aime/DMC-v0", **settings)
+print(worlds.reset(seed=0)[0].mean() > 10, flush=True)
+worlds.close()
+gymnasium.make("aime/DMC-v0", domain="cartpole", task="swingup", image_size=16).reset(seed=0)
+try:
+    gymnasium.make_vec("aime/DMC-v0", **settings).reset(seed=0)
+except Exception as error:
+    print("context" in str(error) and "spawn" in str(error))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["True", "True"], done.stderr

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from types import ModuleType
 
+import numpy as np
 import pytest
+import torch
 
 from aime.cli import main as cli
 from aime.errors import AimeError
@@ -129,10 +132,50 @@ def test_interruption_is_130(verb: Callable[..., None], capsys: pytest.CaptureFi
     assert capsys.readouterr().err == "aime fake: interrupted\n"
 
 
-def test_a_defect_keeps_its_traceback(verb: Callable[..., None]) -> None:
-    verb(raiser(ZeroDivisionError("a defect")))
-    with pytest.raises(ZeroDivisionError):
-        cli.main(["fake"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        MemoryError("Unable to allocate 4.00 GiB for an array"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes."),
+        OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+    ],
+)
+def test_short_memory_is_one_line(
+    error: Exception, verb: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    verb(raiser(error))
+    assert cli.main(["fake"]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("aime fake: memory is short") and message.count("\n") == 1
+
+
+def test_what_torch_and_numpy_raise_without_memory_is_one_line(
+    verb: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for allocate in (lambda: torch.empty(2**60, dtype=torch.uint8), lambda: np.empty(2**60, np.uint8)):
+        verb(lambda arguments, allocate=allocate: allocate())
+        assert cli.main(["fake"]) == 2
+        assert "memory is short" in capsys.readouterr().err
+
+
+def test_too_many_open_files_is_no_damage(verb: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    verb(raiser(OSError(errno.EMFILE, os.strerror(errno.EMFILE), "/data/000.h5")))
+    assert cli.main(["fake"]) == 2
+    assert capsys.readouterr().err.startswith("aime fake: /data/000.h5: too many files are open; raise the limit")
+
+
+def test_a_defect_is_one_line_and_debug_shows_its_traceback(
+    verb: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    verb(raiser(ZeroDivisionError("a\ndefect")))
+    assert cli.main(["fake"]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("aime fake: a fault of the program (ZeroDivisionError: a defect at test_main.py:")
+    assert message.count("\n") == 1 and "--debug" in message
+    assert cli.main(["fake", "--debug"]) == 1
+    assert "Traceback" in capsys.readouterr().err
 
 
 def test_help_of_a_verb_is_a_success(verb: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:

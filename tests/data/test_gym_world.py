@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -149,3 +150,54 @@ def test_a_missing_gymnasium_is_told_with_the_remedy(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "gymnasium", None)
     with pytest.raises(AimeError, match=r"pip install 'aime\[gym\]'"):
         check_known("CartPole-v1")
+
+
+def odd(name: str) -> GymRecording:
+    environment = f"tests.data.odd_worlds:odd/{name}-v0"
+    return GymRecording(environment, length=8, policy="random", seed=0, action_repeat=1, image_size=16)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("LargestBounds", "expected a Box of floats with bounds"),
+        ("OneLargestBound", "expected a Box of floats with bounds"),
+        ("NoBounds", "expected a Box of floats with bounds"),
+        ("Integers", "expected a Box of floats with bounds"),
+        ("Several", "expected a Box of floats with bounds, or Discrete"),
+        ("NanReward", "a reward is nan; expected a finite number"),
+        ("NoReward", "a reward is None; expected a finite number"),
+        ("LargeObservation", r"observation\[2\] is 1e\+300; expected numbers that fit float32"),
+        ("NanObservation", r"observation\[2\] is nan"),
+        ("Fails", r"its step fails \(RuntimeError: joint limit\)"),
+        ("AnotherSize", r"a frame is \[50, 70\] after \[64, 96\]"),
+        ("Rgba", r"renders uint8 \[64, 96, 4\]"),
+        ("NoFrame", "renders NoneType"),
+    ],
+)
+def test_what_an_environment_does_that_cannot_be_recorded_is_one_line(name: str, message: str) -> None:
+    with pytest.raises(AimeError, match=message) as caught:
+        episodes(odd(name), 1)
+    assert str(caught.value).startswith("gym:tests.data.odd_worlds:odd/")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_reward_in_an_array_is_a_number() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (episode,) = episodes(odd("ArrayReward"), 1)
+    assert episode.reward[1:].tolist() == [1.0] * 7
+
+
+def test_discrete_actions_that_start_at_five_and_boxes_of_any_shape_reach_the_environment_in_its_units() -> None:
+    for name in ("FromFive", "Float64"):
+        world = odd(name).build()
+        episode = record_episode(world, odd(name), 0)
+        done = world._environment.unwrapped.done
+        if name == "FromFive":
+            assert done == (5 + episode.action[:-1].argmax(axis=1)).tolist()
+        else:
+            low, high = np.array([-2.0, 0, 1, -1]), np.array([5.0, 1, 2, 1])
+            expected = low + (episode.action[:-1].astype(float) + 1) / 2 * (high - low)
+            np.testing.assert_allclose(np.stack(done).reshape(-1, 4), expected, rtol=1e-12)
+            assert np.stack(done).shape[1:] == (2, 2)

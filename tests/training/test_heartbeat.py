@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from torch import distributed
@@ -38,7 +39,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Heartbeat, subpro
     """This process as rank 0, a process as rank 1 that lives, and what is said at the end."""
     monkeypatch.setattr(heartbeat, "_BEAT", 0.1)
     monkeypatch.setattr(heartbeat, "SILENCE", 3.0)
-    store = distributed.TCPStore("localhost", 0, is_master=True, timeout=timedelta(seconds=20))  # type: ignore[attr-defined]
+    store: Any = distributed.TCPStore("localhost", 0, is_master=True, timeout=timedelta(seconds=20))  # type: ignore[attr-defined]
     command = [sys.executable, "-c", OTHER, str(store.port)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None

@@ -46,7 +46,7 @@ class ControlEnv(gymnasium.Env):
         length: int | None = None,
         render_mode: str | None = None,
     ) -> None:
-        """Load a task and render a frame of it.
+        """Load a task; nothing is rendered before the first reset, so that worker processes may be forked meanwhile.
 
         Args:
             domain: of dm_control, for instance `cartpole`.
@@ -59,15 +59,14 @@ class ControlEnv(gymnasium.Env):
             render_mode: "rgb_array" lets `render` give the frame once more.
 
         Raises:
-            AimeError: if dm_control is missing, cannot render, or has no such task or camera, or a setting is out of
-                its range.
+            AimeError: if dm_control is missing, or has no such task or camera, or a setting is out of its range.
         """
         repeat = default_action_repeat(domain) if action_repeat is None else action_repeat
         self._length = SUITE_STEPS // max(repeat, 1) if length is None else length
         _check(distractor, render_mode, action_repeat=(repeat, 1), image_size=(image_size, 8), length=(self._length, 1))
         camera = default_camera(domain) if camera is None else camera
         domain, task = split_name(f"dmc:{domain}_{task}")
-        self._suite = ControlSuite(domain, task, repeat, image_size, camera, segment=distractor != "none")
+        self._suite = ControlSuite(domain, task, repeat, image_size, camera, segment=distractor != "none", draw=False)
         self._kind, self._size, self.render_mode = distractor, image_size, render_mode
         self.observation_space = spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
         self.action_space = spaces.Box(-1.0, 1.0, (self._suite.action_width,), np.float32)
@@ -77,7 +76,11 @@ class ControlEnv(gymnasium.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[UInt8[np.ndarray, "H W 3"], dict[str, Any]]:
-        """Start an episode: the one that `seed` determines, or else another."""
+        """Start an episode: the one that `seed` determines, or else another.
+
+        Raises:
+            AimeError: if dm_control cannot render here.
+        """
         super().reset(seed=seed)
         simulator, picture = (int(each) for each in self.np_random.integers(2**32, size=2))
         self._distractor = make_distractor(self._kind, np.random.default_rng(picture), self._size)

@@ -199,6 +199,11 @@ def recording_of(
     Raises:
         AimeError: if there is no such environment.
     """
+    if environment.startswith("gym:"):
+        raise AimeError(
+            f"environment '{environment}': agents play in DeepMind Control alone, gymnasium's environments are there "
+            "to be recorded; expected dmc:DOMAIN_TASK, such as dmc:cartpole_swingup"
+        )
     domain, task = split_name(environment)
     like = noted if noted.get("environment") == environment else {}
     return Recording(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import traceback
+from pathlib import Path
 
 from aime.errors import AimeError
 
@@ -10,23 +12,41 @@ EXIT_USER_ERROR = 2
 EXIT_BROKEN_PIPE = 141
 """What a shell gives for a program whose reader has gone."""
 
+EXIT_DEFECT = 1
+
+_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "Unable to allocate", "unable to allocate")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def explain(error: Exception) -> str | None:
+def explain(error: BaseException) -> str | None:
     """One line for the user, or None where the exception is a defect of the program.
 
-    A full disk is recognised by its text too: HDF5 and safetensors report it inside exceptions of their own.
+    A full disk, short memory and too many open files are recognised by their text too: HDF5, safetensors and torch
+    report them inside exceptions of their own.
     """
     if isinstance(error, AimeError):
         return _one_line(str(error))
-    if getattr(error, "errno", None) in _FULL or "No space left on device" in str(error):
-        place = getattr(error, "filename", None)
-        where = f"{place}: " if place else ""
+    number, text = getattr(error, "errno", None), str(error)
+    place = getattr(error, "filename", None)
+    where = f"{place}: " if place else ""
+    if number in _FULL or "No space left on device" in text:
         return f"{where}the disk is full; what was there before is untouched: free some space and run the command again"
+    if isinstance(error, MemoryError) or number == errno.ENOMEM or any(each in text for each in _MEMORY):
+        detail = f" ({_one_line(text)[:120]})" if text else ""
+        return f"{where}memory is short{detail}; take a smaller --batch or model, or end other programs"
+    if number in (errno.EMFILE, errno.ENFILE) or "Too many open files" in text:
+        return f"{where}too many files are open; raise the limit (`ulimit -n 4096`) and run the command again"
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror.lower()}; expected a path that can be used: check it and its rights"
     return None
+
+
+def explain_defect(error: BaseException) -> str:
+    """One line for an exception that is a defect of the program."""
+    frame = traceback.extract_tb(error.__traceback__)[-1:]
+    place = f" at {Path(frame[0].filename).name}:{frame[0].lineno}" if frame else ""
+    what = _one_line(f"{type(error).__name__}: {error}")[:300]
+    return f"a fault of the program ({what}{place}); report it with what the same command and --debug shows"
 
 
 def _one_line(text: str) -> str:

@@ -9,7 +9,7 @@ import sys
 import traceback
 from types import ModuleType
 
-from aime.cli.failures import EXIT_BROKEN_PIPE, EXIT_USER_ERROR, explain
+from aime.cli.failures import EXIT_BROKEN_PIPE, EXIT_DEFECT, EXIT_USER_ERROR, explain, explain_defect
 from aime.cli.output import discard, make_safe
 from aime.errors import AimeError
 from aime.primitives.signals import exit_status, handled
@@ -64,8 +64,8 @@ def main(arguments: list[str]) -> int:
     """Run one command line, without the program's name, and return the exit status.
 
     The status is 0 after success, 2 after an error that the user can put right (one line on stderr; `--debug`
-    anywhere on the line shows the traceback) and, after a signal, 128 and its number: 130 for Ctrl-C. Any other
-    exception is a defect of the program and keeps its traceback.
+    anywhere on the line shows the traceback), 1 after a defect of the program (one line, too) and, after a signal, 128
+    and its number: 130 for Ctrl-C.
     """
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
@@ -84,13 +84,13 @@ def main(arguments: list[str]) -> int:
     except BrokenPipeError:
         raise
     except Exception as error:
-        message = explain(error)
+        message, status = explain(error), EXIT_USER_ERROR
         if message is None:
-            raise
+            message, status = explain_defect(error), EXIT_DEFECT
         if debug:
             traceback.print_exc()
         print(f"aime {verb}: {message}" if verb in VERBS else f"aime: {message}", file=sys.stderr)
-        return EXIT_USER_ERROR
+        return status
 
 
 def overview() -> str:

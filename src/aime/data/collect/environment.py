@@ -166,6 +166,21 @@ def _load_triton_first() -> None:
             importlib.import_module("triton")
 
 
+_rendering_process: int | None = None
+"""The process that rendered first: the GL library's state does not survive a fork."""
+
+
+def _refuse_rendering_after_fork() -> None:
+    """Raise what would else be a frame that never comes: in a process that was forked from one that had rendered."""
+    global _rendering_process
+    if _rendering_process not in (None, os.getpid()):
+        raise AimeError(
+            "dm_control cannot render in a process that was forked from one that has rendered; expected a process of "
+            "its own: start it by 'spawn' (gymnasium: vector_kwargs={'context': 'spawn'}), or before anything renders"
+        )
+    _rendering_process = os.getpid()
+
+
 def _no_rendering(error: BaseException) -> AimeError:
     symptom = f"MUJOCO_GL={os.environ.get('MUJOCO_GL', '')}: {_one_line(error)}"
     return AimeError(f"dm_control cannot render ({symptom}); {RENDERING_REMEDY}")
@@ -182,7 +197,14 @@ class ControlSuite:
     """
 
     def __init__(
-        self, domain: str, task: str, action_repeat: int, image_size: int, camera: int, segment: bool = False
+        self,
+        domain: str,
+        task: str,
+        action_repeat: int,
+        image_size: int,
+        camera: int,
+        segment: bool = False,
+        draw: bool = True,
     ) -> None:
         """Load the task and render one frame, so that what cannot work fails here.
 
@@ -193,6 +215,7 @@ class ControlSuite:
             image_size: height and width of a frame in pixels.
             camera: which of the task's cameras; 0 is the first.
             segment: also find the share of each pixel that sky and floor cover.
+            draw: render that frame; without, the process can still be forked before the first reset.
 
         Raises:
             AimeError: if dm_control is missing or cannot render, or the task has no such camera.
@@ -210,11 +233,9 @@ class ControlSuite:
         self._controller = CONTROLLERS.get(f"{domain}_{task}")
         self._action_repeat, self._image_size, self._camera = action_repeat, image_size, camera
         self._background_geoms = self._find_background() if segment else None
-        try:
+        if draw:
             self._environment.reset()
             self._render()
-        except Exception as error:
-            raise _no_rendering(error) from error
 
     def reset(self, seed: int) -> Arrival:
         """Start the episode that `seed` (0 to 2³²-1) determines."""
@@ -249,10 +270,14 @@ class ControlSuite:
         return Arrival(self._render(), reward, terminated, state, background)
 
     def _render(self) -> UInt8[np.ndarray, "H W 3"]:
+        _refuse_rendering_after_fork()
         size = self._image_size
-        pixels: np.ndarray = self._physics.render(
-            size, size, camera_id=self._camera, render_flag_overrides=RENDERER_FLAGS
-        )
+        try:
+            pixels: np.ndarray = self._physics.render(
+                size, size, camera_id=self._camera, render_flag_overrides=RENDERER_FLAGS
+            )
+        except Exception as error:
+            raise _no_rendering(error) from error
         return pixels.copy()
 
     def _find_background(self) -> np.ndarray:

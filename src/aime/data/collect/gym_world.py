@@ -20,6 +20,9 @@ from aime.data.shards import Attribute
 from aime.data.state_names import note_state_names
 from aime.errors import AimeError
 
+LARGEST_BOUND = 1e30
+"""Beyond it a bound of actions is none: programs write the largest number of a type for infinity."""
+
 USUAL_RATE = 30.0
 """Frames a second of an environment that names no rate."""
 
@@ -131,7 +134,7 @@ class GymWorld:
                 f"{self._name}: cannot be made and drawn ({_one_line(error)}); expected an environment that renders "
                 "rgb_array: install what it needs, or choose another"
             ) from error
-        self._check_frame(frame)
+        self._frame_shape = self._checked(frame).shape
         space = self._environment.action_space
         self._discrete = isinstance(space, gymnasium.spaces.Discrete)
         self._check_actions(space, gymnasium.spaces)
@@ -144,16 +147,20 @@ class GymWorld:
 
     def reset(self, seed: int) -> Arrival:
         """Start the episode that `seed` (0 to 2³²-1) determines."""
-        observation, _ = self._environment.reset(seed=seed)
+        observation, _ = self._call("reset", seed=seed)
         return self._arrive(observation, float("nan"), False)
 
     def step(self, action: Float32[np.ndarray, " A"]) -> Arrival:
-        """Apply an action `[A]` in [-1, 1] for the action repeat, and look."""
+        """Apply an action `[A]` in [-1, 1] for the action repeat, and look.
+
+        Raises:
+            AimeError: if the environment fails, or gives a reward, an observation or a frame that cannot be recorded.
+        """
         reward, terminated, truncated = 0.0, False, False
         done, taken = self._done(action)
         for _ in range(self._action_repeat):
-            observation, earned, terminated, truncated, _ = self._environment.step(done)
-            reward += float(earned)
+            observation, earned, terminated, truncated, _ = self._call("step", done)
+            reward += self._reward(earned)
             if terminated or truncated:
                 break
         arrival = self._arrive(observation, reward, bool(terminated))
@@ -182,23 +189,62 @@ class GymWorld:
         scaled = low + (action.reshape(space.shape).astype(np.float64) + 1.0) / 2.0 * (high - low)
         return scaled.astype(space.dtype), action
 
+    def _call(self, name: str, *arguments: Any, **options: Any) -> Any:
+        try:
+            return getattr(self._environment, name)(*arguments, **options)
+        except Exception as error:  # an environment may fail in any way
+            raise AimeError(
+                f"{self._name}: its {name} fails ({_one_line(error)}); expected one that runs: mend the environment"
+            ) from error
+
+    def _reward(self, earned: Any) -> float:
+        """A number, or an array of one."""
+        try:
+            reward = float(np.asarray(earned, np.float64).item())
+        except (TypeError, ValueError):
+            reward = float("nan")
+        if not np.isfinite(reward):
+            raise AimeError(f"{self._name}: a reward is {earned!r}; expected a finite number: mend the environment")
+        return reward
+
     def _arrive(self, observation: Any, reward: float, terminated: bool) -> Arrival:
-        state = np.asarray(observation, np.float32) if self._state_width else np.zeros(0, np.float32)
+        state = self._state(observation) if self._state_width else np.zeros(0, np.float32)
         return Arrival(self._draw(), reward, terminated, state, None)
 
-    def _draw(self) -> UInt8[np.ndarray, "H W 3"]:
-        frame = Image.fromarray(self._environment.render())
-        # pillow's bilinear filter widens with the reduction, so that thin things do not flicker
-        return np.asarray(frame.resize((self._size, self._size), Image.Resampling.BILINEAR))
+    def _state(self, observation: Any) -> Float32[np.ndarray, " S"]:
+        with np.errstate(over="ignore"):
+            state = np.asarray(observation, np.float32)
+        if not np.isfinite(state).all():
+            place = int(np.flatnonzero(~np.isfinite(state))[0])
+            raise AimeError(
+                f"{self._name}: observation[{place}] is {np.asarray(observation)[place]}; expected numbers that fit "
+                "float32: mend the environment"
+            )
+        return state
 
-    def _check_frame(self, frame: Any) -> None:
+    def _draw(self) -> UInt8[np.ndarray, "H W 3"]:
+        frame = self._checked(self._call("render"))
+        if frame.shape != self._frame_shape:
+            found, first = list(frame.shape[:2]), list(self._frame_shape[:2])
+            raise AimeError(f"{self._name}: a frame is {found} after {first}; expected one size: mend the environment")
+        # pillow's bilinear filter widens with the reduction, so that thin things do not flicker
+        size = self._size, self._size
+        return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BILINEAR))
+
+    def _checked(self, frame: Any) -> UInt8[np.ndarray, "H W 3"]:
         if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
             kind = f"{frame.dtype} {list(frame.shape)}" if isinstance(frame, np.ndarray) else type(frame).__name__
             raise AimeError(f"{self._name}: renders {kind}, expected uint8 frames [H, W, 3]; choose another")
+        return frame
 
     def _check_actions(self, space: Any, spaces: Any) -> None:
-        bounded = isinstance(space, spaces.Box) and space.is_bounded()
-        if not self._discrete and not (bounded and np.issubdtype(space.dtype, np.floating)):
+        # the largest float32 as a bound means that there is none: to scale -1 and 1 to it would act at random in it
+        bounded = (
+            isinstance(space, spaces.Box)
+            and np.issubdtype(space.dtype, np.floating)
+            and bool((np.abs([space.low, space.high]) <= LARGEST_BOUND).all())
+        )
+        if not self._discrete and not bounded:
             raise AimeError(
                 f"{self._name}: its actions are {space}, expected a Box of floats with bounds, or Discrete; wrap it so"
             )
