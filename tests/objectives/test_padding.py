@@ -84,8 +84,9 @@ def world() -> tuple[AIME, Discriminators]:
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(0.1 * torch.randn_like(weight))
-    # no sampled latents, sticks and spans: only the codebook and the discriminators are in training
+    # no sampled latents, sticks and spans: only codebook, decoder and discriminators are in training
     model.double().eval().tokenizer.quantizer.train()
+    model.decoder.train()  # whose variance follows the batch's error
     return model, discriminators.double().train()
 
 

@@ -35,6 +35,7 @@ from aime.training.augmentation import ZoomConfig
 from aime.training.checkpoint import read_progress
 from aime.training.config import OptimizerConfig, TrainConfig
 from aime.training.run_directory import read_config
+from aime.training.settling import SettleConfig
 from aime.training.trainer import Trainer, train
 from aime.world_model.model import AIME
 from aime.world_model.saved import save_weights
@@ -109,6 +110,21 @@ def test_an_accumulated_step_logs_the_mean_of_its_batches(config: TrainConfig, m
         means.append({name: (first[name] + second[name]) / 2 for name in first})
     for line, mean in zip(log(config.out), means, strict=True):
         assert {name: line[name] for name in mean} == pytest.approx(mean, rel=1e-5)
+
+
+def test_the_logged_loss_is_what_is_learned_from(config: TrainConfig) -> None:
+    """The weighted terms of the log itself; the adversary's by its ramp, a quarter of the way more at each step."""
+    small = DiscriminatorConfig(channels=4, levels=2, window=3)
+    adversary = AdversaryConfig(warmup=0.0, ramp=1.0, frames=6, discriminators=small)
+    train(replace(config, adversary=adversary, settle=SettleConfig(share=0.0)))
+    for number, line in enumerate(log(config.out)):
+        expected = 0.0
+        for task in ("elbo", "perceiver", "predictive", "adversarial"):
+            for term, weight in vars(getattr(config.weights, task)).items():
+                factor = number / 4 if task == "adversarial" else 1.0
+                expected += factor * weight * line.get(f"{task}/{term}", 0.0)
+        assert line["loss"] == pytest.approx(expected, rel=1e-4)
+        assert ("adversarial/image_generator" in line) == (number > 0)
 
 
 def test_a_run_of_before_goes_on_with_the_attention_balance_that_it_had(config: TrainConfig) -> None:

@@ -41,7 +41,8 @@ class ElboTerms(NamedTuple):
     gram: Float[Tensor, ""] | None
     """The textures' distance, on a few frames (`texture_nats`)."""
     reward: Float[Tensor, ""] | None
-    """-log p(reward | h_{t-1}, z_t) over the frames whose reward is known; None where control is switched off."""
+    """Cross-entropy of the reward's two bins under p(reward | h_{t-1}, z_t), over the frames whose reward is known;
+    None where control is switched off."""
     continuation: Float[Tensor, ""] | None
     """-log p(ended or not | h_{t-1}, z_t)."""
     state_nll: Float[Tensor, ""] | None

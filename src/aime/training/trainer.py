@@ -365,8 +365,10 @@ def _figures(result: StepResult, trainer: Trainer) -> dict[str, float]:
     tasks = result.losses if result.critic is None else (*result.losses, result.critic)
     named = [pair for task in tasks for pair in task.named()]
     codes = trainer.model.config.tokenizer.codes
+    # what is learned from, where the adversary is only heard in part
+    ramps = {"adversarial": trainer._ramp}
     figures = {
-        "loss": torch.stack([task.total.detach() for task in result.losses]).sum(),
+        "loss": torch.stack([task.total * ramps.get(task.task, 1.0) for task in result.losses]).sum(),
         **dict(named),
         **dict(result.balance.named() if result.balance else ()),
         "gradient_norm": result.gradient_norm,
