@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -26,10 +26,13 @@ FRAMES: dict[str, Any] = {
 }
 
 
+METADATA: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}
+
+
 class Odd(gymnasium.Env):
     """A counter that is odd from its fourth step on."""
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 20}
+    metadata: dict[str, Any] = METADATA
 
     def __init__(self, oddity: str, render_mode: str | None = None) -> None:
         self.oddity, self.render_mode, self.time = oddity, render_mode, 0

@@ -89,6 +89,7 @@ def test_large_frames_shrink_without_losing_thin_things() -> None:
     frame = np.zeros((480, 640, 3), np.uint8)
     frame[:, 333] = 255
     world._environment.unwrapped.render = lambda: frame
+    world._frame_shape = frame.shape
     small = world.step(np.zeros(2, np.float32)).pixels
     # a line one pixel wide out of 640 is a fortieth of a pixel of 16
     assert small.sum(axis=1).mean() == pytest.approx(255 / 40, rel=0.3)
