@@ -88,8 +88,9 @@ def test_what_the_whole_clip_tells() -> None:
     evaluation = evaluation_of("all")
     assert evaluation.reconstruction.psnr == pytest.approx(20, abs=1e-3)
     assert evaluation.reconstruction.psnr_mean_image == pytest.approx(evaluation.baselines.climatology[1].psnr, abs=0.2)
-    assert evaluation.surprise == pytest.approx(4)
-    assert evaluation.surprise_by_frame == pytest.approx(list(range(9)))
+    assert evaluation.latent_surprise == pytest.approx(4)
+    assert evaluation.frame_bound == pytest.approx(4)
+    assert evaluation.latent_surprise_by_frame == pytest.approx(list(range(9)))
     assert evaluation.effective_components == pytest.approx(2)
     assert evaluation.codebook_perplexity == pytest.approx(3)
 
@@ -141,7 +142,7 @@ def test_figures_have_the_intervals_of_whole_episodes() -> None:
     clips = drifting_clips(12, 6)
     episodes = [0, 0, 0, 1, 1, 2, 3, 4, 5, 5, 6, 7]
     scores = score_clips(Oracle("uncertain"), clips, range(12), 2, 9)
-    noisy = scores._replace(mse=scores.climatology * torch.rand(12, 1).square(), surprise=torch.randn(12, 6))
+    noisy = scores._replace(mse=scores.climatology * torch.rand(12, 1).square(), frame_bound=torch.randn(12, 6))
     found = summarise(noisy, episodes, 9, run="run", data="data", split="all", weights="0")
     assert (found.episodes, found.clips) == (8, 12)
 
@@ -167,9 +168,9 @@ def test_figures_have_the_intervals_of_whole_episodes() -> None:
     assert ours is not None
     assert ours == pytest.approx((theirs.low, theirs.high), abs=0.1 * (theirs.high - theirs.low))
 
-    assert found.intervals.surprise is not None
-    low, high = found.intervals.surprise
-    assert low < found.surprise < high
+    assert found.intervals.frame_bound is not None
+    low, high = found.intervals.frame_bound
+    assert low < found.frame_bound < high
     # episodes of known figures only: the oracle has the same weights and codes in all of them
     assert found.intervals.effective_components == pytest.approx((2, 2))
     assert found.kl_hierarchical == pytest.approx(HIERARCHICAL)
@@ -180,7 +181,7 @@ def test_one_episode_has_figures_and_no_intervals() -> None:
     alone = summarise(scores, [4, 4, 4], 9, run="run", data="data", split="all", weights="0")
     assert alone.episodes == 1
     content = json.loads(alone.to_json())
-    assert content["intervals"]["surprise"] is None
+    assert content["intervals"]["frame_bound"] is None
     assert content["intervals"]["horizons"]["3"] == dict.fromkeys(content["horizons"]["3"])
 
 
@@ -214,7 +215,13 @@ def test_json_has_the_documented_names_and_comes_back() -> None:
     assert content["best_of"]["7"].keys() == {"mse", "psnr"}
     assert content["baselines"].keys() == {"persistence", "climatology"}
     assert content["reconstruction"]["psnr"] == pytest.approx(20, abs=1e-3)
-    assert content.keys() >= {"surprise", "effective_components", "codebook_perplexity", "definitions"}
+    assert content.keys() >= {
+        "latent_surprise",
+        "frame_bound",
+        "effective_components",
+        "codebook_perplexity",
+        "definitions",
+    }
     again = Evaluation.from_json(text, "file")
     assert again.to_json() == text
     assert again.horizons[7] == evaluation.horizons[7] or math.isnan(again.horizons[7].coverage)

@@ -108,9 +108,11 @@ class Oracle:
         self,
         frames: Tensor,
         actions: Tensor | None = None,
+        of: Literal["latent", "frame"] = "latent",
         samples: int = 8,
         seed: Seeds = 0,
         states: Tensor | None = None,
+        action_valid: Tensor | None = None,
     ) -> Tensor:
         return torch.arange(frames.shape[1], dtype=torch.float32).expand(frames.shape[:2])
 

@@ -132,7 +132,8 @@ def _overall(evaluation: Evaluation) -> Table:
     rows: list[tuple[str, float, Bounds | None, str]] = [
         ("reconstruction, dB", figures.reconstruction.psnr, ends.reconstruction.psnr, ".1f"),
         ("mean image, dB", figures.reconstruction.psnr_mean_image, ends.reconstruction.psnr_mean_image, ".1f"),
-        ("surprise, nats a frame", figures.surprise, ends.surprise, ".1f"),
+        ("bound on -log p(frame), nats a frame", figures.frame_bound, ends.frame_bound, ".1f"),
+        ("surprise of the latents", figures.latent_surprise, ends.latent_surprise, ".2f"),
         ("-log p(z), nats a frame", figures.prior_nll, ends.prior_nll, ".1f"),
         ("KL of z, nats a frame", figures.kl_z, ends.kl_z, ".1f"),
         ("KL of the mixture weights, nats a frame", figures.kl_hierarchical, ends.kl_hierarchical, ".1f"),

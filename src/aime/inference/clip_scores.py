@@ -32,7 +32,9 @@ class ClipScores(NamedTuple):
     """Mean squared errors, like the next."""
     mean_image: Float[Tensor, "B T"]
     ssim_reconstruction: Float[Tensor, "B T"]
-    surprise: Float[Tensor, "B T"]
+    latent_surprise: Float[Tensor, "B T"]
+    frame_bound: Float[Tensor, "B T"]
+    """In nats."""
     prior_nll: Float[Tensor, "B F"]
     """-log p(z_t | past) of a sample of the posterior, in nats; the next is log q(z_t | x_t, c_t) of the same."""
     posterior_log: Float[Tensor, "B F"]

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -85,9 +85,11 @@ class Predictor(Protocol):
         self,
         frames: Tensor,
         actions: Tensor | None = None,
+        of: Literal["latent", "frame"] = "latent",
         samples: int = 8,
         seed: Seeds = 0,
         states: Tensor | None = None,
+        action_valid: Bool[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B T"]:
         """See `AIME.surprise`."""
 
@@ -260,7 +262,10 @@ def _score_batch(model: Predictor, clips: Clips, seeds: Sequence[int], context: 
         reconstruction=metrics.frame_mse(output.reconstructions, frames),
         mean_image=metrics.frame_mse(model.baseline_image, frames),
         ssim_reconstruction=_frame_ssim(output.reconstructions, frames),
-        surprise=model.surprise(frames, clips.actions, seed=seeds, states=states),
+        latent_surprise=model.surprise(frames, clips.actions, "latent", states=states, action_valid=clips.action_valid),
+        frame_bound=model.surprise(
+            frames, clips.actions, "frame", seed=seeds, states=states, action_valid=clips.action_valid
+        ),
         prior_nll=-prior.mixture.log_prob(sampled)[:, context:],
         posterior_log=output.posterior.log_prob(sampled)[:, context:],
         kl_hierarchical=hierarchical_kl(prior.sticks, prior.concentration)[:, context:],

@@ -38,7 +38,10 @@ DEFINITIONS: dict[str, str] = {
     "states": "the robot's or simulator's own state, predicted by the mean of the sampled futures: error is the root "
     "mean square over its numbers in units of each one's spread over the training data, persistence and climatology "
     "are the errors of the last known state and of the mean, r2 is 1 - error² / climatology²",
-    "surprise": "-log p(frame | past) in nats per frame, an importance-weighted upper bound",
+    "latent_surprise": "-log p(z | past) above its least, relative to what is usual for a world that moves as fast: no "
+    "unit, and higher where the world did not go as expected",
+    "frame_bound": "an upper bound on -log p(frame | past) in nats per frame, by importance-weighted samples"
+    ": how likely the pixels are",
     "prior_nll": "-log p(z | past) in nats per frame after the context, z a sample of the posterior, all frames before "
     "it seen: it depends on the scale of the latents, which every training makes for itself",
     "kl_z": "the same plus log q(z), which is KL(q ‖ p): it does not change with the scale of the latents",
@@ -113,9 +116,10 @@ class Figures(Generic[Leaf]):
     best_of: dict[int, FrameScores[Leaf]]
     reconstruction: ReconstructionScores[Leaf]
     baselines: Baselines[Leaf]
-    surprise: Leaf
-    surprise_by_frame: list[Leaf]
+    latent_surprise: Leaf
+    latent_surprise_by_frame: list[Leaf]
     """Of frames 1..context + horizon."""
+    frame_bound: Leaf
     prior_nll: Leaf
     kl_z: Leaf
     kl_hierarchical: Leaf
@@ -205,7 +209,7 @@ def _figures(content: dict[str, Any], leaf: Callable[[Any], Leaf]) -> Figures[Le
         "best_of": by_horizon(FrameScores, content["best_of"]),
         "reconstruction": scores(ReconstructionScores, content["reconstruction"]),
         "baselines": Baselines(**{name: by_horizon(FrameScores, each) for name, each in content["baselines"].items()}),
-        "surprise_by_frame": [leaf(value) for value in content["surprise_by_frame"]],
+        "latent_surprise_by_frame": [leaf(value) for value in content["latent_surprise_by_frame"]],
         "states": None if content["states"] is None else by_horizon(StateScores, content["states"]),
     }
     single: dict[str, Any] = {name: leaf(value) for name, value in content.items() if name not in nested}

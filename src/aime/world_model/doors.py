@@ -80,13 +80,18 @@ class Admission:
         self._values.extremes(innermost, values.judge_frames(name, frames))
         return frames.to(self.like)
 
-    def actions(self, given: Array | None, shape: torch.Size, valid: Array | None = None) -> Float[Tensor, "B T A"]:
+    def actions(
+        self, given: Array | None, shape: torch.Size, valid: Array | None = None, last_unused: bool = False
+    ) -> Float[Tensor, "B T A"]:
         """Actions of B clips of T frames, with the null action where they are missing."""
         if given is None:
             return admit_actions(None, None, shape, self.like)
         actions = _as_batch(as_actions(given, "actions"), 2, self._one_clip)
         _expect_actions(actions, shape, self.like.shape[0])
         known = None if valid is None else self.valid(valid, shape)
+        if last_unused:
+            known = torch.ones(shape, dtype=torch.bool, device=self.like.device) if known is None else known.clone()
+            known[:, -1] = False
         seen = actions if known is None else torch.where(known[..., None].to(actions.device), actions, 0)
         self.action_values(seen, "actions", "mark what is missing by action_valid=False")
         return admit_actions(actions, known, shape, self.like)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,7 +17,7 @@ from aime.primitives.distributions import GaussianMixture, Pickable, drawn_from,
 from aime.representation.prior import DirichletProcessMixture
 from aime.world_model import doors
 from aime.world_model.doors import Array
-from aime.world_model.noise import Seeds, posterior_samples, seeded_uniforms
+from aime.world_model.noise import Seeds, seeded_uniforms
 from aime.world_model.outputs import Dream, DreamState, FuturePrediction, SequenceOutput, Track
 from aime.world_model.replaying import replayed
 
@@ -235,28 +234,3 @@ def decode_in_chunks(
     """Decode any number of latents in bounded memory."""
     chunks = zip(latents.split(DECODED_AT_ONCE), attention.split(DECODED_AT_ONCE), strict=True)
     return torch.cat([model.draw(latent, maps) for latent, maps in chunks])
-
-
-def surprise(
-    model: AIME,
-    frames: Array,
-    actions: Array | None,
-    samples: int,
-    seed: Seeds,
-    states: Array | None = None,
-) -> Float[Tensor, "B T"]:
-    """See `AIME.surprise`."""
-    frames = model.prepare(frames)
-    output = model.forward_sequence(frames, actions, None, states)
-    batch = frames.shape[0]
-    truth = frames.flatten(0, 1)
-    variance = model.decoder.variance
-    scale = 0.5 * truth[0].numel() * torch.log(2 * math.pi * variance)
-    maps = output.attention.fused.flatten(0, 1)
-    terms = []
-    for latents in posterior_samples(output.posterior, seed, samples).unbind(1):
-        decoded = decode_in_chunks(model, latents.flatten(0, 1), maps)
-        error = (decoded - truth).square().sum(dim=(1, 2, 3)) / (2 * variance)
-        log_likelihood = rearrange(-error - scale, "(b t) -> b t", b=batch)
-        terms.append(log_likelihood + output.prior.mixture.log_prob(latents) - output.posterior.log_prob(latents))
-    return math.log(samples) - torch.logsumexp(torch.stack(terms), dim=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from aime.representation.decoder import Decoder
 from aime.representation.encoder import Encoder
 from aime.representation.prior import DirichletProcessMixture
 from aime.world_model import cost, doors, imagination, parts, stepping
+from aime.world_model import surprise as surprising
 from aime.world_model.config import ModelConfig
 from aime.world_model.doors import Admission
 from aime.world_model.noise import Seeds
@@ -335,18 +336,29 @@ class AIME(nn.Module):
         self,
         frames: Frames,
         actions: Actions | None = None,
+        of: Literal["latent", "frame"] = "latent",
         samples: int = 8,
         seed: Seeds = 0,
         states: States | None = None,
+        action_valid: Bool[Tensor, "B T"] | Bool[np.ndarray, "B T"] | None = None,
     ) -> Float[Tensor, "B T"]:
-        """-log p(x_t | past) of each frame in nats: an importance-weighted upper bound, tighter with more samples.
+        """How surprising each frame is, after those before it and the actions there.
 
-        -log 1/S Σ_s p(x_t|z_s) p(z_s|h_{t-1}) / q(z_s|x_t,c_t) (Burda et al. 2016, arXiv 1509.00519, equation 8).
+        Args:
+            frames: `[B,T,3,H,W]`, uint8 or float in [0, 1].
+            actions: `[B,T,A]` in [-1, 1]; the last one is unused. None for video without actions.
+            of: "latent" for what is wrong in the world: -log p(z_t | h_{t-1}) relative to its usual value, no unit, 0
+                where all went as expected; see `latent_surprise`. It takes three frames until motion is known.
+                "frame" for the pixels: an upper bound on -log p(x_t | past) in nats; see `frame_bound`.
+            samples: of the bound, which is tighter with more; the other needs none.
+            seed: of these samples; see `predict_future`.
+            states: `[B,T,S]`, as in `forward_sequence`.
+            action_valid: `[B,T]`, likewise.
 
         Raises:
-            AimeError: if frames, actions or states do not have the model's shape.
+            AimeError: if frames, actions or states do not have the model's shape, type or range.
         """
-        return imagination.surprise(self, frames, actions, samples, seed, states)
+        return surprising.surprise(self, frames, actions, of, samples, seed, states, action_valid)
 
     def initial_state(self, batch: int) -> BeliefState:
         """The state of `batch` videos before their first frame."""

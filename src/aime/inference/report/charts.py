@@ -155,15 +155,15 @@ def state_chart(states: Mapping[int, StateScores[float]], ends: Mapping[int, Sta
 
 def surprise_chart(evaluation: Evaluation, clips: Float[np.ndarray, "B T"]) -> str:
     """Surprise over time: the evaluation's average, and the clips that the report shows."""
-    average = evaluation.surprise_by_frame
+    average = evaluation.latent_surprise_by_frame
     time = list(range(1, len(average) + 1))
     with matplotlib.rc_context(_STYLE):
-        figure, axes = _single("frame", "nats")
+        figure, axes = _single("frame", "surprise")
         for number, clip in enumerate(clips):
             label = "the clips above" if number == 0 else None
             axes.plot(time, clip, color=FAINT, linewidth=1, alpha=0.7, label=label)
         axes.plot(time, average, color=MODEL, label="average")
-        _band(axes, time, evaluation.intervals.surprise_by_frame, MODEL)
+        _band(axes, time, evaluation.intervals.latent_surprise_by_frame, MODEL)
         end = evaluation.context + 0.5
         axes.axvline(end, color=LIKELIEST, linewidth=1, linestyle=":", label="end of the context")
         _legend(axes)

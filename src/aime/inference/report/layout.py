@@ -76,7 +76,7 @@ def _facts(material: Material) -> list[tuple[Cell, str]]:
             _skill(evaluation.horizons[ahead].skill, ends.horizons[ahead].skill),
             f"skill {_frames(ahead)} ahead; 0 is a baseline, 1 is perfect",
         ),
-        (_cell(evaluation.surprise, ends.surprise, ",.0f"), "nats of surprise a frame; lower is better"),
+        (_cell(evaluation.frame_bound, ends.frame_bound, ",.0f"), "nats a frame, at most; lower is better"),
         (_cell(evaluation.effective_components, ends.effective_components, ".1f"), "components of the mixture in use"),
         (
             _cell(evaluation.codebook_perplexity, ends.codebook_perplexity, ".0f"),
@@ -128,7 +128,7 @@ def _whole(evaluation: Evaluation) -> str:
     """What holds for the run as a whole."""
     ends = evaluation.intervals
     rows = [
-        ("surprise", _cell(evaluation.surprise, ends.surprise, ",.0f")),
+        ("bound on -log p(x)", _cell(evaluation.frame_bound, ends.frame_bound, ",.0f")),
         ("-log p(z)", _cell(evaluation.prior_nll, ends.prior_nll, ".1f")),
         ("KL of z", _cell(evaluation.kl_z, ends.kl_z, ".1f")),
         ("KL of the mixture weights", _cell(evaluation.kl_hierarchical, ends.kl_hierarchical, ".1f")),
@@ -214,7 +214,8 @@ def _inside(material: Material) -> str:
     ) + page.side_by_side(
         page.figure(
             charts.surprise_chart(evaluation, material.surprise),
-            "Surprise is -log p(frame | past): peaks are frames that the model did not expect.",
+            "Surprise is -log p(latent | past), relative to what is usual where things move as fast: at a peak the "
+            "world did not go as expected. The first three frames are too early to tell.",
         ),
         page.figure(
             charts.codebook_chart(watched.codes),

@@ -49,7 +49,7 @@ class Material:
     watched: Watched
     """The clips of the dreams, all of whose frames are seen."""
     surprise: Float[np.ndarray, "B T"]
-    """Of their frames, in nats."""
+    """Of their latents."""
     components: Components
     log: list[Record]
     config: str
@@ -86,7 +86,12 @@ def gather(
         dreams=dream(model, clips, context, SAMPLES, seeds),
         watched=watch(model, clips),
         surprise=to_numpy(
-            model.surprise(clips.frames, clips.actions, seed=seeds, states=observed(clips.states, info.model))
+            model.surprise(
+                clips.frames,
+                clips.actions,
+                states=observed(clips.states, info.model),
+                action_valid=clips.action_valid,
+            )
         ),
         components=find_components(model, load_clips(unseen.dataset, context + horizon, GROUPED)),
         log=log,

@@ -1,0 +1,98 @@
+"""How surprising frames are: where the world itself did not go as expected, and how likely the pixels were."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from aime.errors import AimeError
+from aime.world_model import doors
+from aime.world_model.doors import Array
+from aime.world_model.imagination import decode_in_chunks
+from aime.world_model.noise import Seeds, posterior_samples
+from aime.world_model.outputs import SequenceOutput, Track
+from aime.world_model.stepping import watch
+
+if TYPE_CHECKING:
+    from aime.world_model.model import AIME
+
+Kind = Literal["latent", "frame"]
+
+STILL = 0.25
+"""A squared step, in units of the prior's variance, that a world at rest may be off by."""
+
+
+def surprise(
+    model: AIME,
+    frames: Array,
+    actions: Array | None,
+    of: Kind,
+    samples: int,
+    seed: Seeds,
+    states: Array | None,
+    action_valid: Array | None,
+) -> Float[Tensor, "B T"]:
+    """See `AIME.surprise`."""
+    if of not in ("latent", "frame"):
+        raise AimeError(f"surprise of {of!r}; expected 'latent' or 'frame'")
+    if samples < 1:
+        raise AimeError(f"samples is {samples}; expected 1 or more")
+    with doors.Admission(model) as admit:
+        given = admit.frames(frames)
+        shape = given.shape[:2]
+        # nothing here reads the last action, and a recording has none
+        known = admit.actions(actions, shape, action_valid, last_unused=True)
+        seen = admit.states(states, shape)
+        if of == "latent":
+            return latent_surprise(watch(model, given, known, None, seen)[0])
+        return frame_bound(model, given, model.run_sequence(given, known, None, seen), samples, seed)
+
+
+def latent_surprise(track: Track) -> Float[Tensor, "B T"]:
+    """-log p(z_t | h_{t-1}) above its least, relative to what is usual for a world that moves as fast as this one.
+
+        m_t = mean_d (z_t - μ_t)² / σ_t²,    l_t = mean_d (z_{t-1} - z_{t-2})² / σ_t²,    m_t / √(l_t + 1/4)
+
+    with the prior's mean μ_t and variance σ_t²: half of D·m_t is what a Gaussian of them gives in nats above its least.
+    A prior errs more where things move fast, by about the square root of l_t; by its nats alone a fast world is more
+    surprising than a wrong one. The mixture's rarest components would excuse anything, so its moments are taken.
+    """
+    mixture = track.prior.mixture
+    mean = mixture.mean
+    variance = (mixture.weights[..., None] * (mixture.stds.square() + mixture.means.square())).sum(-2) - mean.square()
+    error = ((track.latents - mean).square() / variance).mean(-1)
+    last_step = torch.cat([torch.zeros_like(track.steps[:, :1]), track.steps[:, :-1]], dim=1)
+    motion = (last_step.square() / variance).mean(-1)
+    return error / (motion + STILL).sqrt()
+
+
+def frame_bound(
+    model: AIME, frames: Float[Tensor, "B T 3 H W"], output: SequenceOutput, samples: int, seed: Seeds
+) -> Float[Tensor, "B T"]:
+    """An upper bound, in expectation, on -log p(x_t | x_1..x_{t-1}, a_1..a_{t-1}) in nats.
+
+        p(x_t | past) = ∫ p(z | h_{t-1}) N(x_t; decode(z, P_t(h_{t-1}, z, U_{t-1})), σ²) dz
+
+    by S samples of the posterior, weighted by importance: -log 1/S Σ_s p(x_t | z_s, P_t) p(z_s | h_{t-1}) / q(z_s).
+    Belief, prior and U_{t-1} have seen the frames before x_t alone; only the proposal q has seen x_t, which changes how
+    tight the bound is and not what it bounds. Reference: Burda et al. 2016, arXiv 1509.00519, equation 8.
+    """
+    batch = frames.shape[0]
+    truth, variance = frames.flatten(0, 1), model.decoder.variance
+    scale = 0.5 * truth[0].numel() * torch.log(2 * math.pi * variance)
+    beliefs = output.beliefs.flatten(0, 1)
+    seen = output.attention.bottom_up
+    last_maps = torch.cat([model.attention.initial_map(batch)[:, None].to(seen), seen[:, :-1]], dim=1).flatten(0, 1)
+    terms = []
+    for latents in posterior_samples(output.posterior, seed, samples).unbind(1):
+        flat = latents.flatten(0, 1)
+        decoded = decode_in_chunks(model, flat, model.attention.expect(beliefs, flat.to(beliefs), last_maps).map)
+        error = (decoded - truth).square().sum(dim=(1, 2, 3)) / (2 * variance)
+        log_likelihood = rearrange(-error - scale, "(b t) -> b t", b=batch)
+        terms.append(log_likelihood + output.prior.mixture.log_prob(latents) - output.posterior.log_prob(latents))
+    return math.log(samples) - torch.logsumexp(torch.stack(terms), dim=0)
