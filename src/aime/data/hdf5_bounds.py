@@ -22,7 +22,7 @@ MAX_CHUNK_BYTES = 256 * 2**20
 MAX_FIELD_BYTES = 2**30
 """Of a field that is read whole, and that the file really holds."""
 
-MAX_INFLATED_BYTES = 2**28
+MAX_INFLATED_BYTES = 2**27
 """Of a field that is read whole and is compressed: a small file may inflate to anything."""
 
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}

@@ -262,3 +262,22 @@ def test_descriptions_of_other_types_are_refused(
     path = source / "meta/info.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     assert words in complaint(capsys, source, tmp_path / "out", "--camera", "top")
+
+
+def test_whole_numbers_are_choices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As gymnasium's discrete actions are recorded: one number a choice of those that occur in any episode."""
+    source = write_2(tmp_path / "source")
+    path = source / "meta/info.json"
+    described = json.loads(path.read_text())
+    described["features"]["action"] = {"dtype": "int64", "shape": [1], "names": None}
+    path.write_text(json.dumps(described))
+    chosen = [np.arange(length) % (3 + number) for number, length in enumerate(LENGTHS)]
+    for number, actions in enumerate(chosen):
+        table = {**rows_of(number, 0), "action": actions[:, None].tolist()}
+        write(next(source.glob(f"data/*/episode_{number:06d}.parquet")), table)
+    assert run(source, tmp_path / "out", "--camera", "top", "--action-range", "-90", "90") == 0
+    for episode, actions in zip(open_dataset(tmp_path / "out"), chosen, strict=True):
+        np.testing.assert_array_equal(episode.action[:-1], 2 * np.eye(5)[actions] - 1)
+    assert "'action' is taken as a choice of 0 to 4" in capsys.readouterr().out
+    message = complaint(capsys, source, tmp_path / "b", "--camera", "top", "--action-columns", "action")
+    assert "--action-columns says nothing of data sets of this kind" in message

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ import numpy as np
 from jaxtyping import Float, Float64, UInt8
 
 from aime.data.importers import tables, video
+from aime.data.importers.action_parts import Choices, Switches, discrete_columns, observed
+from aime.data.importers.files import is_litter
 from aime.data.importers.fitting import together
 from aime.data.importers.interface import (
     BadEpisode,
@@ -31,6 +33,7 @@ from aime.data.importers.interface import (
     arriving,
     block_length,
     in_order,
+    refuse_others,
 )
 from aime.data.importers.pictures import UNDECODABLE, Depth, decode_picture
 from aime.data.importers.tfds_features import read_json
@@ -54,7 +57,7 @@ def open_source(source: Path, choice: Choice) -> Sources:
     info = _description(source)
     if choice.split:
         raise AimeError(f"{source}: splits of LeRobot's data sets are not told apart; leave --split out")
-    _refuse_tables_flags(source, choice)
+    refuse_others(source, choice, ("cameras", "state", "actions", "depth_range"))
     features = info["features"]
     cameras = _cameras(source, features, choice.cameras)
     action = _width(source, features, ACTION) if choice.actions else 0
@@ -63,14 +66,19 @@ def open_source(source: Path, choice: Choice) -> Sources:
             f"{source}/meta/info.json: has no feature 'action', found {sorted(features)}; import with --no-actions"
         )
     state = _width(source, features, STATE) if choice.state else 0
-    return {"": LeRobotImporter(source, json.dumps(info), tuple(cameras), action, state, choice.depth_range)}
+    choices, notes = _choices(source, features) if choice.actions else (None, ())
+    importer = LeRobotImporter(source, json.dumps(info), tuple(cameras), action, state, choice.depth_range)
+    return {"": replace(importer, choices=choices, choice_notes=notes)}
 
 
-def _refuse_tables_flags(source: Path, choice: Choice) -> None:
-    if choice.every != 1 or choice.fps is not None or choice.time_column is not None:
-        raise AimeError(
-            f"{source}: LeRobot's data sets have times of their own; leave --every, --fps and --time-column out"
-        )
+def _choices(source: Path, features: Mapping[str, Any]) -> tuple[Choices | Switches | None, tuple[str, ...]]:
+    """Whole numbers of an action are choices of those that occur; of floats, which are quantities, there are none."""
+    if not str(features[ACTION].get("dtype")).startswith(("int", "uint", "bool")):
+        return None, ()
+    paths = in_order(path for path in (source / "data").rglob("*.parquet") if not is_litter(path))
+    whole = (tables.matrix(path, tables.read_table(path, (ACTION,)), [ACTION]) for path in paths)
+    part, note = observed(ACTION, (rows[np.isfinite(rows).all(axis=1)].astype(np.int64) for rows in whole))
+    return part, (note,)
 
 
 def _description(source: Path) -> dict[str, Any]:
@@ -130,6 +138,8 @@ class LeRobotImporter:
         action_width: A, or 0 where actions are not wanted.
         state_width: S, or 0.
         depth_range: what is black and what white in 16-bit pictures.
+        choices: what actions that are whole numbers choose from; None where they are quantities.
+        choice_notes: how that was found, for the report.
     """
 
     place: Path
@@ -138,6 +148,8 @@ class LeRobotImporter:
     action_width: int
     state_width: int
     depth_range: tuple[float, float] | None = None
+    choices: Choices | Switches | None = None
+    choice_notes: tuple[str, ...] = ()
 
     @property
     def info(self) -> dict[str, Any]:
@@ -154,12 +166,20 @@ class LeRobotImporter:
     def facts(self) -> Facts:
         """Widths, as the description has them."""
         attributes = {"fps": self.rate}
-        return Facts(
+        facts = Facts(
             self.action_width,
             (self._names(STATE, self.state_width) or {STATE: self.state_width}) if self.state_width else {},
             attributes=attributes,
-            notes=self._unread(),
+            notes=(*self.choice_notes, *self._unread()),
             action_names=self._names(ACTION, self.action_width),
+        )
+        if self.choices is None:
+            return facts
+        width = self.choices.width
+        names = {} if width != self.action_width else facts.action_names
+        discrete = discrete_columns([self.choices])
+        return replace(
+            facts, action_width=width, action_range=self.choices.bounds, discrete=discrete, action_names=names
         )
 
     def _names(self, feature: str, width: int) -> dict[str, int]:
@@ -318,7 +338,8 @@ class LeRobotImporter:
         return known
 
     def _checked(self, path: Path, known: tables.Columns) -> Float[np.ndarray, "L A"]:
-        return tables.matrix(path, known, [ACTION])
+        action = tables.matrix(path, known, [ACTION])
+        return action if self.choices is None else self.choices.encode(action, f"{path}: '{ACTION}'")
 
     def actions(self, item: Item) -> Float[np.ndarray, "L A"]:
         """The actions of one episode."""
