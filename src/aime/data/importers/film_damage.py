@@ -29,6 +29,9 @@ ERROR_LEVEL = 16
 
 _FORBIDDEN = re.compile(rb"\x00\x00(?:[\x00-\x02]|\x03[\x04-\xff])")
 _MOST_TRAILING_ZEROS = 16
+_LOST_BLOCK = bytes(384)
+"""More zeros than VP8's arithmetic coder writes: pictures in which nothing moves cost less than that."""
+
 ONE_FRAME_A_PACKET = ("h264", "hevc", "mpeg4", "mjpeg", "ffv1", "png", "av1", "libdav1d", "vp9", "gif")
 """Codecs, as FFmpeg calls them, each of whose packets makes one frame."""
 
@@ -68,6 +71,8 @@ class PacketChecks:
             raise Damaged("a packet is damaged")
         if self._prefix:
             check_units(bytes(packet), self._prefix)
+        if self._codec == "vp8" and _LOST_BLOCK in bytes(packet).rstrip(b"\0"):
+            raise Damaged("a packet holds a block of zeros")
         if self._codec == "mjpeg":
             _check_jpeg(bytes(packet))
         if self._reference is not None:
