@@ -41,9 +41,9 @@ def check_end(content: bytes) -> None:
     last = start + len(content[start:end].rstrip(b"\x00\xff"))
     tail = max(last - _TAIL, start)
     # codes of a single symbol, as of a picture of one colour, make the same picture of any data
-    if all(picture == _with_noise(content, tail, last, noise) for noise in _NOISES):
-        if picture != _with_noise(content, start, last, _NOISES[0]):
-            raise ValueError("its coded data go on after the picture's end")
+    idle = all(picture == _with_noise(content, tail, last, noise) for noise in _NOISES)
+    if idle and picture != _with_noise(content, start, last, _NOISES[0]):
+        raise ValueError("its coded data go on after the picture's end")
     if picture != _decoded(content[:end] + _NOISES[0] + content[end:]):
         raise ValueError("its coded data end before the picture does")
 
