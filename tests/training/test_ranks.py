@@ -18,9 +18,10 @@ from torch.multiprocessing.spawn import spawn
 
 from aime.cli.main import main
 from aime.data import Clips
-from aime.objectives import texture
+from aime.objectives import perceiver, texture
 from aime.objectives.adversarial import AdversaryConfig
 from aime.objectives.weights import OvershootConfig
+from aime.primitives import quantize
 from aime.representation.discriminators import DiscriminatorConfig
 from aime.training.checkpoint import Progress, read_progress
 from aime.training.config import OptimizerConfig, TrainConfig
@@ -40,8 +41,9 @@ class NoiseBySample:
     def __init__(self, patch: pytest.MonkeyPatch, halves: tuple[int, ...]) -> None:
         self.halves, self.draws = halves, 0
         self.fills = {name: getattr(Tensor, name) for name in ("uniform_", "normal_", "exponential_")}
-        for name in ("randn_like", "rand", "randint", "randperm"):
+        for name in ("randn_like", "rand", "randint"):
             patch.setattr(torch, name, getattr(self, name))
+        patch.setattr(quantize, "draw_with_replacement", self.vectors)
         patch.setattr(Tensor, "exponential_", lambda tensor: tensor.copy_(self.rows("exponential_", *tensor.shape)))
 
     def draw(self, fill: str, *shape: int) -> list[Tensor]:
@@ -56,26 +58,24 @@ class NoiseBySample:
     def randn_like(self, like: Tensor) -> Tensor:
         return self.rows("normal_", *like.shape)
 
-    def rand(self, *shape: int, device: object = None) -> Tensor:
+    def rand(self, *shape: int | torch.Size, device: object = None) -> Tensor:
+        sizes = [size for each in shape for size in (each if isinstance(each, torch.Size) else (each,))]
         # a single number is for the whole batch
-        return torch.full((1,), 0.3, dtype=torch.float64) if shape == (1,) else self.rows("uniform_", *shape)
+        return torch.full((1,), 0.3, dtype=torch.float64) if sizes == [1] else self.rows("uniform_", *sizes)
 
     def randint(self, high: int, shape: tuple[int, ...], device: object = None) -> Tensor:
-        if len(shape) == 2:
-            return (high * self.rows("uniform_", *shape)).long()
-        # vectors for dead codes: the even codes draw from the first half, the odd ones from the second; the vectors are
-        # time-major, so that the halves take turns
-        drawn = [(high // len(self.halves) * each).long() for each in self.draw("uniform_", *shape)]
-        turn = BATCH // 2 * (SIZE // 8) ** 2
-        places = [(each // turn * len(drawn) + half) * turn + each % turn for half, each in enumerate(drawn)]
-        return torch.where(torch.arange(*shape) % 2 == 0, places[0], places[-1])
+        return (high * self.rows("uniform_", *shape)).long()
 
-    def randperm(self, count: int, device: object = None) -> Tensor:
-        """As many of the first come from each half."""
-        own = count // len(self.halves)
-        return torch.stack(
-            [each.argsort() + half * own for half, each in enumerate(self.draw("uniform_", own))], 1
-        ).flatten()
+    def vectors(self, counted: Tensor, draws: int) -> Tensor:
+        """Vectors for dead codes: the even codes draw from the first half, the odd ones from the second."""
+        clips = BATCH // 2 * len(self.halves)
+        # vectors are time-major
+        half = torch.arange(len(counted)) // (SIZE // 8) ** 2 % clips // (BATCH // 2)
+        drawn = []
+        for number, each in enumerate(self.draw("uniform_", draws)):
+            own = (counted & (half == number)).nonzero()[:, 0]
+            drawn.append(own[(each * len(own)).long()])
+        return torch.where(torch.arange(draws) % 2 == 0, drawn[0], drawn[-1])
 
 
 def training(halves: int, balancer: str) -> TrainConfig:
@@ -97,10 +97,11 @@ def training(halves: int, balancer: str) -> TrainConfig:
         length=LENGTH,
         balancer=balancer,
         optimizer=OptimizerConfig(warmup=1, clip=1e9),
-        overshoot=OvershootConfig(steps=3, starts=2, frames=4 * halves),
+        # whatever is drawn is all there is: of a whole batch other frames would be drawn than of its halves
+        overshoot=OvershootConfig(steps=3, starts=2, frames=2 * BATCH * LENGTH),
         replay=ReplayConfig(clips=0),
         adversary=AdversaryConfig(
-            enabled=True, n_critic=1, warmup=0.0, ramp=0.0, frames=4 * halves, discriminators=discriminators
+            enabled=True, n_critic=1, warmup=0.0, ramp=0.0, frames=2 * BATCH * LENGTH, discriminators=discriminators
         ),
     )
 
@@ -129,7 +130,8 @@ def figures(halves: tuple[int, ...], balancer: str) -> list[dict[str, Tensor]]:
     with pytest.MonkeyPatch.context() as patch:
         batches = [batch(step, halves) for step in range(STEPS)]
         NoiseBySample(patch, halves)
-        patch.setattr(texture, "JUDGED", BATCH * LENGTH)  # all frames, or half as many would be drawn from both halves
+        patch.setattr(texture, "JUDGED", BATCH * LENGTH)
+        patch.setattr(perceiver, "REDRAWN_SHARE", 1.0)
         patch.setattr(
             Tensor, "float", lambda self: self.to(torch.float32 if self.dtype == torch.bool else torch.float64)
         )
