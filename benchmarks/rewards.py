@@ -32,7 +32,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
-    parser.add_argument("--data", default=None, help="by default the held-out part of the run's own")
+    parser.add_argument("--data", default=None, help="by default the test part of the run's own")
     parser.add_argument("--context", type=int, default=5)
     parser.add_argument("--horizon", type=int, default=15)
     parser.add_argument("--clips", type=int, default=192)

@@ -31,7 +31,7 @@ SMALL = (
 
 @pytest.fixture
 def data(tmp_path: Path, make_episode: Callable[..., Episode]) -> str:
-    write_shard(tmp_path / "data" / "0.h5", [make_episode(12, seed, size=32) for seed in range(2)])
+    write_shard(tmp_path / "data" / "0.h5", [make_episode(12, seed, size=32) for seed in range(8)])
     return str(tmp_path / "data")
 
 

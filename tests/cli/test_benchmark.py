@@ -17,7 +17,7 @@ from tests.inference.ridge import held_by_what_is_left_out
 from aime.benchmarking.dmc_vb import plan as planning
 from aime.cli.benchmark import configure
 from aime.cli.main import main
-from aime.data import Episode, open_dataset, write_shard
+from aime.data import Episode, Split, open_dataset, write_shard
 from aime.inference.loading import load_run
 from aime.inference.probe import SETTLED_AFTER
 
@@ -74,7 +74,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
 
 def test_the_plan_comes_first(done: Done) -> None:
     plan, work = done.told.split("none, seed 0 (1 of 2): training")
-    assert "none: " in plan and "3 episodes to learn from and 2 held out, 80 frames" in plan
+    assert "none: " in plan and "3 episodes to learn from and 2 held out (1 for the test), 80 frames" in plan
     assert "training: 2 of tiny, 1 steps each" in plan
     assert "a probe of (h, z) for the 3 numbers of the state, a clone of 4 steps" in plan
     assert "dynamic, seed 0 (2 of 2): training" in work
@@ -84,7 +84,7 @@ def test_the_table_is_that_of_the_numbers(done: Done) -> None:
     content, text = done.content(), (done.out / "benchmark.md").read_text(encoding="utf-8")
     assert [level["level"] for level in content["levels"]] == ["none", "dynamic"]
     for level, run in zip(content["levels"], content["runs"], strict=True):
-        assert (level["episodes"], level["held_out"], level["steps"]) == (3, 2, 1)
+        assert (level["episodes"], level["held_out"], level["steps"]) == (3, 1, 1)
         assert level["state"]["low"] <= level["state"]["high"]
         assert level["state"]["mean"] == pytest.approx(run["state"])
         flat = [value for values in run["entries"].values() for value in values]
@@ -127,15 +127,18 @@ def features(run: Path, episodes: list[Episode]) -> np.ndarray:
     return torch.cat(found).double().numpy()
 
 
-def test_the_probe_is_a_ridge_regression_on_held_out_episodes(done: Done) -> None:
+def test_the_probe_is_a_ridge_regression_judged_on_the_test_part(done: Done) -> None:
     run = done.content()["runs"][1]
-    episodes = list(open_dataset(Path(done.line[2]) / "dynamic_medium" / "train"))
-    inputs, test = (features(Path(run["run"]), part) for part in (episodes[:3], episodes[3:]))
+    splits: tuple[Split, ...] = ("train", "test")
+    learned, judged = (
+        list(open_dataset(Path(done.line[2]) / "dynamic_medium" / "train", each, 0.4)) for each in splits
+    )
+    inputs, test = (features(Path(run["run"]), part) for part in (learned, judged))
     targets, truth = (
         np.concatenate([np.asarray(each.state)[SETTLED_AFTER:] for each in part]).astype(np.float64)
-        for part in (episodes[:3], episodes[3:])
+        for part in (learned, judged)
     )
-    lengths = [len(each.action) - SETTLED_AFTER for each in episodes[:3]]
+    lengths = [len(each.action) - SETTLED_AFTER for each in learned]
     told, _ = held_by_what_is_left_out(inputs, targets, test, np.repeat([0, 1, 2], lengths))
     error = ((told - truth) ** 2).mean(0)
     wanted = 1 - error / truth.var(0)

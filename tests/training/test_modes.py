@@ -52,7 +52,7 @@ def actions() -> Tensor:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four steps of the complete model, the adversary heard in the last ones."""
     place = tmp_path_factory.mktemp("modes")
-    write_shard(place / "data" / "000.h5", [synthetic_episode(12, seed, size=SIZE) for seed in range(4)])
+    write_shard(place / "data" / "000.h5", [synthetic_episode(12, seed, size=SIZE) for seed in range(8)])
     small = DiscriminatorConfig(channels=4, levels=2)
     config = TrainConfig(
         data=str(place / "data"),

@@ -23,7 +23,7 @@ OUT = "runs/ablation"
 class AblationOptions(TrainConfig):
     """Train the complete model and variants with one part switched off, at equal wall time, and compare them.
 
-    The variants are trained one after another, each in a process of its own, evaluated on held-out episodes, and set
+    The variants are trained one after another, each in a process of its own, evaluated on the validation part, and set
     side by side in OUT/ablation.md and OUT/ablation.json. The same command goes on after an interruption; what is
     complete is not trained again. The complete model has the attention schema, the context, the mixture prior, the
     adversary and RGB, whatever the defaults of `aime train` are; a flag for one of these changes all variants.

@@ -36,7 +36,7 @@ class DmcVbOptions(TrainConfig):
 
     DIR has a data set in each of none, static (or static_medium) and dynamic (or dynamic_medium), as `aime import
     dmc-vb` or `aime collect --distractor` makes them. Each level trains a world model of its own, in OUT/LEVEL/seed-N.
-    A ridge regression tells the state from its belief and latent, judged on held-out episodes; a policy on belief and
+    A ridge regression tells the state from its belief and latent, judged on the test part; a policy on belief and
     latent is cloned from the level's own episodes, and plays in dm_control under no, a still and a moving distractor.
     The table is in OUT/benchmark.md, beside it .json and .png. The same command goes on after an interruption; what is
     finished is kept.

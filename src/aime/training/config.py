@@ -86,7 +86,8 @@ class TrainConfig:
     accumulate: int = 1
     """Batches whose gradients are added up for one optimizer step."""
     held_out: float = 0.05
-    """Share of the episodes kept out of training (of a directory or file; bundled sets have their own)."""
+    """Share of the episodes kept out of training for validation and test, chosen by content: at least two of three
+    or more. Bundled sets have their own."""
     log_every: int = 10
     checkpoint_every: int = 1000
     pictures: bool = True

@@ -53,7 +53,7 @@ class Scores(Generic[Leaf]):
 
 @dataclass(frozen=True, kw_only=True)
 class Row(Scores[float]):
-    """The scores of one variant on held-out episodes."""
+    """The scores of one variant on the validation part."""
 
     variant: str
     without: str

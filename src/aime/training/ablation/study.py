@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from aime.data import open_dataset
 from aime.errors import AimeError, expect_some_of
 from aime.inference.evaluate import Judged, judge_run
 from aime.inference.loading import check_lengths
@@ -61,7 +62,7 @@ def run_ablation(
 
     Raises:
         AimeError: if a name is unknown, a run that is there was made with other settings, the training of a variant
-            fails, or no held-out episode is long enough.
+            fails, or no episode of the validation part is long enough.
         KeyboardInterrupt: after an interruption; the run is saved.
     """
     found: dict[str, tuple[Judged, Trained]] = {}
@@ -69,6 +70,7 @@ def run_ablation(
     runs = {name: _variant_config(config, name) for name in names}
     for run in runs.values():
         refuse_other_settings(run)
+    open_dataset(config.data, "validation", config.held_out)  # refused now if it has none, not after the first training
     for number, (name, run) in enumerate(runs.items(), start=1):
         place = f"{name} ({number} of {len(names)})"
         if not is_complete(run):
