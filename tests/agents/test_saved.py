@@ -8,6 +8,7 @@ from tests.models import small_config
 
 from aime.agents.saved import AgentInfo, Kind, Networks, agent_directory, load_agent, save_agent
 from aime.control.policy import ClonedPolicy, Critic, Policy, PolicyConfig
+from aime.data.manifest import Manifest, read_manifest
 from aime.errors import AimeError
 from aime.world_model.model import AIME
 
@@ -65,3 +66,11 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     save_agent(agent_directory(tmp_path, "mine"), AgentInfo("imitate", SMALL, "data"), broken)
     with pytest.raises(AimeError, match=r"agent.safetensors: tensor .* found NaN or infinity"):
         load_agent(tmp_path, "mine", AIME(small_config()))
+
+
+def test_its_manifest_is_kept_with_it(tmp_path: Path) -> None:
+    model, manifest = AIME(small_config()), Manifest().after("run", None)
+    directory = agent_directory(tmp_path, "mine")
+    save_agent(directory, AgentInfo("imitate", SMALL, "data"), networks("imitate"), (), manifest)
+    load_agent(tmp_path, "mine", model)
+    assert read_manifest(directory / "manifest.json") == manifest

@@ -4,7 +4,7 @@ RUN/agents/NAME/config.yaml         kind, and the sizes of its networks
 RUN/agents/NAME/agent.safetensors   their weights
 RUN/agents/NAME/manifest.json       what it learned from, by content, and its run's manifest: see `aime.data.manifest`
 RUN/agents/NAME/log.jsonl           how it learned, one JSON object a line
-RUN/agents/NAME/SHA256SUMS          of config and weights, compared when they are read
+RUN/agents/NAME/SHA256SUMS          of config, weights and manifest, compared when they are read
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def save_agent(
         write_atomically(new / LOG, "".join(json.dumps(line) + "\n" for line in lines).encode())
         if manifest is not None:
             manifest.write(new / MANIFEST)
-        write_sums(new, [_CONFIG, _WEIGHTS])
+        write_sums(new, [_CONFIG, _WEIGHTS, *([] if manifest is None else [MANIFEST])])
         sync_directory(new)
         try:
             replace_directory(new, directory)
