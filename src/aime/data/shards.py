@@ -153,7 +153,7 @@ def _fill(file: h5py.File, episodes: Sequence[Episode], fields: Mapping[str, np.
     for offset, episode in zip(fields["ep_offset"], episodes, strict=True):
         pixels[offset : offset + len(episode)] = episode.pixels
     for name, array in fields.items():
-        kept = array.astype(np.float32) if array.dtype == np.float64 else array
+        kept = _canonical(array)
         file.create_dataset(name, data=kept, chunks=tuple(max(size, 1) for size in kept.shape), fletcher32=True)
 
 
@@ -258,15 +258,27 @@ class Shard:
             AimeError: if the file is damaged there, naming the episode.
         """
         episode = int(np.searchsorted(self.offsets, start, side="right")) - 1
-        number, stop = start // self.block, min(stop, self.frames)
+        stop = min(stop, self.frames)
         with _reading(self.path, f"'pixels' of episode {episode}"):
             if isinstance(self._blocks, str):
                 with h5py.File(self.path, "r") as file:
                     self._blocks = Blocks.of(file["pixels"])
-            if self._blocks is not None and start < stop <= (number + 1) * self.block:
-                block = _files_of_blocks.use(self._identity, partial(self._blocks.read, number=number))
-                return block[start - number * self.block : stop - number * self.block]
+            if self._blocks is not None and start < stop:
+                return self._rows_of_blocks(self._blocks, start, stop)
             return read_rows(_open_files.get(self._identity)["pixels"], start, stop)
+
+    def _rows_of_blocks(self, blocks: Blocks, start: int, stop: int) -> UInt8[np.ndarray, "L H W 3"]:
+        """Rows that may lie in several blocks; those of one alone are not copied."""
+        size, first = self.block, start // self.block
+        if stop <= (first + 1) * size:
+            block = _files_of_blocks.use(self._identity, partial(blocks.read, number=first))
+            return block[start - first * size : stop - first * size]
+        rows = np.empty((stop - start, *blocks.shape[1:]), np.uint8)
+        for number in range(first, -(-stop // size)):
+            low, high = max(start, number * size), min(stop, (number + 1) * size)
+            block = _files_of_blocks.use(self._identity, partial(blocks.read, number=number))
+            rows[low - start : high - start] = block[low - number * size : high - number * size]
+        return rows
 
 
 def _check_file(path: Path) -> None:
@@ -330,7 +342,8 @@ def _canonical(array: np.ndarray) -> np.ndarray:
     """int64, float32 and bool, so that no reader has to ask which of the allowed dtypes a file has."""
     if array.dtype.kind in "iu":
         return array.astype(np.int64)
-    return array.astype(np.float32, copy=False) if array.dtype.kind == "f" else array
+    with np.errstate(over="ignore"):  # what becomes infinite is refused, and needs no warning before
+        return array.astype(np.float32, copy=False) if array.dtype.kind == "f" else array
 
 
 def _read_attributes(stored: h5py.AttributeManager) -> dict[str, Attribute]:

@@ -328,7 +328,7 @@ class RldsImporter:
         recorded = Recorded(
             frames,
             action=action,
-            reward=None if reward is None else reward.astype(np.float32),
+            reward=None if reward is None else reward.astype(np.float64),
             state=np.concatenate([rows.reshape(len(rows), -1) for rows in states], axis=1) if states else None,
         )
         if self._state_order() is None:

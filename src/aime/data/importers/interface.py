@@ -284,7 +284,7 @@ def arriving(
     moved = replace(
         after,
         action=action,
-        reward=None if reward is None else shifted_to_arrival(reward.astype(np.float32))[:stop],
+        reward=None if reward is None else shifted_to_arrival(reward.astype(np.float64))[:stop],
         terminated=moved_end,
     )
     if not extends:

@@ -224,7 +224,7 @@ class MinariImporter:
                 [read_frames(self.path, self._name(number, "observations", name), 0, length) for name in self.cameras]
             ),
             action,
-            None if reward is None else shifted_to_arrival(reward.astype(np.float32)),
+            None if reward is None else shifted_to_arrival(reward.astype(np.float64)),
             None if end is None else shifted_to_arrival(truths("terminations", end, length - 1)),
             np.concatenate([part.reshape(len(part), -1) for part in observed], axis=1) if observed else None,
         )
