@@ -18,7 +18,6 @@ from reliability.watching import Limits
 from reliability.workloads import STEPS, WORKLOADS, outcome
 
 PATIENCE = Limits(seconds=300.0, memory=4 * 2**30)
-NOBODY = 65534
 FILLER, LEFT = "filler", 40_000
 """What fills the disk, and the bytes that it leaves."""
 
@@ -72,13 +71,13 @@ class _Short:
         with ExitStack() as stack:
             out = place / "out"
             out.mkdir()
-            limits, prepare = SHORTAGES[self._shortage](stack, out)
+            limits = SHORTAGES[self._shortage](stack, out)
             before: dict[str, str] = {}
             if self._command in ("resume", "report"):
                 shutil.copytree(bench.run, out / "run", dirs_exist_ok=True)
                 before = outcome(out / "run" / "checkpoint")
-            self._close(place, out)
-            ended = Child(command(bench, out), place, limits, prepare=prepare).wait()
+            self._close(out)
+            ended = Child(command(bench, out), place, limits).wait()
             self._open(out)
             faults = [] if ended.status == 0 else ended.faults((2,))
             faults += unreadable(out) + (leftovers(out) if ended.status == 2 else [])
@@ -88,22 +87,25 @@ class _Short:
                 faults.append(f"it ends with 0 where nothing could be written: {last_line(ended.out)}")
         return faults
 
-    def _close(self, place: Path, out: Path) -> None:
+    def _close(self, out: Path) -> None:
         if self._shortage == "full-disk":
             (out / FILLER).write_bytes(bytes(max(shutil.disk_usage(out).free - LEFT, 0)))
         if self._shortage == "read-only":
-            for name in ("tmp", "cache"):
-                (place / name).mkdir(exist_ok=True)
-                (place / name).chmod(0o777)
-            for path in [out, *out.rglob("*")]:
-                os.chown(path, 0, 0)
-                path.chmod(0o555 if path.is_dir() else 0o444)
+            _write(out, False)
 
     def _open(self, out: Path) -> None:
-        (out / FILLER).unlink(missing_ok=True)
         if self._shortage == "read-only":
-            for path in [out, *out.rglob("*")]:
-                path.chmod(0o755 if path.is_dir() else 0o644)
+            _write(out, True)
+        (out / FILLER).unlink(missing_ok=True)
+
+
+def _write(out: Path, allowed: bool) -> None:
+    """Allow or forbid to write to a directory and all in it: for root by its mount, for others by its modes."""
+    if os.getuid() == 0:
+        subprocess.run(["mount", "-o", f"remount,{'rw' if allowed else 'ro'}", str(out)], check=True)
+        return
+    for path in [out, *out.rglob("*")]:
+        path.chmod((0o755 if allowed else 0o555) if path.is_dir() else (0o644 if allowed else 0o444))
 
 
 def _still(run: Path, before: dict[str, str]) -> bool:
@@ -113,12 +115,9 @@ def _still(run: Path, before: dict[str, str]) -> bool:
     return found == before or (before.keys() <= found.keys() and not unreadable(directory))
 
 
-Prepared = tuple[Limits, Callable[[], None] | None]
-
-
-def _full_disk(stack: ExitStack, out: Path) -> Prepared:
+def _full_disk(stack: ExitStack, out: Path) -> Limits:
     stack.enter_context(_small_disk(out))
-    return PATIENCE, None
+    return PATIENCE
 
 
 @contextmanager
@@ -131,29 +130,25 @@ def _small_disk(out: Path) -> Iterator[None]:
         subprocess.run(["umount", str(out)], check=True)
 
 
-def _read_only(stack: ExitStack, out: Path) -> Prepared:
-    def drop() -> None:
-        # root may write anywhere
-        os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
-
-    return PATIENCE, drop if os.getuid() == 0 else None
+def _read_only(stack: ExitStack, out: Path) -> Limits:
+    if os.getuid() == 0:  # whom no mode keeps from writing
+        stack.enter_context(_small_disk(out))
+    return PATIENCE
 
 
-def _few_files(stack: ExitStack, out: Path) -> Prepared:
-    return Limits(300.0, PATIENCE.memory, files=24), None
+def _few_files(stack: ExitStack, out: Path) -> Limits:
+    return Limits(300.0, PATIENCE.memory, files=24)
 
 
-def _small_files(stack: ExitStack, out: Path) -> Prepared:
-    return Limits(300.0, PATIENCE.memory, file_size=2048), None
+def _small_files(stack: ExitStack, out: Path) -> Limits:
+    return Limits(300.0, PATIENCE.memory, file_size=2048)
 
 
-def _little_memory(stack: ExitStack, out: Path) -> Prepared:
-    return Limits(300.0, PATIENCE.memory, address_space=1300 << 20), None
+def _little_memory(stack: ExitStack, out: Path) -> Limits:
+    return Limits(300.0, PATIENCE.memory, address_space=1300 << 20)
 
 
-SHORTAGES: dict[str, Callable[[ExitStack, Path], Prepared]] = {
+SHORTAGES: dict[str, Callable[[ExitStack, Path], Limits]] = {
     "full-disk": _full_disk,
     "read-only": _read_only,
     "few-files": _few_files,
