@@ -6,6 +6,8 @@ import contextlib
 import json
 import random
 import re
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,8 @@ def mutate(path: Path, draw: random.Random) -> str:
     """
     change = change_for(path)
     if change is not None and draw.random() < 0.5:
-        with contextlib.suppress(OSError, RuntimeError, KeyError, ValueError):  # an earlier change may have broken it
+        # an earlier change may have broken it
+        with contextlib.suppress(OSError, RuntimeError, KeyError, ValueError, zlib.error, zipfile.BadZipFile):
             return change(path, draw)
     text = path.suffix in TEXTS
     kind = draw.choice(KINDS if text else KINDS[:6])
