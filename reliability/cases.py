@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from reliability.examples import FORMATS
+from reliability.examples import FORMATS, shard
 from reliability.forked import Forker
 from reliability.tiny_run import make_run
 
@@ -37,6 +37,15 @@ class Bench:
     def shards(self) -> Path:
         """A directory of one small shard."""
         return self.source("shard")
+
+    @cached_property
+    def unseen(self) -> Path:
+        """A directory of one shard that `run` was not trained on."""
+        path = self.place / "valid" / "unseen"
+        if not path.exists():
+            path.mkdir(parents=True)
+            shard(path, range(10, 16))
+        return path
 
     def source(self, name: str) -> Path:
         """A valid source of a format, made once."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,12 +63,12 @@ def pictures(place: Path) -> None:
             write_parquet(place / f"{number}.parquet", arrays)
 
 
-def shard(place: Path) -> None:
-    """AIME's own shard of two episodes, by AIME's writer."""
+def shard(place: Path, numbers: Sequence[int] = (0, 1)) -> None:
+    """AIME's own shard of two episodes, or of those with the given numbers, by AIME's writer."""
     from aime.data import Episode, write_shard
 
     episodes = []
-    for number in range(2):
+    for number in numbers:
         random = np.random.default_rng(number)
         action = random.uniform(-1, 1, (LENGTH, 2)).astype(np.float32)
         reward, end = random.uniform(size=LENGTH).astype(np.float32), np.arange(LENGTH) == LENGTH - 1

@@ -32,7 +32,7 @@ class _Checkpoint:
         words = ["train", "--resume", "--out", copy, "--steps", "4"]
         faults = _unfound(self._bench.forker.run(words, place, place), f"{said}: --resume")
         if path.name == "ema.safetensors":
-            words = ["evaluate", copy, "--data", self._bench.shards, "--out", place / "e.json", "--clips", "1"]
+            words = ["evaluate", copy, "--data", self._bench.unseen, "--out", place / "e.json", "--clips", "1"]
             words += ["--context", "2", "--horizon", "2", "--samples", "1"]
             faults += _unfound(self._bench.forker.run(words, place, place), f"{said}: evaluate")
         return faults

@@ -16,7 +16,7 @@ RUN_COMMANDS = {
     "run-resume": "train --resume --out {source} --steps 4",
     "run-report": "report {source} --data {data} --out {out}/report.html --clips 1",
 }
-"""What reads a run; {data} is the shard that it was trained on."""
+"""What reads a run; {data} is a shard that it was not trained on."""
 
 
 def cases(bench: Bench, count: int, seed: int) -> Iterator[Case]:
@@ -37,11 +37,22 @@ def _case(bench: Bench, kind: str, name: str, seed: int) -> Case:
         paths = sorted(path for path in source.rglob("*") if path.is_file() and "tensorboard" not in path.parts)
         changed = [draw.choice(paths) for _ in range(draw.choice((1, 1, 1, 2)))]
         said = [f"{mutate(path, draw)} {path.relative_to(source)}" for path in changed]
-        if kind in RUN_COMMANDS or kind == "shard":
-            out.mkdir()
-        words = (RUN_COMMANDS[kind] if kind in RUN_COMMANDS else FORMATS[kind].command).split()
-        filled = [word.format(source=source, out=out, data=bench.shards) for word in words]
+        filled = filled_command(bench, kind, source, out)
         ended = bench.forker.run(filled, place, place)
         return [f"{' and '.join(said)}: {fault}" for fault in ended.faults()]
 
     return Case(name, run)
+
+
+def command(bench: Bench, kind: str, place: Path) -> list[str]:
+    """The command that reads a valid source of a kind, copied into a directory."""
+    shutil.copytree(bench.run if kind in RUN_COMMANDS else bench.source(kind), place / "source")
+    return filled_command(bench, kind, place / "source", place / "out")
+
+
+def filled_command(bench: Bench, kind: str, source: Path, out: Path) -> list[str]:
+    """The command that reads a source of a kind; makes the output directory where the command wants one."""
+    if kind in RUN_COMMANDS or kind == "shard":
+        out.mkdir()
+    words = (RUN_COMMANDS[kind] if kind in RUN_COMMANDS else FORMATS[kind].command).split()
+    return [word.format(source=source, out=out, data=bench.unseen) for word in words]

@@ -20,7 +20,7 @@ from reliability.hostile_picture import PICTURES
 from reliability.hostile_table import TABLES
 from reliability.hostile_text import TEXTS
 from reliability.tiny_run import unseal
-from reliability.tracing import strace, traced
+from reliability.tracing import can_trace, traced
 
 HOSTILE: dict[str, Hostile] = {**PICTURES, **FILMS, **HDF5, **TABLES, **TEXTS, **NAMES}
 PROGRAMS = ("gs", "ffmpeg", "ffprobe", "sh", "touch", "convert")
@@ -29,8 +29,10 @@ PROGRAMS = ("gs", "ffmpeg", "ffprobe", "sh", "touch", "convert")
 
 def cases(bench: Bench, count: int, seed: int) -> Iterator[Case]:
     """All of them, or the first `count` after a turn by the seed."""
-    if strace() is None:
-        raise RuntimeError("strace is not installed, expected it for hostile files: apt-get install strace")
+    if not can_trace():
+        raise RuntimeError(
+            "strace is not installed or may not trace, expected it for hostile files: apt install strace"
+        )
     names = list(HOSTILE)
     turned = names[seed % len(names) :] + names[: seed % len(names)]
     yield from (Case(name, _Try(bench, HOSTILE[name])) for name in (turned if count >= 30 else turned[:count]))
@@ -73,7 +75,7 @@ class _Try:
         words = (RUN_COMMANDS[kind] if kind in RUN_COMMANDS else FORMATS[kind].command).split()
         if kind in RUN_COMMANDS or kind == "shard":
             (place / "out").mkdir()
-        data = self._bench.shards
+        data = self._bench.unseen
         if kind in RUN_COMMANDS:
             shutil.copytree(data, place / "out" / "data")
             data = place / "out" / "data"

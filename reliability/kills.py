@@ -12,7 +12,7 @@ from reliability.cases import Bench, Case, drawing
 from reliability.children import Child, last_line
 from reliability.readable import leftovers, unfinished, unreadable
 from reliability.watching import Limits
-from reliability.workloads import WORKLOADS, Workload, outcome
+from reliability.workloads import WORKLOADS, outcome
 
 KILLS = 4
 """In a row, of one command, before it may end."""
@@ -26,19 +26,25 @@ def cases(bench: Bench, count: int, seed: int) -> Iterator[Case]:
         name = "train" if number % 2 == 0 else others[number // 2 % len(others)]
         counts = {"kills": 0}
         case = f"{name}-{number}"
-        yield Case(case, _Chain(bench, WORKLOADS[name], name, drawing(seed, case), counts), counts)
+        yield Case(case, Chain(bench, name, drawing(seed, case), counts), counts)
 
 
-class _Chain:
-    def __init__(self, bench: Bench, load: Workload, name: str, draw: random.Random, counts: dict[str, int]) -> None:
-        self._bench, self._load, self._name, self._draw, self._counts = bench, load, name, draw, counts
+class Chain:
+    """Kills in a row of one command, then its end."""
+
+    def __init__(
+        self, bench: Bench, name: str, draw: random.Random, counts: dict[str, int], kills: int = KILLS
+    ) -> None:
+        """Of the workload of that name; the kills that hit are added to `counts`."""
+        self._bench, self._load, self._name, self._draw, self._counts = bench, WORKLOADS[name], name, draw, counts
+        self._kills = kills
 
     def __call__(self, place: Path) -> list[str]:
         """Kill and go on, some times; then let it end, and compare with one that was never killed."""
         seconds, expected = self._uninterrupted()
         self._load.prepare(self._bench, place)
         faults: list[str] = []
-        while self._counts["kills"] < KILLS:
+        while self._counts["kills"] < self._kills:
             if not self._killed(place, seconds):
                 # it ended before its kill: begin again
                 for path in [place / self._load.out, *place.glob("films")]:

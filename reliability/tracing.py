@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,9 +25,12 @@ SYSTEM = ("/usr/", "/lib", "/etc/", "/proc/", "/sys/", "/dev/", "/opt/", "/var/"
 """Where programs and libraries lie, which every command reads."""
 
 
-def strace() -> str | None:
-    """The path of strace, if it is installed and may trace."""
-    return shutil.which("strace")
+@functools.cache
+def can_trace() -> bool:
+    """Whether strace is installed and may trace; some containers forbid it."""
+    if shutil.which("strace") is None:
+        return False
+    return subprocess.run(["strace", "-f", "--seccomp-bpf", "-o", "/dev/null", "true"], check=False).returncode == 0
 
 
 def traced(

@@ -72,7 +72,7 @@ class _Reader(_Pair):
         """A reader that looks again and again opens a whole checkpoint each time."""
         child, out = self._writer(place)
         faults, looks = [], 0
-        words = ["evaluate", out, "--data", self._bench.shards, "--out", place / "e.json", "--context", "2"]
+        words = ["evaluate", out, "--data", self._bench.unseen, "--out", place / "e.json", "--context", "2"]
         words += ["--horizon", "2", "--samples", "1", "--clips", "1"]
         while child.watch.poll():
             ended = self._bench.forker.run(words, place / "reader", place)
