@@ -14,7 +14,7 @@ from reliability.tiny_run import unseal
 RUN_COMMANDS = {
     "run-evaluate": "evaluate {source} --data {data} --out {out}/e.json --context 2 --horizon 2 --samples 1 --clips 1",
     "run-resume": "train --resume --out {source} --steps 4",
-    "run-report": "report {source} --data {data} --out {out}/report.html --clips 1",
+    "run-report": "report {source} --data {data} --out {out}/report.html --context 2 --horizon 2",
 }
 """What reads a run; {data} is a shard that it was not trained on."""
 

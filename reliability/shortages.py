@@ -49,7 +49,7 @@ def _import(bench: Bench, out: Path) -> list[str]:
 
 
 def _report(bench: Bench, out: Path) -> list[str]:
-    return aime("report", out / "run", "--clips", "1")
+    return aime("report", out / "run", "--data", bench.unseen, "--context", "2", "--horizon", "2")
 
 
 COMMANDS: dict[str, Callable[[Bench, Path], list[str]]] = {
