@@ -89,7 +89,7 @@ def test_a_contact_sheet_is_a_png(source: Path, tmp_path: Path) -> None:
 
 
 def test_the_bundled_data_are_described() -> None:
-    summary = describe(open_dataset("bundled:cartpole", "held-out"))
+    summary = describe(open_dataset("bundled:cartpole", "validation"))
     assert (summary.episodes, summary.frames, summary.image_size) == (24, 2400, 64)
     assert summary.attributes["action_repeat"] == 4
     assert summary.bytes_on_disk > 1_000_000

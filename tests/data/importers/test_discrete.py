@@ -182,3 +182,29 @@ def test_whole_numbers_of_stable_worldmodel(tmp_path: Path, capsys: pytest.Captu
     assert run("stable-worldmodel", path, tmp_path / "out") == 0
     np.testing.assert_array_equal(stored(tmp_path / "out"), one_hot(chosen[:5], 4))
     assert "'action' is taken as a choice of 0 to 3" in capsys.readouterr().out
+
+
+def test_choices_that_stable_worldmodel_stores_as_floats(tmp_path: Path) -> None:
+    """Its last action of an episode is NaN, so that CartPole's 0 and 1 are floats."""
+    path = tmp_path / "a.h5"
+    write_worldmodel(path, [6, 3])
+    chosen = np.array([0, 1, 1, 0, 1, np.nan, 0, 1, np.nan])
+    with h5py.File(path, "r+") as file:
+        del file["action"]
+        file["action"] = chosen[:, None]
+    assert run("stable-worldmodel", path, tmp_path / "out") == 0
+    np.testing.assert_array_equal(stored(tmp_path / "out"), one_hot(chosen[:5], 2))
+    assert np.isnan(open_dataset(tmp_path / "out").read(0).action[-1]).all()
+
+
+@pytest.mark.parametrize(
+    "values", [[0.0, 1, 2, 3, 0.5, 0, 1, 1, 0], [-1.0, 1, 1, -1, 1, 1, -1, 1, 1], [100.0, *range(8)]]
+)
+def test_floats_that_are_more_than_small_whole_numbers_are_quantities(tmp_path: Path, values: list[float]) -> None:
+    path = tmp_path / "a.h5"
+    write_worldmodel(path, [6, 3])
+    with h5py.File(path, "r+") as file:
+        del file["action"]
+        file["action"] = np.array(values)[:, None]
+    assert run("stable-worldmodel", path, tmp_path / "out") == 0
+    assert stored(tmp_path / "out").shape == (5, 1)

@@ -48,6 +48,15 @@ def test_stable_worldmodel_and_back(tmp_path: Path) -> None:
     np.testing.assert_array_equal(episode.terminated, ends)
 
 
+def test_a_quantity_that_happens_to_be_whole_stays_one(tmp_path: Path) -> None:
+    action = np.array([[0], [1], [0], [1]], np.float32)
+    episode = Episode(frames(4, 0), action, np.zeros(4, np.float32), np.zeros(4, bool))
+    write_shard(tmp_path / "data/0.h5", [episode])
+    assert main(["export", "stable-worldmodel", str(tmp_path / "data"), "--out", str(tmp_path / "a.h5")]) == 0
+    assert run("stable-worldmodel", tmp_path / "a.h5", tmp_path / "out") == 0
+    np.testing.assert_array_equal(open_dataset(tmp_path / "out").read(0).action, action)
+
+
 def test_names_of_actions_and_a_rate_that_the_user_knows(tmp_path: Path) -> None:
     box = {"type": "Box", "low": [-1, -1], "high": [1, 1], "shape": [2]}
     space = {"type": "Dict", "subspaces": {"arm": box, "grip": {"type": "Discrete", "n": 2}}}

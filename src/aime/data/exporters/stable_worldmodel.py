@@ -12,6 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from aime.data.action_scale import ActionScale
 from aime.data.dataset import Dataset
 from aime.data.exporters.interface import Original, Settings, originals, whole
 from aime.data.shards import CHUNK_STEPS, Attribute
@@ -29,7 +30,8 @@ def export(dataset: Dataset, out: Path, settings: Settings) -> None:
     with whole(out) as place, h5py.File(place, "w") as file:
         lengths = dataset.lengths.astype(np.int64)
         file["ep_len"], file["ep_offset"] = lengths, np.cumsum(lengths) - lengths
-        file.attrs.update(_noted(dataset.attributes))
+        unscaled = ActionScale.identity(dataset.action_width).attributes()
+        file.attrs.update(_noted({**unscaled, **dataset.attributes}))
         shape, chunks = (frames, size, size, 3), (min(CHUNK_STEPS, frames), size, size, 3)
         file.create_dataset(
             "pixels",

@@ -41,6 +41,9 @@ SUFFIXES = (".h5", ".hdf5")
 STATES = ("state", "proprio", "observation")
 """Names that a state goes by; the first that is there is taken."""
 
+MAX_FLOAT_CHOICES = 64
+"""Whole numbers below this are choices, though they are stored as floats."""
+
 _BOOKKEEPING = ("reward", "terminated", "truncated", "ep_len", "ep_offset", "step_idx", "id")
 """What is taken whatever the user wants, or says what the layout says already."""
 
@@ -93,20 +96,34 @@ def _state(file: h5py.File) -> dict[str, int]:
 
 
 def _action_part(paths: Sequence[Path]) -> tuple[ActionPart, tuple[str, ...]]:
-    """Floats are quantities, whole numbers are choices of those that occur in any file."""
+    """Floats are quantities, whole numbers are choices of those that occur in any file.
+
+    stable-worldmodel notes NaN for the last action of an episode, which makes floats of choices: a single action that
+    is nothing but a small whole number is one, unless the file notes a range, as AIME's export does.
+    """
     with opened(paths[0]) as file:
         first = _action_field(paths[0], file)
-        if first.dtype.kind == "f":
-            return Quantities.unbounded(int(np.prod(first.shape[1:]))), ()
-    part, note = observed("action", _whole_actions(paths))
+        width, is_float = int(np.prod(first.shape[1:])), first.dtype.kind == "f"
+        has_range = read_range(scalar_attributes(file.attrs), width) is not None
+    if is_float and (has_range or width != 1 or not _are_small_whole_numbers(_actions_of(paths))):
+        return Quantities.unbounded(width), ()
+    part, note = observed("action", (rows.astype(np.int64) for rows in _actions_of(paths)))
     return part, (note,)
 
 
-def _whole_actions(paths: Sequence[Path]) -> Iterator[np.ndarray]:
+def _are_small_whole_numbers(parts: Iterator[np.ndarray]) -> bool:
+    found = [np.unique(part) for part in parts]
+    values = np.unique(np.concatenate(found)) if found else np.zeros(0)
+    return len(values) > 1 and bool(np.isin(values, np.arange(MAX_FLOAT_CHOICES)).all())
+
+
+def _actions_of(paths: Sequence[Path]) -> Iterator[np.ndarray]:
+    """The actions of each file that can be read, but for those that are no numbers: `[L, A]`."""
     for path in paths:
         with suppress(BadEpisode), opened(path) as file:  # whoever reads the episodes complains
-            values = rows(path, _action_field(path, file))
-            yield values.reshape(len(values), -1)
+            values = rows(path, field(path, file, "action"))
+            flat = values.reshape(len(values), -1)
+            yield flat[np.isfinite(flat).all(axis=1)]
 
 
 def _action_field(path: Path, file: h5py.File) -> h5py.Dataset:
@@ -214,12 +231,15 @@ class StableWorldmodelImporter:
     def _encoded(self, path: Path, action: np.ndarray) -> Float[np.ndarray, "L A"]:
         assert self.part is not None
         action = action.reshape(len(action), -1)
-        if action.shape[1] != self.part.size or (action.dtype.kind != "f") != self.part.is_discrete:
+        if action.shape[1] != self.part.size or (action.dtype.kind != "f" and not self.part.is_discrete):
             raise BadEpisode(
                 f"{path}: 'action' is {action.dtype} and {action.shape[1]} wide, expected it as in the first file; "
                 "import it apart"
             )
-        return self.part.encode(action, f"{path}: 'action'")
+        known = ~np.isnan(action).all(axis=1)
+        encoded = np.full((len(action), self.part.width), np.nan)
+        encoded[known] = self.part.encode(action[known], f"{path}: 'action'")
+        return encoded
 
 
 def _whole_numbers(path: Path, values: h5py.Dataset) -> Int64[np.ndarray, " E"]:
