@@ -41,7 +41,7 @@ class Chain:
 
     def __call__(self, place: Path) -> list[str]:
         """Kill and go on, some times; then let it end, and compare with one that was never killed."""
-        seconds, expected = self._uninterrupted()
+        seconds, expected = self._uninterrupted(place)
         self._load.prepare(self._bench, place)
         faults: list[str] = []
         while self._counts["kills"] < self._kills:
@@ -86,10 +86,12 @@ class Chain:
             place / self._load.out
         )
 
-    def _uninterrupted(self) -> tuple[float, dict[str, str]]:
+    def _uninterrupted(self, beside: Path) -> tuple[float, dict[str, str]]:
         """Seconds, and the outcome, of the command without a kill; once a campaign."""
         if self._name not in self._bench.whole:
-            place = self._bench.fresh(f"uninterrupted/{self._name}")
+            # as deep as the case: a manifest holds the path from the run to its data
+            deep = beside.relative_to(self._bench.place).parent
+            place = self._bench.fresh(str(deep / f"uninterrupted-{self._name}"))
             self._load.prepare(self._bench, place)
             ended = Child(self._load.start(self._bench, place), place, PATIENCE).wait()
             if ended.status != 0:
