@@ -33,6 +33,7 @@ def eager_run(place: Path) -> Run:
     assert model.control is not None
     torch.manual_seed(1)
     torch.nn.init.normal_(model.control.reward.logits.weight, std=0.5)
+    model.control.rewards_seen.fill_(1)
     torch.nn.init.normal_(model.control.continuation.logit.weight, std=2.0)
     torch.nn.init.zeros_(model.control.continuation.logit.bias)
     save_weights(model.state_dict(), run.path / "checkpoint" / "ema.safetensors")

@@ -106,6 +106,7 @@ def test_candidates_are_worth_what_a_dream_of_them_is() -> None:
     model = AIME(small_config()).eval().requires_grad_(False)
     assert model.control is not None
     torch.nn.init.normal_(model.control.reward.logits.weight)
+    model.control.rewards_seen.fill_(1)
     planner = Planner(model, PlannerConfig(discount=0.9, **QUICK))  # type: ignore[arg-type]
     there, candidates = states(model, 2), torch.rand(2, 3, 4, 2) * 2 - 1
     found = planner.evaluate(there, candidates)
@@ -125,6 +126,7 @@ def test_proposals_are_worth_what_they_are_as_candidates() -> None:
     model = AIME(small_config()).eval().requires_grad_(False)
     assert model.control is not None
     torch.nn.init.normal_(model.control.reward.logits.weight)
+    model.control.rewards_seen.fill_(1)
     planner = Planner(model, PlannerConfig(leash=0.5, **QUICK), proposers=(model.control.action_schema,))  # type: ignore[arg-type]
     there = states(model, 2)
     proposed = planner._propose(there, EpisodeNoise(2))

@@ -19,6 +19,7 @@ def model() -> AIME:
     model = AIME(small_config()).eval()
     assert model.control is not None
     torch.nn.init.normal_(model.control.reward.logits.weight, std=0.5)
+    model.control.rewards_seen.fill_(1)
     return model
 
 
@@ -113,6 +114,6 @@ def test_what_does_not_fit_is_refused(
 def test_a_model_without_heads_needs_a_goal() -> None:
     config = small_config()
     blind = AIME(dataclasses.replace(config, control=dataclasses.replace(config.control, kind="none"))).eval()
-    with pytest.raises(AimeError, match=r"no 'goal', and the model no reward head"):
+    with pytest.raises(AimeError, match=r"no 'goal', and the model has no reward head"):
         blind.get_cost({"pixels": known()}, candidates())
     assert blind.get_cost({"pixels": known(), "goal": known()}, candidates()).shape == (BATCH, SAMPLES)

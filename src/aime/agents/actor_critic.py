@@ -22,6 +22,7 @@ from aime.errors import AimeError, expect_at_least_zero, expect_positive
 from aime.primitives.distributions import CensoredGaussian
 from aime.training.hardware import Hardware
 from aime.world_model import imagination
+from aime.world_model.doors import expect_rewarding
 from aime.world_model.model import AIME
 from aime.world_model.outputs import DreamState
 
@@ -129,7 +130,11 @@ class ActorCritic(nn.Module):
             config: how.
             model: with reward heads, in eval mode; it is never changed.
             hardware: where, and how precisely paths are imagined.
+
+        Raises:
+            AimeError: if the model has no reward head, or one that never saw a reward.
         """
+        expect_rewarding(model)
         super().__init__()
         self.config, self.hardware = config, hardware
         self._model = [model]  # not a submodule: its weights are the run's

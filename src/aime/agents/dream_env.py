@@ -18,6 +18,7 @@ from aime.data.action_scale import ActionScale
 from aime.errors import AimeError
 from aime.inference.loading import Device, load_run
 from aime.world_model.config import ModelConfig
+from aime.world_model.doors import expect_rewarding
 from aime.world_model.saved import RunInfo, read_run
 from aime.world_model.values import expect_clipped_actions
 
@@ -79,8 +80,8 @@ class DreamVectorEnv(VectorEnv):
             autoreset_mode: when a dream that has ended starts anew, at the next step or in the same one.
 
         Raises:
-            AimeError: if a setting is out of its range, `run` is no run, its model has no reward head, or the data does
-                not fit it or has no rewards.
+            AimeError: if a setting is out of its range, `run` is no run, its model has no reward head or one that never
+                saw a reward, or the data does not fit it or has no rewards.
         """
         if autoreset_mode is AutoresetMode.DISABLED:
             raise AimeError(
@@ -89,6 +90,7 @@ class DreamVectorEnv(VectorEnv):
         _check(observations, render_mode, num_envs=num_envs, horizon=horizon, context=context, starts=starts)
         dataset = open_starts(read_run(run), data, context)
         info, model = load_run(run, device)
+        expect_rewarding(model)
         visible = observations == "frames" or render_mode is not None
         rules = Rules(horizon, terminate, deterministic, visible)
         self._worlds = DreamWorlds(model, watch_starts(model, dataset, context, starts), rules, num_envs)

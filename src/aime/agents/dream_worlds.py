@@ -15,6 +15,7 @@ from aime.agents.dream_starts import Starts
 from aime.primitives.counted_noise import GOLDEN, mixed, uniforms
 from aime.primitives.distributions import GaussianMixture, drawn_from
 from aime.world_model import imagination
+from aime.world_model.doors import expect_rewarding
 from aime.world_model.imagination import Choice
 from aime.world_model.model import AIME
 from aime.world_model.outputs import DreamState
@@ -77,9 +78,11 @@ class DreamWorlds:
             starts: where they may begin.
             rules: how they go on and end.
             count: N.
+
+        Raises:
+            AimeError: if the model has no reward head, or one that never saw a reward.
         """
-        assert model.control is not None, "refused before the weights were loaded"
-        self.model, self.control, self.starts, self.rules = model, model.control, starts, rules
+        self.model, self.control, self.starts, self.rules = model, expect_rewarding(model), starts, rules
         self.ended = np.ones(count, bool)
         self._keys = np.zeros(count, np.uint64)
         self._elapsed = np.zeros(count, np.int64)

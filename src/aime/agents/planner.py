@@ -16,6 +16,7 @@ from aime.control.policy import Critic
 from aime.errors import AimeError, expect_at_least_zero, expect_positive, expect_shares_below_one
 from aime.primitives.distributions import CensoredGaussian, CensoredMixture
 from aime.world_model import imagination
+from aime.world_model.doors import expect_rewarding
 from aime.world_model.model import AIME
 from aime.world_model.outputs import Dream, DreamState
 
@@ -123,12 +124,14 @@ class Planner:
             config: how to search.
             critic: what lies beyond the horizon; without one, nothing does.
             proposers: share the proposed candidates among them.
+
+        Raises:
+            AimeError: if the model has no reward head, or one that never saw a reward.
         """
-        assert model.control is not None, "checked where the run was loaded"
+        self._control = expect_rewarding(model)
         self.model, self.config, self.critic, self.proposers = model, config, critic, proposers
         self.reach = config.reach(critic is not None)
-        self._control = model.control
-        self._habit = proposers[0] if proposers else model.control.action_schema
+        self._habit = proposers[0] if proposers else self._control.action_schema
         self._plan: Plan | None = None
         self._chance: EpisodeNoise | None = None
 

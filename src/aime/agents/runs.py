@@ -19,6 +19,7 @@ from aime.data.manifest import Manifest, SourceRecord
 from aime.errors import AimeError
 from aime.primitives.locks import only_writer
 from aime.training.hardware import Hardware, choose_hardware, keep_freed_memory
+from aime.world_model.doors import expect_rewarding
 from aime.world_model.model import AIME
 from aime.world_model.saved import RunInfo, load_model, read_run
 
@@ -106,6 +107,7 @@ def _train_imagination(
     torch.manual_seed(seed)
     info, model, hardware = _load(run)
     check_rewarding(info)
+    expect_rewarding(model)
     dataset = open_experience(info, data)
     check_rewarded(dataset)
     experience = _perceive(model, dataset, config.frames, hardware, told)

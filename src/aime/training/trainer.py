@@ -184,6 +184,8 @@ class Trainer:
 
     def _differentiate(self, clips: Clips, heard: bool) -> tuple[tuple[TaskLoss, ...], SequenceOutput]:
         outcomes = outcomes_of(clips, self.config.model)
+        if self.model.control is not None and self.config.weights.elbo.reward:
+            self.model.control.count_rewards(outcomes.rewards, outcomes.reward_valid)
         states = doors.observed(clips.states, self.config.model)
         with self.hardware.autocast():
             frames = clips.frames.float() / 255

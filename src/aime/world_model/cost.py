@@ -15,10 +15,11 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
+from aime.control.control import Control
 from aime.errors import AimeError
 from aime.world_model import doors, imagination
 from aime.world_model.imagination import likeliest
-from aime.world_model.outputs import Dream, DreamState
+from aime.world_model.outputs import DreamState
 from aime.world_model.stepping import watch
 
 if TYPE_CHECKING:
@@ -40,11 +41,16 @@ def get_cost(
                     f"info['{name}'] shows {known.shape[0]} environments, expected {actions.shape[0]} as in "
                     "action_candidates"
                 )
-        return _cost(model, state, goal, actions)
+        control = admit.rewarding("info has no 'goal', and ") if goal is None else None
+        return _cost(model, state, goal, control, actions)
 
 
 def _cost(
-    model: AIME, state: DreamState, goal: Float[Tensor, "B latent"] | None, actions: Float[Tensor, "B S H A"]
+    model: AIME,
+    state: DreamState,
+    goal: Float[Tensor, "B latent"] | None,
+    control: Control | None,
+    actions: Float[Tensor, "B S H A"],
 ) -> Float[Tensor, "B S"]:
     batch, samples = actions.shape[:2]
     # a graph over the model's weights is of no use to a solver that asks for no gradient
@@ -54,17 +60,9 @@ def _cost(
         if goal is not None:
             cost = (dream.latents[:, -1] - repeat(goal, "b d -> (b s) d", s=samples)).square().sum(-1)
         else:
-            cost = -_rewards(model, dream, start).sum(-1)
+            assert control is not None, "asked for where there is no goal"
+            cost = -control.reward(dream.beliefs, dream.latents, dream.steps(start)).mean.sum(-1)
     return rearrange(cost, "(b s) -> b s", b=batch)
-
-
-def _rewards(model: AIME, dream: Dream, start: DreamState) -> Float[Tensor, "N F"]:
-    if model.control is None:
-        raise AimeError(
-            "info has no 'goal', and the model no reward head (control.kind is none); expected one of them: give a "
-            "goal frame, or train without --model.control.kind none"
-        )
-    return model.control.reward(dream.beliefs, dream.latents, dream.steps(start)).mean
 
 
 def _present(model: AIME, admit: doors.Admission, info: Mapping[str, Any]) -> DreamState:

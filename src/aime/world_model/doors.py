@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from aime.control.control import Control
 from aime.errors import AimeError
 from aime.world_model import values
 from aime.world_model.config import ModelConfig
@@ -178,6 +179,17 @@ class Admission:
         remedy = "an earlier frame or action was wrong: begin anew by reset, or by initial_state()"
         self._values.extremes(dream, values.judge_finite("the state's latents and beliefs", dream, remedy))
 
+    def rewarding(self, because: str) -> Control:
+        """The heads of a model whose reward head has seen rewards; refuses any other, and begins by `because`."""
+        control = _control(self.model, because)
+
+        def judge(extremes: Any) -> None:
+            if not extremes[1]:
+                raise _never_rewarded(because)
+
+        self._values.extremes(control.knows_rewards().to(self.like.dtype), judge)
+        return control
+
     def seen(self, fresh: Bool[Tensor, " B"]) -> None:
         """Refuses a state that has seen no frame."""
 
@@ -186,6 +198,34 @@ class Admission:
                 raise AimeError("imagine() on a state that has seen no frame; expected one: call observe() first")
 
         self._values.extremes(fresh.to(self.like.dtype), judge)
+
+
+def expect_rewarding(model: AIME) -> Control:
+    """The heads of a model whose reward head has seen rewards.
+
+    Raises:
+        AimeError: if it has no reward head, or one that never saw a reward: what it says is what it began with.
+    """
+    control = _control(model)
+    if not bool(control.knows_rewards()):
+        raise _never_rewarded()
+    return control
+
+
+def _control(model: AIME, because: str = "") -> Control:
+    if model.control is None:
+        raise AimeError(
+            f"{because}the model has no reward head (model.control.kind is none); expected one that has learned from rewards: "
+            "train without --model.control.kind none, on data with rewards"
+        )
+    return model.control
+
+
+def _never_rewarded(because: str = "") -> AimeError:
+    return AimeError(
+        f"{because}the model's reward head has never seen a reward; expected one that has learned from rewards: train on "
+        "data that has them, as `aime data` says of a data set"
+    )
 
 
 def as_tensor(given: Array, name: str) -> Tensor:

@@ -73,6 +73,8 @@ class AIME(nn.Module):
     does not read. Weights of earlier versions have `mean_image` in its place."""
     stand_ins: ClassVar[Mapping[str, str]] = {"baseline_image": "mean_image"}
     """The tensors that weights of earlier versions lack, and those that stand for them."""
+    unknown: ClassVar[Mapping[str, int]] = {"control.rewards_seen": -1}
+    """Counts that weights of earlier versions lack, and what says so."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -420,7 +422,8 @@ class AIME(nn.Module):
                 steps in a block. Beyond ±10 they are refused: no noise of a solver reaches so far.
 
         Raises:
-            AimeError: if a shape, type or range does not fit the model, or there is neither a goal nor a reward head.
+            AimeError: if a shape, type or range does not fit the model, or there is neither a goal nor a reward head
+                that has ever seen a reward.
         """
         return cost.get_cost(self, info, action_candidates)
 

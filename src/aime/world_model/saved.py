@@ -345,7 +345,9 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     """
     state = module.state_dict()
     stand_ins: Mapping[str, str] = getattr(module, "stand_ins", {})
-    tensors = {**{name: tensors[other] for name, other in stand_ins.items() if other in tensors}, **tensors}
+    counts: Mapping[str, int] = getattr(module, "unknown", {})
+    unknown = {name: torch.full_like(state[name], count) for name, count in counts.items() if name in state}
+    tensors = {**{name: tensors[other] for name, other in stand_ins.items() if other in tensors}, **unknown, **tensors}
     for name, own in state.items():
         if name not in tensors:
             raise _misfit(path, name, "missing", _shape(own))
