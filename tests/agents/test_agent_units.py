@@ -47,7 +47,10 @@ def write_run(place: Path, scale: ActionScale | None) -> Path:
     config = TrainConfig(str(place / "data"), place / "run", small_config(), "small", steps=1)
     run_directory.prepare(config, open_run_data(config))
     torch.manual_seed(0)
-    save_weights(AIME(config.model).state_dict(), config.out / "checkpoint" / AVERAGED_WEIGHTS)
+    model = AIME(config.model)
+    assert model.control is not None
+    model.control.rewards_seen.fill_(1)
+    save_weights(model.state_dict(), config.out / "checkpoint" / AVERAGED_WEIGHTS)
     return config.out
 
 

@@ -215,16 +215,16 @@ def expect_rewarding(model: AIME) -> Control:
 def _control(model: AIME, because: str = "") -> Control:
     if model.control is None:
         raise AimeError(
-            f"{because}the model has no reward head (model.control.kind is none); expected one that has learned from rewards: "
-            "train without --model.control.kind none, on data with rewards"
+            f"{because}the model has no reward head (model.control.kind is none); expected one that has learned from "
+            "rewards: train without --model.control.kind none, on data with rewards"
         )
     return model.control
 
 
 def _never_rewarded(because: str = "") -> AimeError:
     return AimeError(
-        f"{because}the model's reward head has never seen a reward; expected one that has learned from rewards: train on "
-        "data that has them, as `aime data` says of a data set"
+        f"{because}the model's reward head has never seen a reward; expected one that has learned from rewards: train "
+        "on data that has them, as `aime data` says of a data set"
     )
 
 
