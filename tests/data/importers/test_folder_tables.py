@@ -289,6 +289,13 @@ def test_tables_that_would_not_fit_into_memory(tmp_path: Path) -> None:
     assert (tmp_path / "zeros.parquet").stat().st_size < 200_000
     with pytest.raises(BadEpisode, match="MB of memory"):
         read_table(tmp_path / "zeros.parquet")
+    (tmp_path / "rows.csv").write_text("action\n" + "1\n" * 2_000_001)
+    with pytest.raises(BadEpisode, match="more than 2000000 rows"):
+        read_table(tmp_path / "rows.csv")
+    with (tmp_path / "sparse.csv").open("wb") as file:
+        file.truncate(65 * 2**20)
+    with pytest.raises(BadEpisode, match="has 65 MB, expected 64 of text at most"):
+        read_table(tmp_path / "sparse.csv")
     (tmp_path / "line.csv").write_text("action" + ",0" * 2**20)
     with pytest.raises(BadEpisode, match="a line of 1048576 characters"):
         read_table(tmp_path / "line.csv")

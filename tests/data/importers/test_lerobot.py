@@ -187,6 +187,15 @@ def test_what_does_not_fit_is_told(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "has no column 'action'" in complaint(capsys, source, tmp_path / "none", "--camera", "wrist")
 
 
+@pytest.mark.parametrize("line", ["[]", "3", '{"episode_index": 1e400, "length": 5}', '{"length": 5}', "{", "[" * 9999])
+def test_lists_of_episodes_of_other_types_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    source = write_2(tmp_path / "source")
+    (source / "meta/episodes.jsonl").write_text(line)
+    assert "episodes.jsonl: cannot be read" in complaint(capsys, source, tmp_path / "out", "--camera", "top")
+
+
 def test_paths_stay_in_the_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write_2(tmp_path / "source")
     path = source / "meta/info.json"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import os
 import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +23,12 @@ MAX_LINE = 2**20
 """Characters of a line. A longer one is no row of at most `MAX_COLUMNS` numbers."""
 
 MAX_COLUMNS = 4096
+
+MAX_FILE_BYTES = 64 * 2**20
+"""Text is slow to read: a larger table belongs into NPZ or Parquet."""
+
+MAX_ROWS = 2_000_000
+"""Of one episode: more than five hours at 100 Hz."""
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -77,6 +84,8 @@ class _Columns:
     def add(self, line: int, numbers: Sequence[float | None], row: Sequence[str]) -> None:
         """Take a row; None stands for what is no number."""
         self.length += 1
+        if self.length > MAX_ROWS:
+            raise ValueError(f"it has more than {MAX_ROWS} rows; split it")
         if self.length * len(self._numbers) * 8 > self._limit:
             raise ValueError(f"it has more numbers than {self._limit / 2**20:.0f} MB hold; split it")
         for index, (number, column) in enumerate(zip(numbers, self._numbers, strict=True)):
@@ -181,6 +190,9 @@ def _delimiter_of(first: str) -> str:
 @contextmanager
 def _lines(path: Path) -> Iterator[Iterator[str]]:
     with opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_FILE_BYTES:
+            raise ValueError(f"it has {size >> 20} MB, expected {MAX_FILE_BYTES >> 20} of text at most; use Parquet")
         start = file.read(4)
         file.seek(0)
         encoding = next((name for mark, name in _MARKS if start.startswith(mark)), "utf-8")

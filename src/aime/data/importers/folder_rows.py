@@ -71,13 +71,12 @@ def find_columns(paths: Sequence[Path], choice: Choice) -> Wanted:
     state = _alike(names, lambda found: _states(found, choice), "state")
     reward = _alike(names, lambda found: _one(paths[0], found, choice.reward_column, "reward"), "reward")
     terminated = _alike(names, lambda found: _one(paths[0], found, None, "terminated"), "terminated")
-    first = tables.read_table(paths[0])
     taken = {*action, *state, *reward, *terminated, choice.time_column}
     return Wanted(
         action,
         state,
-        tuple(tables.matrix(paths[0], first, [name]).shape[1] for name in action),
-        tuple(tables.matrix(paths[0], first, [name]).shape[1] for name in state),
+        tables.widths(paths[0], action),
+        tables.widths(paths[0], state),
         next(iter(reward), None),
         next(iter(terminated), None),
         tuple(sorted({name for found in names.values() for name in found} - taken)),

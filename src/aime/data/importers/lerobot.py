@@ -207,8 +207,9 @@ class LeRobotImporter:
         bad: list[BadEpisode] = []
         height, width = self._size(self.cameras[0])
         for episode in self._episodes_3() if third else self._episodes_2():
-            number = int(episode["episode_index"])
+            number: int | None = None
             try:
+                number = int(episode["episode_index"])
                 place = self._place_3(info, episode) if third else self._place_2(info, number)
                 length = int(episode["length"])
             except (KeyError, ValueError, TypeError, OverflowError) as error:
@@ -233,7 +234,7 @@ class LeRobotImporter:
                 if line.strip():
                     episode = json.loads(line)
                     yield {name: int(episode[name]) for name in ("episode_index", "length")}
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise AimeError(f"{path}: cannot be read ({error}); download it") from error
 
     def _episodes_3(self) -> Iterator[dict[str, Any]]:

@@ -78,6 +78,18 @@ def column_names(path: Path) -> list[str]:
         return names
 
 
+def widths(path: Path, names: Sequence[str]) -> tuple[int, ...]:
+    """The numbers a row of some columns of a table.
+
+    Raises:
+        BadEpisode: as `read_table` and `matrix` do.
+    """
+    if path.suffix.lower() in csv_tables.SUFFIXES:
+        return (1,) * len(names)
+    found = read_table(path, names) if names else {}
+    return tuple(matrix(path, found, [name]).shape[1] for name in names)
+
+
 class _told:
     """Turns what a library says of a damaged table into an error that names the table."""
 
