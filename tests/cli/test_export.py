@@ -133,6 +133,6 @@ def test_nothing_is_overwritten_or_left_half_done(
     assert "exists already" in capsys.readouterr().err and out.read_text() == "precious"
     monkeypatch.setattr(Dataset, "read", lambda *arguments: 1 / 0)
     for kind in ("stable-worldmodel", "folder"):
-        with pytest.raises(ZeroDivisionError):
-            main(["export", kind, str(data), "--out", str(tmp_path / "half")])
+        assert main(["export", kind, str(data), "--out", str(tmp_path / "half")]) != 0
+        assert "ZeroDivisionError" in capsys.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} == {"data", "out"}
