@@ -48,7 +48,14 @@ from aime.training.settling import Settling
 from aime.world_model import doors
 from aime.world_model.model import AIME
 from aime.world_model.outputs import SequenceOutput
-from aime.world_model.saved import has_checkpoint, load_model, read_run
+from aime.world_model.saved import (
+    AVERAGED_WEIGHTS,
+    build_for,
+    checkpoint_directory,
+    has_checkpoint,
+    load_model,
+    read_run,
+)
 from aime.world_model.second_observation import SecondObservation
 
 _FIRST_SAVE_SECONDS = 60.0
@@ -244,7 +251,7 @@ def _train(config: TrainConfig, interrupted: Interruption) -> TrainResult:
         for line in data.notes:
             logbook.say(line)
         logbook.state("reading the data's mean frame")
-        trainer = Trainer(config, _starting_model(config, data.train), hardware)
+        trainer = Trainer(config, _starting_model(config, data.train, going_on), hardware)
         progress = Progress()
         if going_on:
             progress = restore(config.out, trainer.trained)
@@ -288,7 +295,7 @@ def _run(
             progress = _settle(trainer, dataset, progress, clock, logbook, interrupted)
     if rank() == 0:
         save(config.out, trainer.trained, progress)
-        if progress.step % config.checkpoint_every != 0:
+        if progress.step % config.checkpoint_every != 0 and not interrupted:
             log_picture(config, dataset, data.validation, trainer.averaged, progress.step, logbook)
     number = (interrupted.number or signal.SIGTERM) if true_on_any_rank(bool(interrupted)) else None
     return TrainResult(config.out, progress.step, progress.seconds, number)
@@ -386,8 +393,12 @@ def _figures(result: StepResult, trainer: Trainer) -> dict[str, float]:
     return {name: float(value.detach()) for name, value in figures.items()} | skipped
 
 
-def _starting_model(config: TrainConfig, dataset: Dataset) -> AIME:
-    model = AIME(config.model)
+def _starting_model(config: TrainConfig, dataset: Dataset, going_on: bool) -> AIME:
+    if going_on:
+        weights = checkpoint_directory(config.out) / AVERAGED_WEIGHTS
+        model = build_for(weights, config.model, lambda: AIME(config.model))
+    else:
+        model = AIME(config.model)
     observation, start = model.second_observation, None
     if config.init_from is not None:
         start = load_model(config.init_from)
