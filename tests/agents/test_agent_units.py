@@ -45,8 +45,8 @@ def write_run(place: Path, scale: ActionScale | None) -> Path:
     episodes = [synthetic_episode(length, length, SIZE) for length in (9, 8)]
     write_shard(place / "data" / "0.h5", episodes, {} if scale is None else scale.attributes())
     config = TrainConfig(str(place / "data"), place / "run", small_config(), "small", steps=1)
-    config.out.mkdir()
-    run_directory.prepare(config, open_run_data(config))
+    with run_directory.writing(config):
+        run_directory.prepare(config, open_run_data(config))
     torch.manual_seed(0)
     model = AIME(config.model)
     assert model.control is not None
@@ -131,8 +131,8 @@ def test_other_data_is_read_in_the_scale_of_the_run(run: Path, tmp_path: Path) -
 )
 def test_a_scale_that_does_not_fit_the_run(tmp_path: Path, line: str, words: str) -> None:
     run = write_run(tmp_path, None)
-    with (run / "config.yaml").open("a") as file:
-        file.write(line + "\n")
+    settings, _ = (run / "config.yaml").read_text(encoding="utf-8").rsplit("#", 1)  # less its checksum
+    (run / "config.yaml").write_text(settings + line + "\n", encoding="utf-8")
     with pytest.raises(AimeError, match=words) as problem:
         read_run(run)
     assert "\n" not in str(problem.value)

@@ -15,6 +15,7 @@ from tests.conftest import synthetic_episode
 from tests.inference.runs import Run, write_run
 
 from aime.agents.dream_env import DreamEnv, DreamVectorEnv
+from aime.agents.experience import open_experience
 from aime.data import write_shard
 from aime.errors import AimeError
 from aime.primitives.distributions.two_hot import symlog
@@ -114,10 +115,7 @@ def test_a_seed_and_the_actions_determine_an_episode_and_touch_no_generator(run:
 
 
 def test_an_episode_begins_at_a_real_frame(run: Path) -> None:
-    from aime.data import open_dataset
-
-    info = read_run(run)
-    known = np.concatenate([each.pixels[2:] for each in open_dataset(info.data, "train", 0.5)])
+    known = np.concatenate([each.pixels[2:] for each in open_experience(read_run(run), None)])
     environment = make(run, observations="frames")
     for seed in range(5):
         frame, _ = environment.reset(seed=seed)

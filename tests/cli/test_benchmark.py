@@ -40,7 +40,7 @@ def episode(seed: int) -> Episode:
 def write_levels(place: Path) -> Path:
     named = {"state_names": json.dumps({"place": 1, "others": 2})}
     for number, name in enumerate(("none", "dynamic_medium/train")):
-        write_shard(place / name / "0.h5", [episode(5 * number + each) for each in range(5)], named)
+        write_shard(place / name / "0.h5", [episode(8 * number + each) for each in range(8)], named)
     return place
 
 
@@ -74,7 +74,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
 
 def test_the_plan_comes_first(done: Done) -> None:
     plan, work = done.told.split("none, seed 0 (1 of 2): training")
-    assert "none: " in plan and "3 episodes to learn from and 2 held out (1 for the test), 80 frames" in plan
+    assert "none: " in plan and "4 episodes to learn from and 4 held out (3 for the test), 128 frames" in plan
     assert "training: 2 of tiny, 1 steps each" in plan
     assert "a probe of (h, z) for the 3 numbers of the state, a clone of 4 steps" in plan
     assert "dynamic, seed 0 (2 of 2): training" in work
@@ -83,8 +83,8 @@ def test_the_plan_comes_first(done: Done) -> None:
 def test_the_table_is_that_of_the_numbers(done: Done) -> None:
     content, text = done.content(), (done.out / "benchmark.md").read_text(encoding="utf-8")
     assert [level["level"] for level in content["levels"]] == ["none", "dynamic"]
-    for level, run in zip(content["levels"], content["runs"], strict=True):
-        assert (level["episodes"], level["held_out"], level["steps"]) == (3, 1, 1)
+    for level, run, test in zip(content["levels"], content["runs"], (3, 2), strict=True):
+        assert (level["episodes"], level["held_out"], level["steps"]) == (4, test, 1)
         assert level["state"]["low"] <= level["state"]["high"]
         assert level["state"]["mean"] == pytest.approx(run["state"])
         flat = [value for values in run["entries"].values() for value in values]
@@ -139,7 +139,7 @@ def test_the_probe_is_a_ridge_regression_judged_on_the_test_part(done: Done) -> 
         for part in (learned, judged)
     )
     lengths = [len(each.action) - SETTLED_AFTER for each in learned]
-    told, _ = held_by_what_is_left_out(inputs, targets, test, np.repeat([0, 1, 2], lengths))
+    told, _ = held_by_what_is_left_out(inputs, targets, test, np.repeat(np.arange(4), lengths))
     error = ((told - truth) ** 2).mean(0)
     wanted = 1 - error / truth.var(0)
     assert [run["entries"][str(entry)][0] for entry in range(3)] == pytest.approx(wanted, rel=0.02, abs=0.02)
