@@ -135,9 +135,9 @@ def direct(model: AIME, dataset: Dataset, number: int) -> Tensor:
 def test_features_and_states_are_of_the_same_frames(world: tuple[AIME, Dataset]) -> None:
     model, dataset = world
     watched = watch_states(model, dataset)
-    assert watched.episode.bincount().tolist() == [20 - SETTLED_AFTER] * 4
+    assert watched.episode.bincount().tolist() == [20 - SETTLED_AFTER] * dataset.episodes
     # the first state variable is the step, the second the episode's seed
-    assert watched.states[:, 0].tolist() == list(range(SETTLED_AFTER, 20)) * 4
+    assert watched.states[:, 0].tolist() == list(range(SETTLED_AFTER, 20)) * dataset.episodes
     assert watched.states[:, 1].tolist() == watched.episode.tolist()
     for number in range(2):
         own = watched.features[watched.episode == number]
