@@ -256,3 +256,8 @@ def test_moments_of_states_leave_out_what_is_not_known_and_other_episodes(
     np.testing.assert_allclose(mean[:2], np.nanmean(known[:, :2].astype(np.float64), axis=0), rtol=1e-5)
     np.testing.assert_allclose(std[:2], np.nanstd(known[:, :2].astype(np.float64), axis=0), rtol=1e-5)
     assert (mean[2], std[2]) == (0, 0)
+
+
+def test_its_length_is_the_number_of_episodes_that_it_gives(shard_directory: Path) -> None:
+    dataset = open_dataset(shard_directory)
+    assert len(dataset) == len(list(dataset)) == dataset.episodes > 0

@@ -176,6 +176,10 @@ class Dataset:
                 found.append(Contribution(each.name, int(own.sum()), frames, share))
         return tuple(found)
 
+    def __len__(self) -> int:
+        """E, the number of episodes that iteration gives."""
+        return self.episodes
+
     def __iter__(self) -> Iterator[Episode]:
         """Whole episodes, one after the other."""
         return (self.read(episode) for episode in range(self.episodes))
