@@ -40,7 +40,7 @@ class DreamVectorEnv(VectorEnv):
     default, `AutoresetMode.NEXT_STEP`. In `AutoresetMode.SAME_STEP` it starts anew at once, and the episode's last
     observation is in `info["final_obs"]`.
 
-    With a seed s, dream i runs the episodes that `DreamEnv` runs from seed s + i.
+    With a seed s, dream i runs the episodes that `DreamEnv` runs from seed s + i, to what float32 rounds.
     """
 
     metadata = METADATA | {"autoreset_mode": AutoresetMode.NEXT_STEP}
