@@ -15,7 +15,7 @@ from tests.data.importers.test_folder import complaint, run
 
 from aime.data import Episode, open_dataset
 from aime.data.importers.interface import BadEpisode
-from aime.data.importers.tables import read_table
+from aime.data.importers.tables import matrix, read_table
 
 pytest.importorskip("av", reason="films need PyAV: pip install 'aime[import]'")
 
@@ -289,6 +289,8 @@ def test_tables_that_would_not_fit_into_memory(tmp_path: Path) -> None:
     assert (tmp_path / "zeros.parquet").stat().st_size < 200_000
     with pytest.raises(BadEpisode, match="MB of memory"):
         read_table(tmp_path / "zeros.parquet")
+    with pytest.raises(BadEpisode, match="have 20000 numbers a row"):
+        matrix(tmp_path / "wide.npz", {"action": np.zeros((4, 20_000))}, ["action"])
     (tmp_path / "rows.csv").write_text("action\n" + "1\n" * 2_000_001)
     with pytest.raises(BadEpisode, match="more than 2000000 rows"):
         read_table(tmp_path / "rows.csv")

@@ -9,6 +9,7 @@ reward or success, the last picture is repeated for it.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -120,11 +121,12 @@ def _width(source: Path, features: Mapping[str, Any], name: str) -> int:
     if name not in features:
         return 0
     shape = features[name].get("shape")
-    if not isinstance(shape, list) or not all(isinstance(size, int) and 0 < size < 10_000 for size in shape):
+    sound = isinstance(shape, list) and all(isinstance(size, int) and 0 < size <= tables.MAX_WIDTH for size in shape)
+    if not sound or math.prod(shape) > tables.MAX_WIDTH:
         raise AimeError(
             f"{source}/meta/info.json: '{name}' has shape {shape}, expected a list of sizes; download it again"
         )
-    return int(np.prod(shape))
+    return math.prod(shape)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,9 @@ SUFFIXES = (*csv_tables.SUFFIXES, ".npz", ".npy", ".parquet")
 MAX_TABLE_BYTES = 256 * 2**20
 """A table that would be larger than this in memory is refused: 100,000 steps of 300 numbers have half of it."""
 
+MAX_WIDTH = 10_000
+"""Numbers of an action or a state."""
+
 BATCH_ROWS = 4096
 """Rows of a Parquet file that are decoded at a time."""
 
@@ -252,5 +255,8 @@ def matrix(path: Path, columns: Mapping[str, np.ndarray], names: Sequence[str]) 
     lengths = {len(columns[name]) for name in names}
     if len(lengths) > 1:
         raise BadEpisode(f"{path}: columns {list(names)} have {sorted(lengths)} rows, expected as many each; mend it")
+    wide = sum(columns[name].size // max(len(columns[name]), 1) for name in names)
+    if wide > MAX_WIDTH:
+        raise BadEpisode(f"{path}: columns {list(names)[:8]} have {wide} numbers a row, expected {MAX_WIDTH} at most")
     parts = [columns[name].reshape(len(columns[name]), -1).astype(np.float64) for name in names]
     return np.concatenate(parts, axis=1)
