@@ -290,3 +290,13 @@ def test_whole_numbers_are_choices(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "'action' is taken as a choice of 0 to 4" in capsys.readouterr().out
     message = complaint(capsys, source, tmp_path / "b", "--camera", "top", "--action-columns", "action")
     assert "--action-columns says nothing of data sets of this kind" in message
+
+
+def test_lists_in_the_place_of_an_episode_s_number_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_2(tmp_path / "source")
+    path = source / "data/chunk-000/episode_000000.parquet"
+    write(path, {**rows_of(0, 0), "episode_index": [[0, 1]] * LENGTHS[0]})
+    said = complaint(capsys, source, tmp_path / "out", "--camera", "top")
+    assert "'episode_index' holds lists" in said

@@ -336,6 +336,8 @@ class LeRobotImporter:
         """Some columns of an episode; a file may hold others too."""
         known = tables.read_table(path, (*names, "episode_index"))
         if "episode_index" in known:
+            if known["episode_index"].ndim != 1:
+                raise BadEpisode(f"{path}: 'episode_index' holds lists, expected one number a row; download it again")
             mine = known["episode_index"] == number
             known = {name: column[mine] for name, column in known.items()}
         return known
