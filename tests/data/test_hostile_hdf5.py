@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import synthetic_episode
 
 from aime.cli.main import main
-from aime.data import Episode, Shard, write_shard
+from aime.data import Episode, Shard, hdf5_bounds, write_shard
 from aime.errors import AimeError
 
 FRAMES = 33
@@ -239,3 +239,16 @@ def test_episodes_of_another_reading_are_whole(shard: Path) -> None:
     with h5py.File(shard) as file:
         np.testing.assert_array_equal(file["pixels"][:], np.concatenate([episode.pixels for episode in episodes]))
         np.testing.assert_array_equal(file["action"][:], np.concatenate([episode.action for episode in episodes]))
+
+
+def test_a_large_compressed_field_is_judged_by_what_the_file_holds_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hdf5_bounds, "MAX_INFLATED_BYTES", 1000)
+    values = np.random.default_rng(0).normal(size=(4096, 4)).astype(np.float32)
+    with h5py.File(tmp_path / "fields.h5", "w") as file:
+        measured = file.create_dataset("state", data=values, chunks=(256, 4), compression="gzip")
+        zeros = file.create_dataset("zeros", data=np.zeros_like(values), chunks=(4096, 4), compression="gzip")
+        hdf5_bounds.check_whole(measured)
+        with pytest.raises(hdf5_bounds.Refused, match="'/zeros' has"):
+            hdf5_bounds.check_whole(zeros)

@@ -23,7 +23,10 @@ MAX_FIELD_BYTES = 2**30
 """Of a field that is read whole, and that the file really holds."""
 
 MAX_INFLATED_BYTES = 2**27
-"""Of a field that is read whole and is compressed: a small file may inflate to anything."""
+"""Of a compressed field that is read whole, unless the file holds much of it: a small file may inflate to anything."""
+
+MAX_INFLATION = 64
+"""How many times its stored size a larger compressed field may have; real states and actions shrink by less than 10."""
 
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
 
@@ -128,7 +131,9 @@ def check_whole(dataset: h5py.Dataset) -> None:
         Refused: saying how large it is.
     """
     compressed = _is_gzip(dataset) or dataset.compression is not None
-    most = MAX_INFLATED_BYTES if compressed else MAX_FIELD_BYTES
+    most = MAX_FIELD_BYTES
+    if compressed:
+        most = min(most, max(MAX_INFLATED_BYTES, MAX_INFLATION * dataset.id.get_storage_size()))
     if dataset.nbytes > most:
         raise Refused(
             f"'{dataset.name}' has {dataset.nbytes / 2**20:.0f} MB, expected {most / 2**20:.0f} at most; split the file"
