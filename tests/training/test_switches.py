@@ -28,7 +28,7 @@ from aime.training.ablation.variants import VARIANTS, complete
 from aime.training.augmentation import ZoomConfig
 from aime.training.config import OptimizerConfig, TrainConfig
 from aime.training.trainer import train
-from aime.world_model.doors import observed
+from aime.world_model.input_validation import observed
 from aime.world_model.model import AIME
 
 B, T = 2, 6

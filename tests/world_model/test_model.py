@@ -1,4 +1,4 @@
-"""The world model as a whole: one function in two forms, causal, differentiable everywhere, checked at its doors."""
+"""The world model as a whole: one function in two forms, causal, differentiable everywhere, inputs validated."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from aime.errors import AimeError, expect_at_least_zero, expect_positive
 from aime.primitives.distributions import CensoredGaussian
 from aime.training.hardware import Hardware
 from aime.world_model import imagination
-from aime.world_model.doors import expect_rewarding
+from aime.world_model.input_validation import expect_rewarding
 from aime.world_model.model import AIME
 from aime.world_model.outputs import DreamState
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from aime.agents.noise import EpisodeNoise
 from aime.errors import AimeError, expect_at_least_zero
 from aime.primitives.distributions import CensoredGaussian, CensoredMixture
-from aime.world_model.doors import observed
+from aime.world_model.input_validation import observed
 from aime.world_model.model import AIME
 from aime.world_model.outputs import BeliefState, DreamState, Observation
 

@@ -18,7 +18,7 @@ from aime.data.action_scale import ActionScale
 from aime.errors import AimeError
 from aime.inference.loading import Device, load_run
 from aime.world_model.config import ModelConfig
-from aime.world_model.doors import expect_rewarding
+from aime.world_model.input_validation import expect_rewarding
 from aime.world_model.saved import RunInfo, read_run
 from aime.world_model.values import expect_clipped_actions
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from aime.agents.experience import check_rewarded, check_rewarding, open_experience
 from aime.data import Clips, ClipSampler, Dataset
 from aime.errors import AimeError
-from aime.world_model import doors
+from aime.world_model import input_validation
 from aime.world_model.imagination import state_at
 from aime.world_model.model import AIME
 from aime.world_model.outputs import DreamState
@@ -106,7 +106,7 @@ def watch_starts(model: AIME, dataset: Dataset, context: int, count: int, seed: 
 
 def _watch(model: AIME, clips: Clips, context: int) -> Starts:
     clips = clips.to(model.device)
-    states = doors.observed(clips.states, model.config)
+    states = input_validation.observed(clips.states, model.config)
     track, maps = watch(model, clips.frames, clips.actions, clips.action_valid, states)
     times = torch.arange(context - 1, clips.frames.shape[1], device=model.device)
     kept: Bool[Tensor, " B S"] = (clips.valid & ~clips.terminated)[:, times]

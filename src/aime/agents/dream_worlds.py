@@ -15,8 +15,8 @@ from aime.agents.dream_starts import Starts
 from aime.primitives.counted_noise import GOLDEN, mixed, uniforms
 from aime.primitives.distributions import GaussianMixture, drawn_from
 from aime.world_model import imagination
-from aime.world_model.doors import expect_rewarding
 from aime.world_model.imagination import Choice
+from aime.world_model.input_validation import expect_rewarding
 from aime.world_model.model import AIME
 from aime.world_model.outputs import DreamState
 

@@ -17,7 +17,7 @@ from aime.inference.loading import check_fit
 from aime.inference.own_data import held_out_by, own_data
 from aime.training.hardware import Hardware
 from aime.training.outcomes import outcomes_of
-from aime.world_model import doors
+from aime.world_model import input_validation
 from aime.world_model.imagination import state_at
 from aime.world_model.model import AIME
 from aime.world_model.outputs import DreamState, Outcomes
@@ -145,7 +145,7 @@ def _passes(dataset: Dataset) -> Iterator[tuple[Int[Tensor, " B"], Clips]]:
 
 def _believe(model: AIME, clips: Clips, episode: Int[Tensor, " B"], hardware: Hardware) -> Experience:
     with hardware.autocast():
-        states = doors.observed(clips.states, model.config)
+        states = input_validation.observed(clips.states, model.config)
         track, _ = watch(model, clips.frames, clips.actions, clips.action_valid, states)
     believed = state_at(model, track, torch.arange(clips.valid.shape[1], device=clips.valid.device))
     numbers = episode.to(clips.valid.device)[:, None].expand(clips.valid.shape)

@@ -16,7 +16,7 @@ from aime.control.policy import Critic
 from aime.errors import AimeError, expect_at_least_zero, expect_positive, expect_shares_below_one
 from aime.primitives.distributions import CensoredGaussian, CensoredMixture
 from aime.world_model import imagination
-from aime.world_model.doors import expect_rewarding
+from aime.world_model.input_validation import expect_rewarding
 from aime.world_model.model import AIME
 from aime.world_model.outputs import Dream, DreamState
 

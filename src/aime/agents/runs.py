@@ -19,7 +19,7 @@ from aime.data.manifest import Manifest, SourceRecord
 from aime.errors import AimeError
 from aime.primitives.locks import only_writer
 from aime.training.hardware import Hardware, choose_hardware, keep_freed_memory
-from aime.world_model.doors import expect_rewarding
+from aime.world_model.input_validation import expect_rewarding
 from aime.world_model.model import AIME
 from aime.world_model.saved import RunInfo, load_model, read_run
 

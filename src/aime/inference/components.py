@@ -12,7 +12,7 @@ from aime.data import Clips
 from aime.inference.dreams import to_numpy, to_pixels
 from aime.inference.evaluate import Predictor
 from aime.inference.metrics import perplexity
-from aime.world_model.doors import observed
+from aime.world_model.input_validation import observed
 
 AT_ONCE = 4
 """Clips that are watched in one call, which bounds memory."""

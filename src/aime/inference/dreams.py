@@ -12,7 +12,7 @@ from torch import Tensor
 
 from aime.data import Clips
 from aime.inference.evaluate import Predictor
-from aime.world_model.doors import observed
+from aime.world_model.input_validation import observed
 from aime.world_model.noise import Seeds
 from aime.world_model.outputs import FuturePrediction
 

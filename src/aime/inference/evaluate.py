@@ -27,7 +27,7 @@ from aime.primitives.files import write_atomically
 from aime.primitives.standardise import Standardise
 from aime.representation.divergences import hierarchical_kl
 from aime.world_model.config import ModelConfig
-from aime.world_model.doors import observed
+from aime.world_model.input_validation import observed
 from aime.world_model.noise import Seeds, posterior_samples
 from aime.world_model.outputs import FuturePrediction, SequenceOutput
 from aime.world_model.saved import AVERAGED_WEIGHTS, read_checkpoint

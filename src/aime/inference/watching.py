@@ -14,7 +14,7 @@ from aime.data import Clips
 from aime.inference.dreams import to_numpy, to_pixels
 from aime.inference.evaluate import Predictor
 from aime.world_model.config import ModelConfig
-from aime.world_model.doors import observed
+from aime.world_model.input_validation import observed
 
 NO_ATTENTION = (
     "This model's attention is uniform: it weighs every part of a frame alike, so there is nothing to draw over it. "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from aime.data import Clips
-from aime.world_model import doors
+from aime.world_model import input_validation
 from aime.world_model.config import ModelConfig
 from aime.world_model.outputs import Outcomes
 
@@ -13,7 +13,7 @@ from aime.world_model.outputs import Outcomes
 def outcomes_of(clips: Clips, config: ModelConfig) -> Outcomes:
     """Its rewards, ends and, where the model observes them, states, and where anything is known."""
     width = config.state.width
-    states = doors.observed(clips.states, config)
+    states = input_validation.observed(clips.states, config)
     if states is None:
         states = torch.full((*clips.valid.shape, width), torch.nan, device=clips.valid.device)
     return Outcomes(clips.valid, clips.action_valid, clips.rewards, clips.reward_valid, clips.terminated, states)

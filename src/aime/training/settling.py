@@ -24,7 +24,7 @@ from aime.training.optimizers import make_optimizers, scale_learning_rates
 from aime.training.other_scenes import in_other_scenes, still_part
 from aime.training.outcomes import outcomes_of
 from aime.training.replay import LatentReplay, ReplayConfig
-from aime.world_model import doors
+from aime.world_model import input_validation
 from aime.world_model.model import AIME
 from aime.world_model.outputs import LatentClips
 from aime.world_model.second_observation import SecondObservation, hidden_states
@@ -137,7 +137,7 @@ class Settling:
     @torch.no_grad()
     def _see(self, clips: Clips, withheld: float) -> tuple[DiagonalGaussian, LatentClips]:
         clips, model = clips.to(self.hardware.device), self.model.eval()
-        states = doors.observed(clips.states, model.config)
+        states = input_validation.observed(clips.states, model.config)
         if states is not None and withheld > 0:
             batch, length = clips.valid.shape
             hidden = hidden_states(batch, length, withheld, states.device)
@@ -145,7 +145,9 @@ class Settling:
         with self.hardware.autocast():
             sight = model.perceive(model.centre(clips.frames), states)
             posterior = model.infer(sight)
-        actions = doors.admit_actions(clips.actions, clips.action_valid, clips.valid.shape, model.null_action)
+        actions = input_validation.admit_actions(
+            clips.actions, clips.action_valid, clips.valid.shape, model.null_action
+        )
         return posterior, LatentClips(posterior.mean, sight.percept.contexts, actions, outcomes_of(clips, model.config))
 
     def step(self, share: float) -> tuple[TaskLoss, ...]:

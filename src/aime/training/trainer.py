@@ -45,7 +45,7 @@ from aime.training.replay import LatentReplay
 from aime.training.run_data import RunData, open_run_data, record_settling
 from aime.training.schedule import Budget, learning_rate_factor
 from aime.training.settling import Settling
-from aime.world_model import doors
+from aime.world_model import input_validation
 from aime.world_model.model import AIME
 from aime.world_model.outputs import SequenceOutput
 from aime.world_model.saved import (
@@ -193,7 +193,7 @@ class Trainer:
         outcomes = outcomes_of(clips, self.config.model)
         if self.model.control is not None and self.config.weights.elbo.reward:
             self.model.control.count_rewards(outcomes.rewards, outcomes.reward_valid)
-        states = doors.observed(clips.states, self.config.model)
+        states = input_validation.observed(clips.states, self.config.model)
         with self.hardware.autocast():
             frames = clips.frames.float() / 255
             output = self.forward(frames, clips.actions, clips.action_valid, states, clips.valid)

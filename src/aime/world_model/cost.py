@@ -17,7 +17,7 @@ from torch import Tensor
 
 from aime.control.control import Control
 from aime.errors import AimeError
-from aime.world_model import doors, imagination
+from aime.world_model import imagination, input_validation
 from aime.world_model.imagination import likeliest
 from aime.world_model.outputs import DreamState
 from aime.world_model.stepping import watch
@@ -30,7 +30,7 @@ def get_cost(
     model: AIME, info: Mapping[str, Any], action_candidates: Float[Tensor, "B S H KA"]
 ) -> Float[Tensor, "B S"]:
     """See `AIME.get_cost`."""
-    with doors.Admission(model) as admit:
+    with input_validation.Admission(model) as admit:
         actions = _candidates(model, admit, action_candidates)
         with torch.no_grad():
             state = _present(model, admit, info)
@@ -65,7 +65,7 @@ def _cost(
     return rearrange(cost, "(b s) -> b s", b=batch)
 
 
-def _present(model: AIME, admit: doors.Admission, info: Mapping[str, Any]) -> DreamState:
+def _present(model: AIME, admit: input_validation.Admission, info: Mapping[str, Any]) -> DreamState:
     """The state after the last frame of each environment."""
     if "pixels" not in info:
         raise AimeError(f"info has no 'pixels', only {', '.join(map(str, info)) or 'nothing'}; expected frames")
@@ -74,7 +74,7 @@ def _present(model: AIME, admit: doors.Admission, info: Mapping[str, Any]) -> Dr
     actions = valid = None
     if length > 1 and "action" in info:
         # action t there is the one that led to frame t: NaN, or of no use, at the first
-        led_here = doors.as_actions(_array(info["action"]), "info['action']")[:, 0].to(model.null_action)
+        led_here = input_validation.as_actions(_array(info["action"]), "info['action']")[:, 0].to(model.null_action)
         if led_here.shape != (*frames.shape[:2], model.config.action_width):
             raise AimeError(
                 f"info['action'] has shape {list(led_here.shape)} without its candidates, expected "
@@ -91,17 +91,17 @@ def _present(model: AIME, admit: doors.Admission, info: Mapping[str, Any]) -> Dr
     return imagination.state_at(model, track, -1)
 
 
-def _latent_of(model: AIME, admit: doors.Admission, goal: Any) -> Float[Tensor, "B latent"]:
+def _latent_of(model: AIME, admit: input_validation.Admission, goal: Any) -> Float[Tensor, "B latent"]:
     """The latent of the last of some frames, each seen for the first time."""
     frames = admit.frames(_of_one(goal, "goal")[:, -1:], "info['goal']")
     return model.infer(model.perceive(model.centre(frames))).mean[:, -1]
 
 
-def _array(given: Any) -> doors.Array:
+def _array(given: Any) -> input_validation.Array:
     return given if isinstance(given, Tensor) else np.asarray(given)
 
 
-def _of_one(pixels: Any, name: str) -> doors.Array:
+def _of_one(pixels: Any, name: str) -> input_validation.Array:
     """The frames `[B,T,…]` of candidate 0."""
     pixels = _array(pixels)
     if pixels.ndim != 6:
@@ -112,7 +112,7 @@ def _of_one(pixels: Any, name: str) -> doors.Array:
     return pixels[:, 0]
 
 
-def _candidates(model: AIME, admit: doors.Admission, candidates: Tensor) -> Float[Tensor, "B S H A"]:
+def _candidates(model: AIME, admit: input_validation.Admission, candidates: Tensor) -> Float[Tensor, "B S H A"]:
     """The candidates on the model's device, a step a row: a row of a plan may hold several steps in a block."""
     width = model.config.action_width
     if candidates.ndim != 4 or candidates.shape[-1] % width or not candidates.numel():
@@ -120,7 +120,7 @@ def _candidates(model: AIME, admit: doors.Admission, candidates: Tensor) -> Floa
             f"action_candidates have shape {list(candidates.shape)}; expected [B, S, H, {width}], or blocks of such "
             "actions in the last axis"
         )
-    candidates = doors.as_actions(candidates, "action_candidates")
+    candidates = input_validation.as_actions(candidates, "action_candidates")
     admit.clipped_actions(candidates, "action_candidates")
     steps = rearrange(candidates, "b s h (k a) -> b s (h k) a", a=width)
     return steps.to(model.null_action).clamp(-1, 1)

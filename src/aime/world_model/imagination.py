@@ -15,8 +15,8 @@ from aime.errors import AimeError
 from aime.primitives.autocast import fp32_to_learn
 from aime.primitives.distributions import GaussianMixture, Pickable, drawn_from, mode_of, sample_of
 from aime.representation.prior import DirichletProcessMixture
-from aime.world_model import doors
-from aime.world_model.doors import Array
+from aime.world_model import input_validation
+from aime.world_model.input_validation import Array
 from aime.world_model.noise import Seeds, seeded_uniforms
 from aime.world_model.outputs import Dream, DreamState, FuturePrediction, SequenceOutput, Track
 from aime.world_model.replaying import replayed
@@ -126,7 +126,7 @@ def predict_future(
     """See `AIME.predict_future`."""
     if samples is not None and samples < 1:
         raise AimeError(f"samples is {samples}; expected 1 or more, or None for the single most likely future")
-    with doors.Admission(model) as admit:
+    with input_validation.Admission(model) as admit:
         frames = admit.frames(context_frames, "context_frames")
         batch, seen = frames.shape[:2]
         given = admit.any_actions(actions, batch)

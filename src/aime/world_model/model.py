@@ -21,10 +21,10 @@ from aime.primitives.standardise import Standardise
 from aime.representation.decoder import Decoder
 from aime.representation.encoder import Encoder
 from aime.representation.prior import DirichletProcessMixture
-from aime.world_model import cost, doors, imagination, parts, stepping
-from aime.world_model import surprise as surprising
+from aime.world_model import cost, imagination, input_validation, parts, stepping
+from aime.world_model import surprise as surprise_scores
 from aime.world_model.config import ModelConfig
-from aime.world_model.doors import Admission
+from aime.world_model.input_validation import Admission
 from aime.world_model.noise import Seeds
 from aime.world_model.outputs import (
     BeliefState,
@@ -172,7 +172,7 @@ class AIME(nn.Module):
         """
         centred = self.centre(frames)
         batch = centred.shape[0]
-        actions = doors.admit_actions(actions, action_valid, centred.shape[:2], self.null_action)
+        actions = input_validation.admit_actions(actions, action_valid, centred.shape[:2], self.null_action)
         sight = self.perceive(centred, states, valid)
         posterior = self.infer(sight)
         latents = posterior.rsample() if self.training else posterior.mean
@@ -276,7 +276,7 @@ class AIME(nn.Module):
         Raises:
             AimeError: if the frames do not have the model's shape.
         """
-        return doors.admit_frames(frames, self.config, self.null_action) - _innermost(self.mean_image)
+        return input_validation.admit_frames(frames, self.config, self.null_action) - _innermost(self.mean_image)
 
     def restore(self, centred: Float[Tensor, "*N 3 H W"]) -> Float[Tensor, "*N 3 H W"]:
         """Centred frames with the mean frame added back, clipped to [0, 1] in eval mode."""
@@ -360,7 +360,7 @@ class AIME(nn.Module):
         Raises:
             AimeError: if frames, actions or states do not have the model's shape, type or range.
         """
-        return surprising.surprise(self, frames, actions, of, samples, seed, states, action_valid)
+        return surprise_scores.surprise(self, frames, actions, of, samples, seed, states, action_valid)
 
     def initial_state(self, batch: int) -> BeliefState:
         """The state of `batch` videos before their first frame."""

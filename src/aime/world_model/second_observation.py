@@ -10,7 +10,7 @@ from aime.perception.state_reader import StateReader
 from aime.primitives.distributions import DiagonalGaussian
 from aime.primitives.standardise import Standardise
 from aime.representation.state_head import StateHead
-from aime.world_model import doors
+from aime.world_model import input_validation
 from aime.world_model.config import ModelConfig
 from aime.world_model.imagination import random_spans
 
@@ -39,7 +39,7 @@ class SecondObservation(nn.Module):
         Raises:
             AimeError: if the states do not have the model's shape.
         """
-        states = doors.admit_states(states, contexts.shape[:-1], self.config, self.scale.mean)
+        states = input_validation.admit_states(states, contexts.shape[:-1], self.config, self.scale.mean)
         if self.reader is None:
             return contexts
         if states is None:
@@ -85,7 +85,7 @@ class FramesAlone(nn.Module):
         Raises:
             AimeError: if there are states.
         """
-        doors.admit_states(states, contexts.shape[:-1], self.config, contexts)
+        input_validation.admit_states(states, contexts.shape[:-1], self.config, contexts)
         return contexts
 
     def foretell(

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from aime.perception.tokenizer import Tokenizer
-from aime.world_model import doors, imagination
+from aime.world_model import imagination, input_validation
 from aime.world_model.outputs import BeliefState, DreamState, Imagined, Observation, Track
 from aime.world_model.replaying import replayed
 
@@ -60,7 +60,7 @@ def watch(
         AimeError: if frames, actions or states do not have the model's shape.
     """
     centred = model.centre(frames)
-    actions = doors.admit_actions(actions, action_valid, centred.shape[:2], model.null_action)
+    actions = input_validation.admit_actions(actions, action_valid, centred.shape[:2], model.null_action)
     sight = model.perceive(centred, states)
     posterior = model.infer(sight)
     latents = posterior.rsample() if model.training else posterior.mean
@@ -71,14 +71,14 @@ def watch(
 def observe(
     model: AIME,
     state: BeliefState,
-    frame: doors.Array,
-    previous_action: doors.Array,
-    reset: doors.Array | None,
-    own_state: doors.Array | None = None,
+    frame: input_validation.Array,
+    previous_action: input_validation.Array,
+    reset: input_validation.Array | None,
+    own_state: input_validation.Array | None = None,
 ) -> tuple[BeliefState, Observation]:
     """See `AIME.observe`."""
     batch = state.fresh.shape[0]
-    with doors.Admission(model) as admit:
+    with input_validation.Admission(model) as admit:
         centred = model.centre(admit.frame(frame, batch))
         fresh = state.fresh if reset is None else state.fresh | admit.valid(reset, state.fresh.shape, "reset")
         admit.believed(state, fresh)
@@ -124,9 +124,11 @@ def _observe(model: AIME, given: _Seen, _: None) -> tuple[BeliefState, Observati
     )
 
 
-def imagine(model: AIME, state: BeliefState, action: doors.Array, sample: bool) -> tuple[BeliefState, Imagined]:
+def imagine(
+    model: AIME, state: BeliefState, action: input_validation.Array, sample: bool
+) -> tuple[BeliefState, Imagined]:
     """See `AIME.imagine`."""
-    with doors.Admission(model) as admit:
+    with input_validation.Admission(model) as admit:
         admit.seen(state.fresh)
         admit.believed(state, state.fresh)
         given = state.dream, state.last_map, admit.action(action, state.fresh.shape[0])

@@ -11,9 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from aime.errors import AimeError
-from aime.world_model import doors
-from aime.world_model.doors import Array
 from aime.world_model.imagination import decode_in_chunks
+from aime.world_model.input_validation import Admission, Array
 from aime.world_model.noise import Seeds, posterior_samples
 from aime.world_model.outputs import SequenceOutput, Track
 from aime.world_model.stepping import watch
@@ -42,7 +41,7 @@ def surprise(
         raise AimeError(f"surprise of {of!r}; expected 'latent' or 'frame'")
     if samples < 1:
         raise AimeError(f"samples is {samples}; expected 1 or more")
-    with doors.Admission(model) as admit:
+    with Admission(model) as admit:
         given = admit.frames(frames)
         shape = given.shape[:2]
         # nothing here reads the last action, and a recording has none

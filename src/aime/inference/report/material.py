@@ -24,7 +24,7 @@ from aime.inference.loading import Device, lively_places, load_run
 from aime.inference.report.training_log import Record, read_log
 from aime.inference.unseen import Part, open_unseen
 from aime.inference.watching import Watched, watch
-from aime.world_model.doors import observed
+from aime.world_model.input_validation import observed
 from aime.world_model.saved import CONFIG, RunInfo
 
 CLIPS = 4

@@ -46,7 +46,7 @@ def seen_state(model: AIME, frames: Tensor) -> BeliefState:
     return model.observe(model.initial_state(B), frames[:, 0], torch.zeros(B, 2))[0]
 
 
-def doors(model: AIME, frames: Tensor, actions: Tensor) -> dict[str, Callable[[Any, Any], object]]:
+def entry_points(model: AIME, frames: Tensor, actions: Tensor) -> dict[str, Callable[[Any, Any], object]]:
     """Every method that frames and actions enter by, as a function of them."""
     info = {"pixels": frames[:, None], "action": actions[:, None]}
     return {
@@ -64,11 +64,11 @@ def doors(model: AIME, frames: Tensor, actions: Tensor) -> dict[str, Callable[[A
     }
 
 
-FRAME_DOORS = ("forward_sequence", "predict_future", "surprise", "encode", "extract_context", "observe", "get_cost")
-ACTION_DOORS = ("forward_sequence", "predict_future", "surprise", "observe", "imagine", "get_cost")
+FRAME_ENTRIES = ("forward_sequence", "predict_future", "surprise", "encode", "extract_context", "observe", "get_cost")
+ACTION_ENTRIES = ("forward_sequence", "predict_future", "surprise", "observe", "imagine", "get_cost")
 
 
-@pytest.mark.parametrize("door", [*FRAME_DOORS, "get_cost's pixels"])
+@pytest.mark.parametrize("entry", [*FRAME_ENTRIES, "get_cost's pixels"])
 @pytest.mark.parametrize(
     ("wrong", "reason"),
     [
@@ -85,16 +85,16 @@ ACTION_DOORS = ("forward_sequence", "predict_future", "surprise", "observe", "im
     ],
 )
 def test_frames_out_of_range_are_refused_at_every_door(
-    model: AIME, frames: Tensor, actions: Tensor, door: str, wrong: Callable[[Tensor], Tensor], reason: str
+    model: AIME, frames: Tensor, actions: Tensor, entry: str, wrong: Callable[[Tensor], Tensor], reason: str
 ) -> None:
-    enter = doors(model, frames, actions)[door]
+    enter = entry_points(model, frames, actions)[entry]
     enter(frames, actions)
     with pytest.raises(AimeError, match=reason) as error:
         enter(wrong(frames), actions)
     assert "expected" in str(error.value) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("door", ACTION_DOORS)
+@pytest.mark.parametrize("entry", ACTION_ENTRIES)
 @pytest.mark.parametrize(
     ("wrong", "reason"),
     [
@@ -107,9 +107,9 @@ def test_frames_out_of_range_are_refused_at_every_door(
     ],
 )
 def test_actions_out_of_range_are_refused_at_every_door(
-    model: AIME, frames: Tensor, actions: Tensor, door: str, wrong: Callable[[Tensor], Tensor], reason: str
+    model: AIME, frames: Tensor, actions: Tensor, entry: str, wrong: Callable[[Tensor], Tensor], reason: str
 ) -> None:
-    enter = doors(model, frames, actions)[door]
+    enter = entry_points(model, frames, actions)[entry]
     enter(frames, actions)
     with pytest.raises(AimeError, match=reason) as error:
         enter(frames, wrong(actions))
@@ -124,11 +124,11 @@ def test_the_message_names_the_scale_of_the_data(frames: Tensor, actions: Tensor
     model.forward_sequence(frames, model.action_scale.to_unit(model.action_scale.to_source(actions)))
 
 
-@pytest.mark.parametrize("door", FRAME_DOORS)
-def test_rounding_is_no_fault(model: AIME, frames: Tensor, actions: Tensor, door: str) -> None:
+@pytest.mark.parametrize("entry", FRAME_ENTRIES)
+def test_rounding_is_no_fault(model: AIME, frames: Tensor, actions: Tensor, entry: str) -> None:
     rounded = (frames * 1.004 - 0.002).half().double()
     assert rounded.min() < 0 and rounded.max() > 1
-    doors(model, frames, actions)[door](rounded, (actions / actions.abs().max() * 1.0009).double())
+    entry_points(model, frames, actions)[entry](rounded, (actions / actions.abs().max() * 1.0009).double())
 
 
 def every_layout(pictures: np.ndarray) -> dict[str, Any]:
