@@ -24,6 +24,13 @@ CPU = Hardware(torch.device("cpu"), torch.float32)
 SMALL = PolicyConfig(hidden=32, bins=41)
 
 
+def rewarded_model() -> AIME:
+    model = AIME(small_config()).eval().requires_grad_(False)
+    assert model.control is not None
+    model.control.rewards_seen.fill_(1)
+    return model
+
+
 def learner(model: AIME, **changes: object) -> ActorCritic:
     settings = {"starts": 256, "horizon": 2, "actor_rate": 5e-3, "entropy": 0.0, "divergence": 0.0, **changes}
     return ActorCritic(ActorCriticConfig(policy=SMALL, **settings), model, CPU)  # type: ignore[arg-type]
@@ -59,7 +66,7 @@ def test_its_steps_grow_smaller_until_the_last_one(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("future", ["likeliest", "sampled"])
 def test_paths_lead_where_the_config_says(future: str) -> None:
     torch.manual_seed(0)
-    model = AIME(small_config()).eval().requires_grad_(False)
+    model = rewarded_model()
     there = states(model, 4)
     path = learner(model, horizon=3, future=future).imagine(there)
     actions = rearrange(path.actions, "h n a -> n h a")
@@ -142,7 +149,7 @@ def test_the_world_model_is_not_changed() -> None:
     from tests.models import small_config
 
     torch.manual_seed(0)
-    model = AIME(small_config()).eval().requires_grad_(False)
+    model = rewarded_model()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     agent = learner(model, divergence=0.1, entropy=1e-3)
     figures = agent.learn(states(model, 16))

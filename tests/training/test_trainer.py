@@ -267,7 +267,7 @@ def test_a_signal_before_the_first_step_ends_at_once_and_the_run_starts_anew(
         patch.setattr(Dataset, "mean_image", receive)
         train(config)
     assert signal.getsignal(number) is not None
-    assert sorted(path.name for path in config.out.iterdir()) == ["config.yaml"]
+    assert sorted(path.name for path in config.out.iterdir()) == ["config.yaml", "manifest.json"]
     assert train(replace(config, resume=True, steps=1, pictures=False)).step == 1
 
 
