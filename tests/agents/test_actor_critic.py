@@ -146,7 +146,6 @@ def test_the_same_seed_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_world_model_is_not_changed() -> None:
-    from tests.models import small_config
 
     torch.manual_seed(0)
     model = rewarded_model()
