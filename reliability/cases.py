@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from reliability.examples import FORMATS, shard
 from reliability.forked import Forker
@@ -92,6 +93,7 @@ class Case:
     counts: dict[str, int] = field(default_factory=lambda: {"cases": 1})
 
 
+T = TypeVar("T")
 Cases = Callable[[Bench, int, int], Iterator[Case]]
 """The cases of a part: (bench, how many, seed)."""
 
@@ -116,3 +118,8 @@ class Part:
 def drawing(seed: int, name: str) -> random.Random:
     """Random numbers that depend on the seed and the case alone, so that a case can be repeated by itself."""
     return random.Random(f"{seed}/{name}")
+
+
+def sample(everything: Sequence[T], count: int, seed: int) -> list[T]:
+    """So many of all cases, in an order drawn from the seed: a smaller sample is the beginning of a larger one."""
+    return drawing(seed, "order").sample(everything, len(everything))[:count]

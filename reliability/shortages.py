@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from reliability.cases import Bench, Case
+from reliability.cases import Bench, Case, sample
 from reliability.children import Child, aime, last_line
 from reliability.examples import FORMATS
 from reliability.readable import leftovers, unreadable
@@ -23,11 +23,10 @@ FILLER, LEFT = "filler", 40_000
 
 
 def cases(bench: Bench, count: int, seed: int) -> Iterator[Case]:
-    """Every shortage of every command that writes; a sample takes every second or third one."""
+    """Every shortage of every command that writes."""
     possible = [name for name in SHORTAGES if name != "full-disk" or os.getuid() == 0]  # a mount needs root
     found = [(shortage, command) for shortage in possible for command in COMMANDS]
-    step = max(len(found) // count, 1)
-    for shortage, command in found[seed % step :: step][:count]:
+    for shortage, command in sample(found, count, seed):
         yield Case(f"{shortage}-{command}", _Short(bench, shortage, command))
 
 

@@ -15,6 +15,7 @@ from torch import distributed
 
 from aime.errors import AimeError
 from aime.primitives.ranks import rank, ranks, true_on_any_rank
+from aime.primitives.signals import handled
 from aime.training.heartbeat import Heartbeat
 
 if TYPE_CHECKING:
@@ -61,7 +62,10 @@ def process_group() -> Iterator[None]:
         true_on_any_rank(False)
     except Exception as error:
         if _first_to_fail(store):
-            lost = heartbeat.explain_loss() if _is_of_collectives(error) else None
+            with handled() as interruption:
+                # torchrun sends SIGTERM to whoever is left, and would cut the explanation short
+                interruption.held = True
+                lost = heartbeat.explain_loss() if _is_of_collectives(error) else None
             if lost is not None:
                 raise AimeError(lost) from error
             raise
