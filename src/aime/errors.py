@@ -30,6 +30,16 @@ def _escaped(part: str) -> str:
     return part.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
+def one_line(error: object) -> str:
+    """The text of an error, or of anything else, without line breaks; the name of its type where it has no text."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def type_and_text(error: BaseException) -> str:
+    """The type of an exception and its text, in one line."""
+    return one_line(f"{type(error).__name__}: {error}")
+
+
 def name_once(message: str) -> str:
     """The message of a config within another, "a.b: b.c is 0", as "a.b.c is 0"; any other as it is."""
     return re.sub(r"^((?:\w+\.)*(\w+)): \2\.", r"\1.", message)

@@ -6,7 +6,7 @@ import errno
 import traceback
 from pathlib import Path
 
-from aime.errors import AimeError
+from aime.errors import AimeError, one_line, type_and_text
 
 EXIT_USER_ERROR = 2
 EXIT_BROKEN_PIPE = 141
@@ -25,14 +25,14 @@ def explain(error: BaseException) -> str | None:
     report them inside exceptions of their own.
     """
     if isinstance(error, AimeError):
-        return _one_line(str(error))
+        return one_line(error)
     number, text = getattr(error, "errno", None), str(error)
     place = getattr(error, "filename", None)
     where = f"{place}: " if place else ""
     if number in _FULL or "No space left on device" in text:
         return f"{where}the disk is full; what was there before is untouched: free some space and run the command again"
     if isinstance(error, MemoryError) or number == errno.ENOMEM or any(each in text for each in _MEMORY):
-        detail = f" ({_one_line(text)[:120]})" if text else ""
+        detail = f" ({one_line(text)[:120]})" if text else ""
         return f"{where}memory is short{detail}; take a smaller --batch or model, or end other programs"
     if number in (errno.EMFILE, errno.ENFILE) or "Too many open files" in text:
         return f"{where}too many files are open; raise the limit (`ulimit -n 4096`) and run the command again"
@@ -45,9 +45,5 @@ def explain_defect(error: BaseException) -> str:
     """One line for an exception that is a defect of the program."""
     frame = traceback.extract_tb(error.__traceback__)[-1:]
     place = f" at {Path(frame[0].filename).name}:{frame[0].lineno}" if frame else ""
-    what = _one_line(f"{type(error).__name__}: {error}")[:300]
+    what = type_and_text(error)[:300]
     return f"a fault of the program ({what}{place}); report it with what the same command and --debug shows"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

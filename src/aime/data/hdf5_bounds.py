@@ -16,6 +16,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from aime.errors import one_line
+
 MAX_CHUNK_BYTES = 256 * 2**20
 """HDF5 holds a whole chunk, and some copies of it, for a single number of it."""
 
@@ -47,7 +49,7 @@ def complaint(error: BaseException, what: str = "it") -> str:
     """
     if isinstance(error, Refused):
         return str(error)
-    found = " ".join(str(error).split()) or type(error).__name__
+    found = one_line(error)
     number = error.errno if isinstance(error, OSError) else None
     if number in (errno.EAGAIN, errno.EDEADLK) or "unable to lock file" in found:
         return "is in use by another program, which has it open to write, expected it closed; close it there, or wait"

@@ -25,9 +25,6 @@ Half = Literal["validation", "test"]
 
 HALVES: tuple[Half, ...] = ("validation", "test")
 
-DIGEST_LENGTH = 64
-"""Hexadecimal digits of a digest."""
-
 MOST_THREADS = 8
 """That decode and hash at once: each holds one compressed block of frames."""
 
@@ -56,11 +53,6 @@ def half_of(digest: str) -> Half:
     if part in HALVES:
         return part
     return HALVES[int(digest[-1], 16) % 2]
-
-
-def rank_of(digest: str) -> str:
-    """The key by which episodes are ordered where some are to be held out: independent of `half_of`."""
-    return digest
 
 
 def digests_of(shards: Sequence[Shard], index: Int64[np.ndarray, "E 2"]) -> tuple[str, ...]:

@@ -13,11 +13,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from stat import S_ISREG
 
 from aime.data.sources import BUNDLED, Source
-from aime.errors import AimeError
-from aime.primitives.files import write_atomically
+from aime.errors import AimeError, one_line
+from aime.primitives.files import read_small, write_atomically
 from aime.primitives.plain import from_plain, to_plain
 
 MANIFEST = "manifest.json"
@@ -176,10 +175,13 @@ def read_manifest(path: Path) -> Manifest:
         AimeError: if the file cannot be read, is too large, or is no manifest of this format.
     """
     try:
-        content = json.loads(_read(path))
-    except (OSError, ValueError, RecursionError) as error:
-        problem = " ".join(str(error).split())
-        raise AimeError(f"{path}: no manifest: {problem}; restore the file from the run's checkpoint") from error
+        content = json.loads(read_small(path, MOST_BYTES))
+    except AimeError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise AimeError(
+            f"{path}: no manifest: {one_line(error)}; restore the file from the run's checkpoint"
+        ) from error
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
         raise AimeError(f"{path}: format: found {found!r}, expected {FORMAT}; use the aime version that wrote it")
@@ -196,14 +198,6 @@ def find_manifest(*directories: Path) -> Manifest | None:
         if (directory / MANIFEST).exists():
             return read_manifest(directory / MANIFEST)
     return None
-
-
-def _read(path: Path) -> str:
-    with open(path, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not S_ISREG(status.st_mode) or status.st_size > MOST_BYTES:
-            raise ValueError(f"found {status.st_size} bytes, expected a regular file of at most {MOST_BYTES}")
-        return file.read(MOST_BYTES).decode("utf-8")
 
 
 def _union(records: Iterable[SourceRecord], *roles: str) -> frozenset[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from aime.inference.loading import Device, load_run
 from aime.inference.state_scores import StateErrors, state_errors
 from aime.inference.summary import summarise
 from aime.inference.unseen import Part, open_unseen
+from aime.primitives.checksums import sha256_of
 from aime.primitives.files import write_atomically
 from aime.primitives.standardise import Standardise
 from aime.representation.divergences import hierarchical_kl
@@ -182,12 +182,7 @@ def weights_digest(run: str | Path) -> str:
     Raises:
         AimeError: if there is no checkpoint yet.
     """
-
-    def digest(directory: Path) -> str:
-        with open(directory / AVERAGED_WEIGHTS, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-
-    return read_checkpoint(run, digest, [AVERAGED_WEIGHTS])
+    return read_checkpoint(run, lambda directory: sha256_of(directory / AVERAGED_WEIGHTS), [AVERAGED_WEIGHTS])
 
 
 @torch.inference_mode()

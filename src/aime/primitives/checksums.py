@@ -25,7 +25,7 @@ def write_sums(directory: Path, names: Iterable[str]) -> None:
         AimeError: if a file cannot be read, or the checksums cannot be written.
     """
     try:
-        lines = [f"{_digest(directory / name)}  {name}\n" for name in sorted(names)]
+        lines = [f"{sha256_of(directory / name)}  {name}\n" for name in sorted(names)]
     except OSError as error:
         raise unwritable(directory / SUMS, error) from error
     write_atomically(directory / SUMS, "".join(lines).encode())
@@ -56,7 +56,7 @@ def check_sums(directory: Path, names: Iterable[str] | None = None) -> None:
         if not path.is_file():
             continue  # whoever reads it says so
         try:
-            found = _digest(path)
+            found = sha256_of(path)
         except OSError as error:
             raise AimeError(f"{path}: cannot be read: {error.strerror}; {_REMEDY}") from error
         if found != expected:
@@ -97,6 +97,11 @@ def _listed(path: Path) -> dict[str, str] | None:
     return listed
 
 
-def _digest(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, 64 hexadecimal digits.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import yaml
 
-from aime.errors import AimeError, name_once
+from aime.errors import AimeError, name_once, one_line
 from aime.primitives.checksums import check_seal
 from aime.primitives.files import read_small
 
@@ -137,7 +137,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except AimeError:
         raise
     except (yaml.YAMLError, ValueError, RecursionError, ArithmeticError, AttributeError) as error:
-        problem = " ".join(str(error).split())
+        problem = one_line(error)
         raise AimeError(f"{path}: not YAML: {problem[:200]}; restore the file or write it anew") from error
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise _misfit(str(path), "", content, "a mapping of fields")

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from aime.data.manifest import MANIFEST
-from aime.errors import AimeError
+from aime.errors import AimeError, one_line
 from aime.optimization import Balancer, Muon
 from aime.primitives.checksums import check_sums, write_sums
 from aime.primitives.files import read_small, replace_directory, sync_directory, unwritable, write_atomically
@@ -271,7 +271,7 @@ def _set_random_states(state: _State, path: Path) -> None:
         if torch.cuda.is_initialized() and len(state.cuda_random_states) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all([_decode(each) for each in state.cuda_random_states])
     except (ValueError, RuntimeError) as error:
-        problem = " ".join(str(error).split())
+        problem = one_line(error)
         raise AimeError(f"{path}: random states: {problem}; restore the checkpoint or train again") from error
 
 

@@ -31,7 +31,7 @@ from torch.nn.modules.module import (
 
 from aime.data.action_scale import ActionScale
 from aime.data.manifest import Manifest, find_manifest
-from aime.errors import AimeError
+from aime.errors import AimeError, one_line
 from aime.primitives.checksums import check_sums
 from aime.primitives.files import write_atomically
 from aime.primitives.plain import Plain, from_plain, read_yaml, to_plain
@@ -235,7 +235,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        problem = " ".join(str(error).split())
+        problem = one_line(error)
         raise AimeError(
             f"{path}: truncated or no safetensors file ({problem}); restore the checkpoint or train again"
         ) from error
@@ -257,7 +257,7 @@ def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
         with safe_open(path, "pt") as tensors:
             return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        problem = " ".join(str(error).split())
+        problem = one_line(error)
         raise AimeError(
             f"{path}: truncated or no safetensors file ({problem}); restore the checkpoint or train again"
         ) from error

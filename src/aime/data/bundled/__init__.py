@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from aime.data.bundled.installed import bundled_digests, bundled_names, bundled_parts, bundled_path
+from aime.data.bundled.installed import bundled_digests, bundled_names, bundled_parts, bundled_path, installed
 from aime.data.bundled.packing import PARTS, Part, pack, unpack
 
-__all__ = ["PARTS", "Part", "bundled_digests", "bundled_names", "bundled_parts", "bundled_path", "pack", "unpack"]
+__all__ = [
+    "PARTS",
+    "Part",
+    "bundled_digests",
+    "bundled_names",
+    "bundled_parts",
+    "bundled_path",
+    "installed",
+    "pack",
+    "unpack",
+]

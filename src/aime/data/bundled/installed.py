@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -14,10 +13,9 @@ from pathlib import Path
 
 from aime.data.bundled.packing import DIGESTS, PACK, PARTS, Part, unpack
 from aime.errors import AimeError
+from aime.primitives.checksums import SUMS, sha256_of
 
 _PACKS = Path(__file__).parent
-
-_SUMS = "SHA256SUMS"
 
 
 def bundled_names() -> list[str]:
@@ -59,7 +57,12 @@ def _read_digests(path: Path) -> Mapping[Part, tuple[str, ...]]:
 
 
 def bundled_path(name: str, part: Part) -> Path:
-    """The directory of shards of one part of a bundled data set, unpacked into the cache when first asked for.
+    """The directory of shards of one part of a bundled data set; see `installed`."""
+    return installed(name) / part
+
+
+def installed(name: str) -> Path:
+    """The directory that holds the parts of a bundled data set, unpacked into the cache when first asked for.
 
     The cache is `$AIME_CACHE`, or `~/.cache/aime`, or a temporary directory where neither can be written. Processes may
     race: each unpacks beside the final place, and the first to finish renames its result into it.
@@ -73,12 +76,12 @@ def bundled_path(name: str, part: Part) -> Path:
         raise AimeError(f"bundled:{name}: no such bundled data set, expected one of: {known}")
     source = _PACKS / f"{name}{PACK}"
     # The digest in the name keeps the shards of another version of the package from being taken for this one's.
-    place = _cache() / f"{name}-{_digest(source)[:16]}"
+    place = _cache() / f"{name}-{sha256_of(source)[:16]}"
     if place.is_dir() and not _is_intact(place):
         shutil.rmtree(place, ignore_errors=True)
     if not place.is_dir():
         _install(source, place)
-    return place / part
+    return place
 
 
 def _install(source: Path, place: Path) -> None:
@@ -98,22 +101,17 @@ def _install(source: Path, place: Path) -> None:
 
 def _write_sums(place: Path) -> None:
     """Note the digest of every file, in the format of the sha256sum command."""
-    lines = [f"{_digest(path)}  {path.relative_to(place)}\n" for path in sorted(place.rglob("*.h5"))]
-    (place / _SUMS).write_text("".join(lines))
+    lines = [f"{sha256_of(path)}  {path.relative_to(place)}\n" for path in sorted(place.rglob("*.h5"))]
+    (place / SUMS).write_text("".join(lines))
 
 
 def _is_intact(place: Path) -> bool:
     """Whether every file is there and as it was written: caches are cleaned by hand, and by cron."""
     try:
-        pairs = [line.split("  ", 1) for line in (place / _SUMS).read_text().splitlines()]
-        return bool(pairs) and all(digest == _digest(place / name) for digest, name in pairs)
+        pairs = [line.split("  ", 1) for line in (place / SUMS).read_text().splitlines()]
+        return bool(pairs) and all(digest == sha256_of(place / name) for digest, name in pairs)
     except (OSError, ValueError):
         return False
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _rename_unless_made(result: Path, place: Path) -> None:

@@ -20,7 +20,7 @@ from jaxtyping import Float32, Float64, UInt8
 from aime.data.collect.controllers import CONTROLLERS
 from aime.data.shards import Attribute
 from aime.data.state_names import note_state_names
-from aime.errors import AimeError
+from aime.errors import AimeError, type_and_text
 
 RENDERER_FLAGS = {"shadow": False, "reflection": False}
 """Shadows and reflections cost three quarters of the time of a 64x64 frame in software and say nothing new."""
@@ -147,7 +147,7 @@ def _suite() -> Any:
             raise AimeError(f"mujoco {version('mujoco')} breaks dm_control, expected <4; run `pip install 'mujoco<4'`")
         from dm_control import suite
     except (PackageNotFoundError, ModuleNotFoundError) as error:
-        raise AimeError(f"dm_control cannot be imported ({_one_line(error)}); {RENDERING_REMEDY}") from error
+        raise AimeError(f"dm_control cannot be imported ({type_and_text(error)}); {RENDERING_REMEDY}") from error
     except AimeError:
         raise
     except Exception as error:  # a missing GL library shows as an AttributeError, a missing display as an ImportError
@@ -182,12 +182,8 @@ def _refuse_rendering_after_fork() -> None:
 
 
 def _no_rendering(error: BaseException) -> AimeError:
-    symptom = f"MUJOCO_GL={os.environ.get('MUJOCO_GL', '')}: {_one_line(error)}"
+    symptom = f"MUJOCO_GL={os.environ.get('MUJOCO_GL', '')}: {type_and_text(error)}"
     return AimeError(f"dm_control cannot render ({symptom}); {RENDERING_REMEDY}")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 class ControlSuite:

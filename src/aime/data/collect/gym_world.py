@@ -18,7 +18,7 @@ from aime.data.collect.environment import Arrival
 from aime.data.collect.policies import SKILLED, Policy
 from aime.data.shards import Attribute
 from aime.data.state_names import note_state_names
-from aime.errors import AimeError
+from aime.errors import AimeError, type_and_text
 
 LARGEST_BOUND = 1e30
 """Beyond it a bound of actions is none: programs write the largest number of a type for infinity."""
@@ -94,7 +94,7 @@ def check_known(environment: str) -> None:
         gymnasium.spec(name)
     except (ImportError, gymnasium.error.Error) as error:
         raise AimeError(
-            f"gym:{environment}: gymnasium finds no such environment ({_one_line(error)}); write gym:ENV_ID, or "
+            f"gym:{environment}: gymnasium finds no such environment ({type_and_text(error)}); write gym:ENV_ID, or "
             "gym:MODULE:ENV_ID for one that a module registers"
         ) from error
 
@@ -131,8 +131,8 @@ class GymWorld:
             frame = self._environment.render()
         except Exception as error:  # an environment may fail in any way
             raise AimeError(
-                f"{self._name}: cannot be made and drawn ({_one_line(error)}); expected an environment that renders "
-                "rgb_array: install what it needs, or choose another"
+                f"{self._name}: cannot be made and drawn ({type_and_text(error)}); expected an environment that "
+                "renders rgb_array: install what it needs, or choose another"
             ) from error
         self._frame_shape = self._checked(frame).shape
         space = self._environment.action_space
@@ -194,7 +194,7 @@ class GymWorld:
             return getattr(self._environment, name)(*arguments, **options)
         except Exception as error:  # an environment may fail in any way
             raise AimeError(
-                f"{self._name}: its {name} fails ({_one_line(error)}); expected one that runs: mend the environment"
+                f"{self._name}: its {name} fails ({type_and_text(error)}); expected one that runs: mend the environment"
             ) from error
 
     def _reward(self, earned: Any) -> float:
@@ -254,8 +254,6 @@ def _gymnasium() -> Any:
     try:
         return importlib.import_module("gymnasium")
     except ImportError as error:
-        raise AimeError(f"gymnasium cannot be imported ({_one_line(error)}); run `pip install 'aime[gym]'`") from error
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
+        raise AimeError(
+            f"gymnasium cannot be imported ({type_and_text(error)}); run `pip install 'aime[gym]'`"
+        ) from error

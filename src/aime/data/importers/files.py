@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from aime.data.importers.interface import BadEpisode
+from aime.errors import one_line
 
 _LITTER = ("thumbs.db", "desktop.ini")
 _SHORTAGES = {
@@ -76,9 +77,4 @@ def unopened(error: OSError) -> str:
     text = _SHORTAGES.get(error.errno or 0)
     if text is not None:
         return f"cannot be opened, because {text}"
-    return f"cannot be opened ({words(error)}), expected a file that can be read; check it and its rights"
-
-
-def words(error: Exception) -> str:
-    """An exception's text in one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return f"cannot be opened ({one_line(error)}), expected a file that can be read; check it and its rights"

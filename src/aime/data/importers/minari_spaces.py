@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from aime.data.importers.action_parts import ActionPart, Choices, Quantities, Switches
-from aime.errors import AimeError
+from aime.errors import AimeError, one_line
 
 MAX_DEPTH = 16
 """Of spaces inside of each other."""
@@ -46,7 +46,7 @@ def action_parts(path: Path, metadata: Mapping[str, Any]) -> dict[str, ActionPar
     except AimeError as error:
         raise AimeError(f"{path}: 'action_space': {error}") from error
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError, AttributeError) as error:
-        found = " ".join(str(error).split())
+        found = one_line(error)
         raise AimeError(f"{path}: 'action_space' is no space ({found}); download the data set again") from error
     if len(parts) > MAX_PARTS:
         raise AimeError(f"{path}: 'action_space' has {len(parts)} parts, expected {MAX_PARTS} at most; simplify it")

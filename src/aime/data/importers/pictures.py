@@ -14,9 +14,10 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
-from aime.data.importers.files import opened, words
+from aime.data.importers.files import opened
 from aime.data.importers.interface import MAX_FRAME_BYTES, BadEpisode
 from aime.data.importers.jpeg_damage import check_end
+from aime.errors import one_line
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP"}
 """The format that a file's name promises. Pillow would guess it from the content, and run Ghostscript on PostScript."""
@@ -92,7 +93,7 @@ def read_picture(path: Path, depth: Depth, size: tuple[int, int] | None = None) 
             return decode_picture(file.read(MAX_FILE_BYTES), depth, (FORMATS[path.suffix.lower()],), size)
         except UNDECODABLE as error:
             raise BadEpisode(
-                f"{path}: cannot be decoded ({words(error)}), expected a whole {path.suffix} picture; save it again"
+                f"{path}: cannot be decoded ({one_line(error)}), expected a whole {path.suffix} picture; save it again"
             ) from error
 
 
@@ -107,7 +108,7 @@ def picture_size(path: Path) -> tuple[int, int]:
             with _open(file.read(MAX_FILE_BYTES), (FORMATS[path.suffix.lower()],)) as picture:
                 return _shown_size(picture)
         except UNDECODABLE as error:
-            raise BadEpisode(f"{path}: is no picture ({words(error)}); remove it or save it again") from error
+            raise BadEpisode(f"{path}: is no picture ({one_line(error)}); remove it or save it again") from error
 
 
 def decode_picture(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from aime.data.importers.interface import Choice, Sources
+from aime.data.importers.interface import Choice, Opener, Sources
 from aime.errors import AimeError
 
 KINDS = {
@@ -30,5 +30,5 @@ def open_source(kind: str, source: Path, choice: Choice) -> Sources:
     if not source.exists():
         raise AimeError(f"{source}: no such file or directory, expected a data set of kind {kind}; check the path")
     module = importlib.import_module(f"aime.data.importers.{KINDS[kind]}")
-    sources: Sources = module.open_source(source, choice)
-    return sources
+    opener: Opener = module.open_source
+    return opener(source, choice)

@@ -13,9 +13,9 @@ from typing import IO, Any
 import numpy as np
 
 from aime.data.importers import csv_tables
-from aime.data.importers.files import check_regular, opened, words
+from aime.data.importers.files import check_regular, opened
 from aime.data.importers.interface import BadEpisode
-from aime.errors import AimeError
+from aime.errors import AimeError, one_line
 
 SUFFIXES = (*csv_tables.SUFFIXES, ".npz", ".npy", ".parquet")
 
@@ -106,7 +106,7 @@ class _told:
         if isinstance(error, AimeError) or not isinstance(error, (*_DAMAGE, zipfile.BadZipFile, zlib.error, csv.Error)):
             return
         raise BadEpisode(
-            f"{self._path}: cannot be read ({words(error)}), expected a table of numbers; write it again"
+            f"{self._path}: cannot be read ({one_line(error)}), expected a table of numbers; write it again"
         ) from error
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 
 from aime.data.importers.display import Shown
-from aime.data.importers.files import opened, words
+from aime.data.importers.files import opened
 from aime.data.importers.film_damage import (
     ERROR_LEVEL,
     MAX_PIXELS,
@@ -23,7 +23,7 @@ from aime.data.importers.film_damage import (
     PacketChecks,
 )
 from aime.data.importers.interface import BadEpisode, block_length
-from aime.errors import AimeError
+from aime.errors import AimeError, one_line
 
 FORMATS = {".mp4": "mov", ".mov": "mov", ".mkv": "matroska", ".webm": "matroska", ".avi": "avi", ".gif": "gif"}
 """The container that a file's name promises. FFmpeg would guess it from the content, and some are network protocols."""
@@ -134,7 +134,7 @@ def _open_nothing(url: str, flags: int, options: dict[str, str]) -> None:
 
 def _reason(error: Exception) -> str:
     # PyAV puts FFmpeg's number before the words, and the name of a function or file after them
-    return re.sub(r"^\[Errno \d+\] |: '.*$", "", words(error))
+    return re.sub(r"^\[Errno \d+\] |: '.*$", "", one_line(error))
 
 
 def _pictures(path: Path, film: Any) -> Any:
