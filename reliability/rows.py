@@ -22,6 +22,7 @@ class Row:
         seconds: that the case took.
         repeat: the command that runs this case alone.
         counts: how many of what it adds to the table, such as `{"kills": 4}`; one case by default.
+        commit: of the sources that were tried.
     """
 
     part: str
@@ -31,6 +32,7 @@ class Row:
     seconds: float = 0.0
     repeat: str = ""
     counts: dict[str, int] = field(default_factory=lambda: {"cases": 1})
+    commit: str = "unknown"
 
 
 class Rows:
@@ -72,8 +74,8 @@ def read_rows(path: Path) -> Iterable[Row]:
         yield Row(**{**content, "faults": tuple(content["faults"])})
 
 
-def table(rows: Iterable[Row], titles: dict[str, str]) -> str:
-    """Test | count | outcome, in Markdown, in the order of the titles."""
+def table(rows: Iterable[Row], titles: dict[str, str], full: dict[str, int]) -> str:
+    """Test | count | outcome, in Markdown, in the order of the titles; a count below the full one names both."""
     lines = ["| test | count | outcome |", "|---|---|---|"]
     found = list(rows)
     for part, title in titles.items():
@@ -85,7 +87,10 @@ def table(rows: Iterable[Row], titles: dict[str, str]) -> str:
             for name, count in row.counts.items():
                 counts[name] = counts.get(name, 0) + count
         bad = [row for row in mine if row.faults]
-        counted = ", ".join(f"{count} {name}" for name, count in counts.items())
+        counted = ", ".join(
+            f"{count} {name}" if count >= full[part] else f"{count} of {full[part]} {name}"
+            for name, count in counts.items()
+        )
         lines.append(f"| {title} | {counted} | {_outcome(bad)} |")
     return "\n".join(lines)
 

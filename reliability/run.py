@@ -9,6 +9,7 @@ Rows are kept in OUT/rows.jsonl as they finish; the same command goes on after a
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import shutil
@@ -81,15 +82,17 @@ def main(campaign: Campaign) -> int:
                     rows.add(_tried(campaign, bench, name, case))
     finally:
         bench.close()
-    titles = {name: part.title for name, part in chosen.items()}
     mine = [row for row in rows.latest() if row.seed == campaign.seed and row.part in chosen]
-    print(f"\n{table(mine, titles)}")
+    found = table(
+        mine, {name: part.title for name, part in chosen.items()}, {name: part.full for name, part in chosen.items()}
+    )
+    print(f"\n{found}")
     if campaign.document is not None:
-        replace_table(campaign.document, f"{_origin(campaign)}\n\n{table(mine, titles)}")
+        replace_table(campaign.document, f"{_origin(campaign, mine)}\n\n{found}")
     return 1 if any(row.faults for row in mine) else 0
 
 
-def _origin(campaign: Campaign) -> str:
+def _origin(campaign: Campaign, rows: list[Row]) -> str:
     """Where the table comes from, for whoever reads it."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "a CPU")
@@ -97,10 +100,11 @@ def _origin(campaign: Campaign) -> str:
     return (
         f"Measured on {time.strftime('%d %B %Y')} by `COUNT={campaign.count}{seed} make reliability`, seed "
         f"{campaign.seed}, on {os.cpu_count()} cores ({model}), Python {platform.python_version()}, at commit "
-        f"{_commit()}."
+        f"{' and '.join(dict.fromkeys(row.commit for row in rows))}."
     )
 
 
+@functools.cache
 def _commit() -> str:
     asked = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return asked.stdout.strip() or "unknown"
@@ -123,7 +127,9 @@ def _tried(campaign: Campaign, bench: Bench, part: str, case: Case) -> Row:
         shutil.rmtree(place, ignore_errors=True)
     seed = f" --seed {campaign.seed}" if campaign.seed else ""
     repeat = f"python -m reliability.run --only {part} --case {case.name}{seed} --keep"
-    return Row(part, case.name, campaign.seed, tuple(faults), time.monotonic() - started, repeat, case.counts)
+    return Row(
+        part, case.name, campaign.seed, tuple(faults), time.monotonic() - started, repeat, case.counts, _commit()
+    )
 
 
 if __name__ == "__main__":

@@ -30,7 +30,12 @@ def can_trace() -> bool:
     """Whether strace is installed and may trace; some containers forbid it."""
     if shutil.which("strace") is None:
         return False
-    return subprocess.run(["strace", "-f", "--seccomp-bpf", "-o", "/dev/null", "true"], check=False).returncode == 0
+    return (
+        subprocess.run(
+            ["strace", "-f", "--seccomp-bpf", "-e", "trace=execve", "-o", "/dev/null", "true"], check=False
+        ).returncode
+        == 0
+    )
 
 
 def traced(
