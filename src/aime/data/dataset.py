@@ -14,14 +14,13 @@ from aime.data.bundled import PARTS, bundled_digests, installed
 from aime.data.cache import FrameCache
 from aime.data.episodes import Episode
 from aime.data.identity import HALVES, digests_of, note_digests
+from aime.data.shard_files import shard_paths
 from aime.data.shards import Attribute, Shard
 from aime.data.sources import BUNDLED, Mixture, Pools, Source, parse_sources
 from aime.data.splitting import SPLITS, Rule, SourceDigests, Split, in_split
 from aime.data.state_names import read_state_names
 from aime.data.units import Units
 from aime.errors import AimeError
-
-SUFFIXES = (".h5", ".hdf5")
 
 
 class Contribution(NamedTuple):
@@ -347,11 +346,11 @@ def open_dataset(source: str | Path, split: Split = "all", held_out: float = 0.0
 
 def _open_one(source: str) -> Dataset:
     if not source.startswith(BUNDLED):
-        return Dataset([Shard(path) for path in _shard_paths(Path(source))], source)
+        return Dataset([Shard(path) for path in shard_paths(Path(source))], source)
     name, shards = source.removeprefix(BUNDLED), list[Shard]()
     place = installed(name)
     for part in PARTS:
-        own = [Shard(path) for path in _shard_paths(place / part)]
+        own = [Shard(path) for path in shard_paths(place / part)]
         # the unpacked files are checked by their sums, so that their digests are those of the package
         note_digests(own, bundled_digests(name)[part])
         shards += own
@@ -386,27 +385,6 @@ def _refuse_empty(name: str, split: Split, held_out: Sequence[str], episodes: in
         f"{name}: of {episodes} episodes none is in the split {split!r}; expected 2 or more different episodes, and a "
         "share to hold out that is not 0"
     )
-
-
-def _shard_paths(source: Path) -> list[Path]:
-    if not source.exists():
-        raise AimeError(
-            f"{source}: no such file or directory, expected a data set; record one with `aime collect`, or use "
-            "bundled:cartpole"
-        )
-    if source.is_file():
-        return [source]
-    paths = shards_in(source)
-    if not paths:
-        below = [place.name for place in sorted(source.iterdir()) if place.is_dir() and shards_in(place)]
-        remedy = f"take one of its {', '.join(below[:5])}" if below else "record some with `aime collect`"
-        raise AimeError(f"{source}: holds no shard, expected files named *.h5 or *.hdf5; {remedy}")
-    return paths
-
-
-def shards_in(directory: Path) -> list[Path]:
-    """The files of a directory that are shards by their names, in the order of these; hidden ones are left alone."""
-    return sorted(path for path in directory.iterdir() if path.suffix in SUFFIXES and not path.name.startswith("."))
 
 
 def _all_episodes(shards: Sequence[Shard]) -> Int64[np.ndarray, "E 2"]:

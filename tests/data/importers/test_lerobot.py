@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -300,3 +301,12 @@ def test_lists_in_the_place_of_an_episode_s_number_are_refused(
     write(path, {**rows_of(0, 0), "episode_index": [[0, 1]] * LENGTHS[0]})
     said = complaint(capsys, source, tmp_path / "out", "--camera", "top")
     assert "'episode_index' holds lists" in said
+
+
+def test_files_that_a_desktop_left_are_ignored(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(Path(__file__).parent / "lerobot" / "success", source)
+    for place in ("meta/episodes/chunk-000", "data/chunk-000"):
+        (source / place / "._file-000.parquet").write_bytes(b"\x00\x05\x16\x07")
+    assert run(source, tmp_path / "out") == 0
+    assert open_dataset(tmp_path / "out").episodes == 3

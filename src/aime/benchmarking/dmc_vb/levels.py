@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from aime.data import Dataset, Shard, Split, open_dataset
 from aime.data.collect.distractors import DistractorKind
-from aime.data.dataset import shards_in
+from aime.data.shard_files import shards_in
 from aime.errors import AimeError
 
 LEVELS: tuple[DistractorKind, ...] = get_args(DistractorKind)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aime.data.collect.recording import Recordable
+from aime.data.shard_files import shards_in
 from aime.data.shards import Shard
 from aime.errors import AimeError
 
@@ -63,7 +64,7 @@ def _recorded(recording: Recordable, directory: Path) -> set[int]:
     if directory.exists() and not directory.is_dir():
         raise AimeError(f"{directory}: is a file, expected a directory to record into; choose another --out")
     numbers: set[int] = set()
-    for path in sorted(path for suffix in ("h5", "hdf5") for path in directory.glob(f"[!.]*.{suffix}")):
+    for path in shards_in(directory) if directory.exists() else ():
         shard = Shard(path)
         _check_same(path, shard, recording)
         first = int(shard.attributes["first_episode"])

@@ -13,11 +13,10 @@ there the reward for success. So a last reward that is not 0 is taken for one th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -45,7 +44,8 @@ from aime.data.importers.interface import (
     shifted_to_arrival,
     truths,
 )
-from aime.data.importers.tfds_features import STEPS, Feature, decode_column, decode_frames, read_features, read_json
+from aime.data.importers.tfds_features import STEPS, Feature, decode_column, decode_frames, read_features
+from aime.data.importers.tfds_splits import read_splits
 from aime.data.importers.tfrecord import Extent, record, scan
 from aime.data.importers.wire import WireError, example_features
 from aime.errors import AimeError
@@ -92,7 +92,7 @@ def open_source(source: Path, choice: Choice) -> Sources:
         features = read_features(place / "features.json")
         splits = {
             split: RldsImporter(place, split, tuple(files.items()), tuple(features.values()), choice)
-            for split, files in _splits(place).items()
+            for split, files in read_splits(place).items()
         }
         if choice.split is not None and choice.split not in splits:
             raise AimeError(
@@ -127,49 +127,6 @@ def _action_parts(splits: Sequence[RldsImporter]) -> tuple[tuple[ActionPart, ...
         else:
             parts.append(Quantities.unbounded(feature.size))
     return tuple(parts), tuple(notes)
-
-
-def _splits(place: Path) -> dict[str, dict[str, int | None]]:
-    """The file names of each split and their numbers of records, as `dataset_info.json` says."""
-    path = place / "dataset_info.json"
-    info = read_json(path)
-    declared = info.get("splits")
-    if info.get("fileFormat", "tfrecord") != "tfrecord" or not isinstance(declared, list):
-        raise AimeError(f"{path}: declares format {info.get('fileFormat')!r}, expected tfrecord files in 'splits'")
-    if not all(isinstance(split, dict) and isinstance(split.get("shardLengths", []), list) for split in declared):
-        raise AimeError(f"{path}: has splits that are none, expected objects with 'shardLengths'; download it again")
-    splits = {str(split.get("name")): _files(path, str(info.get("name")), split) for split in declared}
-    filled = {name: files for name, files in splits.items() if files}
-    if not filled:
-        raise AimeError(f"{path}: names no split with files, expected one or more; download the data set again")
-    odd = [
-        name for name in filled if Path(name).name != name or name == ".." or not name.isprintable() or len(name) > 200
-    ]  # a split's name becomes that of a directory
-    if odd:
-        raise AimeError(f"{path}: names a split {odd[0]!r}, expected a plain name; the file is damaged")
-    return filled
-
-
-def _files(path: Path, dataset: str, split: Mapping[str, Any]) -> dict[str, int | None]:
-    """What the template of a split means: "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"."""
-    lengths = [
-        int(str(length)) if str(length).isascii() and str(length).isdigit() and len(str(length)) < 16 else None
-        for length in split.get("shardLengths", ())
-    ]
-    shards = len(lengths)
-    template = str(split.get("filepathTemplate") or "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}")
-    fixed = {"DATASET": dataset, "SPLIT": str(split.get("name")), "FILEFORMAT": "tfrecord"}
-    names = []
-    for number in range(shards):
-        index, count = f"{number:05d}", f"{shards:05d}"
-        words = fixed | {"SHARD_INDEX": index, "NUM_SHARDS": count, "SHARD_X_OF_Y": f"{index}-of-{count}"}
-        name = template
-        for word, meaning in words.items():
-            name = name.replace("{" + word + "}", meaning)
-        names.append(name)
-    if any(Path(name).name != name or not name.isprintable() or len(name) > 255 for name in names):
-        raise AimeError(f"{path}: names the file {names[0][:300]!r}, expected one in the same directory; it is damaged")
-    return dict(zip(names, lengths, strict=True))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ reward or success, the last picture is repeated for it.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -36,8 +35,8 @@ from aime.data.importers.interface import (
     in_order,
     refuse_others,
 )
+from aime.data.importers.lerobot_info import find_cameras, read_info, width_of
 from aime.data.importers.pictures import UNDECODABLE, Depth, decode_picture
-from aime.data.importers.tfds_features import read_json
 from aime.data.importers.timing import check_even, frames_at, usual_step
 from aime.data.state_names import fields_of
 from aime.errors import AimeError
@@ -46,7 +45,6 @@ STATE, ACTION, TIME = "observation.state", "action", "timestamp"
 REWARD, DONE, SUCCESS = "next.reward", "next.done", "next.success"
 Frames = Iterator[UInt8[np.ndarray, "n h w 3"]]
 _OF_LEROBOT = ("frame_index", "episode_index", "index", "task_index")
-VERSIONS = ("v2.0", "v2.1", "v3.0")
 
 
 def open_source(source: Path, choice: Choice) -> Sources:
@@ -55,18 +53,18 @@ def open_source(source: Path, choice: Choice) -> Sources:
     Raises:
         AimeError: if it is none, of another version, or the choice does not fit it.
     """
-    info = _description(source)
+    info = read_info(source)
     if choice.split:
         raise AimeError(f"{source}: splits of LeRobot's data sets are not told apart; leave --split out")
     refuse_others(source, choice, ("cameras", "state", "actions", "depth_range"))
     features = info["features"]
-    cameras = _cameras(source, features, choice.cameras)
-    action = _width(source, features, ACTION) if choice.actions else 0
+    cameras = find_cameras(source, features, choice.cameras)
+    action = width_of(source, features, ACTION) if choice.actions else 0
     if choice.actions and not action:
         raise AimeError(
             f"{source}/meta/info.json: has no feature 'action', found {sorted(features)}; import with --no-actions"
         )
-    state = _width(source, features, STATE) if choice.state else 0
+    state = width_of(source, features, STATE) if choice.state else 0
     choices, notes = _choices(source, features) if choice.actions else (None, ())
     importer = LeRobotImporter(source, json.dumps(info), tuple(cameras), action, state, choice.depth_range)
     return {"": replace(importer, choices=choices, choice_notes=notes)}
@@ -76,57 +74,10 @@ def _choices(source: Path, features: Mapping[str, Any]) -> tuple[Choices | Switc
     """Whole numbers of an action are choices of those that occur; of floats, which are quantities, there are none."""
     if not str(features[ACTION].get("dtype")).startswith(("int", "uint", "bool")):
         return None, ()
-    paths = in_order(path for path in (source / "data").rglob("*.parquet") if not is_litter(path))
+    paths = _parquet_files(source / "data")
     whole = (tables.matrix(path, tables.read_table(path, (ACTION,)), [ACTION]) for path in paths)
     part, note = observed(ACTION, (rows[np.isfinite(rows).all(axis=1)].astype(np.int64) for rows in whole))
     return part, (note,)
-
-
-def _description(source: Path) -> dict[str, Any]:
-    """What `meta/info.json` says, as far as it is read here, in the types that it must have.
-
-    Raises:
-        AimeError: if something has another type or is missing.
-    """
-    path = source / "meta" / "info.json"
-    info = read_json(path)
-    version = str(info.get("codebase_version"))
-    if version not in VERSIONS:
-        raise AimeError(f"{path}: has version {version}, expected {', '.join(VERSIONS)}; convert it")
-    features = info.get("features")
-    if not isinstance(features, dict) or not all(isinstance(feature, dict) for feature in features.values()):
-        raise AimeError(f"{path}: has no 'features' that are objects, expected them; download it again")
-    rate, chunk = info.get("fps"), info.get("chunks_size", 1000)
-    if not isinstance(rate, int | float) or not 0 < rate <= 10_000:
-        raise AimeError(f"{path}: has fps {rate!r}, expected frames a second; mend it")
-    if not isinstance(chunk, int) or chunk < 1:
-        raise AimeError(f"{path}: has chunks_size {chunk!r}, expected a whole number above 0; mend it")
-    return info
-
-
-def _cameras(source: Path, features: Mapping[str, Any], wanted: tuple[str, ...]) -> list[str]:
-    found = [name for name, feature in features.items() if feature.get("dtype") in ("video", "image")]
-    named = [
-        next((name for name in found if name in (camera, f"observation.images.{camera}")), None) for camera in wanted
-    ]
-    if None in named or not found or (len(found) > 1 and not wanted):
-        raise AimeError(
-            f"{source}/meta/info.json: has cameras {found}, expected {list(wanted) or 'one'}; name one or several, "
-            "which are tiled, with --camera"
-        )
-    return [name for name in named if name is not None] or found
-
-
-def _width(source: Path, features: Mapping[str, Any], name: str) -> int:
-    if name not in features:
-        return 0
-    shape = features[name].get("shape")
-    sound = isinstance(shape, list) and all(isinstance(size, int) and 0 < size <= tables.MAX_WIDTH for size in shape)
-    if not sound or math.prod(shape) > tables.MAX_WIDTH:
-        raise AimeError(
-            f"{source}/meta/info.json: '{name}' has shape {shape}, expected a list of sizes; download it again"
-        )
-    return math.prod(shape)
 
 
 @dataclass(frozen=True)
@@ -240,7 +191,7 @@ class LeRobotImporter:
             raise AimeError(f"{path}: cannot be read ({error}); download it") from error
 
     def _episodes_3(self) -> Iterator[dict[str, Any]]:
-        paths = in_order((self.place / "meta" / "episodes").rglob("*.parquet"))
+        paths = _parquet_files(self.place / "meta" / "episodes")
         if not paths:
             raise AimeError(
                 f"{self.place}/meta/episodes: holds no Parquet file, expected some; download the data set again"
@@ -411,3 +362,7 @@ def _filled(template: str, words: Mapping[str, Any]) -> str:
         return str(word).zfill(int(match[2] or 0)) if isinstance(word, int) else str(word)
 
     return re.sub(r"\{(\w+)(?::0?(\d{1,2})d)?\}", value, template)
+
+
+def _parquet_files(directory: Path) -> list[Path]:
+    return in_order(path for path in directory.rglob("*.parquet") if not is_litter(path))
