@@ -52,6 +52,8 @@ class ImportOptions:
     """--no-actions imports video alone."""
     action_columns: tuple[str, ...] = ()
     """The columns of a table that are actions. By default all whose name begins with "action"."""
+    discrete_actions: tuple[str, ...] = ()
+    """Those of them whose whole numbers name choices: each becomes one number a choice. By default they are amounts."""
     state_columns: tuple[str, ...] = ()
     """The columns that are the state. By default all whose name begins with "state"."""
     reward_column: str | None = None
@@ -88,6 +90,7 @@ def main(arguments: list[str]) -> int:
         state=options.state,
         actions=options.actions,
         action_columns=options.action_columns,
+        discrete_actions=options.discrete_actions,
         state_columns=options.state_columns,
         reward_column=options.reward_column,
         time_column=options.time_column,

@@ -39,6 +39,7 @@ _MARKS = (
 )
 _WORDS = {"": np.nan, "nan": np.nan, "true": 1.0, "false": 0.0}
 _COMMENT = "#"
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}")
 
 
 def header(path: Path) -> list[str]:
@@ -119,6 +120,7 @@ class _Reader:
             first = next(self._content(), "")
         self._delimiter = named[1] if named else "\t" if path.suffix.lower() == ".tsv" else _delimiter_of(first)
         self._points = self._commas = 0
+        self._only_thousands = True
         self.names = [name.strip() for name in next(self._parsed([first]), [])]
         self._check_names()
 
@@ -139,6 +141,7 @@ class _Reader:
         if all(self.number(name) is not None for name in self.names):
             raise ValueError(f"line {self._line} holds numbers, expected the names of the columns; add a line of them")
         self._points = self._commas = 0
+        self._only_thousands = True
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
         """Each row with its line's number.
@@ -168,17 +171,28 @@ class _Reader:
         if "," in text and self._delimiter != ",":
             self._commas += 1
             text = text.replace(",", ".")
+            self._only_thousands &= _THOUSANDS.fullmatch(text) is not None
         elif "." in text:
             self._points += 1
+            self._only_thousands &= _THOUSANDS.fullmatch(text) is not None
         try:
             return float(text)
         except ValueError:
             return None
 
     def check_decimals(self) -> None:
-        """Refuse a table in which both a point and a comma stand in numbers: one of them may divide thousands."""
+        """Refuse a table in which points or commas may divide thousands.
+
+        Where semicolons divide columns, or commas stand in numbers, the table may come from a country of either custom.
+        """
         if self._points and self._commas:
             raise ValueError("it has numbers with points and numbers with commas, expected one of them for decimals")
+        doubtful = "," if self._commas else "." if self._points and self._delimiter == ";" else ""
+        if doubtful and self._only_thousands:
+            raise ValueError(
+                f"it has '{doubtful}' only in numbers like 1{doubtful}234, where it may divide thousands or decimals; "
+                "write it with commas between columns, points before decimals and nothing between thousands"
+            )
 
 
 def _delimiter_of(first: str) -> str:

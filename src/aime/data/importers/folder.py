@@ -21,8 +21,9 @@ import numpy as np
 from jaxtyping import Float, Float64, UInt8
 
 from aime.data.importers import tables, video
+from aime.data.importers.action_parts import discrete_columns, joined_bounds
 from aime.data.importers.fitting import together
-from aime.data.importers.folder_layout import Place, find_layout, pictures_in
+from aime.data.importers.folder_layout import Place, find_layout
 from aime.data.importers.folder_rows import Chosen, Wanted, check_named, choose_rows, find_columns
 from aime.data.importers.interface import (
     BadEpisode,
@@ -35,7 +36,9 @@ from aime.data.importers.interface import (
     arriving,
     block_length,
 )
+from aime.data.importers.picture_names import check_names, pictures_in
 from aime.data.importers.pictures import Depth, picture_size, read_picture
+from aime.data.importers.timing import rate_of
 from aime.data.state_names import fields_of
 from aime.errors import AimeError
 
@@ -86,31 +89,34 @@ class FolderImporter:
         left_out = [f"columns not taken: {', '.join(columns.unused)}"] if columns.unused else []
         if self.unread:
             left_out.append(f"files not read: {', '.join(self.unread)}")
+        parts = columns.parts
+        widths = tuple(part.width for part in parts)
         return Facts(
-            sum(columns.action_widths),
+            sum(widths),
             _fields("state", columns.state, columns.state_widths),
-            attributes={"actions_from": ", ".join(columns.action) or "none", **({"fps": rate} if rate else {})},
-            action_names=_fields("action", columns.action, columns.action_widths),
-            notes=tuple(left_out),
+            joined_bounds(parts) if columns.choices else None,
+            discrete_columns(parts) if columns.choices else (),
+            {"actions_from": ", ".join(columns.action) or "none", **({"fps": rate} if rate else {})},
+            (*columns.notes, *left_out),
+            _fields("action", columns.action, widths),
         )
 
     def _rate(self) -> float:
         """Pairs of frame and row a second; 0 where nothing says."""
-        if self.choice.time_column is not None:
-            for episode in self.episodes:
-                if episode.table is not None:
-                    times = self._times(episode)
-                    steps = np.diff(times[self._chosen(self.place / episode.table, episode, times).frames])
-                    return round(1 / float(np.median(steps)), 3) if len(steps) else 0.0
-        if self.choice.fps is not None:
-            return self.choice.fps
         for episode in self.episodes:
-            path = self.place / next(filter(None, episode.films))
-            if not path.is_dir():
-                try:
-                    return video.film_facts(path).rate
-                except BadEpisode:
-                    continue
+            try:
+                if self.choice.time_column is not None and episode.table is not None:
+                    times = self._times(episode)
+                    return rate_of(self._chosen(self.place / episode.table, episode, times).times)
+                if self.choice.fps is not None:
+                    return self.choice.fps
+                path = self.place / next(filter(None, episode.films))
+                if not path.is_dir():
+                    declared, measured = video.film_facts(path).rate, rate_of(video.film_times(path))
+                    # the header is exact where it is true; GIF files have none, and FFmpeg guesses
+                    return declared if abs(declared - measured) < 0.01 * declared or not measured else measured
+            except BadEpisode:
+                continue
         return 0.0
 
     def find_columns(self) -> Wanted:
@@ -170,8 +176,10 @@ class FolderImporter:
                 )
             path = self.place / film
             if path.is_dir():
-                height, width = picture_size(pictures_in(path)[0])
-                weight += len(pictures_in(path)) * height * width * 3
+                pictures = pictures_in(path)
+                check_names(pictures)
+                height, width = picture_size(pictures[0])
+                weight += len(pictures) * height * width * 3
             else:
                 facts = video.film_facts(path)
                 weight, rate = weight + facts.weight, rate or facts.rate
@@ -240,7 +248,7 @@ class FolderImporter:
     def actions(self, item: Item) -> Float[np.ndarray, "L A"]:
         """The actions in one table."""
         table = self._table(item, self.episodes[int(item.place[0])])
-        return tables.matrix(table, tables.read_table(table), self.columns.action)
+        return self.columns.actions(table, tables.read_table(table))
 
 
 def _fields(kind: str, names: tuple[str, ...], widths: tuple[int, ...]) -> dict[str, int]:

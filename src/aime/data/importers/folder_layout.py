@@ -19,7 +19,7 @@ from typing import NamedTuple
 from aime.data.importers import tables, video
 from aime.data.importers.files import is_litter
 from aime.data.importers.interface import in_order
-from aime.data.importers.pictures import FORMATS as PICTURES
+from aime.data.importers.picture_names import pictures_in
 from aime.errors import AimeError
 
 
@@ -66,17 +66,24 @@ def find_layout(source: Path, cameras: Sequence[str]) -> Layout:
     tops = {text.split("/")[0] for text in used}
     unread = [path.name for path in entries if path.name not in tops]
     inner = {text for name, inside in nested.items() if name in tops for text in _texts(source, inside.values())}
-    return Layout(episodes, [*unread, *sorted(inner - used)])
+    return Layout(episodes, [*unread, *sorted(inner - used), *_beside_pictures(source, used)])
+
+
+def _beside_pictures(source: Path, used: set[str]) -> list[str]:
+    """Files in the directories of pictures that are none of a known kind: the first of each directory, and a count."""
+    found: list[str] = []
+    for directory in sorted(source / text for text in used):
+        if directory.is_dir():
+            others = set(directory.iterdir()) - set(pictures_in(directory))
+            names = sorted(_texts(source, (path for path in others if not is_litter(path))))
+            names = [name for name in names if name not in used]
+            found += [f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]] if names else []
+    return found
 
 
 def is_shown(path: Path) -> bool:
     """Whether it is a film, or a directory of pictures."""
     return bool(pictures_in(path)) if path.is_dir() else path.suffix.lower() in video.SUFFIXES
-
-
-def pictures_in(directory: Path) -> list[Path]:
-    """The pictures of a directory, in the order of their names."""
-    return in_order(path for path in directory.iterdir() if path.suffix.lower() in PICTURES and not is_litter(path))
 
 
 def _inside(directory: Path) -> dict[str, Path]:

@@ -12,7 +12,9 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from aime.data.importers import tables
-from aime.data.importers.interface import BadEpisode, Choice
+from aime.data.importers.action_parts import ActionPart, Choices, Quantities, Switches
+from aime.data.importers.folder_actions import action_matrix, find_choices
+from aime.data.importers.interface import BadEpisode, Choice, truths
 from aime.data.importers.timing import Pairs, check_even, check_increasing, pair_by_time, usual_step
 from aime.errors import AimeError
 
@@ -20,11 +22,18 @@ UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 """Seconds of a unit of time."""
 
 _NOT_ACTIONS = re.compile(
-    r"[_.\- ](time|timestamp|stamp|sec|secs|seconds|ms|us|ns|index|idx|step|frame|valid|mask|name|label|id)$", re.I
+    r"[_.\- ](time|timestamp|stamp|sec|secs|seconds|ms|us|ns|index|idx|step|frame|valid|mask|name|label|id|count|len|"
+    r"length|duration|type|prob|probs|logp|logprob|log_prob|value|entropy|prev|previous|last|old|next)$",
+    re.I,
 )
-_NUMBERS_OF_FRAMES = ("frame", "frame_index", "frame_id", "frame_number")
-_NUMBERS_OF_STEPS = ("step", "step_index", "index", "idx")
-_TIMES = ("time", "timestamp", "t", "stamp", "time_s", "seconds", "secs", "time_ms", "timestamp_ms", "time_ns")
+_NUMBER = r"([_ ]?(no|nr|num|number|id|idx|index|count))"
+_NUMBERS_OF_FRAMES = re.compile(rf"((video|image|img|camera)[_ ]?)?frame{_NUMBER}?|(image|img|picture){_NUMBER}")
+_NUMBERS_OF_STEPS = re.compile(rf"(time[_ ]?)?steps?{_NUMBER}?|row{_NUMBER}?|index|idx")
+_INDEX_OF_PANDAS = re.compile(r"unnamed: 0|\(column 1\)")
+_TIMES = re.compile(
+    r"((elapsed|ros|sim|log|wall|system|header|unix)[_. ]?)?(time|timestamp|t|stamp|seconds|secs)"
+    r"([_. ]?(s|sec|ms|us|ns))?"
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,8 @@ class Wanted:
         reward: name of the column of rewards, if there is one.
         terminated: name of that of ends.
         unused: names of columns that some table has and that are not taken.
+        choices: what the columns of actions choose from that are choices, by name.
+        notes: how that was found, for the report.
     """
 
     action: tuple[str, ...] = ()
@@ -48,6 +59,23 @@ class Wanted:
     reward: str | None = None
     terminated: str | None = None
     unused: tuple[str, ...] = ()
+    choices: tuple[tuple[str, Choices | Switches], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def actions(self, path: Path, found: tables.Columns) -> Float64[np.ndarray, "L A"]:
+        """The actions of a table.
+
+        Raises:
+            BadEpisode: if a column is missing or holds something else.
+        """
+        return action_matrix(path, found, self.action, dict(self.choices))
+
+    @property
+    def parts(self) -> list[ActionPart]:
+        """What each column of actions is, in order."""
+        known = dict(self.choices)
+        pairs = zip(self.action, self.action_widths, strict=True)
+        return [known[name] if name in known else Quantities.unbounded(width) for name, width in pairs]
 
 
 def find_columns(paths: Sequence[Path], choice: Choice) -> Wanted:
@@ -68,9 +96,11 @@ def find_columns(paths: Sequence[Path], choice: Choice) -> Wanted:
             f"{path}: has no action column, found {sorted(found)}; name them with --action-columns, or --no-actions"
         )
     _refuse_doubtful(paths[0], action, choice)
+    _refuse_two_roles(choice)
     state = _alike(names, lambda found: _states(found, choice), "state")
     reward = _alike(names, lambda found: _one(paths[0], found, choice.reward_column, "reward"), "reward")
     terminated = _alike(names, lambda found: _one(paths[0], found, None, "terminated"), "terminated")
+    choices, notes = find_choices(paths, action, choice.discrete_actions)
     taken = {*action, *state, *reward, *terminated, choice.time_column}
     return Wanted(
         action,
@@ -80,6 +110,8 @@ def find_columns(paths: Sequence[Path], choice: Choice) -> Wanted:
         next(iter(reward), None),
         next(iter(terminated), None),
         tuple(sorted({name for found in names.values() for name in found} - taken)),
+        tuple(choices.items()),
+        notes,
     )
 
 
@@ -132,6 +164,16 @@ def _refuse_doubtful(path: Path, action: Iterable[str], choice: Choice) -> None:
         )
 
 
+def _refuse_two_roles(choice: Choice) -> None:
+    named = [*choice.action_columns, *choice.state_columns, choice.reward_column, choice.time_column]
+    twice = next((name for name in named if name is not None and named.count(name) > 1), None)
+    if twice is not None:
+        raise AimeError(
+            f"the column '{twice}' is named twice by --action-columns, --state-columns, --reward-column or "
+            "--time-column, expected one use of each; remove one"
+        )
+
+
 def check_named(paths: Sequence[Path], choice: Choice) -> None:
     """Refuse a choice of columns that a table does not have.
 
@@ -158,6 +200,8 @@ class Chosen:
     reward_after: float
     """What rows after the last frame's own brought, up to when the next frame would have been taken."""
     terminated_after: bool
+    times: Float64[np.ndarray, " L"]
+    """In seconds, of the frames, or of rows that are fewer."""
     notes: dict[str, int]
 
 
@@ -180,7 +224,7 @@ def choose_rows(
         BadEpisode: if frames and rows cannot be paired.
     """
     found = tables.read_table(path)
-    action = tables.matrix(path, found, wanted.action)
+    action = wanted.actions(path, found)
     notes: dict[str, int] = {}
     _check_numbers(path, found, choice)
     if choice.time_column is not None:
@@ -202,7 +246,9 @@ def choose_rows(
     if rows[-1] == len(action):  # nothing is known of the last frame's action
         action = np.concatenate([action, np.full((1, action.shape[1]), np.nan)])
     reward = tables.matrix(path, found, [wanted.reward])[:, 0] if wanted.reward else None
-    ends = tables.matrix(path, found, [wanted.terminated])[:, 0] > 0.5 if wanted.terminated else None
+    ends = None
+    if wanted.terminated:
+        ends = truths(wanted.terminated, tables.matrix(path, found, [wanted.terminated]), len(action))
     after = slice(int(rows[-1]) + 1, until)
     return Chosen(
         pairs.frames,
@@ -212,6 +258,7 @@ def choose_rows(
         tables.matrix(path, found, wanted.state)[rows] if wanted.state else None,
         0.0 if reward is None else float(reward[after].sum()),
         ends is not None and bool(ends[after].any()),
+        pairs.times,
         notes,
     )
 
@@ -237,7 +284,7 @@ def _pair_by_number(path: Path, wanted: Wanted, choice: Choice, times: np.ndarra
     actions_alone = given == frames - 1 and not (wanted.state or wanted.reward or wanted.terminated)
     if given == frames or actions_alone:
         numbers = np.arange(frames)
-        return Pairs(numbers, np.minimum(numbers * every, rows), 0.0)
+        return Pairs(numbers, np.minimum(numbers * every, rows), 0.0, times)
     counted = f"{frames} frames but {rows} rows" + (f", of which --every {every} takes {given}" if every > 1 else "")
     more = ", or one fewer if it has actions alone" if given != frames - 1 else " for states and rewards"
     raise BadEpisode(
@@ -262,33 +309,33 @@ def _check_start(path: Path, times: np.ndarray) -> None:
         )
 
 
-def _named(found: tables.Columns, names: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
-    """Columns of one number a row that have one of some names."""
+def _named(found: tables.Columns, names: re.Pattern[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """Columns of one number a row whose name, without a unit in brackets, is one of a kind."""
     for name, column in found.items():
-        if name.lower() in names and column.ndim == 1 and column.dtype.kind in "fiu":
+        bare = re.sub(r"\s*[\[(](s|sec|ms|us|µs|ns)[\])]$", "", name.lower())
+        if names.fullmatch(bare) and column.ndim == 1 and column.dtype.kind in "fiu" and len(column) > 1:
             yield name, column
 
 
 def _check_numbers(path: Path, found: tables.Columns, choice: Choice) -> None:
     """Refuse rows that are out of order or missing, as far as a column that numbers them says so."""
-    for name, column in found.items():
-        kind = name.lower()
-        if (
-            kind not in (*_NUMBERS_OF_FRAMES, *_NUMBERS_OF_STEPS, *_TIMES)
-            or column.ndim != 1
-            or column.dtype.kind not in "fiu"
-        ):
-            continue
-        steps = np.diff(column.astype(np.float64))
-        wrong = np.flatnonzero(~(steps > 0))
-        if kind in _NUMBERS_OF_FRAMES and choice.every == 1 and choice.time_column is None and not len(wrong):
-            wrong = np.flatnonzero(steps != 1)
-        if len(wrong):
-            row = int(wrong[0])
-            raise BadEpisode(
-                f"{path}: the column '{name}' goes from {column[row]:.6g} to {column[row + 1]:.6g} at row {row + 1}, "
-                "expected rows in order without a gap; sort or complete it, or rename the column"
-            )
+    for kind in (_NUMBERS_OF_FRAMES, _NUMBERS_OF_STEPS, _INDEX_OF_PANDAS, _TIMES):
+        for name, column in _named(found, kind):
+            steps = np.diff(column.astype(np.float64))
+            wrong = np.flatnonzero(~(steps > 0))
+            if kind is _INDEX_OF_PANDAS and len(wrong):
+                continue  # tables were joined; a gap in an index that increases says that rows were dropped
+            if choice.time_column is None and not len(wrong):
+                if kind is _NUMBERS_OF_FRAMES and choice.every == 1:
+                    wrong = np.flatnonzero(steps != 1)
+                elif kind is not _TIMES:
+                    wrong = np.flatnonzero(steps != np.median(steps))
+            if len(wrong):
+                row = int(wrong[0])
+                raise BadEpisode(
+                    f"{path}: the column '{name}' goes from {column[row]:.6g} to {column[row + 1]:.6g} at row "
+                    f"{row + 1}, expected rows in order without a gap; sort or complete it, or rename the column"
+                )
 
 
 def _check_same_clock(path: Path, found: tables.Columns, pairs: Pairs, times: np.ndarray) -> None:
@@ -308,6 +355,6 @@ def _check_same_clock(path: Path, found: tables.Columns, pairs: Pairs, times: np
             row = int(off.argmax())
             raise BadEpisode(
                 f"{path}: row {row} is {clock[row]:.6g} after the first in '{name}', its frame {film[row]:.3f} s, "
-                f"expected the same; pair them by time with --time-column {name}, or say with --fps how fast the film "
+                f"expected the same; pair them by time with --time-column '{name}', or say with --fps how fast the film "
                 "was recorded"
             )

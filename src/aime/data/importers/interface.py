@@ -40,6 +40,7 @@ class Choice:
         state: whether to take the state vectors, if there are any.
         actions: whether to take the actions; without them the data set is video alone.
         action_columns: names of the columns of a table that are actions, in this order.
+        discrete_actions: names of those of them that are choices.
         state_columns: the same for the state.
         reward_column: the name of the column of rewards; "reward" where there is one, by default.
         time_column: the name of the column of times; without it frames and rows are paired by their number.
@@ -54,6 +55,7 @@ class Choice:
     state: bool = True
     actions: bool = True
     action_columns: tuple[str, ...] = ()
+    discrete_actions: tuple[str, ...] = ()
     state_columns: tuple[str, ...] = ()
     reward_column: str | None = None
     time_column: str | None = None

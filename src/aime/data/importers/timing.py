@@ -14,6 +14,9 @@ from aime.data.importers.video import FilmBlock
 LARGEST_GAP = 1.5
 """Of the usual time from a frame to the next. A longer one means that something between them is missing."""
 
+OTHER_UNIT = (100.0, 20.0)
+"""How many times longer a table's duration and its usual step are than the film's, or shorter, if its unit is wrong."""
+
 
 class Pairs(NamedTuple):
     """Which frames and which rows belong together."""
@@ -24,11 +27,18 @@ class Pairs(NamedTuple):
     """The row of each, increasing."""
     period: float
     """Seconds from a pair to the next."""
+    times: Float64[np.ndarray, " n"]
+    """Of the pairs, in seconds: the frames' own, or the rows' where these are fewer."""
 
 
 def usual_step(times: Float64[np.ndarray, " n"]) -> float:
     """The median time from one to the next, in seconds; 0 where there are fewer than two."""
     return float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+
+
+def rate_of(times: Float64[np.ndarray, " n"]) -> float:
+    """How many a second, on average, to a thousandth; 0 where there are fewer than two."""
+    return round((len(times) - 1) / float(times[-1] - times[0]), 3) if len(times) > 1 and times[-1] > times[0] else 0.0
 
 
 def check_increasing(times: Float64[np.ndarray, " n"], what: str) -> None:
@@ -89,6 +99,7 @@ def pair_by_time(
     check_increasing(frame_times, "frame")
     check_increasing(row_times, f"{rows_are_in}: row")
     frame_step, row_step = usual_step(frame_times), usual_step(row_times)
+    _check_unit(frame_times, row_times, rows_are_in)
     rows_lead = row_step > LARGEST_GAP * frame_step > 0
     leading, others = (row_times, frame_times) if rows_lead else (frame_times, row_times)
     period, within = (row_step if rows_lead else frame_step), 0.5 * (frame_step or row_step) * (1 + 1e-6) + 1e-6
@@ -108,7 +119,23 @@ def pair_by_time(
     frames, rows = (nearest[chosen], chosen) if rows_lead else (chosen, nearest[chosen])
     _check_distinct(rows if not rows_lead else frames, leading[chosen], rows_are_in)
     check_even(leading[chosen], "row" if rows_lead else "frame", "record it again, or cut the film there")
-    return Pairs(frames.astype(np.int64), rows.astype(np.int64), period)
+    return Pairs(frames.astype(np.int64), rows.astype(np.int64), period, leading[chosen])
+
+
+def _check_unit(frame_times: np.ndarray, row_times: np.ndarray, rows_are_in: str) -> None:
+    """Refuse milliseconds that are taken for seconds and the like: a few pairs at a wrong rate would be left."""
+    frame_step, row_step = usual_step(frame_times), usual_step(row_times)
+    if not frame_step or not row_step:
+        return
+    film, rows = float(np.ptp(frame_times)), float(np.ptp(row_times))
+    duration, step = OTHER_UNIT
+    if (rows > duration * film and row_step > step * frame_step) or (
+        film > duration * rows and frame_step > step * row_step
+    ):
+        raise BadEpisode(
+            f"{rows_are_in}: its rows span {rows:.4g} s, {row_step:.4g} s apart, and the film's frames {film:.4g} s, "
+            f"{frame_step:.4g} s apart, expected about the same; name the unit of the times with --time-unit"
+        )
 
 
 def _nearest(times: np.ndarray, others: np.ndarray) -> np.ndarray:
