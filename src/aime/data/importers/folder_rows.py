@@ -355,6 +355,6 @@ def _check_same_clock(path: Path, found: tables.Columns, pairs: Pairs, times: np
             row = int(off.argmax())
             raise BadEpisode(
                 f"{path}: row {row} is {clock[row]:.6g} after the first in '{name}', its frame {film[row]:.3f} s, "
-                f"expected the same; pair them by time with --time-column '{name}', or say with --fps how fast the film "
-                "was recorded"
+                f"expected the same; pair them by time with --time-column '{name}', or say with --fps how fast "
+                "the film was recorded"
             )
