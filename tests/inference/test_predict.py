@@ -74,7 +74,9 @@ def test_pixels_are_rounded_and_clipped() -> None:
 
 def test_a_run_gives_a_film(make_run: MakeRun, tmp_path: Path) -> None:
     out = tmp_path / "films" / "dream.webp"
-    assert predict_run(make_run().path, None, out, context=2, horizon=6, samples=2, clips=2) == out
+    told: list[str] = []
+    assert predict_run(make_run().path, None, out, context=2, horizon=6, samples=2, clips=2, told=told.append) == out
+    assert len(told) == 1 and told[0].endswith("(test part, held out by the run)")
     film = Image.open(out)
     assert sum(1 for _ in ImageSequence.Iterator(film)) == 8
     assert film.width > 5 * 128

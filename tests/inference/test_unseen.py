@@ -83,7 +83,7 @@ def test_a_superset_is_taken_without_what_was_learned(info: RunInfo, tmp_path: P
         found = unseen(info, data)
         assert sorted(found.dataset.digests) == sorted(held_out(info) | digests(range(20, 26)))
         assert (found.provenance, found.foreign) == ("not in manifest", 6)
-        assert "6 episodes not in the run's manifest: unseen unless re-encoded" in found.title
+        assert "6 episodes not in the run's manifest: unseen unless changed copies" in found.title
         assert "episodes that it was trained on are left out" in found.title
 
 
@@ -112,7 +112,7 @@ def test_other_data_is_halved_by_content(info: RunInfo, tmp_path: Path) -> None:
     test, validation = (unseen(info, tmp_path / "other", part) for part in ("test", "validation"))
     assert set(test.dataset.digests) == {each for each in digests(range(40, 52)) if half_of(each) == "test"}
     assert test.dataset.episodes + validation.dataset.episodes == 12
-    assert test.title.startswith("test part; not in the run's manifest: unseen unless re-encoded")
+    assert test.title.startswith("test part; not in the run's manifest: unseen unless changed copies")
 
 
 def test_an_empty_part_is_refused_and_the_others_named(info: RunInfo, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from aime.data.manifest import MANIFEST, Manifest, read_manifest
 from aime.errors import AimeError
 from aime.inference.own_data import held_out_by, own_data
 from aime.inference.unseen import open_unseen
+from aime.primitives.checksums import write_sums
 from aime.training import run_directory
 from aime.training.apart import refuse_other_settings
 from aime.training.config import TrainConfig
@@ -86,8 +88,19 @@ def test_resumed_with_another_share(config: TrainConfig, first: Manifest, share:
     assert len(again.held_out) == {0.0: 0, 0.1: 2}.get(share, 5)
     if again.held_out:
         assert unseen(config.out) == again.held_out
+    assert _says_fewer(open_run_data(replace(config, resume=True, held_out=share)).notes) == (share > 0.25)
     # back to the old share: what was learned in between stays learned
     assert fake_training(replace(config, resume=True)).learned >= again.learned
+
+
+def _says_fewer(notes: tuple[str, ...]) -> bool:
+    return any("are held out, not" in note for note in notes)
+
+
+@pytest.mark.parametrize("share", [1.0, -0.1, math.nan])
+def test_a_share_that_is_none_is_refused(config: TrainConfig, share: float) -> None:
+    with pytest.raises(AimeError, match="held_out is"):
+        replace(config, held_out=share)
 
 
 def test_resumed_with_other_data(config: TrainConfig, first: Manifest, tmp_path: Path) -> None:
@@ -272,3 +285,29 @@ def test_what_is_no_digest_is_refused(config: TrainConfig, first: Manifest) -> N
 def test_a_manifest_survives_its_file(tmp_path: Path, first: Manifest) -> None:
     first.after("x", None).write(tmp_path / MANIFEST)
     assert read_manifest(tmp_path / MANIFEST) == first.after("x", None)
+
+
+@pytest.mark.parametrize("kind", ["emptied", "of another run"])
+def test_a_manifest_that_lacks_what_the_checkpoint_learned_is_refused(
+    tmp_path: Path, config: TrainConfig, first: Manifest, kind: str
+) -> None:
+    shutil.copy(config.out / MANIFEST, config.out / "checkpoint" / MANIFEST)
+    other = replace(config, data=str(tmp_path / "b"), out=tmp_path / "other")
+    found = fake_training(other) if kind == "of another run" else Manifest()
+    found.write(config.out / MANIFEST)
+    with pytest.raises(AimeError, match=f"{MANIFEST}: lacks 15 episodes") as problem:
+        unseen(config.out, tmp_path / "a")
+    assert "\n" not in str(problem.value)
+    (config.out / MANIFEST).unlink()
+    assert unseen(config.out, tmp_path / "a") == first.held_out
+
+
+def test_a_bit_of_the_checkpoints_manifest_is_missed(config: TrainConfig, first: Manifest) -> None:
+    kept = config.out / "checkpoint" / MANIFEST
+    shutil.copy(config.out / MANIFEST, kept)
+    write_sums(kept.parent, [MANIFEST, AVERAGED_WEIGHTS])
+    assert unseen(config.out) == first.held_out
+    digit = first.sources[0].learned[0]
+    kept.write_text(kept.read_text().replace(digit, f"{'1' if digit[0] == '0' else '0'}{digit[1:]}"))
+    with pytest.raises(AimeError, match=f"{MANIFEST}: damaged"):
+        unseen(config.out)

@@ -59,6 +59,7 @@ def main(arguments: list[str]) -> int:
         seed=options.seed,
         attention=options.attention,
         part=options.part,
+        told=lambda title: print(f"clips of {title}"),
     )
     if options.attention == "one" and not attends(read_run(options.run).model):
         print(NO_ATTENTION)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -35,6 +36,7 @@ def predict_run(
     seed: int = 0,
     attention: Shown = "one",
     part: Part = "test",
+    told: Callable[[str], None] = lambda title: None,
 ) -> Path:
     """Write a film, a row a clip: truth | dream | difference | attention | sample 1 | sample 2 | ...
 
@@ -56,6 +58,7 @@ def predict_run(
         attention: "one" tile of it, "none", or "all" in the place of difference and samples: attention while watching
             all frames and while dreaming, slots, the expected, the bottom-up and the fused map, and their motion.
         part: of the episodes that the run was never trained on: "test", "validation" or "all".
+        told: given the name of the data and `Unseen.title`, before anything is drawn.
 
     Returns:
         The path of the film.
@@ -74,6 +77,7 @@ def predict_run(
     if attention == "all" and not attends(info.model):
         raise AimeError(f"attention is all; expected one or none for {info.path}: {NO_ATTENTION}")
     unseen = open_unseen(info, data, context, horizon, part)
+    told(f"{unseen.dataset.name} ({unseen.title})")
     places = lively_places(unseen.dataset, context + horizon, clips)
     chosen = read_clips(unseen.dataset, places, context + horizon)
     dreams = dream(model, chosen, context, samples, clip_seeds(unseen.dataset, places, seed))

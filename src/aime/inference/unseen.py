@@ -64,8 +64,8 @@ class Unseen:
             return f"{part}, held out by the run"
         count = "" if self.foreign == self.dataset.episodes else f"{self.foreign} episodes "
         return (
-            f"{part}; {count}not in the run's manifest: unseen unless re-encoded, resized or cut copies of what it was "
-            f"trained on{dropped}"
+            f"{part}; {count}not in the run's manifest: unseen unless changed copies of what it was trained on, such "
+            f"as re-encoded, resized or cut ones, or ones with other actions or states{dropped}"
         )
 
 

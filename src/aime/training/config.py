@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from aime.errors import AimeError, expect_at_least_zero, expect_sizes
+from aime.errors import AimeError, expect_at_least_zero, expect_shares_below_one, expect_sizes
 from aime.objectives.adversarial import AdversaryConfig
 from aime.objectives.weights import LossWeights, OvershootConfig
 from aime.optimization import RGBConfig, require_balancer
@@ -116,6 +116,7 @@ class TrainConfig:
                 "--minutes"
             )
         expect_sizes(self, "batch", "length", "accumulate", "log_every", "checkpoint_every")
+        expect_shares_below_one(self, "held_out", zero="holds nothing out")
         if self.observe_state and not self.model.state.width:
             raise AimeError(
                 "observe_state is on and model.state.width is 0; expected the width of the data's state: start a new "

@@ -11,7 +11,7 @@ from aime.data import Dataset, open_dataset
 from aime.data.identity import half_of
 from aime.data.manifest import MANIFEST, Manifest, SourceRecord, find_manifest
 from aime.data.sources import BUNDLED, parse_sources
-from aime.data.splitting import Rule
+from aime.data.splitting import Rule, count_held_out
 from aime.training.config import TrainConfig
 from aime.world_model.saved import has_checkpoint, read_run
 
@@ -125,5 +125,12 @@ def _notes(config: TrainConfig, before: Manifest, whole: Dataset, held_out: froz
     if config.held_out and not held_out and len(episodes) > 1:
         notes.append(
             f"nothing of {whole.name} is held out: all of it was learned from before, and is never taken for unseen"
+        )
+    counts = [len(frozenset(known.digests)) for _, known in whole.by_source if not known.bundled]
+    wanted = sum(count_held_out(count, config.held_out) for count in counts)
+    if 0 < len(held_out) < wanted and episodes & before.learned:
+        notes.append(
+            f"{len(held_out)} episodes of {whole.name} are held out, not {wanted}: others were learned from before, "
+            "and are never taken for unseen"
         )
     return tuple(notes)

@@ -30,7 +30,7 @@ from torch.nn.modules.module import (
 )
 
 from aime.data.action_scale import ActionScale
-from aime.data.manifest import Manifest, find_manifest
+from aime.data.manifest import MANIFEST, Manifest, find_manifest
 from aime.errors import AimeError, one_line
 from aime.primitives.checksums import check_sums
 from aime.primitives.files import write_atomically
@@ -74,9 +74,18 @@ class RunInfo:
         """What the run was trained on, by content; None of a run of before there were manifests.
 
         Raises:
-            AimeError: if the file is damaged.
+            AimeError: if the file is damaged, or lacks what the checkpoint's says that was learned from.
         """
-        return find_manifest(self.path, self.path / "checkpoint", self.path / "checkpoint.old")
+        # before the run's: a trainer writes that first, and it has all that the checkpoint's has
+        saved = read_checkpoint(self.path, find_manifest, [MANIFEST]) if has_checkpoint(self.path) else None
+        found = find_manifest(self.path)
+        missing = frozenset() if found is None or saved is None else saved.learned - found.learned
+        if missing:
+            raise AimeError(
+                f"{self.path / MANIFEST}: lacks {len(missing)} episodes that the checkpoint was trained on, expected "
+                f"all; it was edited or is another run's: copy {checkpoint_directory(self.path) / MANIFEST} there"
+            )
+        return saved if found is None else found
 
     @property
     def data(self) -> str:
