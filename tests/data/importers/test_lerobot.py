@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -310,3 +311,42 @@ def test_files_that_a_desktop_left_are_ignored(tmp_path: Path) -> None:
         (source / place / "._file-000.parquet").write_bytes(b"\x00\x05\x16\x07")
     assert run(source, tmp_path / "out") == 0
     assert open_dataset(tmp_path / "out").episodes == 3
+
+
+def in_the_hubs_cache(source: Path, cache: Path) -> Path:
+    """The layout of `huggingface_hub`: a snapshot of links into a directory of blobs, which have no suffix."""
+    snapshot, blobs = cache / "snapshots" / "0123abcd", cache / "blobs"
+    blobs.mkdir(parents=True)
+    for number, path in enumerate(sorted(path for path in source.rglob("*") if path.is_file())):
+        path.rename(blobs / f"{number:040x}")
+        link = snapshot / path.relative_to(source)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(os.path.relpath(blobs / f"{number:040x}", link.parent))
+    return snapshot
+
+
+@pytest.mark.parametrize("writer", [write_2, write_3])
+def test_the_local_cache_of_the_hub(tmp_path: Path, capsys: pytest.CaptureFixture[str], writer: Any) -> None:
+    assert run(writer(tmp_path / "plain"), tmp_path / "plain-out", "--camera", "top") == 0
+    snapshot = in_the_hubs_cache(writer(tmp_path / "source"), tmp_path / "hub" / "datasets--me--set")
+    assert run(snapshot, tmp_path / "out", "--camera", "top") == 0
+    for one, other in zip(open_dataset(tmp_path / "out"), open_dataset(tmp_path / "plain-out"), strict=True):
+        np.testing.assert_array_equal(one.pixels, other.pixels)
+        np.testing.assert_array_equal(one.action, other.action)
+    film = next(snapshot.rglob("*top/**/*.mp4"))
+    (tmp_path / "other.mp4").write_bytes(film.read_bytes())
+    film.unlink()
+    film.symlink_to(tmp_path / "other.mp4")
+    assert "no such file in the data set" in complaint(capsys, snapshot, tmp_path / "out-2", "--camera", "top")
+    elsewhere = in_the_hubs_cache(writer(tmp_path / "source-2"), tmp_path / "hub" / "no-cache")
+    assert "no such file in the data set" in complaint(capsys, elsewhere, tmp_path / "out-3", "--camera", "top")
+
+
+def test_ends_that_are_none_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_2(tmp_path / "source")
+    for number, length in enumerate(LENGTHS):
+        rows = {**rows_of(number, 0), "next.reward": [0.0] * length, "next.done": [False] * (length - 1) + [True]}
+        write(next(source.glob(f"data/*/episode_{number:06d}.parquet")), rows)
+    assert run(source, tmp_path / "out", "--camera", "top") == 0
+    assert f"{len(LENGTHS)} episodes whose last row is done without success" in capsys.readouterr().out
+    assert not any(episode.terminated.any() for episode in open_dataset(tmp_path / "out"))

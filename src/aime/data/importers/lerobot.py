@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,6 +45,7 @@ from aime.errors import AimeError
 STATE, ACTION, TIME = "observation.state", "action", "timestamp"
 REWARD, DONE, SUCCESS = "next.reward", "next.done", "next.success"
 Frames = Iterator[UInt8[np.ndarray, "n h w 3"]]
+_OUT_OF_TIME = "episodes whose last row is done without success or reward, taken for stopped and not for ended"
 _OF_LEROBOT = ("frame_index", "episode_index", "index", "task_index")
 
 
@@ -231,12 +233,13 @@ class LeRobotImporter:
         known = self._rows(path, number, (ACTION, STATE, REWARD, DONE, SUCCESS, TIME))
         times = self._times(path, known, length)
         films = dict(zip(self._films(), zip(item.place[3::2], item.place[4::2], strict=True), strict=True))
-        depth = Depth.of(self.depth_range)
+        notes = Counter[str]()
+        depth = Depth.of(self.depth_range, notes)
         streams = [
             self._filmed(*films[camera], times) if camera in films else self._pictures(path, number, camera, depth)
             for camera in self.cameras
         ]
-        reward, ended = _outcomes(known)
+        reward, ended = _outcomes(known, notes)
         return arriving(
             Recorded(
                 together(streams),
@@ -244,6 +247,7 @@ class LeRobotImporter:
                 reward,
                 ended,
                 tables.matrix(path, known, [STATE]) if self.state_width else None,
+                left_out=notes,
             )
         )
 
@@ -278,10 +282,12 @@ class LeRobotImporter:
         return frames_at(video.read_film(path, max(start - within, 0.0)), start + times, within, str(path), whole)
 
     def _inside(self, name: str) -> Path:
-        path = (self.place / name).resolve()
-        if not path.is_relative_to(self.place.resolve()) or not path.is_file():
-            raise BadEpisode(f"{self.place / name}: no such file in the data set, expected it as meta/info.json has it")
-        return path
+        path = self.place / name
+        true, place = path.resolve(), self.place.resolve()
+        homes = [place, *([blobs] if (blobs := _blobs(place)) else [])]
+        if not path.is_file() or not any(true.is_relative_to(home) for home in homes):
+            raise BadEpisode(f"{path}: no such file in the data set, expected it as meta/info.json has it")
+        return path  # the suffix, which a blob does not have, says the format
 
     def _rows(self, path: Path, number: int, names: tuple[str, ...]) -> tables.Columns:
         """Some columns of an episode; a file may hold others too."""
@@ -319,7 +325,13 @@ class LeRobotImporter:
             yield np.stack(block)
 
 
-def _outcomes(known: tables.Columns) -> tuple[np.ndarray | None, np.ndarray | None]:
+def _blobs(place: Path) -> Path | None:
+    """Where the files of a data set lie in the local cache of the Hugging Face Hub, whose snapshots are links."""
+    cache = place.parent.parent
+    return cache / "blobs" if place.parent.name == "snapshots" and cache.name.startswith("datasets--") else None
+
+
+def _outcomes(known: tables.Columns, notes: Counter[str]) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Reward and end that came of the action of each row, `[L]` each; None where the tables do not say.
 
     Success is a reward of 1 where no other is noted. LeRobot marks the last row of *every* episode as done, also where
@@ -337,7 +349,10 @@ def _outcomes(known: tables.Columns) -> tuple[np.ndarray | None, np.ndarray | No
         return reward, None
     if len(ended):
         rewarded = reward is not None and len(reward) == len(ended) and bool(reward[-1] != 0)
+        was_done = bool(ended[-1])
         ended[-1] = success[-1] > 0.5 if success is not None else ended[-1] and rewarded
+        if was_done and not ended[-1]:
+            notes[_OUT_OF_TIME] += 1
     return reward, ended
 
 
