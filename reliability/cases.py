@@ -10,9 +10,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
+from reliability.children import run
+from reliability.digest import digest_command
 from reliability.examples import FORMATS, shard
 from reliability.forked import Forker
 from reliability.tiny_run import make_run
+
+
+class Untriable(Exception):
+    """A part cannot be tried on this machine; the message says why."""
 
 
 class Bench:
@@ -38,6 +44,14 @@ class Bench:
     def shards(self) -> Path:
         """A directory of one small shard."""
         return self.source("shard")
+
+    @cached_property
+    def digest(self) -> str:
+        """Of every value of `shards`."""
+        read = run(digest_command(self.shards), self.place / "digest")
+        if read.status != 0:
+            raise RuntimeError(f"the valid shard cannot be read: {read.err}")
+        return read.out
 
     @cached_property
     def unseen(self) -> Path:

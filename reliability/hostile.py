@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from reliability.cases import Bench, Case
+from reliability.cases import Bench, Case, Untriable
 from reliability.children import Ended, aime
 from reliability.examples import FORMATS
 from reliability.fuzz import RUN_COMMANDS
@@ -30,9 +30,7 @@ PROGRAMS = ("gs", "ffmpeg", "ffprobe", "sh", "touch", "convert")
 def cases(bench: Bench, count: int, seed: int) -> Iterator[Case]:
     """All of them, or the first `count` after a turn by the seed."""
     if not can_trace():
-        raise RuntimeError(
-            "strace is not installed or may not trace, expected it for hostile files: apt install strace"
-        )
+        raise Untriable("strace is not installed or may not trace, expected it for hostile files: apt install strace")
     names = list(HOSTILE)
     turned = names[seed % len(names) :] + names[: seed % len(names)]
     yield from (Case(name, _Try(bench, HOSTILE[name])) for name in (turned if count >= 30 else turned[:count]))

@@ -81,6 +81,7 @@ def table(rows: Iterable[Row], titles: dict[str, str], full: dict[str, int]) -> 
     for part, title in titles.items():
         mine = [row for row in found if row.part == part]
         if not mine:
+            lines.append(f"| {title} | 0 of {full[part]} | not tried |")
             continue
         counts: dict[str, int] = {}
         for row in mine:

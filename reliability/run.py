@@ -24,7 +24,7 @@ from typing import Annotated, Literal
 import tyro
 
 from reliability import flips, fuzz, hostile, kills, ranks, shortages, signals, writers
-from reliability.cases import Bench, Case, Part
+from reliability.cases import Bench, Case, Part, Untriable
 from reliability.rows import Row, Rows, replace_table, table
 
 PARTS = {
@@ -68,18 +68,23 @@ class Campaign:
 
 
 def main(campaign: Campaign) -> int:
-    """Run it; 1 where a promise is broken."""
+    """Run it; 1 where a promise is broken, or a part cannot be tried here."""
     unknown = [name for name in campaign.only if name not in PARTS]
     if unknown:
         print(f"there is no part {unknown[0]}; expected some of {', '.join(PARTS)}", file=sys.stderr)
         return 2
     chosen = {name: part for name, part in PARTS.items() if not campaign.only or name in campaign.only}
     rows, bench = Rows(campaign.out / "rows.jsonl"), Bench(campaign.out / "cases")
+    missing = 0
     try:
         for name, part in chosen.items():
-            for case in _cases(campaign, part, bench):
-                if campaign.again or campaign.case or not rows.has(name, case.name, campaign.seed):
-                    rows.add(_tried(campaign, bench, name, case))
+            try:
+                for case in _cases(campaign, part, bench):
+                    if campaign.again or campaign.case or not rows.has(name, case.name, campaign.seed):
+                        rows.add(_tried(campaign, bench, name, case))
+            except Untriable as error:
+                missing += 1
+                print(f"{name} · not tried: {error}", file=sys.stderr)
     finally:
         bench.close()
     mine = [row for row in rows.latest() if row.seed == campaign.seed and row.part in chosen]
@@ -89,7 +94,7 @@ def main(campaign: Campaign) -> int:
     print(f"\n{found}")
     if campaign.document is not None:
         replace_table(campaign.document, f"{_origin(campaign, mine)}\n\n{found}")
-    return 1 if any(row.faults for row in mine) else 0
+    return 1 if missing or any(row.faults for row in mine) else 0
 
 
 def _origin(campaign: Campaign, rows: list[Row]) -> str:
