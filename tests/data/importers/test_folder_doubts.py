@@ -178,3 +178,12 @@ def test_other_files_among_the_pictures_are_named(tmp_path: Path, capsys: pytest
     (directory / "actions.csv").write_text("action\n0\n1\n")
     assert run(tmp_path / "source", tmp_path / "out") == 0
     assert "files not read: a/2.tiff and 1 more" in capsys.readouterr().out
+
+
+def test_an_import_does_not_go_on_with_other_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = folder(tmp_path, FIVE)
+    out = source / "shards"  # in the source, whose own files then do not count
+    assert run(source, out) == 0
+    assert run(source, out) == 0, "nothing has changed"
+    (source / "a.csv").write_text(FIVE.replace("0.3", "0.8"))
+    assert "the source has changed since" in complaint(capsys, source, out)

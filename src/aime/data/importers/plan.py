@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,7 +119,7 @@ class Ledger:
         for name in now.keys() | before.keys():
             if before.get(name) != now.get(name):
                 changed = f"{name} was {before.get(name)}, is now {now.get(name)}"
-                what = "the source has changed since" if name in ("digest", "episodes") else changed
+                what = "the source has changed since" if name in ("digest", "episodes", "files") else changed
                 raise AimeError(
                     f"{self.out}: holds an import begun otherwise ({what}); choose another --out, or delete it"
                 )
@@ -158,6 +158,33 @@ class Ledger:
         """Remove half-written files of a process that was killed while it wrote them."""
         for path in [*self.out.glob(".*.tmp"), *(self.out / NOTES).glob(".*.tmp")]:
             path.unlink()
+
+
+def files_digest(source: Path) -> str:
+    """Of the sizes and times of a source's files, so that an import does not go on with others.
+
+    Args:
+        source: a file or directory; what is not there counts as empty. Hidden files and what an import wrote are left
+            out.
+    """
+    digest = hashlib.sha256()
+    for path in _files_of(source):
+        with suppress(OSError):
+            status = path.stat()
+            digest.update(
+                f"{path.relative_to(source)}\0{status.st_size}\0{status.st_mtime_ns}\0".encode(errors="replace")
+            )
+    return digest.hexdigest()
+
+
+def _files_of(source: Path) -> Iterator[Path]:
+    if source.is_file():
+        yield source
+        return
+    for place, directories, names in os.walk(source):
+        here = Path(place)
+        directories[:] = sorted(name for name in directories if name[0] != "." and not (here / name / NOTES).is_dir())
+        yield from (here / name for name in sorted(names) if name[0] != ".")
 
 
 def _digest(items: Sequence[Item]) -> str:

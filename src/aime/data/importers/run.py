@@ -19,7 +19,7 @@ from aime.data.episodes import Episode
 from aime.data.importers.assemble import Form, episodes_of
 from aime.data.importers.fitting import Fit
 from aime.data.importers.interface import BadEpisode, Choice, Importer, Item, Survey
-from aime.data.importers.plan import REPORT, Job, Ledger, cut_into_jobs
+from aime.data.importers.plan import REPORT, Job, Ledger, cut_into_jobs, files_digest
 from aime.data.importers.report import Report
 from aime.data.pool import Labour, Stopped, count, progress_bar, work
 from aime.data.shards import Attribute, write_shard
@@ -100,7 +100,8 @@ def import_episodes(importer: Importer, out: Path, wish: Wish, console: Console)
 
 
 def _import(importer: Importer, survey: Survey, ledger: Ledger, wish: Wish, console: Console) -> Report:
-    plan = ledger.begin(wish.settings(), survey.items)
+    settings = {**wish.settings(), "files": files_digest(Path(wish.source))}
+    plan = ledger.begin(settings, survey.items)
     scale = _scale(importer, survey.items, wish, ledger, plan, console)
     jobs = cut_into_jobs(survey.items)
     facts = importer.facts
