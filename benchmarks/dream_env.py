@@ -38,7 +38,7 @@ def main() -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=sorted(PRESETS), default="tiny", help="of an untrained model")
-    parser.add_argument("--run", type=Path, help="a run in the place of an untrained model")
+    parser.add_argument("--run", type=Path, help="a run in place of an untrained model")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Mixture or single Gaussian: both priors trained anew on the same frozen beliefs and posteriors, and held out.
+"""Mixture or single Gaussian: both priors retrained on the same frozen beliefs and posteriors, and held out.
 
     python benchmarks/prior_likelihood.py runs/demo
 
@@ -42,7 +42,7 @@ from aime.world_model.parts import make_prior
 
 
 class Frames(NamedTuple):
-    """What a frozen model makes of N clips of T frames: all that a prior reads, and what it is to foretell."""
+    """What a frozen model makes of N clips of T frames: all that a prior reads, and what it is to predict."""
 
     beliefs: Float[Tensor, "N T belief"]
     last_latents: Float[Tensor, "N T latent"]

@@ -65,7 +65,7 @@ class Setting(NamedTuple):
     part: Part
     """Of the data's held-out episodes: test, or validation, on which choices are made."""
     judge_on: str | None
-    """A data set whose every episode is judged on, in the place of the held-out ones."""
+    """A data set whose every episode is judged on, in place of the held-out ones."""
     clips: int
     """At most so many are judged on."""
 

@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--batches", type=int, default=40)
     parser.add_argument("--by-hdf5", action="store_true", help="decode by HDF5, which does one thing at a time")
-    parser.add_argument("--make", type=Path, help="a directory to fill with frames, in the place of measuring")
+    parser.add_argument("--make", type=Path, help="a directory to fill with frames, in place of measuring")
     parser.add_argument("--frames", type=int, default=20_000)
     options = parser.parse_args()
     if options.make is not None:

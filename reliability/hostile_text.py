@@ -20,7 +20,7 @@ def aliases(source: Path, outside: Path) -> None:
 
 
 def merged_aliases(source: Path, outside: Path) -> None:
-    """The same in the place of a size."""
+    """The same in place of a size."""
     text = (source / "config.yaml").read_text()
     lines = [
         "a0: &a0 {x: 1, y: 2}",

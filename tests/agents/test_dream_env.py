@@ -151,7 +151,7 @@ def test_the_vector_form_is_the_single_form_side_by_side(run: Path) -> None:
     assert ends.min() >= 2 and many.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
 
 
-def test_starting_anew_in_the_same_step_leaves_out_the_step_between(run: Path) -> None:
+def test_starting_again_in_the_same_step_leaves_out_the_step_between(run: Path) -> None:
     """One row's episodes, in both modes: the same observations, rewards and ends."""
     settled = make_many(run, 1, autoreset_mode=AutoresetMode.NEXT_STEP)
     quick = make_many(run, 1, autoreset_mode=AutoresetMode.SAME_STEP)

@@ -26,7 +26,7 @@ def parts_of(dataset: Dataset) -> dict[Part, Dataset]:
 
 @pytest.fixture
 def packs(tmp_path_factory: pytest.TempPathFactory, shard_directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory with one pack, "square", in the place of the package's own, and an empty cache."""
+    """A directory with one pack, "square", in place of the package's own, and an empty cache."""
     directory = tmp_path_factory.mktemp("packs")
     pack(parts_of(open_dataset(shard_directory)), directory / "square.npy.xz")
     monkeypatch.setattr("aime.data.bundled.installed._PACKS", directory)
@@ -129,7 +129,7 @@ def test_racing_processes_agree(packs: Path, shard_directory: Path) -> None:
     assert [path.name for path in (packs / "cache").iterdir()] == [paths[0].parent.name]
 
 
-def test_new_pack_under_an_old_name_is_unpacked_anew(packs: Path, shard_directory: Path) -> None:
+def test_new_pack_under_an_old_name_is_unpacked_again(packs: Path, shard_directory: Path) -> None:
     old = bundled_path("square", "train")
     (packs / "square.npy.xz").unlink()
     dataset = open_dataset(shard_directory)

@@ -276,7 +276,7 @@ def test_damaged_pixels_open_but_name_the_episode_when_read(shard: Path) -> None
         opened.read_pixels(24, 30)
 
 
-def test_file_replaced_by_another_is_read_anew(tmp_path: Path, make_episode: MakeEpisode) -> None:
+def test_file_replaced_by_another_is_read_again(tmp_path: Path, make_episode: MakeEpisode) -> None:
     path = tmp_path / "s.h5"
     write_shard(path, [make_episode(5)])
     assert Shard(path).lengths.tolist() == [5]

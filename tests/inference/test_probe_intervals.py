@@ -9,7 +9,7 @@ from aime.inference.probe import ProbeScores, r_squared_intervals
 
 
 def scores(error: float, episodes: int = 6) -> ProbeScores:
-    """Two columns of variance 1 and one that stands still; the second is foretold with that squared error."""
+    """Two columns of variance 1 and one that stands still; the second is predicted with that squared error."""
     frames = (100,) * episodes
     return ProbeScores(
         (0, 1, 2),

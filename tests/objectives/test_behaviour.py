@@ -58,7 +58,9 @@ def test_the_likelihood_counts_each_known_number_of_each_frame_once(model: AIME)
     assert float(term) == pytest.approx(total / count, rel=1e-5)
 
 
-def test_a_number_that_is_foretold_well_does_not_drown_the_others(model: AIME, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_number_that_is_predicted_well_does_not_drown_the_others(
+    model: AIME, monkeypatch: pytest.MonkeyPatch
+) -> None:
     states, valid = torch.randn(B, T, S), torch.ones(B, T, dtype=torch.bool)
     observation = model.second_observation
     assert isinstance(observation, SecondObservation)

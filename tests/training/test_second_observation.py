@@ -90,14 +90,14 @@ def test_the_state_is_learned_in_its_own_units(trained: TrainConfig, data: Path)
     np.testing.assert_allclose(scale.std, np.where(deviation > 0, deviation, 1), rtol=1e-4)
 
 
-def test_it_is_foretold_better_than_the_mean_with_it_and_from_frames_alone(trained: TrainConfig, data: Path) -> None:
+def test_it_is_predicted_better_than_the_mean_with_it_and_from_frames_alone(trained: TrainConfig, data: Path) -> None:
     model = AIME.from_pretrained(trained.out)
     clips = load_clips(open_dataset(data, "held-out", 0.25), 12, 4)
     assert clips.states is not None
     truth = clips.states[:, 4:, 0]
     for states in (clips.states, None):
         track = model.forward_sequence(clips.frames, clips.actions, clips.action_valid, states).track
-        found = model.second_observation.foretell(track.beliefs, track.latents, track.steps)
+        found = model.second_observation.predict(track.beliefs, track.latents, track.steps)
         assert found is not None
         error = (found[:, 4:, 0] - truth).square().mean()
         assert error < 0.6 * (truth - 100).square().mean()

@@ -77,7 +77,7 @@ def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> 
     return {name for name in before if not torch.equal(before[name], after[name])}
 
 
-def test_it_learns_to_foretell_and_changes_only_what_runs_on_vectors(config: TrainConfig) -> None:
+def test_it_learns_to_predict_and_changes_only_what_runs_on_vectors(config: TrainConfig) -> None:
     begun = begin(config, most_steps=60)
     before = {name: value.clone() for name, value in begun.model.state_dict().items()}
     nats = [float(sum(loss.total.detach() for loss in begun.step(step / 60))) for step in range(60)]
@@ -242,7 +242,7 @@ def test_what_is_interrupted_has_not_settled_and_does_so_when_it_goes_on(
     assert (config.out / "checkpoint" / "unsettled.safetensors").exists()
 
 
-def test_a_run_that_foretells_no_latent_does_not_settle(config: TrainConfig) -> None:
+def test_a_run_that_predicts_no_latent_does_not_settle(config: TrainConfig) -> None:
     config = replace(config, weights=replace(config.weights, predictive=PredictiveWeights(*[0.0] * 8)))
     assert config.settling_share == 0
     train(config)

@@ -255,7 +255,7 @@ def stop_after(config: TrainConfig, step: int) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_before_the_first_step_ends_at_once_and_the_run_starts_anew(
+def test_a_signal_before_the_first_step_ends_at_once_and_the_run_starts_again(
     config: TrainConfig, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def receive(dataset: Dataset) -> object:
@@ -323,7 +323,7 @@ def end_before_a_checkpoint(config: TrainConfig) -> None:
     (config.out / ".lock").write_text("machine 1\n")
 
 
-def test_a_run_that_ended_before_its_first_checkpoint_starts_anew(
+def test_a_run_that_ended_before_its_first_checkpoint_starts_again(
     config: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = replace(config, out=tmp_path / "whole", steps=3)
@@ -333,7 +333,7 @@ def test_a_run_that_ended_before_its_first_checkpoint_starts_anew(
         train(replace(config, steps=3))
     capsys.readouterr()
     assert train(replace(config, steps=3, resume=True)).step == 3
-    assert capsys.readouterr().out.count("has no checkpoint yet: starting anew with its settings") == 1
+    assert capsys.readouterr().out.count("has no checkpoint yet: starting again with its settings") == 1
     assert same(weights(whole.out), weights(config.out))
     assert [line["step"] for line in log(config.out)] == [1, 2, 3]
 

@@ -98,10 +98,10 @@ def test_a_reset_row_starts_over_and_leaves_the_others_alone(model: AIME, frames
     reset = torch.tensor([False, True])
     continued, seen = model.observe(states[-1], frames[:, 4], actions[:, 3], reset)
     straight = model.forward_sequence(frames[:, :5], actions[:, :5])
-    anew = model.forward_sequence(frames[:, 4:5], actions[:, 4:5])
+    again = model.forward_sequence(frames[:, 4:5], actions[:, 4:5])
     torch.testing.assert_close(seen.latent[0], straight.latents[0, 4], rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(seen.latent[1], anew.latents[1, 0], rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(continued.dream.belief[1], anew.beliefs[1, 0], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(seen.latent[1], again.latents[1, 0], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(continued.dream.belief[1], again.beliefs[1, 0], rtol=1e-9, atol=1e-9)
 
 
 @torch.no_grad()

@@ -32,7 +32,7 @@ def test_a_replayed_rollout_is_the_rollout(choose: imagination.Picker, precise: 
             torch.manual_seed(number)
             expected = imagination._rollout(model, (state, moves), choose)
             torch.testing.assert_close(found, expected)
-            # a weight that changes where it is is read anew
+            # a weight that changes where it is is read again
             next(model.dynamics.lstm.parameters()).mul_(0.9)
     copy.deepcopy(model)
 

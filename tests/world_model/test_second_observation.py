@@ -96,7 +96,7 @@ def test_stepping_gives_the_numbers_of_the_parallel_pass(
 ) -> None:
     output = model.forward_sequence(frames, actions, None, states if given else None)
     track = output.track
-    foretold = observation_of(model).foretell(track.beliefs, track.latents, track.steps)
+    predicted = observation_of(model).predict(track.beliefs, track.latents, track.steps)
     state = model.initial_state(B)
     for t in range(T):
         now = states[:, t] if given else None
@@ -107,7 +107,7 @@ def test_stepping_gives_the_numbers_of_the_parallel_pass(
             "latent": (seen.latent, output.latents[:, t]),
             "belief": (state.dream.belief, output.beliefs[:, t]),
             "prior": (seen.prior.mixture.means, output.prior.mixture.means[:, t]),
-            "foretold state": (seen.state, foretold[:, t]),
+            "predicted state": (seen.state, predicted[:, t]),
         }
         for name, (stepped, parallel) in pairs.items():
             assert torch.allclose(stepped, parallel, rtol=1e-9, atol=1e-9), f"{name}, frame {t}"
@@ -150,12 +150,12 @@ def test_predictions_come_with_the_states_of_imagined_steps(
 
 
 @torch.no_grad()
-def test_foretold_states_are_in_their_own_units(model: AIME) -> None:
+def test_predicted_states_are_in_their_own_units(model: AIME) -> None:
     observation, like = observation_of(model), torch.zeros((), dtype=torch.float64)
     read = torch.randn(4, 16).to(like), torch.randn(4, 6).to(like), torch.randn(4, 6).to(like)
     standardised = observation.distribution(*read).mean
     expected = standardised * torch.tensor([4.0, 0.5, 1.0]) + torch.tensor([10.0, -1.0, 0.0])
-    torch.testing.assert_close(observation.foretell(*read), expected)
+    torch.testing.assert_close(observation.predict(*read), expected)
 
 
 def test_a_number_that_never_varies_keeps_its_unit() -> None:

@@ -40,7 +40,7 @@ class PolicyDecider:
 
         Args:
             policy: from belief, latent and its last step to a distribution.
-            sample: from the policy, in the place of its mode.
+            sample: from the policy, in place of its mode.
             noise: standard deviation of what is added to the action, which stays in [-1, 1]: `policy.least_noise` is
                 what an agent does best under.
 

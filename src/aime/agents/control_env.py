@@ -51,7 +51,7 @@ class ControlEnv(gymnasium.Env):
         Args:
             domain: of dm_control, for instance `cartpole`.
             task: for instance `swingup`.
-            distractor: "none", "static" or "dynamic": what is shown in the place of sky and floor.
+            distractor: "none", "static" or "dynamic": what is shown in place of sky and floor.
             action_repeat: simulator steps per step, 1 or more; by default as `aime collect` has it.
             image_size: height and width of a frame in pixels, 8 or more.
             camera: the number of a camera of the task; by default as `aime collect` has it.

@@ -36,8 +36,8 @@ class DreamVectorEnv(VectorEnv):
     belief and latent [h_{t-1}, z_t], or frames; the reward is the mean that the reward head predicts. An episode is a
     function of its seed and its actions; no generator outside is touched.
 
-    A dream that has ended starts anew at the next step, which ignores its action and gives the reward 0: gymnasium's
-    default, `AutoresetMode.NEXT_STEP`. In `AutoresetMode.SAME_STEP` it starts anew at once, and the episode's last
+    A dream that has ended starts again at the next step, which ignores its action and gives the reward 0: gymnasium's
+    default, `AutoresetMode.NEXT_STEP`. In `AutoresetMode.SAME_STEP` it starts again at once, and the episode's last
     observation is in `info["final_obs"]`.
 
     With a seed s, dream i runs the episodes that `DreamEnv` runs from seed s + i, to what float32 rounds.
@@ -72,12 +72,12 @@ class DreamVectorEnv(VectorEnv):
             horizon: imagined steps after which an episode is truncated, 1 or more.
             context: real frames that a dream has seen at least when it begins, 1 or more.
             starts: about how many frames of the data dreams begin at, 1 or more; all are watched now.
-            deterministic: take the likeliest next latent in the place of a sample.
+            deterministic: take the likeliest next latent in place of a sample.
             terminate: end an episode where the continuation head gives less than 0.5 for its going on.
             original_units: take actions in the units of the run's training data, such as radians, and not in [-1, 1].
             device: where the model runs.
             render_mode: "rgb_array" lets `render` give the frames, beside latents too.
-            autoreset_mode: when a dream that has ended starts anew, at the next step or in the same one.
+            autoreset_mode: when a dream that has ended starts again, at the next step or in the same one.
 
         Raises:
             AimeError: if a setting is out of its range, `run` is no run, its model has no reward head or one that never
@@ -85,7 +85,7 @@ class DreamVectorEnv(VectorEnv):
         """
         if autoreset_mode is AutoresetMode.DISABLED:
             raise AimeError(
-                "autoreset_mode is DISABLED, expected NEXT_STEP or SAME_STEP: dreams start anew by themselves"
+                "autoreset_mode is DISABLED, expected NEXT_STEP or SAME_STEP: dreams start again by themselves"
             )
         _check(observations, render_mode, num_envs=num_envs, horizon=horizon, context=context, starts=starts)
         dataset = open_starts(read_run(run), data, context)
@@ -120,7 +120,7 @@ class DreamVectorEnv(VectorEnv):
     def step(
         self, actions: Float[np.ndarray, "N A"]
     ) -> tuple[Observation, Float64[np.ndarray, " N"], Bool[np.ndarray, " N"], Bool[np.ndarray, " N"], dict[str, Any]]:
-        """Imagine one step in every dream that goes on, and begin the others anew.
+        """Imagine one step in every dream that goes on, and begin the others again.
 
         Args:
             actions: `[N,A]`, clipped to the action space; numbers ten times beyond it are refused.
@@ -131,18 +131,21 @@ class DreamVectorEnv(VectorEnv):
         Raises:
             AimeError: if the actions have another shape, or one of a dream that goes on is not finite or far off.
         """
-        anew = self._worlds.ended
-        outcome = self._worlds.step(self._admit(actions, anew))
-        info = {"continuation": np.where(anew, 0, outcome.continuation), "_continuation": ~anew}
+        ended = self._worlds.ended
+        outcome = self._worlds.step(self._admit(actions, ended))
+        info = {"continuation": np.where(ended, 0, outcome.continuation), "_continuation": ~ended}
         if self.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP:
-            anew = self._worlds.ended
+            ended = self._worlds.ended
             rewards, ends = outcome.reward, (outcome.terminated, outcome.truncated)
-            if anew.any():
-                info |= {"final_obs": self._observe(), "_final_obs": anew}
+            if ended.any():
+                info |= {"final_obs": self._observe(), "_final_obs": ended}
         else:
-            rewards, ends = np.where(anew, 0, outcome.reward), (outcome.terminated & ~anew, outcome.truncated & ~anew)
-        if anew.any():
-            self._worlds.begin(anew)
+            rewards, ends = (
+                np.where(ended, 0, outcome.reward),
+                (outcome.terminated & ~ended, outcome.truncated & ~ended),
+            )
+        if ended.any():
+            self._worlds.begin(ended)
         return self._observe(), rewards.astype(np.float64), *ends, info
 
     def render(self) -> tuple[UInt8[np.ndarray, "H W 3"], ...] | None:
@@ -172,7 +175,7 @@ class DreamVectorEnv(VectorEnv):
     def _observe(self) -> Observation:
         return self._worlds.latents() if self._observations == "latents" else self._worlds.frames()
 
-    def _admit(self, actions: Float[np.ndarray, "N A"], anew: Bool[np.ndarray, " N"]) -> Float[np.ndarray, "N A"]:
+    def _admit(self, actions: Float[np.ndarray, "N A"], ended: Bool[np.ndarray, " N"]) -> Float[np.ndarray, "N A"]:
         """The actions in [-1, 1], with any where they count for nothing."""
         actions = np.asarray(actions)
         if actions.shape != self.action_space.shape:
@@ -180,7 +183,7 @@ class DreamVectorEnv(VectorEnv):
                 f"actions have shape {list(actions.shape)}, expected {list(self.action_space.shape or ())} (dreams, "
                 "action width): give each dream one action"
             )
-        actions = np.where(anew[:, None], 0, actions)
+        actions = np.where(ended[:, None], 0, actions)
         expect_clipped_actions(actions, self._scale)
         return actions if self._scale.is_identity else self._scale.to_unit(actions)
 

@@ -45,7 +45,7 @@ class Starts(NamedTuple):
         return Starts(self.state.pick(places), self.last_map[places], self.frames[places])
 
     def replace(self, rows: Int[Tensor, " N"], others: Starts, visible: bool) -> Starts:
-        """These with N others in the place of some rows; maps and frames stay as they are unless `visible`."""
+        """These with N others in place of some rows; maps and frames stay as they are unless `visible`."""
         pairs = zip(self.state, others.state, strict=True)
         state = DreamState(*(old.index_copy(0, rows, new) for old, new in pairs))
         if not visible:

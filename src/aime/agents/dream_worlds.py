@@ -33,7 +33,7 @@ class Rules:
     terminate: bool
     """End an episode where the model says so."""
     deterministic: bool
-    """Take the likeliest next latent, the heaviest component's mean, in the place of a sample."""
+    """Take the likeliest next latent, the heaviest component's mean, in place of a sample."""
     visible: bool
     """Draw every frame, which costs far more than the step."""
 

@@ -183,7 +183,7 @@ def recording_like(environment: str, info: RunInfo, distractor: DistractorKind |
     Args:
         environment: dmc:DOMAIN_TASK.
         info: the run.
-        distractor: in the place of that of the data.
+        distractor: in place of that of the data.
 
     Raises:
         AimeError: if there is no such environment, or the data of the run is not there.

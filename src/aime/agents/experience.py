@@ -25,7 +25,7 @@ from aime.world_model.saved import RunInfo
 from aime.world_model.stepping import watch
 
 LONGEST = 256
-"""Frames that are perceived in one pass; in a longer episode the belief begins afresh after as many."""
+"""Frames that are perceived in one pass; in a longer episode the belief begins again after as many."""
 
 PERCEIVED_AT_ONCE = 1024
 """Frames, which bounds the memory."""

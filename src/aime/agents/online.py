@@ -160,7 +160,7 @@ def collect(run: str, recording: Recording, episodes: int, steps: int, seed: int
 def _one_round(latest: Path, place: Path, data: Path, config: OnlineConfig, seed: int, told: Told) -> Path:
     """The next world model, from the one before, and its agent; what is there already is left as it is.
 
-    The agent begins anew, from a record that has grown: the latents that the agent of the round before had learned to
+    The agent begins again, from a record that has grown: the latents that the agent of the round before had learned to
     read are not those of this world model, and the longer dreams alone teach a policy, the less it is worth outside.
     """
     if not agent_directory(place, AGENT).is_dir():

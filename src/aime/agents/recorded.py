@@ -31,7 +31,7 @@ def largest_return(experience: Experience, discount: float) -> float:
 def recorded_returns(
     experience: Experience, values: Float[Tensor, " N"], discount: float, trace: float
 ) -> Float[Tensor, " N"]:
-    """R_t = r_{t+1} + γ c_{t+1} ((1-λ) V(s_{t+1}) + λ R_{t+1}) along the episodes, with V in the place of the last R.
+    """R_t = r_{t+1} + γ c_{t+1} ((1-λ) V(s_{t+1}) + λ R_{t+1}) along the episodes, with V in place of the last R.
 
     Args:
         experience: the frames of an episode in the order of time; a reward that is not known counts 0.

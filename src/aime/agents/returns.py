@@ -14,7 +14,7 @@ def lambda_returns(
     discount: float,
     trace: float,
 ) -> Float[Tensor, "H N"]:
-    """R_t = r_{t+1} + γ c_{t+1} ((1-λ) V(s_{t+1}) + λ R_{t+1}), with V in the place of the last R.
+    """R_t = r_{t+1} + γ c_{t+1} ((1-λ) V(s_{t+1}) + λ R_{t+1}), with V in place of the last R.
 
     Args:
         rewards: on the arrivals 1 to H.

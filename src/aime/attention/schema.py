@@ -123,7 +123,7 @@ class AttentionPillar(nn.Module):
         flat = beliefs.detach().flatten(0, 1)
         one_step = (age[:, None] == 1) & (times > 0)
         expected = self.expect(flat, latents.detach().flatten(0, 1), last.flatten(0, 1), one_step.flatten())
-        # P_t learns to foretell, not to help draw
+        # P_t learns to predict, not to help draw
         fused = self.fuse(seen.map, expected.map.detach(), flat).unflatten(0, (batch, length))
         prior = expected.map.unflatten(0, (batch, length))
         return Attention(

@@ -58,7 +58,7 @@ def _interrupted(run: Path | None) -> str:
     again = f"`aime train --resume --out {run}`"
     if has_checkpoint(run):
         return f"interrupted; the run is saved: go on with {again}"
-    return f"interrupted before the first checkpoint: start the run anew with {again}"
+    return f"interrupted before the first checkpoint: start the run again with {again}"
 
 
 def configure(arguments: Sequence[str]) -> TrainConfig:

@@ -43,7 +43,7 @@ class ActionReadout(nn.Module):
 class ActionSchema(nn.Module):
     """p(a_t | h_{t-1}, z_t, z_t - z_{t-1}), and inverse dynamics p(a_t | h_{t-1}, z_t, z_{t+1}).
 
-    As the attention schema foretells where the model will look, so this foretells what the agent will do: it clones
+    As the attention schema predicts where the model will look, so this predicts what the agent will do: it clones
     behaviour, proposes to a planner, holds back offline learning, and acts where a prediction is given no actions.
     """
 

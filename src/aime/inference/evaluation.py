@@ -13,7 +13,7 @@ from aime.primitives.intervals import Bounds
 from aime.primitives.plain import nan_as_null, to_plain
 
 Leaf = TypeVar("Leaf")
-"""What stands in the place of each figure: the figure, or its interval."""
+"""What stands in place of each figure: the figure, or its interval."""
 
 DEFINITIONS: dict[str, str] = {
     "horizon": "frames after the last one that the model has seen; averages are over clips",
@@ -179,7 +179,7 @@ class Evaluation(Figures[float]):
             figures = _figures({name: content.pop(name) for name in _names(Figures)}, _number)
             return cls(**vars(figures), intervals=intervals, **content)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise AimeError(f"{source}: no evaluation: {error}; write it anew with `aime evaluate`") from error
+            raise AimeError(f"{source}: no evaluation: {error}; write it again with `aime evaluate`") from error
 
 
 def mapped(change: Callable[..., Any], *trees: Any) -> Any:

@@ -55,7 +55,7 @@ def predict_run(
         clips: at most so many clips, from different episodes.
         device: where to compute.
         seed: of the samples; with it and its episode's content each clip has a seed of its own.
-        attention: "one" tile of it, "none", or "all" in the place of difference and samples: attention while watching
+        attention: "one" tile of it, "none", or "all" in place of difference and samples: attention while watching
             all frames and while dreaming, slots, the expected, the bottom-up and the fused map, and their motion.
         part: of the episodes that the run was never trained on: "test", "validation" or "all".
         told: given the name of the data and `Unseen.title`, before anything is drawn.

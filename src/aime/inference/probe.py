@@ -32,10 +32,10 @@ SETTLED_AFTER = 5
 """Frames at the start of an episode that do not count: the belief has seen too little yet."""
 
 LONGEST = 256
-"""Frames that are watched in one pass; in a longer episode the belief begins afresh after as many."""
+"""Frames that are watched in one pass; in a longer episode the belief begins again after as many."""
 
 STILL = 1e-8
-"""A variance at or below which an entry of the state stands still, and nothing can be foretold of it."""
+"""A variance at or below which an entry of the state stands still, and nothing can be predicted of it."""
 
 RATES = ("vel", "gyro", "accel")
 """Of which the name of a field that tells how fast something moves holds one."""
@@ -61,10 +61,10 @@ def fit_ridge(
     episode: Int[Tensor, " N"],
     penalties: Sequence[float] = PENALTIES,
 ) -> Ridge:
-    """Minimise |X w − y|² + λ N |w|² for each column y, with the λ that foretells it best in episodes left out.
+    """Minimise |X w − y|² + λ N |w|² for each column y, with the λ that predicts it best in episodes left out.
 
     X are the standardised features, y the centred targets. Frames of one episode resemble each other: a penalty that is
-    chosen on frames, or fixed, lets a ridge of many features learn episodes by heart.
+    chosen on frames, or fixed, lets a ridge of many features memorise episodes.
 
     Args:
         features: N of 2 or more rows, best in float64.

@@ -49,7 +49,7 @@ def arrival_terms(model: AIME, track: Callable[[], Track], outcomes: Outcomes, w
 def state_nats(observation: SecondObservation, track: Track, outcomes: Outcomes) -> Float[Tensor, ""]:
     """-log p(s_t | h_{t-1}, z_t) in nats per frame of which any number is known, summed over those that are.
 
-    The gradient of each number is that of its nats times its standard deviation: else the one that is foretold best,
+    The gradient of each number is that of its nats times its standard deviation: else the one that is predicted best,
     whose gradient goes with 1/std², has the head for itself. Reference: Seitzer et al. 2022, "On the pitfalls of
     heteroscedastic uncertainty estimation", arXiv 2203.09168, equation 5 with β = 1/2.
     """
@@ -66,7 +66,7 @@ def state_nats(observation: SecondObservation, track: Track, outcomes: Outcomes)
 def action_terms(model: AIME, track: Callable[[], Track], outcomes: Outcomes, wanted: PredictiveWeights) -> Terms:
     """`action` and `inverse_dynamics`: minus the log densities of the actions, before and after their effect.
 
-    The belief learns nothing from them: to foretell what a policy does, which may be noise, it would learn actions by
+    The belief learns nothing from them: to predict what a policy does, which may be noise, it would learn actions by
     heart, and follow the world worse.
     """
     control = model.control

@@ -30,7 +30,7 @@ class PredictiveTerms(NamedTuple):
     """Scalars, per frame: of the batch where they are about attention, else of its clips and the replayed ones.
 
     In the latter no latent or context of a clip has a gradient. None where switched off, by a weight of 0 or with the
-    part that a term is about: uniform attention has no maps to foretell, and without a Perceiver there is no context.
+    part that a term is about: uniform attention has no maps to predict, and without a Perceiver there is no context.
     """
 
     attention_dynamics: Float[Tensor, ""] | None

@@ -36,7 +36,7 @@ def texture_nats(
         frames: x in [0, 1].
         valid: False for padding, which is not counted.
 
-    Reference: Gatys et al. 2016, CVPR, equation 4, with the encoder in the place of their VGG.
+    Reference: Gatys et al. 2016, CVPR, equation 4, with the encoder in place of their VGG.
     """
     drawn = draw_counted_first(valid.flatten(), JUDGED)
     with _frozen(model.encoder):

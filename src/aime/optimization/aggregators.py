@@ -23,7 +23,7 @@ class TorchJD:
 
     What two or more tasks reach gets what the aggregator returns: some return a mean rather than a sum. All else gets
     the plain sum, as do the gradients of tasks whose vote is 0; other votes change nothing. Aggregators that remember
-    former steps (GradVac, ExcessMTL, PCD) start afresh when a run is resumed.
+    former steps (GradVac, ExcessMTL, PCD) start again when a run is resumed.
 
     Args:
         named_parameters: those to train, all on one device; frozen ones are left out.

@@ -15,7 +15,7 @@ SUMS = "SHA256SUMS"
 _LINE = re.compile(r"([0-9a-f]{64})  ([\w.-]+)\n", re.ASCII)
 _LONGEST = 2**20
 _SEAL = "# Delete this line after editing. SHA-256 of the lines above: "
-_REMEDY = "restore it from a copy or write it anew"
+_REMEDY = "restore it from a copy or write it again"
 
 
 def write_sums(directory: Path, names: Iterable[str]) -> None:

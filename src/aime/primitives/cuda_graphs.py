@@ -1,4 +1,4 @@
-"""Work on a GPU recorded once and then replayed: one launch in the place of thousands."""
+"""Work on a GPU recorded once and then replayed: one launch in place of thousands."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def _remove_leftovers(path: Path) -> None:
 
 
 def replace_directory(new: Path, place: Path) -> None:
-    """Put a directory, complete on the disk, in the place of another, which is removed; both on one file system.
+    """Put a directory, complete on the disk, in place of another, which is removed; both on one file system.
 
     Linux exchanges the two in one step, so that at every moment there is one in the place. Elsewhere the old one is
     renamed first, to PLACE.old, and remains until the new one is there.

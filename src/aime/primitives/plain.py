@@ -54,7 +54,7 @@ def to_plain(value: object) -> Plain:
 
 
 def nan_as_null(plain: Plain) -> Plain:
-    """Plain data with None in the place of every NaN and infinity, which JSON does not have."""
+    """Plain data with None in place of every NaN and infinity, which JSON does not have."""
     if isinstance(plain, dict):
         return {name: nan_as_null(each) for name, each in plain.items()}
     if isinstance(plain, list):
@@ -138,7 +138,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise
     except (yaml.YAMLError, ValueError, RecursionError, ArithmeticError, AttributeError) as error:
         problem = one_line(error)
-        raise AimeError(f"{path}: not YAML: {problem[:200]}; restore the file or write it anew") from error
+        raise AimeError(f"{path}: not YAML: {problem[:200]}; restore the file or write it again") from error
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise _misfit(str(path), "", content, "a mapping of fields")
     return content

@@ -158,7 +158,7 @@ class CausalTimeAttention(nn.Module):
         keys = torch.cat([cache.keys[..., 1:, :], key.to(cache.keys.dtype)], dim=-2)
         values = torch.cat([cache.values[..., 1:, :], value.to(cache.values.dtype)], dim=-2)
         filled = torch.cat([cache.filled[:, 1:], torch.ones_like(cache.filled[:, :1])], dim=1)
-        # weights of 0 do not hide what is not finite: the past of a row that begins anew may be anything
+        # weights of 0 do not hide what is not finite: the past of a row that begins again may be anything
         for kept in (keys, values):
             kept.masked_fill_(~filled[:, None, None, :, None], 0)
         precise = torch.promote_types(latents.dtype, torch.float32)

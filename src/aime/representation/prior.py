@@ -48,7 +48,7 @@ class PriorConfig:
     residuals: int = field(default=1, metadata=later(before=0))
     """Residual layers between that layer and the parameters."""
     dropout: float = 0.1
-    """Share of the hidden layer's outputs dropped in training: what is seldom seen is soon known by heart."""
+    """Share of the hidden layer's outputs dropped in training: what is seldom seen is soon memorised."""
     min_std: float = 0.03
     """Smallest standard deviation of a component, in units of the latent."""
     max_std: float = 3.0

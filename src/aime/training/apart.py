@@ -66,7 +66,7 @@ def is_complete(run: TrainConfig) -> bool:
 def train_apart(run: TrainConfig) -> None:
     """Train in a fresh process, so that no run inherits another's memory, threads or random numbers.
 
-    A run that was interrupted is gone on with; one that never came to a checkpoint begins anew.
+    A run that was interrupted is gone on with; one that never came to a checkpoint begins again.
 
     Raises:
         AimeError: if the training fails or its process is ended.

@@ -36,7 +36,7 @@ class SpreadFit(NamedTuple):
 def fit_spread(model: AIME, clips: LatentClips) -> SpreadFit:
     """Shift the standard deviations of the prior, all by one number, to where imagined futures are most like the real.
 
-    Frames learned from for many passes are foretold better than any others, and what fits the errors on them is too
+    Frames learned from for many passes are predicted better than any others, and what fits the errors on them is too
     narrow for new ones, the more so the further ahead. So the number is the one with the least energy score
     (`aime.inference.metrics.energy_score`) of eight futures' latents after five frames, to the clips' ends. One number
     is little to learn: a few episodes are enough for it. Where a figure is not finite nothing changes.

@@ -158,7 +158,7 @@ def restore(run: Path, trained: Trained) -> Progress:
     Args:
         run: the run directory.
         trained: built from the run's config, no step taken yet. The replay is left empty where the config now asks for
-            another shape than the run's; balancer, guard and adversary start afresh where the run had none to carry on.
+            another shape than the run's; balancer, guard and adversary start again where the run had none to carry on.
 
     Raises:
         AimeError: if there is no checkpoint, or a file is missing, damaged, not finite, or does not fit the model.

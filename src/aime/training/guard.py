@@ -15,7 +15,7 @@ from aime.optimization import Balance
 from aime.primitives.ranks import average_over_ranks
 
 MOST_IN_A_ROW = 20
-"""Skipped steps in a row after which training stops: nothing that is drawn anew at each step explains so many."""
+"""Skipped steps in a row after which training stops: nothing that is drawn again at each step explains so many."""
 
 GRADIENT = "gradient"
 """The cause where every term is finite and no task's gradient is known by itself."""

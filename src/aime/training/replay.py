@@ -76,7 +76,7 @@ class LatentReplay(nn.Module):
         return int(self.taken)
 
     def draw(self) -> LatentClips | None:
-        """Clips drawn with replacement, their latents sampled afresh; None while nothing is remembered."""
+        """Clips drawn with replacement, their latents sampled again; None while nothing is remembered."""
         if self._empty or not self.config.clips:
             return None
         remembered = self.taken.clamp(max=self.config.capacity)
@@ -96,7 +96,7 @@ class LatentReplay(nn.Module):
 
     @torch.no_grad()
     def remember(self, posterior: DiagonalGaussian, clips: LatentClips) -> None:
-        """Take in the sound clips of a batch, in the place of the oldest; of more than `capacity` the last ones."""
+        """Take in the sound clips of a batch, in place of the oldest; of more than `capacity` the last ones."""
         means, stds, contexts = posterior.mean, posterior.std, clips.contexts
         finite = [each.isfinite().flatten(1).all(1) for each in (means, stds, contexts, clips.actions)]
         sound = torch.stack([clips.valid.any(1), *finite]).all(0)

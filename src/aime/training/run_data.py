@@ -17,7 +17,7 @@ from aime.world_model.saved import has_checkpoint, read_run
 
 
 class RunData(NamedTuple):
-    """What a run reads, and what is to be remembered of it."""
+    """What a run reads, and what its manifest records."""
 
     train: Dataset
     validation: Dataset | None

@@ -56,7 +56,7 @@ def prepare(config: TrainConfig, data: RunData) -> None:
         _refuse_what_is_there(config.out)
     if config.init_from is not None:
         start = read_run(config.init_from).model
-        # heads, and a second observation, can be learned afresh on what a run without them has learned
+        # heads, and a second observation, can be learned on what a run without them has learned
         wanted = replace(config.model, control=start.control) if start.control.kind == "none" else config.model
         wanted = replace(wanted, state=start.state) if not start.state.width else wanted
         _check_same_model(wanted, start, f"{config.init_from}: --init-from")
@@ -95,7 +95,7 @@ def _refuse_what_is_there(out: Path) -> None:
     if CONFIG in found and not has_checkpoint(out):
         raise AimeError(
             f"{out}: holds a run that ended before its first checkpoint; expected a new directory: take another --out, "
-            "or give --resume, which starts that run anew with its settings"
+            "or give --resume, which starts that run again with its settings"
         )
     raise AimeError(
         f"{out}: exists and is not empty; expected a new directory: take another --out, or go on with that run by "

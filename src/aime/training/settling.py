@@ -55,10 +55,10 @@ class SettleConfig:
     clips: int = 32
     """Clips in a batch."""
     learning_rate: float = 2.7e-3
-    """Peak, in the place of the run's `optimizer.learning_rate`; from 0.4 of the way on it falls to a fiftieth in a
+    """Peak, in place of the run's `optimizer.learning_rate`; from 0.4 of the way on it falls to a fiftieth in a
     straight line."""
     weight_decay: float = 0.45
-    """In the place of the run's: without it many passes over few frames learn them by heart."""
+    """In place of the run's: without it many passes over few frames memorise them."""
     clip: float = 100.0
     """Largest norm of the gradient, of a loss in nats per frame."""
     moved: float = field(default=0.5, metadata=later(before=0.0))

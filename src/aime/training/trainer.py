@@ -247,7 +247,7 @@ def _train(config: TrainConfig, interrupted: Interruption) -> TrainResult:
     torch.manual_seed(config.seed)
     with Logbook(config.out, Budget(config.steps, config.minutes), resume=going_on) as logbook:
         if config.resume and not going_on:
-            logbook.say(f"{config.out}: has no checkpoint yet: starting anew with its settings")
+            logbook.say(f"{config.out}: has no checkpoint yet: starting again with its settings")
         for line in data.notes:
             logbook.say(line)
         logbook.state("reading the data's mean frame")

@@ -149,7 +149,7 @@ class WorldModel(nn.Module):
     ) -> Track:
         """Beliefs and priors along T latents, contexts and (admitted) actions: the part of a pass that sees no frame.
 
-        In training mode the belief reads, on random spans, the implied context in the place of the given one.
+        In training mode the belief reads, on random spans, the implied context in place of the given one.
         """
         contexts = contexts.to(latents.dtype)
         steps = F.pad(latents[:, 1:] - latents[:, :-1], (0, 0, 1, 0))

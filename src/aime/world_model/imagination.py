@@ -163,7 +163,7 @@ def _predict(
     last_map = repeat(output.attention.bottom_up[:, -1], "b h w -> (b s) h w", s=count)
     attention = model.attention.roll(dream.beliefs, dream.latents, last_map)
     frames = decode_in_chunks(model, dream.latents.flatten(0, 1), attention.flatten(0, 1))
-    foretold = model.second_observation.foretell(dream.beliefs, dream.latents, dream.steps(start))
+    predicted = model.second_observation.predict(dream.beliefs, dream.latents, dream.steps(start))
     shape = (output.latents.shape[0], *([] if samples is None else [samples]), steps)
     return FuturePrediction(
         frames=frames.unflatten(0, shape),
@@ -172,7 +172,7 @@ def _predict(
         components=dream.components.reshape(shape),
         attention=attention.reshape(*shape, *attention.shape[-2:]),
         actions=dream.actions.reshape(*shape, -1),
-        states=None if foretold is None else foretold.reshape(*shape, -1),
+        states=None if predicted is None else predicted.reshape(*shape, -1),
     )
 
 

@@ -173,10 +173,10 @@ class Admission:
         return latents.to(self.like), maps.to(self.like)
 
     def believed(self, state: BeliefState, fresh: Bool[Tensor, " B"]) -> None:
-        """The latents, contexts and beliefs of a state, but for rows that begin anew."""
+        """The latents, contexts and beliefs of a state, but for rows that begin again."""
         dream = torch.cat([state.dream.belief, state.dream.latent, state.dream.context], dim=-1)
         dream = torch.where(fresh[:, None], 0, dream)
-        remedy = "an earlier frame or action was wrong: begin anew by reset, or by initial_state()"
+        remedy = "an earlier frame or action was wrong: begin again by reset, or by initial_state()"
         self._values.extremes(dream, values.judge_finite("the state's latents and beliefs", dream, remedy))
 
     def rewarding(self, because: str) -> Control:

@@ -44,7 +44,7 @@ def replayed(work: Callable[[AIME, Inputs, Setting], Result], model: AIME, input
     """What `work(model, inputs, setting)` gives: on a GPU, in eval mode and without gradients, from a recording.
 
     It is recorded at the fourth call of a kind and replayed from then on; `GraphedWork` says what it must not do. Work
-    and setting are told apart by equality, so functions are those of a module: one made anew for each call would never
+    and setting are told apart by equality, so functions are those of a module: one made again for each call would never
     be replayed. The result is in memory of its own.
     """
     if model.device.type != "cuda" or model.training or torch.is_grad_enabled():

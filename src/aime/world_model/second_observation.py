@@ -51,7 +51,7 @@ class SecondObservation(nn.Module):
             standardised = standardised.masked_fill(hidden[..., None], torch.nan)
         return contexts + self.reader(standardised).to(contexts.dtype)
 
-    def foretell(
+    def predict(
         self,
         belief: Float[Tensor, "... belief"],
         latent: Float[Tensor, "... latent"],
@@ -88,7 +88,7 @@ class FramesAlone(nn.Module):
         input_validation.admit_states(states, contexts.shape[:-1], self.config, contexts)
         return contexts
 
-    def foretell(
+    def predict(
         self,
         belief: Float[Tensor, "... belief"],
         latent: Float[Tensor, "... latent"],

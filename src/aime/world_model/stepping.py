@@ -118,9 +118,9 @@ def _observe(model: AIME, given: _Seen, _: None) -> tuple[BeliefState, Observati
     step = (posterior.mean - before.latent).masked_fill(row, 0)
     dream = DreamState(belief, cell, posterior.mean, step, context.to(belief.dtype))
     next_state = BeliefState(dream, seen.map, torch.zeros_like(fresh), past, cache)
-    foretold = model.second_observation.foretell(belief, posterior.mean, step)
+    predicted = model.second_observation.predict(belief, posterior.mean, step)
     return next_state, Observation(
-        posterior.mean, posterior, prior, dream.context, tokens.indices[:, 0], attention, seen, expected, foretold
+        posterior.mean, posterior, prior, dream.context, tokens.indices[:, 0], attention, seen, expected, predicted
     )
 
 
@@ -144,8 +144,8 @@ def _imagine(
         model, before, action, imagination.sampled if sample else imagination.likeliest
     )
     expected = model.attention.expect(dream.belief, dream.latent, last_map)
-    foretold = model.second_observation.foretell(dream.belief, dream.latent, dream.step)
-    return dream, Imagined(choice.latent, choice.component, prior, expected, foretold)
+    predicted = model.second_observation.predict(dream.belief, dream.latent, dream.step)
+    return dream, Imagined(choice.latent, choice.component, prior, expected, predicted)
 
 
 def _advance_unless(

@@ -73,7 +73,7 @@ def test_an_angle_that_no_frame_fits_is_refused(tmp_path: Path) -> None:
         pytest.skip("this PyAV cannot write a display matrix")
     half = 46341  # of 45 degrees
     write_film(tmp_path / "a.mp4", coded(3), "libx264", matrix=(half, half, 0, -half, half, 0, 0, 0, 1 << 30))
-    with pytest.raises(BadEpisode, match="is to be turned by"):
+    with pytest.raises(BadEpisode, match="says to turn it by"):
         frames_of(tmp_path / "a.mp4")
 
 

@@ -239,7 +239,7 @@ def test_frames_belong_to_rows_by_time(tmp_path: Path, capsys: pytest.CaptureFix
     lacking = [frame for frame in every if frame != 8]
     for name, frames, times, words in (
         ("lacks one", lacking, [frame / 10 for frame in lacking], "row 8 at 0.800 s has no frame of its own"),
-        ("lacks one and was timed anew", lacking, [frame / 10 for frame in range(19)], "row 19 at 1.900 s has no"),
+        ("lacks one and was timed again", lacking, [frame / 10 for frame in range(19)], "row 19 at 1.900 s has no"),
         ("starts later", every, [frame / 10 + 0.5 for frame in every], "row 0 at 0.000 s has no frame of its own"),
         ("is slower", every, [frame / 5 for frame in every], "row 1 at 0.100 s has no frame of its own"),
         (

@@ -188,7 +188,7 @@ def test_a_source_that_was_mended_before_anything_was_done_is_taken(tmp_path: Pa
 
 
 def test_two_imports_into_one_directory_do_not_meet(tmp_path: Path) -> None:
-    with Ledger(tmp_path).locked(), pytest.raises(AimeError, match="another import into it is running"):
+    with Ledger(tmp_path).locked(), pytest.raises(AimeError, match=rf"process {os.getpid()} on .* is writing to it"):
         import_episodes(Synthetic((5,)), tmp_path, WISH, QUIET)
     import_episodes(Synthetic((5,)), tmp_path, WISH, QUIET)
 

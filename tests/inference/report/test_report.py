@@ -157,7 +157,7 @@ def test_an_evaluation_of_these_weights_is_not_made_again(make_run: MakeRun, mon
 
 
 @pytest.mark.parametrize("change", ["weights", "horizon", "garbage"])
-def test_another_evaluation_is_made_anew(make_run: MakeRun, change: str) -> None:
+def test_another_evaluation_is_made_again(make_run: MakeRun, change: str) -> None:
     run = make_run().path
     path = run / "evaluation.json"
     evaluate_run(run, context=2, horizon=3, samples=2, out=path)

@@ -133,7 +133,7 @@ def _open(path: Path, level: DistractorKind, held_out: float) -> LevelData:
     if noted != level:
         raise AimeError(
             f"{path}: was recorded with distractor {noted}; expected {level}, by its directory's name: rename it, or "
-            f"record it anew by `aime collect --distractor {level}`"
+            f"record it again by `aime collect --distractor {level}`"
         )
     if np.isnan(whole.read(0).action).all():
         raise AimeError(f"{path}: its first episode has no actions; expected them: there is no behaviour to clone")

@@ -141,7 +141,7 @@ def blend(
     picture: UInt8[np.ndarray, "H W 3"],
     background: Float32[np.ndarray, "H W"],
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Put a picture in the place of the background; pixels that it does not touch stay as they are, to the bit.
+    """Put a picture in place of the background; pixels that it does not touch stay as they are, to the bit.
 
     Args:
         pixels: the rendered frame, `[H, W, 3]`, 0 to 255.

@@ -103,7 +103,7 @@ def start_policy(policy: Policy, generator: np.random.Generator, length: int, en
     """What acts in one episode of up to `length` steps.
 
     random and smooth are `random_actions` and `smooth_actions`; expert is the task's controller with a little noise;
-    medium is the controller with a share of smooth noise in the place of its own action; mixed is one of smooth, medium
+    medium is the controller with a share of smooth noise in place of its own action; mixed is one of smooth, medium
     and expert, drawn for the episode.
     """
     if policy == "mixed":

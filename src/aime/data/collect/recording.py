@@ -153,7 +153,7 @@ def _seeds(seed: int, number: int) -> tuple[int, np.random.Generator, np.random.
 
 
 def distract(arrival: Arrival, distractor: Distractor | None, step: int) -> Arrival:
-    """An arrival with the distractor's picture of that step in the place of its background."""
+    """An arrival with the distractor's picture of that step in place of its background."""
     if distractor is None or arrival.background is None:
         return arrival
     return arrival._replace(pixels=blend(arrival.pixels, distractor.frame(step), arrival.background), background=None)

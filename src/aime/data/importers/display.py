@@ -46,7 +46,7 @@ class Shown:
             aspect: width of a pixel divided by its height; None where it is not known.
 
         Raises:
-            BadEpisode: if frames are too large, or are to be turned by an angle that is no multiple of 90 degrees.
+            BadEpisode: if frames are too large, or need turning by an angle that is not a multiple of 90 degrees.
         """
         height, width = frame.height, frame.width
         ratio = float(aspect) if aspect else 1.0
@@ -91,4 +91,4 @@ def _orientation(path: Path, frame: Any) -> tuple[bool, bool, bool]:
     if max(abs(a), abs(d)) < small < min(abs(b), abs(c)):
         return True, b < 0, c < 0
     degrees = -frame.rotation
-    raise BadEpisode(f"{path}: is to be turned by {degrees} degrees, expected 0, 90, 180 or 270; turn its frames")
+    raise BadEpisode(f"{path}: says to turn it by {degrees} degrees, expected 0, 90, 180 or 270; turn its frames")

@@ -305,7 +305,7 @@ def _check_start(path: Path, times: np.ndarray) -> None:
     if len(times) and abs(times[0]) > 0.5 * step + 1e-3:
         raise BadEpisode(
             f"{path}: the film's first frame is at {times[0]:.3f} s of its clock, expected 0; whether frames are "
-            "missing cannot be known: write the film's times anew, or name its rate with --fps"
+            "missing cannot be known: write the film's times again, or name its rate with --fps"
         )
 
 

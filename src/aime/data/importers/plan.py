@@ -8,10 +8,8 @@ processes.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from typing import Any
 from aime.data.importers.interface import Item
 from aime.errors import AimeError
 from aime.primitives.files import write_atomically
+from aime.primitives.locks import LOCK, only_writer
 
 JOB_BYTES = 64 * 2**20
 """Most decoded bytes of a job, unless one episode has more: what a kill costs at worst, for each process."""
@@ -72,21 +71,13 @@ class Ledger:
         """Keep a second import out of the directory for as long as this one lives.
 
         Raises:
-            AimeError: if there is one.
+            AimeError: if there is one, or the directory cannot be written.
         """
         if self.out.exists() and not self.out.is_dir():
             raise AimeError(f"{self.out}: is a file, expected a directory to import into; choose another --out")
-        (self.out / NOTES).mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.out / NOTES, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with only_writer(self.out):
+            (self.out / NOTES).mkdir(exist_ok=True)
             yield
-        except BlockingIOError as error:
-            raise AimeError(
-                f"{self.out}: another import into it is running; wait for it or choose another --out"
-            ) from error
-        finally:
-            os.close(descriptor)
 
     def begin(self, settings: Mapping[str, Any], items: Sequence[Item]) -> dict[str, Any]:
         """Start the import, or go on with it.
@@ -107,7 +98,7 @@ class Ledger:
             self._check_empty()
         elif any((self.out / NOTES).glob("job-*.json")):
             self._check_same(plan["settings"], wanted)
-        else:  # nothing was finished under it: whoever mended the source may start anew
+        else:  # nothing was finished under it: whoever mended the source may start again
             plan = None
         if plan is None:
             plan = {"settings": wanted}
@@ -150,7 +141,7 @@ class Ledger:
         write_atomically(self.out / NOTES / "plan.json", json.dumps(plan, indent=1).encode())
 
     def _check_empty(self) -> None:
-        found = next((path for path in self.out.glob("*") if path.name != NOTES), None)
+        found = next((path for path in self.out.glob("*") if path.name not in (NOTES, LOCK)), None)
         if found is not None:
             raise AimeError(f"{self.out}: holds {found.name}, expected an empty directory; choose another --out")
 

@@ -53,7 +53,7 @@ def figure(content: str, caption: str) -> str:
 
 
 def note(text: str) -> str:
-    """A sentence in the place of what cannot be shown; `text` is HTML."""
+    """A sentence in place of what cannot be shown; `text` is HTML."""
     return f'<p class="note">{text}</p>'
 
 

@@ -1,4 +1,4 @@
-"""Trained models that come with the package: `bundled:NAME` in the place of a run directory.
+"""Trained models that come with the package: `bundled:NAME` in place of a run directory.
 
 Each is a directory as `aime train` writes it, without what only training needs and with its report and evaluation. Its
 weights are stored in half precision. `scripts/bundle_run.py` makes one.
