@@ -229,7 +229,7 @@ def test_json_has_the_documented_names_and_comes_back() -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"definitions": {}, "clips": 3}'])
 def test_other_json_is_no_evaluation(text: str) -> None:
-    with pytest.raises(AimeError, match=r"^file: no evaluation: .*aime evaluate"):
+    with pytest.raises(AimeError, match=r"^file: not an evaluation: .*aime evaluate"):
         Evaluation.from_json(text, "file")
 
 

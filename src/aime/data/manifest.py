@@ -180,7 +180,7 @@ def read_manifest(path: Path) -> Manifest:
         raise
     except (ValueError, RecursionError) as error:
         raise AimeError(
-            f"{path}: no manifest: {one_line(error)}; restore the file from the run's checkpoint"
+            f"{path}: not a manifest: {one_line(error)}; restore the file from the run's checkpoint"
         ) from error
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:

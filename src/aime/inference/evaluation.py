@@ -179,7 +179,7 @@ class Evaluation(Figures[float]):
             figures = _figures({name: content.pop(name) for name in _names(Figures)}, _number)
             return cls(**vars(figures), intervals=intervals, **content)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise AimeError(f"{source}: no evaluation: {error}; write it again with `aime evaluate`") from error
+            raise AimeError(f"{source}: not an evaluation: {error}; write it again with `aime evaluate`") from error
 
 
 def mapped(change: Callable[..., Any], *trees: Any) -> Any:

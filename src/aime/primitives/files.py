@@ -145,7 +145,7 @@ def read_small(path: Path, most_bytes: int) -> bytes:
     except OSError as error:
         raise AimeError(f"{path}: cannot be read: {error.strerror}; restore it or check the path") from error
     if len(content) > most_bytes:
-        raise AimeError(f"{path}: is larger than {most_bytes} bytes, which no file of its kind is; restore it")
+        raise AimeError(f"{path}: is larger than {most_bytes} bytes, expected fewer; restore it from a copy")
     return content
 
 

@@ -88,9 +88,9 @@ def test_a_table_that_is_slower_than_its_film(tmp_path: Path) -> None:
 def test_films_that_lack_frames_or_start_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lacking = [frame for frame in range(30) if frame != 12]
     for name, frames, times, flags, words in (
-        ("by time", lacking, [f / 10 for f in lacking], ("--time-column", "t"), "1.100 s to the next 0.200 s pass"),
+        ("by time", lacking, [f / 10 for f in lacking], ("--time-column", "t"), "1.100 s to the next are 0.200 s"),
         ("by number", lacking, [f / 10 for f in lacking], (), "has 29 frames but 30 rows"),
-        ("one action fewer", lacking, [f / 10 for f in lacking], (), "1.100 s to the next 0.200 s pass"),
+        ("one action fewer", lacking, [f / 10 for f in lacking], (), "1.100 s to the next are 0.200 s"),
         ("later", list(range(30)), [f / 10 + 0.5 for f in range(30)], ("--time-column", "t"), "is at 0.500 s of its"),
         ("other rate", list(range(30)), [f / 25 for f in range(30)], (), "in 't', its frame"),
     ):
@@ -182,7 +182,7 @@ def test_tables_of_every_dialect(tmp_path: Path, name: str, content: bytes) -> N
         ("action_x\n" + rows("{x}\n").replace("0.2", "1e400"), "'action' at step 2 is no finite number"),
         ("action_x\n" + rows("{x}\n").replace("0.2\n", "0.2\n\n"), "line 5 is empty"),
         ("action_x\n" + rows("{x}\n").replace("0.2", "0.2,7"), "line 4 has 2 fields, expected 1"),
-        ("action_time,action_x\n" + rows("{x},{y}\n"), "'action_time' begins with 'action' and may be none"),
+        ("action_time,action_x\n" + rows("{x},{y}\n"), "'action_time' begins with 'action' but may not be one"),
         ("frame,action_x\n" + "".join(f"{5 - i},{i}\n" for i in range(6)), "'frame' goes from 5 to 4 at row 1"),
         ("frame,action_x\n" + "".join(f"{i + (i > 3)},{i}\n" for i in range(6)), "'frame' goes from 3 to 5 at row 4"),
         ("action_x\n", "no line of numbers"),

@@ -291,7 +291,7 @@ def test_whole_numbers_are_choices(tmp_path: Path, capsys: pytest.CaptureFixture
         np.testing.assert_array_equal(episode.action[:-1], 2 * np.eye(5)[actions] - 1)
     assert "'action' is taken as a choice of 0 to 4" in capsys.readouterr().out
     message = complaint(capsys, source, tmp_path / "b", "--camera", "top", "--action-columns", "action")
-    assert "--action-columns says nothing of data sets of this kind" in message
+    assert "--action-columns does not apply to data sets of this kind" in message
 
 
 def test_lists_in_the_place_of_an_episode_s_number_are_refused(

@@ -112,7 +112,7 @@ def test_flags_that_a_kind_does_not_heed_are_refused(
         write_worldmodel(source / "a.h5", [6])
         np.savez(source / "e.npz", image=frames(5, 0), **steps(5, 0))  # type: ignore[arg-type]
     message = complaint(capsys, kind, source, tmp_path / "out", *flags)
-    assert f"{flags[0]} says nothing of data sets of this kind" in message
+    assert f"{flags[0]} does not apply to data sets of this kind" in message
 
 
 @pytest.mark.parametrize(

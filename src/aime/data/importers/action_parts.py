@@ -226,7 +226,7 @@ def observed(name: str, parts: Iterable[np.ndarray]) -> tuple[Choices | Switches
     if sum(counts) > MAX_CHOICES:
         raise AimeError(
             f"'{name}' holds whole numbers from {min(starts)} to {max(map(int, high))}, expected {MAX_CHOICES} choices "
-            "at most; store amounts as floats, or import with --no-actions"
+            "at most; store quantities as floats, or import with --no-actions"
         )
     ranges = ", ".join(f"{start} to {start + count - 1}" for start, count in zip(starts, counts, strict=True))
     return Choices(starts, counts), f"'{name}' is taken as a choice of {ranges}, which occur: the source declares none"

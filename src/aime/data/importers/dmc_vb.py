@@ -294,8 +294,9 @@ class RldsImporter:
 
     def _action(self, content: _Content) -> Float[np.ndarray, "L A"]:
         columns = [_rows(content.column(feature)) for feature in self.action_features()]
-        if len({len(column) for column in columns}) > 1:
-            raise BadEpisode("its actions have not all as many steps, expected that; download it again")
+        lengths = {len(column) for column in columns}
+        if len(lengths) > 1:
+            raise BadEpisode(f"its actions have {sorted(lengths)} steps, expected as many each; download it again")
         named = zip(self.action_features(), self.parts, columns, strict=True)
         return np.concatenate([part.encode(column, f"'{at.path}'") for at, part, column in named], axis=1)
 

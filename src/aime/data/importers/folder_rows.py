@@ -159,7 +159,7 @@ def _refuse_doubtful(path: Path, action: Iterable[str], choice: Choice) -> None:
     doubtful = [name for name in action if _NOT_ACTIONS.search(name)]
     if doubtful and not choice.action_columns:
         raise AimeError(
-            f"{path}: the column '{doubtful[0]}' begins with 'action' and may be none, found {sorted(action)}; name "
+            f"{path}: the column '{doubtful[0]}' begins with 'action' but may not be one, found {sorted(action)}; name "
             "the columns of actions with --action-columns"
         )
 
@@ -230,7 +230,9 @@ def choose_rows(
     if choice.time_column is not None:
         clock = tables.matrix(path, found, [choice.time_column])[:, 0] * UNITS[choice.time_unit]
         if not has_clock:
-            raise BadEpisode(f"{path}: pictures say no time, expected their rate for --time-column; name it with --fps")
+            raise BadEpisode(
+                f"{path}: pictures have no times, expected their frame rate for --time-column; give it with --fps"
+            )
         _check_start(path, times)
         pairs = pair_by_time(times, clock, str(path))
         until = int(np.searchsorted(clock, times[pairs.frames[-1]] + 1.5 * pairs.period))

@@ -79,7 +79,7 @@ def refuse_others(source: Path, choice: Choice, heeded: Sequence[str]) -> None:
     for each in fields(Choice):
         if each.name not in heeded and getattr(choice, each.name) != each.default:
             flag = "--" + each.name.replace("cameras", "camera").replace("_", "-")
-            raise AimeError(f"{source}: {flag} says nothing of data sets of this kind, expected none; leave it out")
+            raise AimeError(f"{source}: {flag} does not apply to data sets of this kind; leave it out")
 
 
 class Item(NamedTuple):

@@ -22,7 +22,9 @@ def read_splits(place: Path) -> dict[str, dict[str, int | None]]:
     if info.get("fileFormat", "tfrecord") != "tfrecord" or not isinstance(declared, list):
         raise AimeError(f"{path}: declares format {info.get('fileFormat')!r}, expected tfrecord files in 'splits'")
     if not all(isinstance(split, dict) and isinstance(split.get("shardLengths", []), list) for split in declared):
-        raise AimeError(f"{path}: has splits that are none, expected objects with 'shardLengths'; download it again")
+        raise AimeError(
+            f"{path}: has other values in 'splits', expected objects with 'shardLengths'; download it again"
+        )
     splits = {str(split.get("name")): _files(path, str(info.get("name")), split) for split in declared}
     filled = {name: files for name, files in splits.items() if files}
     if not filled:

@@ -75,7 +75,7 @@ def check_even(times: Float64[np.ndarray, " n"], what: str, remedy: str) -> None
     if len(gaps):
         at = int(gaps[0])
         raise BadEpisode(
-            f"from {what} {at} at {times[at]:.3f} s to the next {times[at + 1] - times[at]:.3f} s pass, expected about "
+            f"from {what} {at} at {times[at]:.3f} s to the next are {times[at + 1] - times[at]:.3f} s, expected about "
             f"{step:.3f} s; {remedy}"
         )
 
