@@ -57,5 +57,5 @@ def check_names(paths: Sequence[Path]) -> None:
         at = int(gaps[0])
         raise BadEpisode(
             f"{paths[at]}: is followed by '{paths[at + 1].name}', expected numbers {usual} apart as in the others; add "
-            "what is missing, or number the pictures anew if nothing is"
+            "what is missing, or number the pictures again if nothing is"
         )
