@@ -187,3 +187,17 @@ def test_an_import_does_not_go_on_with_other_numbers(tmp_path: Path, capsys: pyt
     assert run(source, out) == 0, "nothing has changed"
     (source / "a.csv").write_text(FIVE.replace("0.3", "0.8"))
     assert "the source has changed since" in complaint(capsys, source, out)
+
+
+def test_columns_of_another_width(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, row = folder(tmp_path, FIVE), np.arange(5.0)
+    (source / "a.csv").unlink()
+    np.savez(source / "a.npz", action_a=np.stack([row, row], 1), action_b=row)
+    folder(tmp_path, FIVE, name="b")
+    (source / "b.csv").unlink()
+    np.savez(source / "b.npz", action_a=row, action_b=np.stack([row, row], 1))
+    assert "'action_a' has 1 numbers a row, expected 2" in complaint(capsys, source, tmp_path / "out")
+    (source / "b.npz").unlink()
+    (source / "b.mkv").unlink()
+    np.savez(source / "a.npz", action=row, reward=np.stack([row, row], 1))
+    assert "'reward' has 2 numbers a row, expected one" in complaint(capsys, source, tmp_path / "out")

@@ -350,3 +350,11 @@ def test_ends_that_are_none_are_counted(tmp_path: Path, capsys: pytest.CaptureFi
     assert run(source, tmp_path / "out", "--camera", "top") == 0
     assert f"{len(LENGTHS)} episodes whose last row is done without success" in capsys.readouterr().out
     assert not any(episode.terminated.any() for episode in open_dataset(tmp_path / "out"))
+
+
+def test_rewards_of_several_numbers_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_2(tmp_path / "source")
+    rows = rows_of(0, 0)
+    rows["next.reward"] = [[0.0, 1.0]] * LENGTHS[0]
+    write(next(source.glob("data/*/episode_000000.parquet")), rows)
+    assert "'next.reward' has 2 numbers a row" in complaint(capsys, source, tmp_path / "out", "--camera", "top")

@@ -68,7 +68,17 @@ class Wanted:
         Raises:
             BadEpisode: if a column is missing or holds something else.
         """
+        _check_widths(path, found, self.action, self.action_widths)
         return action_matrix(path, found, self.action, dict(self.choices))
+
+    def states(self, path: Path, found: tables.Columns) -> Float64[np.ndarray, "L S"]:
+        """The states of a table.
+
+        Raises:
+            BadEpisode: as `actions` does.
+        """
+        _check_widths(path, found, self.state, self.state_widths)
+        return tables.matrix(path, found, self.state)
 
     @property
     def parts(self) -> list[ActionPart]:
@@ -76,6 +86,16 @@ class Wanted:
         known = dict(self.choices)
         pairs = zip(self.action, self.action_widths, strict=True)
         return [known[name] if name in known else Quantities.unbounded(width) for name, width in pairs]
+
+
+def _check_widths(path: Path, found: tables.Columns, names: Sequence[str], widths: Sequence[int]) -> None:
+    """Refuse columns of another width than in the first table: what follows them would lie under other names."""
+    for name, width in zip(names, widths, strict=True):
+        own = tables.matrix(path, found, [name]).shape[1]
+        if own != width:
+            raise BadEpisode(
+                f"{path}: '{name}' has {own} numbers a row, expected {width} as in the first table; import it apart"
+            )
 
 
 def find_columns(paths: Sequence[Path], choice: Choice) -> Wanted:
@@ -228,7 +248,7 @@ def choose_rows(
     notes: dict[str, int] = {}
     _check_numbers(path, found, choice)
     if choice.time_column is not None:
-        clock = tables.matrix(path, found, [choice.time_column])[:, 0] * UNITS[choice.time_unit]
+        clock = tables.one_column(path, found, choice.time_column) * UNITS[choice.time_unit]
         if not has_clock:
             raise BadEpisode(
                 f"{path}: pictures have no times, expected their frame rate for --time-column; give it with --fps"
@@ -247,17 +267,17 @@ def choose_rows(
     rows = pairs.rows
     if rows[-1] == len(action):  # nothing is known of the last frame's action
         action = np.concatenate([action, np.full((1, action.shape[1]), np.nan)])
-    reward = tables.matrix(path, found, [wanted.reward])[:, 0] if wanted.reward else None
+    reward = tables.one_column(path, found, wanted.reward) if wanted.reward else None
     ends = None
     if wanted.terminated:
-        ends = truths(wanted.terminated, tables.matrix(path, found, [wanted.terminated]), len(action))
+        ends = truths(wanted.terminated, tables.one_column(path, found, wanted.terminated), len(action))
     after = slice(int(rows[-1]) + 1, until)
     return Chosen(
         pairs.frames,
         action[rows],
         None if reward is None else _since_the_row_before(reward, rows),
         None if ends is None else _since_the_row_before(ends.astype(np.float64), rows) > 0,
-        tables.matrix(path, found, wanted.state)[rows] if wanted.state else None,
+        wanted.states(path, found)[rows] if wanted.state else None,
         0.0 if reward is None else float(reward[after].sum()),
         ends is not None and bool(ends[after].any()),
         pairs.times,

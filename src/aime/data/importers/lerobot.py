@@ -239,7 +239,7 @@ class LeRobotImporter:
             self._filmed(*films[camera], times) if camera in films else self._pictures(path, number, camera, depth)
             for camera in self.cameras
         ]
-        reward, ended = _outcomes(known, notes)
+        reward, ended = _outcomes(path, known, notes)
         return arriving(
             Recorded(
                 together(streams),
@@ -263,7 +263,7 @@ class LeRobotImporter:
         rate = self.rate
         if TIME not in known:
             return np.arange(length) / rate
-        times = tables.matrix(path, known, [TIME])[:, 0]
+        times = tables.one_column(path, known, TIME)
         check_even(times, "row", "rows are missing: drop the episode")
         step = usual_step(times)
         if length > 1 and abs(step * rate - 1) > 0.05:
@@ -331,14 +331,14 @@ def _blobs(place: Path) -> Path | None:
     return cache / "blobs" if place.parent.name == "snapshots" and cache.name.startswith("datasets--") else None
 
 
-def _outcomes(known: tables.Columns, notes: Counter[str]) -> tuple[np.ndarray | None, np.ndarray | None]:
+def _outcomes(path: Path, known: tables.Columns, notes: Counter[str]) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Reward and end that came of the action of each row, `[L]` each; None where the tables do not say.
 
     Success is a reward of 1 where no other is noted. LeRobot marks the last row of *every* episode as done, also where
     time ran out. So there the episode ended for good if it succeeded, or where success is not noted if the row has a
     reward.
     """
-    reward, done, success = (_flat(known.get(name)) for name in (REWARD, DONE, SUCCESS))
+    reward, done, success = (_flat(path, known, name) for name in (REWARD, DONE, SUCCESS))
     if reward is None and success is not None:
         reward = (success > 0.5).astype(np.float32)
     if done is not None:
@@ -356,8 +356,8 @@ def _outcomes(known: tables.Columns, notes: Counter[str]) -> tuple[np.ndarray | 
     return reward, ended
 
 
-def _flat(column: np.ndarray | None) -> np.ndarray | None:
-    return None if column is None else column.reshape(len(column), -1)[:, 0].astype(np.float32)
+def _flat(path: Path, known: tables.Columns, name: str) -> np.ndarray | None:
+    return tables.one_column(path, known, name).astype(np.float32) if name in known else None
 
 
 def _decoded(path: Path, cell: Any, depth: Depth, size: tuple[int, int] | None) -> UInt8[np.ndarray, "h w 3"]:

@@ -240,6 +240,18 @@ def pyarrow(module: str) -> Any:
         ) from error
 
 
+def one_column(path: Path, columns: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """A column of one number a row: `[L]`.
+
+    Raises:
+        BadEpisode: as `matrix` does, or if rows have several numbers.
+    """
+    rows = matrix(path, columns, [name])
+    if rows.shape[1] != 1:
+        raise BadEpisode(f"{path}: '{name}' has {rows.shape[1]} numbers a row, expected one; name or write another")
+    return rows[:, 0]
+
+
 def matrix(path: Path, columns: Mapping[str, np.ndarray], names: Sequence[str]) -> np.ndarray:
     """Some columns side by side: `[L, A]`; those of several numbers a row are flattened.
 
