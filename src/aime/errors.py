@@ -58,6 +58,14 @@ def expect_sizes(config: object, *names: str, of: str = "") -> None:
     _expect(config, names, of, lambda value: value >= 1, "1 or more: give a positive number")
 
 
+def expect_at_most(config: object, most: int, *names: str, of: str = "") -> None:
+    """Raise an `AimeError` for the first of these fields that is above `most`, as `expect_positive` does.
+
+    For sizes that no machine has the memory for, of which a config may say anything.
+    """
+    _expect(config, names, of, lambda value: value <= most, f"{most} or less: give a smaller number")
+
+
 def expect_shares(config: object, *names: str, of: str = "") -> None:
     """Raise an `AimeError` for the first of these fields not in [0, 1], as `expect_positive` does."""
     _expect(config, names, of, lambda value: 0 <= value <= 1, "a share in [0, 1]")

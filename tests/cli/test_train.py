@@ -84,6 +84,27 @@ def test_resuming_keeps_what_the_run_was_started_with(data: str, tmp_path: Path)
         ("tiny --data {data} --out r --steps 3 --minutes 2", "expected one of the two"),
         ("tiny --data {data} --out r --steps many", "--steps is 'many'; expected INT"),
         ("tiny --data {data} --out r --steps 0", "expected a positive number"),
+        ("tiny --data {data} --out r --minutes nan", "expected a positive number"),
+        ("tiny --data {data} --out r --minutes inf", "expected a positive number"),
+        ("tiny --data {data} --out r --steps 3 --held-out 1", "held_out is 1.0; expected a share in [0, 1)"),
+        ("tiny --data {data} --out r --steps 3 --batch 1000000000", "batch is 1000000000; expected 65536 or less"),
+        ("tiny --data {data} --out r --steps 3 --length 1000000000", "length is 1000000000; expected 65536 or less"),
+        (
+            "tiny --data {data} --out r --steps 3 --replay.clips 1000000000",
+            "replay.clips is 1000000000; expected 65536",
+        ),
+        (
+            "tiny --data {data} --out r --steps 3 --replay.capacity 1000000000",
+            "replay.capacity is 1000000000; expected",
+        ),
+        (
+            "tiny --data {data} --out r --steps 3 --settle.clips 1000000000",
+            "settle.clips is 1000000000; expected 65536",
+        ),
+        (
+            "tiny --data {data} --out r --steps 3 --model.perceiver.window 99999999999",
+            "perceiver.window is 99999999999",
+        ),
         ("tiny --data {data} --out r --steps 3 --model.prior.component 7", "did you mean --model.prior.components?"),
         ("tiny --data {data}/none --out r --steps 3", "{data}/none"),
         ("tiny --data bundled:cartpol --out r --steps 3", "cartpol"),

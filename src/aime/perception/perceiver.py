@@ -11,8 +11,12 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from aime.errors import expect_at_most, expect_sizes
 from aime.primitives.ends import EndLinear
 from aime.primitives.transformer import Attention, CausalTimeAttention, FeedForward, TimeCache
+
+MOST_FRAMES = 2**16
+"""In the window of the attention over time, whose memory takes so much room for every clip."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,15 @@ class PerceiverConfig:
     window: int = 32
     """Frames that the attention over time sees, the current one included."""
     dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuse a window that nothing can remember.
+
+        Raises:
+            AimeError: if it is below 1 or above `MOST_FRAMES`.
+        """
+        expect_sizes(self, "window", of="perceiver")
+        expect_at_most(self, MOST_FRAMES, "window", of="perceiver")
 
 
 class Percept(NamedTuple):

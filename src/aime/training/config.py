@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from aime.errors import AimeError, expect_at_least_zero, expect_shares_below_one, expect_sizes
+from aime.errors import AimeError, expect_at_least_zero, expect_at_most, expect_shares_below_one, expect_sizes
 from aime.objectives.adversarial import AdversaryConfig
 from aime.objectives.weights import LossWeights, OvershootConfig
 from aime.optimization import RGBConfig, require_balancer
 from aime.primitives.plain import LATER, later
 from aime.training.augmentation import ZoomConfig
-from aime.training.replay import ReplayConfig
+from aime.training.replay import MOST_CLIPS, ReplayConfig
 from aime.training.settling import SettleConfig
 from aime.world_model.config import ModelConfig
 
@@ -116,6 +117,7 @@ class TrainConfig:
                 "--minutes"
             )
         expect_sizes(self, "batch", "length", "accumulate", "log_every", "checkpoint_every")
+        expect_at_most(self, MOST_CLIPS, "batch", "length", "accumulate")
         expect_shares_below_one(self, "held_out", zero="holds nothing out")
         if self.observe_state and not self.model.state.width:
             raise AimeError(
@@ -133,5 +135,6 @@ class TrainConfig:
         window = self.adversary.discriminators.window
         if self.adversary.enabled and self.length < window:
             raise AimeError(f"length is {self.length}; expected {window} or more frames, which the adversary judges")
-        if (self.steps if self.steps is not None else self.minutes or 0) <= 0:
+        budget = self.steps if self.steps is not None else self.minutes or 0
+        if not 0 < budget < math.inf:
             raise AimeError(f"steps is {self.steps} and minutes is {self.minutes}; expected a positive number")

@@ -8,10 +8,13 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from aime.errors import AimeError, expect_sizes
+from aime.errors import AimeError, expect_at_most, expect_sizes
 from aime.primitives.distributions import DiagonalGaussian
 from aime.world_model.config import ModelConfig
 from aime.world_model.outputs import LatentClips, Outcomes
+
+MOST_CLIPS = 2**16
+"""In a batch: far more than the memory of any device holds the activations of."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class ReplayConfig:
     """How much is remembered and replayed.
 
     Raises:
-        AimeError: if `clips` is negative, or `capacity` below 1.
+        AimeError: if `clips` is negative, `capacity` below 1, or either above `MOST_CLIPS`.
     """
 
     clips: int = 4
@@ -31,6 +34,7 @@ class ReplayConfig:
         if self.clips < 0:
             raise AimeError(f"replay.clips is {self.clips}; expected 0 or more: 0 switches the replay off")
         expect_sizes(self, "capacity", of="replay")
+        expect_at_most(self, MOST_CLIPS, "clips", "capacity", of="replay")
 
 
 class LatentReplay(nn.Module):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from aime.data import Clips, Dataset
-from aime.errors import expect_at_least_zero, expect_positive, expect_shares, expect_shares_below_one
+from aime.errors import expect_at_least_zero, expect_at_most, expect_positive, expect_shares, expect_shares_below_one
 from aime.objectives.ledger import TaskLoss
 from aime.objectives.predictive import latent_losses
 from aime.primitives.distributions import DiagonalGaussian
@@ -23,7 +23,7 @@ from aime.training.hardware import Hardware
 from aime.training.optimizers import make_optimizers, scale_learning_rates
 from aime.training.other_scenes import in_other_scenes, still_part
 from aime.training.outcomes import outcomes_of
-from aime.training.replay import LatentReplay, ReplayConfig
+from aime.training.replay import MOST_CLIPS, LatentReplay, ReplayConfig
 from aime.world_model import input_validation
 from aime.world_model.model import AIME
 from aime.world_model.outputs import LatentClips
@@ -70,6 +70,7 @@ class SettleConfig:
     def __post_init__(self) -> None:
         expect_shares_below_one(self, "share", of="settle", zero="switches settling off")
         expect_positive(self, "frames", "passes", "clips", "learning_rate", "clip", of="settle")
+        expect_at_most(self, MOST_CLIPS, "clips", of="settle")
         expect_shares(self, "moved", of="settle")
         expect_shares_below_one(self, "left_out", of="settle", zero="learns from all")
         expect_at_least_zero(self, "weight_decay", of="settle")
