@@ -81,7 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", nargs="?", default="bundled:cartpole")
     parser.add_argument("--data", default="bundled:cartpole")
-    parser.add_argument("--split", default="held-out")
+    parser.add_argument("--split", default="test")
     parser.add_argument("--clips", type=int, default=48)
     parser.add_argument("--length", type=int, default=50)
     options = parser.parse_args()
