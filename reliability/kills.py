@@ -12,7 +12,7 @@ from reliability.cases import Bench, Case, drawing
 from reliability.children import Child, last_line
 from reliability.readable import leftovers, unfinished, unreadable
 from reliability.watching import Limits
-from reliability.workloads import WORKLOADS, outcome
+from reliability.workloads import WORKLOADS
 
 KILLS = 4
 """In a row, of one command, before it may end."""
@@ -80,7 +80,7 @@ class Chain:
         ended = Child(self._command(place), place, PATIENCE).wait()
         if ended.stopped or ended.status != 0:
             return [f"after the kills it ends with {ended.stopped or ended.status}: {last_line(ended.err)}"]
-        found = outcome(place / self._load.out)
+        found = self._load.result(place)
         names = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
         return [f"{name} differs from that of a command never killed" for name in names] + leftovers(
             place / self._load.out
@@ -96,7 +96,7 @@ class Chain:
             ended = Child(self._load.start(self._bench, place), place, PATIENCE).wait()
             if ended.status != 0:
                 raise RuntimeError(f"{self._name} without a kill ends with {ended.status}: {last_line(ended.err)}")
-            self._bench.whole[self._name] = ended.seconds, outcome(place / self._load.out)
+            self._bench.whole[self._name] = ended.seconds, self._load.result(place)
         return self._bench.whole[self._name]
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -93,7 +94,10 @@ def main(campaign: Campaign) -> int:
     )
     print(f"\n{found}")
     if campaign.document is not None:
-        replace_table(campaign.document, f"{_origin(campaign, mine)}\n\n{found}")
+        partial = (
+            " Where a count is less than all, the rest has not been tried." if re.search(r"\d of \d", found) else ""
+        )
+        replace_table(campaign.document, f"{_origin(campaign, mine)}{partial}\n\n{found}")
     return 1 if missing or any(row.faults for row in mine) else 0
 
 
