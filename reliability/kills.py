@@ -47,8 +47,7 @@ class Chain:
         while self._counts["kills"] < self._kills:
             if not self._killed(place, seconds):
                 # it ended before its kill: begin again
-                for path in [place / self._load.out, *place.glob("films")]:
-                    path.unlink() if path.is_symlink() else shutil.rmtree(path, ignore_errors=True)
+                shutil.rmtree(place / self._load.out, ignore_errors=True)
                 self._load.prepare(self._bench, place)
                 continue
             self._counts["kills"] += 1

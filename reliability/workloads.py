@@ -60,8 +60,8 @@ def _collect(bench: Bench, place: Path) -> list[str]:
 
 
 def _films(bench: Bench, place: Path) -> None:
-    """Films of several jobs of an import, made once."""
-    valid = bench.place / "valid" / "large-films"
+    """Films of several jobs of an import, made once: the import's plan depends on their paths."""
+    valid = _films_of(bench)
     if not (valid / "made").exists():
         shutil.rmtree(valid, ignore_errors=True)
         valid.mkdir(parents=True)
@@ -72,11 +72,14 @@ def _films(bench: Bench, place: Path) -> None:
             rows = {f"action_{k}": random.uniform(-2, 2, 60).round(4).tolist() for k in range(2)}
             write_csv(valid / f"{number}.csv", rows)
         (valid / "made").touch()
-    (place / "films").symlink_to(valid)
+
+
+def _films_of(bench: Bench) -> Path:
+    return bench.place / "valid" / "large-films"
 
 
 def _import(bench: Bench, place: Path) -> list[str]:
-    return aime("import", "folder", place / "films", "--out", place / "out", "--workers", "2")
+    return aime("import", "folder", _films_of(bench), "--out", place / "out", "--workers", "2")
 
 
 def _train(bench: Bench, place: Path) -> list[str]:
