@@ -44,6 +44,16 @@ def test_a_summary_counts(source: Path) -> None:
     assert summary.brightness.mean == pytest.approx((4 * 10 + 8 * 40 + 6 * 100) / 18)
 
 
+def test_a_long_episode_is_read_in_parts(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = describe(open_dataset(source))
+    seen: list[int] = []
+    monkeypatch.setattr("aime.data.describe._BYTES_AT_ONCE", 3 * 3 * 16**2)
+    parts = describe(open_dataset(source), seen.append)
+    assert seen == [3, 1, 3, 3, 2, 3, 3]
+    assert parts.brightness.mean == pytest.approx(whole.brightness.mean)
+    assert (parts.actions, parts.terminated, parts.longest) == (whole.actions, whole.terminated, whole.longest)
+
+
 def test_a_summary_leaves_out_the_legal_nans(source: Path) -> None:
     summary = describe(open_dataset(source))
     moving, still = summary.actions

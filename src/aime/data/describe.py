@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw
 
 from aime.data.dataset import Contribution, Dataset
+from aime.data.episodes import Episode
 from aime.data.shards import Attribute
 from aime.errors import AimeError
 from aime.primitives.files import write_atomically
@@ -20,6 +21,9 @@ SHEET_EPISODES, SHEET_FRAMES = 8, 10
 """Rows and columns of a contact sheet."""
 
 _GAP, _MARGIN, _CELL = 2, 24, 96
+
+_BYTES_AT_ONCE = 2**26
+"""Of decoded frames."""
 
 
 @dataclass(frozen=True)
@@ -83,19 +87,21 @@ def describe(dataset: Dataset, progress: Callable[[int], None] = lambda frames: 
 
     Args:
         dataset: as `open_dataset` gives it, which has checked the rest already.
-        progress: called with the number of frames of each episode that has been read.
+        progress: called with the number of frames of each stretch that has been read.
 
     Raises:
         AimeError: if a frame cannot be read, naming the file and the episode.
     """
-    actions, rewards, brightness, terminated = [], [], [], 0
-    for episode in dataset:
-        actions.append(episode.action)
-        rewards.append(episode.reward)
-        pixels = episode.pixels
+    actions, rewards, brightness, frames, ended = [], [], [], [], set()
+    for number, stretch in _stretches(dataset):
+        actions.append(stretch.action)
+        rewards.append(stretch.reward)
+        pixels = stretch.pixels
         brightness.append((pixels.min(), pixels.mean(), pixels.max()))
-        terminated += int(episode.terminated.any())
-        progress(len(episode))
+        frames.append(len(stretch))
+        if stretch.terminated.any():
+            ended.add(number)
+        progress(len(stretch))
     least, mean, greatest = np.array(brightness, dtype=np.float64).T
     return DatasetSummary(
         name=dataset.name,
@@ -105,15 +111,23 @@ def describe(dataset: Dataset, progress: Callable[[int], None] = lambda frames: 
         median=float(np.median(dataset.lengths)),
         longest=int(dataset.lengths.max()),
         image_size=dataset.image_size,
-        brightness=Spread(least.min(), float(np.average(mean, weights=dataset.lengths)), greatest.max()),
+        brightness=Spread(least.min(), float(np.average(mean, weights=frames)), greatest.max()),
         actions=tuple(Spread.of(column) for column in np.concatenate(actions).T),
         reward=Spread.of(np.concatenate(rewards)),
-        terminated=terminated,
+        terminated=len(ended),
         state_width=dataset.state_width,
         attributes=dataset.attributes,
         bytes_on_disk=sum(file.stat().st_size for file in dataset.files),
         sources=dataset.contributions,
     )
+
+
+def _stretches(dataset: Dataset) -> Iterator[tuple[int, Episode]]:
+    """All episodes, each with its number and in parts that bound the memory: a file says how long an episode is."""
+    most = max(1, _BYTES_AT_ONCE // (3 * dataset.image_size**2))
+    for number, length in enumerate(dataset.lengths.tolist()):
+        for start in range(0, length, most):
+            yield number, dataset.read(number, start, min(start + most, length))
 
 
 def contact_sheet(dataset: Dataset, path: str | Path) -> None:
