@@ -42,8 +42,12 @@ class Bench:
 
     @cached_property
     def shards(self) -> Path:
-        """A directory of one small shard."""
-        return self.source("shard")
+        """A directory of one small shard, of which more than one episode is learned from."""
+        path = self.place / "valid" / "learned"
+        if not path.exists():
+            path.mkdir(parents=True)
+            shard(path, range(6))
+        return path
 
     @cached_property
     def digest(self) -> str:

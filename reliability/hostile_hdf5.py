@@ -79,12 +79,14 @@ def _linked(make: Callable[[Path], None], name: str) -> tuple[Callable[[Path, Pa
 
 def unknown_filter(source: Path, outside: Path) -> None:
     """Frames under a filter that HDF5 would look for as a library."""
-    shard(source)
-    content = (source / "0.h5").read_bytes()
-    # the pipeline message of `shuffle` (2) and `deflate` (1): let deflate be filter 32001
-    (source / "0.h5").write_bytes(
-        content.replace(b"\x01\x00\x08\x00\x01\x00\x01\x00deflate", b"\x01\x7d\x08\x00\x01\x00\x01\x00deflate")
-    )
+    stable_worldmodel(source)
+    path = source / "data.h5"
+    content = path.read_bytes()
+    # the message of `deflate` (1), which becomes filter 32001
+    changed = content.replace(b"\x01\x00\x08\x00\x01\x00\x01\x00deflate", b"\x01\x7d\x08\x00\x01\x00\x01\x00deflate")
+    if changed == content:
+        raise ValueError(f"{path}: no field has the filter that was to be changed")
+    path.write_bytes(changed)
 
 
 def doubled_links(source: Path, outside: Path) -> None:
@@ -145,7 +147,7 @@ HDF5 = {
     "import-external-storage": Hostile(_FOREIGN[0], "stable-worldmodel"),
     "import-virtual": Hostile(_FOREIGN[1], "stable-worldmodel"),
     "import-external-link": Hostile(_FOREIGN[2], "stable-worldmodel"),
-    "unknown-filter": Hostile(unknown_filter, "shard"),
+    "unknown-filter": Hostile(unknown_filter, "stable-worldmodel"),
     "doubled-links": Hostile(doubled_links, "minari"),
     "circle": Hostile(circle, "minari"),
     "superscript": Hostile(superscript, "minari", refused=False),

@@ -64,6 +64,8 @@ class _Second(_Pair):
             faults.append("the second writer is not refused")
         else:
             faults += [f"second writer: {fault}" for fault in second.faults((2,))]
+        if second.status == 2 and "process" not in second.err:
+            faults.append(f"the second writer is refused for another reason: {last_line(second.err)}")
         return faults + self._ended(child, out)
 
 

@@ -93,6 +93,13 @@ def test_a_note_is_a_bar_as_long_as_its_share_under_its_frame() -> None:
     assert (image == 77).all(axis=-1).sum() == TILE**2
 
 
+def test_a_note_without_a_number_is_drawn_as_the_longest() -> None:
+    rows = [replace(strip("dream", 150), notes=[Note("nan", (9, 200, 9), float("nan"))] * LENGTH)]
+    image = np.asarray(filmstrip(rows, [0], CONTEXT, SCALE))
+    down, _ = np.nonzero((image == (9, 200, 9)).all(axis=-1))
+    assert (down == down.min()).sum() == TILE
+
+
 def test_a_gallery_shows_each_row_s_own_frames() -> None:
     rows = [strip("many", 100), replace(strip("few", 200), frames=strip("few", 200).frames[:2])]
     image = np.asarray(gallery(rows, SCALE))

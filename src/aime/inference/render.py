@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -194,7 +195,8 @@ def _note(draw: ImageDraw.ImageDraw, place: tuple[int, int], strip: Strip, numbe
     if note is None:
         return
     x, y = place
-    draw.rectangle((x, y + BAR, x + max(1, round(note.share * tile)) - 1, y + 2 * BAR - 1), note.colour)
+    share = note.share if math.isfinite(note.share) else 1.0  # of a damaged model; the text says so
+    draw.rectangle((x, y + BAR, x + max(1, round(share * tile)) - 1, y + 2 * BAR - 1), note.colour)
     middle = y + 2 * BAR + _letters(tile) * LINE // TEXT // 2
     _text(draw, (x + tile // 2, middle), note.text, note.colour, "mm", _letters(tile) * 4 // 5)
 
