@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("learning.png"))
     options = parser.parse_args()
     figure, (cloning, promised, judged) = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
-    draw(cloning, read_log(options.run / "agents/imitate/log.jsonl"), {"held_out_error": "held-out actions"})
+    draw(cloning, read_log(options.run / "agents/imitate/log.jsonl"), {"validation_error": "validation actions"})
     cloning.set(title="cloning", xlabel="step", ylabel="mean error (actions span 2)")
     lines = read_log(options.run / "agents/imagine/log.jsonl")
     draw(promised, lines, {"recorded_return": "recorded returns", "imagined_return": "dreamt returns"})

@@ -35,8 +35,8 @@ def test_a_clone_does_what_was_done() -> None:
     chosen, wanted = cloned.policy(unseen.belief, unseen.latent, unseen.step).mode, habit(unseen.latent)
     assert (chosen[:, 0] - wanted[:, 0]).abs().mean() < 0.12
     assert (chosen[:, 1].sign() == wanted[:, 1]).float().mean() > 0.9
-    assert cloned.error == min(figures["held_out_error"] for figures in told) < told[0]["held_out_error"]
-    assert cloned.nats < told[0]["held_out_action"]
+    assert cloned.error == min(figures["validation_error"] for figures in told) < told[0]["validation_error"]
+    assert cloned.nats < told[0]["validation_action"]
     assert not cloned.policy.training
 
 

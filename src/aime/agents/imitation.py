@@ -99,7 +99,7 @@ def imitate(
         schedule.step()
         if step % config.check_every == 0 or step == config.steps:
             error, nats = judge(policy, unseen)
-            told(step, {"action": float(loss.detach()), "held_out_action": nats, "held_out_error": error})
+            told(step, {"action": float(loss.detach()), "validation_action": nats, "validation_error": error})
             # not by nats: a few actions that came as a surprise outweigh all others
             if error < best.error:
                 best = Cloned(copy.deepcopy(policy), error, nats, step)

@@ -72,7 +72,7 @@ def _train_imitation(
     directory = agent_directory(run, name)
     agent, networks = AgentInfo("imitate", config.policy, dataset.name), Networks(cloned.policy, None)
     save_agent(directory, agent, networks, lines, manifest_of(info, directory, dataset.spread_episodes(config.frames)))
-    figures = {"held_out_error": cloned.error, "held_out_action": cloned.nats, "kept_step": cloned.step}
+    figures = {"validation_error": cloned.error, "validation_action": cloned.nats, "kept_step": cloned.step}
     return AgentResult(directory, figures)
 
 
