@@ -260,12 +260,12 @@ def test_replaced_data_is_not_gone_on_with_unasked(tmp_path: Path, config: Train
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("", "no manifest"),
+        ("", "not a manifest"),
         ("[1]", "format: found None, expected 1"),
         ('{"format": 9}', "format: found 9, expected 1"),
         ('{"format": 1, "sources": [], "ancestors": [], "forgotten": "no"}', "forgotten"),
         ('{"format": 1, "sources": [{"name": 3}], "ancestors": [], "forgotten": false}', "sources"),
-        ("[" * 100_000, "no manifest"),
+        ("[" * 100_000, "not a manifest"),
     ],
 )
 def test_a_damaged_manifest_is_refused(config: TrainConfig, first: Manifest, content: str, words: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 
 from aime.data.action_scale import ActionScale
-from aime.data.bundled import PARTS, bundled_digests, installed
+from aime.data.bundled import PARTS, bundled_digests, bundled_root
 from aime.data.cache import FrameCache
 from aime.data.episodes import Episode
 from aime.data.identity import HALVES, digests_of, note_digests
@@ -348,7 +348,7 @@ def _open_one(source: str) -> Dataset:
     if not source.startswith(BUNDLED):
         return Dataset([Shard(path) for path in shard_paths(Path(source))], source)
     name, shards = source.removeprefix(BUNDLED), list[Shard]()
-    place = installed(name)
+    place = bundled_root(name)
     for part in PARTS:
         own = [Shard(path) for path in shard_paths(place / part)]
         # the unpacked files are checked by their sums, so that their digests are those of the package

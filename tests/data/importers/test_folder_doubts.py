@@ -91,7 +91,7 @@ def test_decimal_commas_beside_numbers_that_could_be_thousands(tmp_path: Path) -
         ("Unnamed: 0", (0, 1, 2, 4, 5), "goes from 2 to 4"),
         ("step", (0, 4, 8, 16, 20), "goes from 8 to 16"),
         ("elapsed_time [s]", (0, 0.04, 0.08, 0.16, 0.2), "row 3 is 0.16 after the first"),
-        ("action_x_prev", (0, 0, 0, 0, 0), "may be none"),
+        ("action_x_prev", (0, 0, 0, 0, 0), "may not be one"),
     ],
 )
 def test_columns_that_say_that_something_is_wrong(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aime.data.bundled.installed import bundled_digests, bundled_names, bundled_parts, bundled_path, installed
+from aime.data.bundled.installed import bundled_digests, bundled_names, bundled_parts, bundled_path, bundled_root
 from aime.data.bundled.packing import PARTS, Part, pack, unpack
 
 __all__ = [
@@ -12,7 +12,7 @@ __all__ = [
     "bundled_names",
     "bundled_parts",
     "bundled_path",
-    "installed",
+    "bundled_root",
     "pack",
     "unpack",
 ]

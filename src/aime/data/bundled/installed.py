@@ -57,11 +57,11 @@ def _read_digests(path: Path) -> Mapping[Part, tuple[str, ...]]:
 
 
 def bundled_path(name: str, part: Part) -> Path:
-    """The directory of shards of one part of a bundled data set; see `installed`."""
-    return installed(name) / part
+    """The directory of shards of one part of a bundled data set; see `bundled_root`."""
+    return bundled_root(name) / part
 
 
-def installed(name: str) -> Path:
+def bundled_root(name: str) -> Path:
     """The directory that holds the parts of a bundled data set, unpacked into the cache when first asked for.
 
     The cache is `$AIME_CACHE`, or `~/.cache/aime`, or a temporary directory where neither can be written. Processes may
