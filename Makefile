@@ -27,7 +27,7 @@ demo: $(VENV)/.demo
 		if [ -e $(RUN)/config.yaml ]; then echo "$(RUN) has no checkpoint: starting afresh"; rm -r $(RUN); fi; \
 		$(BIN)/aime train tiny --data $(DATA) --out $(RUN) --minutes $(MINUTES); \
 	fi
-	@$(BIN)/aime evaluate $(RUN) --data $(DATA) --context 5 --horizon 45 --out $(RUN)/evaluation.json
+	@$(BIN)/aime evaluate $(RUN) --data $(DATA) --context 5 --horizon 45 --clips 28 --out $(RUN)/evaluation.json
 	@$(BIN)/aime predict $(RUN) --data $(DATA) --out $(RUN)/dream.webp
 	@$(BIN)/aime report $(RUN) --data $(DATA)
 
