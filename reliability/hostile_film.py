@@ -35,7 +35,7 @@ def hls(source: Path, outside: Path) -> None:
 
 
 def subtitles(source: Path, outside: Path) -> None:
-    """A VobSub index, whose reader opens the file of the same name beside it."""
+    """A VobSub index. Its reader opens the file of the same name in the same directory."""
     text = "# VobSub index file, v7 (do not modify this line!)\nsize: 720x576\nid: en, index: 0\n"
     _film(source, f"{text}timestamp: 00:00:01:000, filepos: 000000000\n".encode(), "0.mkv")
 

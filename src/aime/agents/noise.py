@@ -1,4 +1,4 @@
-"""The noise of episodes that are played side by side: each one's follows from its own seed, whoever plays beside it."""
+"""The noise of episodes that are played in one batch: it depends on the seed of each episode, not on the batch."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _tables(evaluation: Evaluation) -> Iterator[str | Table]:
-    """What the evaluation came to, each figure with its interval below or beside it."""
+    """The table of an evaluation; each figure has its interval below it or in the next column."""
     yield heading(evaluation)
     yield _by_horizon(evaluation)
     yield _overall(evaluation)

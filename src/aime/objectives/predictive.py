@@ -116,8 +116,8 @@ def latent_losses(
     """What the ELBO and the predictive task have to say, one step ahead, of clips whose frames are not at hand.
 
     That includes what the mixture's weights cost, with the weights of joint training: the likelihood of latents alone
-    drives the sticks' divergence up without bound. Of clips that are `elsewhere`, in another scene than the one they
-    were recorded in, the latents alone count, and what is believed of them.
+    drives the sticks' divergence up without bound. For clips that are `elsewhere`, moved to another scene than the one
+    they were recorded in, only the terms of the latents apply: the recorded targets are masked.
     """
     paths = _Paths(model, clips)
     here = clips.outcomes if elsewhere is None else clips.outcomes.only(~elsewhere)

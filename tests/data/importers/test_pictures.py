@@ -28,7 +28,7 @@ def smooth(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
 
 
-# how EXIF 2.3 (tag 0x0112) says that rows and columns of the file are to be shown
+# how EXIF 2.3 (tag 0x0112) places the rows and columns of the file on the screen
 TURNED = {
     1: lambda a: a,
     2: lambda a: a[:, ::-1],

@@ -52,7 +52,7 @@ _FRAMES_FOR_BACKGROUND = 256
 
 
 def pack(parts: Mapping[Part, Dataset], path: str | Path) -> None:
-    """Pack data sets of the same world into one file, losslessly, and write the digests of their episodes beside it.
+    """Pack data sets of the same world into one file, losslessly, and the digests of their episodes into a second one.
 
     Args:
         parts: "train", to learn from, whose background is taken; "validation", for choices; "test", to report on.

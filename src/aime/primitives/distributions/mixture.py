@@ -45,7 +45,7 @@ def drawn_from(mixture: Pickable, uniforms: Float[Tensor, "... noise"]) -> Mixtu
     """The value `[...,D]` that K + D uniform numbers in (0, 1) stand for, and its component `[...]`; no gradients.
 
     The first K choose the component, the others are the quantiles of the value within it: a row of the result depends
-    on its own row of noise alone, whatever is drawn beside it.
+    on its own row of noise alone, not on the rest of the batch.
     """
     with torch.no_grad():
         log_weights = accurate(mixture.log_weights)
