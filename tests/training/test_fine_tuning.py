@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file
 from tests.conftest import synthetic_episode
 from tests.models import SIZE, small_config
+from tests.training.runs import short_run
 
 from aime.data import Clips, open_dataset, write_shard
 from aime.data.action_scale import ActionScale
 from aime.errors import AimeError
-from aime.objectives.weights import OvershootConfig
 from aime.training.config import OptimizerConfig, TrainConfig
 from aime.training.run_directory import in_units_of
 from aime.training.settling import SettleConfig
@@ -27,21 +27,7 @@ from aime.world_model.saved import RunInfo, fill, read_run
 
 @pytest.fixture
 def config(tmp_path: Path) -> TrainConfig:
-    write_shard(tmp_path / "data.h5", [synthetic_episode(20, seed, size=SIZE) for seed in range(4)])
-    return TrainConfig(
-        data=str(tmp_path / "data.h5"),
-        out=tmp_path / "run",
-        model=small_config(),
-        steps=1,
-        batch=2,
-        length=6,
-        log_every=1,
-        pictures=False,
-        device="cpu",
-        precision="fp32",
-        overshoot=OvershootConfig(steps=3, starts=2, frames=4),
-        settle=SettleConfig(share=0.0),
-    )
+    return short_run(tmp_path, settle=SettleConfig(share=0.0))
 
 
 def test_fine_tuning_starts_from_the_averaged_weights_of_a_run(config: TrainConfig, tmp_path: Path) -> None:

@@ -16,14 +16,15 @@ import torch
 from safetensors.torch import load_file
 from scipy import integrate, stats
 from tests.conftest import synthetic_episode
-from tests.models import SIZE, small_config
+from tests.models import SIZE
+from tests.training.runs import short_run
 from torch import Tensor
 
 from aime.data import ClipSampler, open_dataset, write_shard
 from aime.errors import AimeError
 from aime.objectives.ledger import TaskLoss
 from aime.objectives.predictive import latent_losses
-from aime.objectives.weights import ElboWeights, LossWeights, OvershootConfig, PredictiveWeights
+from aime.objectives.weights import ElboWeights, LossWeights, PredictiveWeights
 from aime.perception.state_reader import StateConfig
 from aime.training import settling, trainer
 from aime.training.config import TrainConfig
@@ -40,21 +41,7 @@ ON_VECTORS = ("prior.", "dynamics.", "expect_context.", "imply_context.", "contr
 
 @pytest.fixture
 def config(tmp_path: Path) -> TrainConfig:
-    write_shard(tmp_path / "data.h5", [synthetic_episode(20, seed, size=SIZE) for seed in range(4)])
-    return TrainConfig(
-        data=str(tmp_path / "data.h5"),
-        out=tmp_path / "run",
-        model=small_config(),
-        steps=3,
-        batch=2,
-        length=6,
-        log_every=2,
-        pictures=False,
-        device="cpu",
-        precision="fp32",
-        overshoot=OvershootConfig(steps=3, starts=2, frames=4),
-        settle=SettleConfig(clips=4, learning_rate=5e-3),
-    )
+    return short_run(tmp_path, steps=3, log_every=2, settle=SettleConfig(clips=4, learning_rate=5e-3))
 
 
 def begin(config: TrainConfig, most_steps: int) -> Settling:
