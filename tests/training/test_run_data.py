@@ -238,6 +238,15 @@ def test_resumed_after_run_and_data_moved(tmp_path: Path, config: TrainConfig, f
     assert own_data(read_run(found.out)) == found.data
 
 
+def test_edited_data_in_the_config_is_refused(tmp_path: Path, config: TrainConfig, first: Manifest) -> None:
+    path = tmp_path / "run" / "config.yaml"
+    edited = path.read_text().replace(str(tmp_path / "a"), str(tmp_path / "b"))
+    path.write_text("".join(line for line in edited.splitlines(True) if not line.startswith("#")))
+    with pytest.raises(AimeError, match=r"train\.data is .*b, but by manifest\.json .* trained on .*a; .*--data"):
+        own_data(read_run(path.parent))
+    assert resume(path.parent, "--data", str(tmp_path / "a")).data == str(tmp_path / "a")
+
+
 def test_several_sources_are_found_again_with_their_shares(tmp_path: Path, config: TrainConfig) -> None:
     fake_training(replace(config, data=f"{tmp_path / 'a'}, {tmp_path / 'b'}=0.3"))
     (tmp_path / "new").mkdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from aime.data import Dataset, open_dataset
@@ -21,11 +22,12 @@ def own_data(info: RunInfo) -> str:
     the run's manifest. Of a run without a manifest it is what the config names.
 
     Raises:
-        AimeError: if a source is at neither place, or other data is.
+        AimeError: if a source is at neither place, or other data is, or if config and manifest name different data.
     """
     if info.manifest is None:
         return info.data
     records = info.manifest.current
+    _check_same_sources(info, records)
     places = [locate(record, info.path) for record in records]
     if len(places) == 1:
         return places[0]
@@ -62,6 +64,19 @@ def learned_by_position(info: RunInfo, dataset: Dataset) -> frozenset[str]:
         elif source.place in own:
             learned.update(each for each in known.digests if bundled_parts().get(each) == "train")
     return frozenset(learned)
+
+
+def _check_same_sources(info: RunInfo, records: Sequence[SourceRecord]) -> None:
+    """Refuse a config that was edited: the run was not trained on what it names now."""
+    if any("," in record.place for record in records):  # the config cannot tell such names apart
+        return
+    one = len(records) == 1
+    trained = [each.place if one or each.weight is None else f"{each.place}={each.weight!r}" for each in records]
+    if set(info.data.split(", ")) != set(trained):
+        raise AimeError(
+            f"{info.path}/config.yaml: train.data is {info.data}, but by manifest.json the run was trained on "
+            f"{', '.join(trained)}; set it back, or say by --data which to use"
+        )
 
 
 def locate(record: SourceRecord, run: Path) -> str:
