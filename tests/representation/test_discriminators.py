@@ -133,7 +133,9 @@ def test_what_does_not_fit_is_named(discriminators: Discriminators, frames: Tens
         discriminators(frames[:, :, :, :30])
 
 
-@pytest.mark.parametrize(("field", "value"), [("channels", 0), ("levels", 0), ("window", 1)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("channels", 0), ("channels", 10**6), ("levels", 0), ("levels", 30), ("window", 1)]
+)
 def test_configs_out_of_range_are_refused(field: str, value: int) -> None:
     with pytest.raises(AimeError, match=rf"discriminators\.{field} is {value}"):
         DiscriminatorConfig(**{field: value})

@@ -25,7 +25,8 @@ class DiscriminatorConfig:
     """Sizes of the discriminators.
 
     Raises:
-        AimeError: if `channels` or `levels` is below 1, or `window` below 2.
+        AimeError: if `channels` is not in 1 to 1024, `levels` not in 1 to 8, or `window` not in 2 to 64. The bounds
+            keep a config from asking for more memory than any machine has.
     """
 
     channels: int = 24
@@ -36,10 +37,10 @@ class DiscriminatorConfig:
     """Consecutive frames that the temporal discriminator judges at once."""
 
     def __post_init__(self) -> None:
-        for name, least in (("channels", 1), ("levels", 1), ("window", 2)):
+        for name, least, most in (("channels", 1, 1024), ("levels", 1, 8), ("window", 2, 64)):
             value = getattr(self, name)
-            if value < least:
-                raise AimeError(f"discriminators.{name} is {value}; expected {least} or more: give a larger number")
+            if not least <= value <= most:
+                raise AimeError(f"discriminators.{name} is {value}; expected {least} to {most}: give such a number")
 
 
 class Judgement(NamedTuple):
