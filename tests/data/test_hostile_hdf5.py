@@ -252,3 +252,31 @@ def test_a_large_compressed_field_is_judged_by_what_the_file_holds_of_it(
         hdf5_bounds.check_whole(measured)
         with pytest.raises(hdf5_bounds.Refused, match="'/zeros' has"):
             hdf5_bounds.check_whole(zeros)
+
+
+@pytest.mark.parametrize("layout", [{}, {"chunks": (4,)}, {"chunks": (4,), "compression": "gzip", "shuffle": True}])
+def test_bytes_of_variable_length(tmp_path: Path, layout: dict[str, object]) -> None:
+    path = tmp_path / "rows.h5"
+    with h5py.File(path, "w") as file:
+        rows = file.create_dataset("rows", (6,), h5py.vlen_dtype(np.uint8), **layout)
+        for number in range(6):
+            rows[number] = np.full(1000 + number, number, np.uint8)
+    with h5py.File(path) as file:
+        for number in range(6):
+            assert hdf5_bounds.read_bytes(file["rows"], number) == bytes([number]) * (1000 + number)
+
+
+@pytest.mark.parametrize("layout", [{}, {"chunks": (4,)}])
+def test_a_stated_length_is_not_allocated(tmp_path: Path, layout: dict[str, object]) -> None:
+    """HDF5 finds that the length is wrong, but only after it has asked for so much memory."""
+    path = tmp_path / "rows.h5"
+    with h5py.File(path, "w") as file:
+        rows = file.create_dataset("rows", (6,), h5py.vlen_dtype(np.uint8), **layout)
+        rows[5] = np.zeros(12345, np.uint8)
+    content = path.read_bytes()
+    # not the size in the heap, which stands before the bytes, but the one in the reference, which has an address after
+    places = [at for at in range(len(content) - 12) if content[at : at + 4] == (12345).to_bytes(4, "little")]
+    (at,) = [at for at in places if 0 < int.from_bytes(content[at + 4 : at + 12], "little") < len(content)]
+    path.write_bytes(content[:at] + (3 * 10**9).to_bytes(4, "little") + content[at + 4 :])
+    with h5py.File(path) as file, pytest.raises(hdf5_bounds.Refused, match="row 5, has 3000000000 bytes, expected"):
+        hdf5_bounds.read_bytes(file["rows"], 5)

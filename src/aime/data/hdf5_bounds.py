@@ -11,6 +11,7 @@ import errno
 import itertools
 import math
 import zlib
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -29,6 +30,9 @@ MAX_INFLATED_BYTES = 2**27
 
 MAX_INFLATION = 64
 """How many times its stored size a larger compressed field may have; real states and actions shrink by less than 10."""
+
+MAX_PICTURE_BYTES = 2**28
+"""Of a row of variable length."""
 
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
 
@@ -152,6 +156,46 @@ def read_rows(dataset: h5py.Dataset, start: int = 0, stop: int | None = None) ->
     if _is_gzip(dataset) and start < stop:
         _check_inflation(dataset, start, stop)
     return np.asarray(dataset[start:stop])
+
+
+def read_bytes(dataset: h5py.Dataset, row: int) -> bytes:
+    """A row of a data set of byte strings of variable length that `check_storage` has passed.
+
+    HDF5 allocates the length that the row's reference states before it looks for the bytes.
+
+    Raises:
+        Refused: if the row states more bytes than the file has.
+    """
+    length = int.from_bytes(_reference(dataset, row)[:4], "little")
+    most = min(MAX_PICTURE_BYTES, Path(dataset.file.filename).stat().st_size)
+    if length > most:
+        raise Refused(
+            f"'{dataset.name}', row {row}, has {length} bytes, expected {most} at most; it is damaged, copy it"
+        )
+    return np.asarray(dataset[row]).tobytes()
+
+
+def _reference(dataset: h5py.Dataset, row: int) -> bytes:
+    """The stored form of a row of variable length: its length, little-endian, then where it lies."""
+    size = dataset.id.get_type().get_size()
+    if dataset.chunks is None:
+        with open(dataset.file.filename, "rb") as file:
+            file.seek(dataset.id.get_offset() + row * size)
+            return file.read(size)
+    plist, length = dataset.id.get_create_plist(), dataset.chunks[0]
+    filters = [plist.get_filter(number)[0] for number in range(plist.get_nfilters())]
+    if h5py.h5z.FILTER_LZF in filters:
+        raise Refused(f"'{dataset.name}' holds rows of variable length in lzf, expected gzip or none; h5repack it")
+    skipped, chunk = dataset.id.read_direct_chunk((row // length * length,))
+    for number, kind in reversed(list(enumerate(filters))):  # in the order that undoes them
+        if skipped >> number & 1:
+            continue
+        if kind == h5py.h5z.FILTER_DEFLATE:
+            chunk = zlib.decompressobj().decompress(chunk, length * size)
+        elif kind == h5py.h5z.FILTER_SHUFFLE:
+            chunk = np.frombuffer(chunk, np.uint8).reshape(size, -1).T.tobytes()
+    at = row % length * size
+    return bytes(chunk[at : at + size])
 
 
 def _is_gzip(dataset: h5py.Dataset) -> bool:

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from jaxtyping import UInt8
 
-from aime.data.hdf5_bounds import UNREADABLE, check_storage, complaint, own_object, read_rows
+from aime.data.hdf5_bounds import UNREADABLE, check_storage, complaint, own_object, read_bytes, read_rows
 from aime.data.importers.interface import MAX_FRAME_BYTES, BadEpisode, block_length
 from aime.data.importers.pictures import UNDECODABLE, decode_picture
 from aime.errors import AimeError
@@ -119,7 +119,7 @@ def read_picture(path: Path, dataset: h5py.Dataset, row: int) -> UInt8[np.ndarra
         BadEpisode: if it cannot be decoded.
     """
     try:
-        return decode_picture(dataset[row].tobytes())
+        return decode_picture(read_bytes(dataset, row))
     except UNDECODABLE as error:
         raise BadEpisode(
             f"{path}: '{dataset.name}', row {row}: cannot be decoded ({error}), expected a JPEG or PNG file; download "
