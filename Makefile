@@ -32,7 +32,7 @@ demo: $(VENV)/.demo
 	@$(BIN)/aime report $(RUN) --data $(DATA)
 
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -75,6 +76,7 @@ def main(campaign: Campaign) -> int:
         print(f"there is no part {unknown[0]}; expected some of {', '.join(PARTS)}", file=sys.stderr)
         return 2
     chosen = {name: part for name, part in PARTS.items() if not campaign.only or name in campaign.only}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored, and the children would inherit that
     rows, bench = Rows(campaign.out / "rows.jsonl"), Bench(campaign.out / "cases")
     missing = 0
     try:
