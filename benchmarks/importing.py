@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.data.importers.encoding import write_walker
+from tests.io.importers.encoding import write_walker
 
 from aime.data import open_dataset
 

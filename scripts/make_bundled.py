@@ -16,12 +16,12 @@ from pathlib import Path
 import tyro
 
 from aime.data.bundled import PARTS, Part, pack
-from aime.data.collect.collect import collect
-from aime.data.collect.policies import Policy
-from aime.data.collect.recording import Recording
 from aime.data.dataset import Dataset, open_dataset
 from aime.data.episodes import Episode
 from aime.data.shards import write_shard
+from aime.io.collect.collect import collect
+from aime.io.collect.policies import Policy
+from aime.io.collect.recording import Recording
 
 EPISODES: dict[Part, int] = {"train": 200, "validation": 24, "test": 28}
 SEEDS: dict[Part, dict[Policy, int]] = {

@@ -3,7 +3,7 @@
 It needs an environment of its own, because AIME does without LeRobot:
 
     python -m venv /tmp/lerobot && /tmp/lerobot/bin/pip install 'lerobot==0.4.4'
-    /tmp/lerobot/bin/python scripts/make_lerobot_fixture.py --out tests/data/importers/lerobot
+    /tmp/lerobot/bin/python scripts/make_lerobot_fixture.py --out tests/io/importers/lerobot
 
 There are two: `films`, whose frames are AV1 films, several episodes in one file, and `pictures`, whose frames lie in
 the Parquet files. Beside each lies `expected.npz`: the frames that LeRobot was given, and the numbers that it reads.

@@ -3,7 +3,7 @@
 It needs an environment of its own, because AIME does without Minari:
 
     python -m venv /tmp/minari && /tmp/minari/bin/pip install 'minari[hdf5]' pillow
-    /tmp/minari/bin/python scripts/make_minari_fixture.py --out tests/data/importers/minari
+    /tmp/minari/bin/python scripts/make_minari_fixture.py --out tests/io/importers/minari
 
 Beside the data set, in which Minari keeps frames as JPEG files, lies `expected.npz`: what Minari reads from it.
 """

@@ -3,7 +3,7 @@
 It needs an environment of its own, because AIME does without TensorFlow:
 
     python -m venv /tmp/tfds && /tmp/tfds/bin/pip install tensorflow-cpu tensorflow-datasets
-    /tmp/tfds/bin/python scripts/make_tfds_fixture.py --out tests/data/importers/rlds
+    /tmp/tfds/bin/python scripts/make_tfds_fixture.py --out tests/io/importers/rlds
 
 Three data sets come out: in the layouts of DMC-VB a locomotion task whose arrays are compressed with zlib and an ant
 maze with two cameras and plain arrays, and one whose frames are PNG files, as other RLDS data sets have them. Beside

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 from aime.data import Episode, write_shard
-from aime.data.collect.environment import rendering_problem
+from aime.io.collect.environment import rendering_problem
 
 # how long an example takes says how busy the machine is
 settings.register_profile("aime", deadline=None)

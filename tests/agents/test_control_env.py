@@ -11,9 +11,9 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from aime.agents.control_env import ControlEnv
-from aime.data.collect.environment import ControlSuite
-from aime.data.collect.recording import Recording, record_episode
 from aime.errors import AimeError
+from aime.io.collect.environment import ControlSuite
+from aime.io.collect.recording import Recording, record_episode
 
 pytestmark = pytest.mark.usefixtures("rendering")
 

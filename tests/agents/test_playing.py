@@ -11,9 +11,9 @@ from torch import Tensor
 
 from aime.agents.agent import Agent, PolicyDecider
 from aime.agents.playing import play
-from aime.data.collect.environment import Arrival
 from aime.data.shards import Attribute
 from aime.errors import AimeError
+from aime.io.collect.environment import Arrival
 from aime.perception.state_reader import StateConfig
 from aime.primitives.distributions import CensoredGaussian
 from aime.world_model.model import AIME

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from aime.cli import collect as command
-from aime.data.collect.recording import Recording
 from aime.errors import AimeError
+from aime.io.collect.recording import Recording
 
 
 @pytest.fixture

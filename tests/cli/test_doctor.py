@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError
 import pytest
 
 from aime.cli import doctor
-from aime.data.collect import environment
+from aime.io.collect import environment
 
 PROBLEM = "dm_control cannot render (MUJOCO_GL=egl: AttributeError: glGetError); run `apt-get install libegl1`"
 

@@ -12,9 +12,9 @@ from tests.conftest import synthetic_episode
 
 from aime.data import Episode, open_dataset, write_shard
 from aime.data.action_scale import ActionScale
-from aime.data.exporters.interface import originals
 from aime.data.units import Line
 from aime.errors import AimeError
+from aime.io.exporters.interface import originals
 
 RADIANS, DEGREES = ActionScale((-3.0, 0.0), (3.0, 1.0)), ActionScale((-90.0, 0.5), (180.0, 0.5))
 

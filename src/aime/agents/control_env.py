@@ -10,8 +10,9 @@ from gymnasium import spaces
 from jaxtyping import Float, UInt8
 
 from aime.data.action_scale import ActionScale
-from aime.data.collect.distractors import DISTRACTORS, Distractor, make_distractor
-from aime.data.collect.environment import (
+from aime.errors import AimeError
+from aime.io.collect.distractors import DISTRACTORS, Distractor, make_distractor
+from aime.io.collect.environment import (
     SUITE_STEPS,
     Arrival,
     ControlSuite,
@@ -19,8 +20,7 @@ from aime.data.collect.environment import (
     default_camera,
     split_name,
 )
-from aime.data.collect.recording import distract
-from aime.errors import AimeError
+from aime.io.collect.recording import distract
 from aime.world_model.values import expect_clipped_actions
 
 METADATA: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 25}

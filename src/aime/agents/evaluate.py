@@ -21,14 +21,14 @@ from aime.agents.planner import Planner, PlannerConfig, Proposer
 from aime.agents.playing import Acting, Played, play
 from aime.agents.saved import Kind, agent_directory, load_agent
 from aime.data import Attribute, open_dataset
-from aime.data.collect import Environment, Recording
-from aime.data.collect.distractors import DistractorKind
-from aime.data.collect.environment import SUITE_STEPS, Arrival, default_action_repeat, default_camera, split_name
-from aime.data.collect.recording import Distracted
 from aime.errors import AimeError
 from aime.inference.animation import check_film_path, encode_film
 from aime.inference.loading import Device, load_run
 from aime.inference.own_data import own_data
+from aime.io.collect import Environment, Recording
+from aime.io.collect.distractors import DistractorKind
+from aime.io.collect.environment import SUITE_STEPS, Arrival, default_action_repeat, default_camera, split_name
+from aime.io.collect.recording import Distracted
 from aime.primitives.files import write_atomically
 from aime.primitives.intervals import Interval, mean_interval
 from aime.primitives.plain import nan_as_null, to_plain

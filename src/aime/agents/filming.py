@@ -12,10 +12,10 @@ from torch import Tensor
 
 from aime.agents.agent import Agent
 from aime.agents.planner import Proposer
-from aime.data.collect.environment import Arrival
 from aime.inference.dreams import to_numpy, to_pixels
 from aime.inference.overlays import full_scale, overlay
 from aime.inference.render import Strip, film, scale_for
+from aime.io.collect.environment import Arrival
 from aime.world_model import imagination
 from aime.world_model.outputs import DreamState
 

@@ -26,12 +26,12 @@ from aime.agents.playing import Acting, play
 from aime.agents.runs import Told, train_imagination
 from aime.agents.saved import agent_directory, load_agent
 from aime.data import Dataset, open_dataset
-from aime.data.collect.environment import SUITE_STEPS, Arrival
-from aime.data.collect.recording import Distracted, Recording, episode_of
 from aime.data.shards import write_shard
 from aime.errors import AimeError, expect_positive
 from aime.inference.loading import load_run
 from aime.inference.own_data import held_out_by, own_data
+from aime.io.collect.environment import SUITE_STEPS, Arrival
+from aime.io.collect.recording import Distracted, Recording, episode_of
 from aime.primitives.files import write_atomically
 from aime.primitives.intervals import mean_interval
 from aime.primitives.locks import LOCK, only_writer

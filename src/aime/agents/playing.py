@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from aime.data.collect import Environment
-from aime.data.collect.environment import Arrival
+from aime.io.collect import Environment
+from aime.io.collect.environment import Arrival
 
 
 class Acting(Protocol):

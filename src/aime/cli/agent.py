@@ -17,8 +17,8 @@ from aime.agents.online import OnlineConfig
 from aime.agents.planner import PlannerConfig
 from aime.cli.arguments import parse, wants_help
 from aime.cli.progress import counting, stages
-from aime.data.collect.distractors import DistractorKind
 from aime.errors import AimeError
+from aime.io.collect.distractors import DistractorKind
 from aime.primitives.interval_text import NO_INTERVAL, bounds_text
 
 

@@ -11,13 +11,13 @@ import tyro
 from rich.console import Console
 
 from aime.cli.arguments import parse
-from aime.data.collect.collect import collect, directories
-from aime.data.collect.distractors import DistractorKind
-from aime.data.collect.environment import default_action_repeat, default_camera, split_name
-from aime.data.collect.gym_world import GymRecording, check_known
-from aime.data.collect.policies import Policy
-from aime.data.collect.recording import Recordable, Recording
 from aime.errors import AimeError
+from aime.io.collect.collect import collect, directories
+from aime.io.collect.distractors import DistractorKind
+from aime.io.collect.environment import default_action_repeat, default_camera, split_name
+from aime.io.collect.gym_world import GymRecording, check_known
+from aime.io.collect.policies import Policy
+from aime.io.collect.recording import Recordable, Recording
 from aime.primitives.signals import exit_status
 
 MAX_SEED = 2**32 - 1

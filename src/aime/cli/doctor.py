@@ -146,7 +146,7 @@ def _dm_control() -> Finding:
 
 
 def _rendering() -> Finding:
-    from aime.data.collect.environment import rendering_problem
+    from aime.io.collect.environment import rendering_problem
 
     library = os.environ.get("MUJOCO_GL", "egl")
     problem, _, remedy = (rendering_problem() or "").partition("; ")

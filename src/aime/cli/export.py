@@ -12,9 +12,9 @@ from rich.console import Console
 
 from aime.cli.arguments import parse
 from aime.data.dataset import Dataset, open_dataset
-from aime.data.exporters.interface import Settings
 from aime.data.pool import progress_bar
 from aime.errors import AimeError
+from aime.io.exporters.interface import Settings
 
 Kind = Literal["stable-worldmodel", "lerobot", "folder"]
 
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
         raise AimeError(f"--pictures with {options.kind}: expected folder, the one kind that can have them")
     dataset = open_dataset(options.data)
     rate = _rate(dataset) if options.fps is None else options.fps
-    module = importlib.import_module(f"aime.data.exporters.{options.kind.replace('-', '_')}")
+    module = importlib.import_module(f"aime.io.exporters.{options.kind.replace('-', '_')}")
     with progress_bar(Console(stderr=True), "frames") as bar:
         task = bar.add_task("exporting", total=dataset.frames)
         settings = Settings(rate, options.pictures, lambda frames: bar.advance(task, frames))

@@ -13,11 +13,11 @@ import tyro
 from rich.console import Console
 
 from aime.cli.arguments import parse
-from aime.data.importers.fitting import Fit
-from aime.data.importers.interface import Choice
-from aime.data.importers.registry import open_source
-from aime.data.importers.run import Wish, import_episodes
 from aime.errors import AimeError
+from aime.io.importers.fitting import Fit
+from aime.io.importers.interface import Choice
+from aime.io.importers.registry import open_source
+from aime.io.importers.run import Wish, import_episodes
 from aime.primitives.signals import exit_status
 
 Kind = Literal["dmc-vb", "folder", "lerobot", "minari", "stable-worldmodel", "v-d4rl"]

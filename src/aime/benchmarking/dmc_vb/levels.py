@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Float
 
 from aime.data import Dataset, Shard, Split, open_dataset
-from aime.data.collect.distractors import DistractorKind
 from aime.data.shard_files import shards_in
 from aime.errors import AimeError
+from aime.io.collect.distractors import DistractorKind
 
 LEVELS: tuple[DistractorKind, ...] = get_args(DistractorKind)
 """In the order of the table: none, static, dynamic."""

@@ -22,10 +22,10 @@ from aime.agents.saved import load_agent
 from aime.benchmarking.dmc_vb.levels import LEVELS
 from aime.benchmarking.dmc_vb.plan import PLAYED_FROM, Plan, Training
 from aime.control.policy import ClonedPolicy
-from aime.data.collect.distractors import DistractorKind
 from aime.inference.loading import load_run
 from aime.inference.probe import ProbeScores, probe
 from aime.inference.unseen import open_unseen
+from aime.io.collect.distractors import DistractorKind
 from aime.primitives.files import write_atomically
 from aime.primitives.plain import from_plain, to_plain
 from aime.training.checkpoint import Progress, read_progress

@@ -13,10 +13,10 @@ import numpy as np
 from aime.agents.evaluate import recording_of
 from aime.agents.imitation import ImitationConfig
 from aime.benchmarking.dmc_vb.levels import LEVELS, LevelData, open_levels
-from aime.data.collect.distractors import DistractorKind
-from aime.data.collect.environment import SUITE_STEPS, rendering_problem
-from aime.data.collect.recording import Distracted
 from aime.errors import AimeError
+from aime.io.collect.distractors import DistractorKind
+from aime.io.collect.environment import SUITE_STEPS, rendering_problem
+from aime.io.collect.recording import Distracted
 from aime.training.apart import is_complete, plain_config, refuse_other_settings
 from aime.training.config import TrainConfig
 

@@ -1,1 +1,0 @@
-"""Data sets in the formats of other projects: one exporter a file, behind `aime.data.exporters.interface`."""

@@ -1,1 +1,0 @@
-"""Data sets of other projects, made into shards: one importer a file, behind `aime.data.importers.interface`."""

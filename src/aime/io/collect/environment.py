@@ -1,0 +1,296 @@
+"""Environments to record: what one must offer, and DeepMind Control behind it.
+
+`dm_control` is imported when an environment is built and not before: it needs a GL library, and the rest of the package
+does not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from jaxtyping import Float32, Float64, UInt8
+
+from aime.data.shards import Attribute
+from aime.data.state_names import note_state_names
+from aime.errors import AimeError, type_and_text
+from aime.io.collect.controllers import CONTROLLERS
+
+RENDERER_FLAGS = {"shadow": False, "reflection": False}
+"""Shadows and reflections cost three quarters of the time of a 64x64 frame in software and say nothing new."""
+
+ACTION_REPEATS = {"cartpole": 4, "reacher": 4, "cheetah": 4, "ball_in_cup": 4, "finger": 2, "walker": 2}
+"""PlaNet's table (Hafner et al. 2019, arXiv 1811.04551), except cartpole: 4 here, 8 there."""
+
+OTHER_ACTION_REPEAT = 2
+
+SUITE_STEPS = 1000
+"""Simulator steps of an episode of the suite, whatever the action repeat."""
+
+CAMERAS = {"quadruped": 2}
+"""Where camera 0 is not the customary one: the quadruped's camera 0 does not follow it."""
+
+RENDERING_REMEDY = (
+    "run `pip install 'aime[dmc]'` and `apt-get install libegl1 libgl1-mesa-dri`, or choose another GL library with "
+    "MUJOCO_GL=egl|osmesa"
+)
+
+SUPERSAMPLING = 4
+"""Segmentation has no soft edges, so the background's share of a pixel is counted on a finer grid."""
+
+
+class Arrival(NamedTuple):
+    """What is known on arriving at a frame."""
+
+    pixels: UInt8[np.ndarray, "H W 3"]
+    reward: float
+    """Summed over the action repeat; NaN after a reset, which earns nothing."""
+    terminated: bool
+    state: Float32[np.ndarray, " S"]
+    """S is 0 where there is none to be had."""
+    background: Float32[np.ndarray, "H W"] | None
+    """The share of each pixel in [0, 1] that sky and floor cover, where it was asked for."""
+    truncated: bool = False
+    """Whether the episode stops here without having ended for good."""
+    taken: Float32[np.ndarray, " A"] | None = None
+    """The action that led here, where it is not the one that was asked for."""
+
+
+class Environment(Protocol):
+    """Something that can be reset, acted on and looked at."""
+
+    action_width: int
+    step_seconds: float
+    """Simulated time from one frame to the next, in seconds."""
+
+    def reset(self, seed: int) -> Arrival:
+        """Start an episode that depends on `seed` (0 to 2³²-1) and on nothing that happened before."""
+
+    def step(self, action: Float32[np.ndarray, " A"]) -> Arrival:
+        """Apply an action `[A]` in [-1, 1] for the action repeat, and look."""
+
+    def control(self) -> Float64[np.ndarray, " A"]:
+        """What a controller with skill would do now, `[A]` in [-1, 1]."""
+
+    def notes(self) -> dict[str, Attribute]:
+        """What shards note of it beside the recording's settings: its state's fields, its actions' own units."""
+
+
+def default_action_repeat(domain: str) -> int:
+    """Simulator steps per recorded step of a dm_control domain, by the table `ACTION_REPEATS`."""
+    return ACTION_REPEATS.get(domain, OTHER_ACTION_REPEAT)
+
+
+def default_camera(domain: str) -> int:
+    """The number of the camera that papers record a dm_control domain with."""
+    return CAMERAS.get(domain, 0)
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Domain and task of a name such as `dmc:ball_in_cup_catch`.
+
+    Raises:
+        AimeError: if the name has another form, or dm_control has no such task, or is not installed.
+    """
+    scheme, _, rest = name.partition(":")
+    if scheme != "dmc" or not rest:
+        raise AimeError(
+            f"environment '{name}': expected dmc:DOMAIN_TASK or gym:ENV_ID; write for instance dmc:cartpole_swingup"
+        )
+    tasks: dict[str, tuple[str, str]] = {f"{domain}_{task}": (domain, task) for domain, task in _suite().ALL_TASKS}
+    if rest not in tasks:
+        near = [f"dmc:{known}" for known in sorted(tasks) if known.startswith(rest.split("_")[0])]
+        known = ", ".join(near or sorted(f"dmc:{known}" for known in tasks))
+        raise AimeError(f"environment '{name}': dm_control has no such task; choose one of {known}")
+    return tasks[rest]
+
+
+def rendering_problem(timeout: float = 60.0) -> str | None:
+    """Why dm_control cannot record here, in one line, or None if it can.
+
+    One frame of cartpole is rendered in a process of its own, because a broken GL library may crash or hang.
+
+    Args:
+        timeout: seconds to wait for the frame.
+    """
+    program = (
+        "from aime.io.collect.environment import ControlSuite\n"
+        "from aime.errors import AimeError\n"
+        "try: ControlSuite('cartpole', 'swingup', action_repeat=1, image_size=16, camera=0)\n"
+        "except AimeError as error: raise SystemExit(str(error))"
+    )
+    paths = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, timeout=timeout, env=paths
+        )
+    except subprocess.TimeoutExpired:
+        return f"dm_control rendered nothing within {timeout:g} s; {RENDERING_REMEDY}"
+    if done.returncode == 0:
+        return None
+    last = (done.stderr.strip().splitlines() or [""])[-1]
+    return last or f"dm_control crashed while rendering (status {done.returncode}); {RENDERING_REMEDY}"
+
+
+def _suite() -> Any:
+    """dm_control's suite, which chooses a GL library while it is imported."""
+    os.environ.setdefault("MUJOCO_GL", "egl")
+    _load_triton_first()
+    try:
+        if int(version("mujoco").split(".")[0]) >= 4:
+            raise AimeError(f"mujoco {version('mujoco')} breaks dm_control, expected <4; run `pip install 'mujoco<4'`")
+        from dm_control import suite
+    except (PackageNotFoundError, ModuleNotFoundError) as error:
+        raise AimeError(f"dm_control cannot be imported ({type_and_text(error)}); {RENDERING_REMEDY}") from error
+    except AimeError:
+        raise
+    except Exception as error:  # a missing GL library shows as an AttributeError, a missing display as an ImportError
+        raise _no_rendering(error) from error
+    return suite
+
+
+def _load_triton_first() -> None:
+    """Load torch's GPU compiler before the GL library, where a program may come to need both.
+
+    Mesa's software renderer and triton each bring an LLVM. Loaded after the other one's, triton's ends the process with
+    a segmentation fault, at the first custom operator of torch; loaded before it, both work (Mesa 22, triton 3.7).
+    """
+    if "torch" in sys.modules:
+        with contextlib.suppress(ImportError):
+            importlib.import_module("triton")
+
+
+_rendering_process: int | None = None
+"""The process that rendered first: the GL library's state does not survive a fork."""
+
+
+def _refuse_rendering_after_fork() -> None:
+    """Raise what would else be a frame that never comes: in a process that was forked from one that had rendered."""
+    global _rendering_process
+    if _rendering_process not in (None, os.getpid()):
+        raise AimeError(
+            "dm_control cannot render in a process that was forked from one that has rendered; expected a process of "
+            "its own: start it by 'spawn' (gymnasium: vector_kwargs={'context': 'spawn'}), or before anything renders"
+        )
+    _rendering_process = os.getpid()
+
+
+def _no_rendering(error: BaseException) -> AimeError:
+    symptom = f"MUJOCO_GL={os.environ.get('MUJOCO_GL', '')}: {type_and_text(error)}"
+    return AimeError(f"dm_control cannot render ({symptom}); {RENDERING_REMEDY}")
+
+
+class ControlSuite:
+    """One task of the DeepMind Control Suite, seen through a camera, without its time limit.
+
+    Reference: Tassa et al. 2018, arXiv 1801.00690.
+    """
+
+    def __init__(
+        self,
+        domain: str,
+        task: str,
+        action_repeat: int,
+        image_size: int,
+        camera: int,
+        segment: bool = False,
+        draw: bool = True,
+    ) -> None:
+        """Load the task and render one frame, so that what cannot work fails here.
+
+        Args:
+            domain: for instance `cartpole`.
+            task: for instance `swingup`.
+            action_repeat: simulator steps per recorded step, at least 1.
+            image_size: height and width of a frame in pixels.
+            camera: which of the task's cameras; 0 is the first.
+            segment: also find the share of each pixel that sky and floor cover.
+            draw: render that frame; without, the process can still be forked before the first reset.
+
+        Raises:
+            AimeError: if dm_control is missing or cannot render, or the task has no such camera.
+        """
+        suite = _suite()
+        self._environment = suite.load(domain, task, task_kwargs={"time_limit": float("inf"), "random": 0})
+        self._physics: Any = self._environment.physics
+        cameras = int(self._physics.model.ncam)
+        if not 0 <= camera < cameras:
+            raise AimeError(f"camera {camera}: {domain}_{task} has {cameras}; choose one from 0 to {cameras - 1}")
+        specification = self._environment.action_spec()
+        self._low, self._high = specification.minimum, specification.maximum
+        self.action_width = int(specification.shape[0])
+        self.step_seconds = action_repeat * float(self._environment.control_timestep())
+        self._controller = CONTROLLERS.get(f"{domain}_{task}")
+        self._action_repeat, self._image_size, self._camera = action_repeat, image_size, camera
+        self._background_geoms = self._find_background() if segment else None
+        if draw:
+            self._environment.reset()
+            self._render()
+
+    def reset(self, seed: int) -> Arrival:
+        """Start the episode that `seed` (0 to 2³²-1) determines."""
+        self._environment.task.random.seed(seed)
+        self._environment.reset()
+        return self._arrive(reward=float("nan"), terminated=False)
+
+    def step(self, action: Float32[np.ndarray, " A"]) -> Arrival:
+        """Apply an action `[A]` in [-1, 1], scaled to the actuators' range, for the action repeat."""
+        scaled = self._low + (np.asarray(action, np.float64) + 1.0) / 2.0 * (self._high - self._low)
+        reward, terminated = 0.0, False
+        for _ in range(self._action_repeat):
+            time_step = self._environment.step(scaled)
+            reward += float(time_step.reward)
+            terminated = bool(time_step.last())
+            if terminated:
+                break
+        return self._arrive(reward, terminated)
+
+    def control(self) -> Float64[np.ndarray, " A"]:
+        """What the task's scripted controller would do now, in [-1, 1] like the actions of `step`."""
+        assert self._controller is not None, "recordings ask for a controller only where there is one"
+        return self._controller(self._physics)
+
+    def notes(self) -> dict[str, Attribute]:
+        """The state's fields; actions are in [-1, 1] in the suite itself."""
+        return note_state_names({"position": self._physics.data.qpos.size, "velocity": self._physics.data.qvel.size})
+
+    def _arrive(self, reward: float, terminated: bool) -> Arrival:
+        state = np.concatenate([self._physics.data.qpos, self._physics.data.qvel]).astype(np.float32)
+        background = None if self._background_geoms is None else self._background_share(self._background_geoms)
+        return Arrival(self._render(), reward, terminated, state, background)
+
+    def _render(self) -> UInt8[np.ndarray, "H W 3"]:
+        _refuse_rendering_after_fork()
+        size = self._image_size
+        try:
+            pixels: np.ndarray = self._physics.render(
+                size, size, camera_id=self._camera, render_flag_overrides=RENDERER_FLAGS
+            )
+        except Exception as error:
+            raise _no_rendering(error) from error
+        return pixels.copy()
+
+    def _find_background(self) -> np.ndarray:
+        """The geoms that count as floor: planes and height fields, which bound the world and never move."""
+        import mujoco
+
+        kinds = (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD)
+        return np.flatnonzero(np.isin(self._physics.model.geom_type, [int(kind) for kind in kinds]))
+
+    def _background_share(self, geoms: np.ndarray) -> Float32[np.ndarray, "H W"]:
+        import mujoco
+
+        size = self._image_size
+        fine = size * SUPERSAMPLING
+        objects = self._physics.render(fine, fine, camera_id=self._camera, segmentation=True)
+        number, kind = objects[..., 0], objects[..., 1]
+        sky = kind == -1
+        floor = (kind == int(mujoco.mjtObj.mjOBJ_GEOM)) & np.isin(number, geoms)
+        cells = (sky | floor).reshape(size, SUPERSAMPLING, size, SUPERSAMPLING)
+        return cells.mean(axis=(1, 3), dtype=np.float32)

@@ -1,0 +1,206 @@
+"""How one episode is recorded: a pure function of the settings and the episode's number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float32, Float64
+
+from aime.data.episodes import Episode
+from aime.data.shards import Attribute
+from aime.errors import AimeError
+from aime.io.collect.controllers import CONTROLLERS
+from aime.io.collect.distractors import Distractor, blend, make_distractor
+from aime.io.collect.environment import RENDERER_FLAGS, Arrival, ControlSuite, Environment
+from aime.io.collect.policies import SKILLED, Policy, start_policy
+
+
+class Recordable(Protocol):
+    """All that determines the episodes of one environment; two that are equal give equal episodes."""
+
+    @property
+    def name(self) -> str:
+        """The environment's, fit for a directory."""
+
+    @property
+    def summary(self) -> str:
+        """What is recorded, in a line."""
+
+    @property
+    def length(self) -> int:
+        """Frames of an episode; an environment that ends gives fewer."""
+
+    @property
+    def policy(self) -> Policy:
+        """What acts."""
+
+    @property
+    def seed(self) -> int:
+        """0 or more."""
+
+    @property
+    def distractor(self) -> str:
+        """A name in `aime.io.collect.distractors.DISTRACTORS`."""
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of a frame in pixels."""
+
+    def attributes(self) -> dict[str, Attribute]:
+        """What every shard of the recording notes about itself, apart from its episodes and the versions."""
+
+    def build(self) -> Environment:
+        """Load the environment, in the process that records."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A task of DeepMind Control to record.
+
+    Attributes:
+        domain: of dm_control, for instance `cartpole`.
+        task: for instance `swingup`.
+        length: frames of an episode; an environment that terminates gives fewer.
+        policy: what acts.
+        seed: 0 or more.
+        distractor: a name in `aime.io.collect.distractors.DISTRACTORS`.
+        action_repeat: simulator steps per recorded step.
+        image_size: height and width of a frame in pixels.
+        camera: the number of a camera of the task.
+    """
+
+    domain: str
+    task: str
+    length: int
+    policy: Policy
+    seed: int
+    distractor: str
+    action_repeat: int
+    image_size: int
+    camera: int
+
+    @property
+    def name(self) -> str:
+        """Such as `cartpole_swingup`."""
+        return f"{self.domain}_{self.task}"
+
+    @property
+    def summary(self) -> str:
+        """What is recorded, in a line."""
+        flags = ", ".join(f"{name} {'on' if value else 'off'}" for name, value in RENDERER_FLAGS.items())
+        return (
+            f"{self.name}: {self.image_size}x{self.image_size}, camera {self.camera}, action repeat "
+            f"{self.action_repeat}, {flags}, policy {self.policy}, distractor {self.distractor}, seed {self.seed}"
+        )
+
+    def __post_init__(self) -> None:
+        if self.policy in SKILLED and self.name not in CONTROLLERS:
+            raise AimeError(
+                f"policy {self.policy}: {self.name} has no controller; choose random or smooth, or one of "
+                f"{', '.join(f'dmc:{name}' for name in CONTROLLERS)}"
+            )
+
+    def attributes(self) -> dict[str, Attribute]:
+        """What every shard of the recording notes about itself, apart from its episodes and the versions."""
+        return {"environment": f"dmc:{self.name}", **vars(self), **RENDERER_FLAGS}
+
+    def build(self) -> Environment:
+        """Load the environment.
+
+        Raises:
+            AimeError: if dm_control is missing, cannot render, or has no such camera.
+        """
+        segment = self.distractor != "none"
+        return ControlSuite(self.domain, self.task, self.action_repeat, self.image_size, self.camera, segment)
+
+
+def record_episode(
+    environment: Environment, recording: Recordable, number: int, tick: Callable[[], None] = lambda: None
+) -> Episode:
+    """Record episode `number`, which depends on the recording and the number alone.
+
+    x_0 comes from the reset; a_t is taken after x_t; the reward and termination at t describe the arrival at x_t. So
+    the first reward and the last action are NaN.
+
+    Args:
+        environment: what `recording.build()` made, or something that behaves like it.
+        recording: the settings.
+        number: 0 or more.
+        tick: called before every frame but the first; what it raises ends the recording.
+    """
+    reset_seed, policy_generator, distractor_generator = _seeds(recording.seed, number)
+    act = start_policy(recording.policy, policy_generator, recording.length, environment)
+    distractor = make_distractor(recording.distractor, distractor_generator, recording.image_size)
+    arrivals = [distract(environment.reset(reset_seed), distractor, 0)]
+    actions: list[np.ndarray] = []
+    for step in range(1, recording.length):
+        tick()
+        asked = act(step - 1)
+        arrivals.append(distract(environment.step(asked), distractor, step))
+        actions.append(asked if arrivals[-1].taken is None else arrivals[-1].taken)
+        if arrivals[-1].terminated or arrivals[-1].truncated:
+            break
+    return episode_of(arrivals, actions)
+
+
+def _seeds(seed: int, number: int) -> tuple[int, np.random.Generator, np.random.Generator]:
+    """Independent streams for the simulator, the policy and the distractor."""
+    simulator, policy, distractor = np.random.SeedSequence(seed, spawn_key=(number,)).spawn(3)
+    return int(simulator.generate_state(1)[0]), np.random.default_rng(policy), np.random.default_rng(distractor)
+
+
+def distract(arrival: Arrival, distractor: Distractor | None, step: int) -> Arrival:
+    """An arrival with the distractor's picture of that step in place of its background."""
+    if distractor is None or arrival.background is None:
+        return arrival
+    return arrival._replace(pixels=blend(arrival.pixels, distractor.frame(step), arrival.background), background=None)
+
+
+class Distracted:
+    """An environment with a distractor's pictures behind it: to play in as it was recorded."""
+
+    def __init__(self, recording: Recordable) -> None:
+        """Build it.
+
+        Raises:
+            AimeError: if the environment cannot be built.
+        """
+        self._recording, self._within = recording, recording.build()
+        self.action_width, self.step_seconds = self._within.action_width, self._within.step_seconds
+        self._distractor: Distractor | None = None
+        self._steps = 0
+
+    def reset(self, seed: int) -> Arrival:
+        """Start the episode that `seed` determines, its pictures included."""
+        generator = np.random.default_rng([seed, 1])
+        self._distractor = make_distractor(self._recording.distractor, generator, self._recording.image_size)
+        self._steps = 0
+        return distract(self._within.reset(seed), self._distractor, 0)
+
+    def step(self, action: Float32[np.ndarray, " A"]) -> Arrival:
+        """See `Environment.step`."""
+        self._steps += 1
+        return distract(self._within.step(action), self._distractor, self._steps)
+
+    def control(self) -> Float64[np.ndarray, " A"]:
+        """See `Environment.control`."""
+        return self._within.control()
+
+    def notes(self) -> dict[str, Attribute]:
+        """See `Environment.notes`."""
+        return self._within.notes()
+
+
+def episode_of(arrivals: list[Arrival], actions: list[np.ndarray]) -> Episode:
+    """The episode of L arrivals and the L - 1 actions `[A]` between them; 2 arrivals or more."""
+    never_taken = np.full_like(actions[-1], np.nan)
+    return Episode(
+        pixels=np.stack([arrival.pixels for arrival in arrivals]),
+        action=np.stack([*actions, never_taken]),
+        reward=np.array([arrival.reward for arrival in arrivals], np.float32),
+        terminated=np.array([arrival.terminated for arrival in arrivals]),
+        state=np.stack([arrival.state for arrival in arrivals]) if arrivals[0].state.size else None,
+    )

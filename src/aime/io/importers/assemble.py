@@ -1,0 +1,167 @@
+"""From an episode as its source has it to episodes as shards hold them: resized, scaled, checked, cut if too long."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from aime.data.action_scale import ActionScale
+from aime.data.episodes import Episode
+from aime.io.importers.fitting import Fit, fit_frames
+from aime.io.importers.interface import BadEpisode, Recorded
+
+EPISODE_BYTES = 128 * 2**20
+"""Most bytes of an episode's frames: 10,900 frames of 64x64. What is longer becomes several episodes."""
+
+
+LEFT_OUT = "left out: "
+"""Before the words of the importer's own counts."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """What all episodes of the data set share.
+
+    Attributes:
+        image_size: height and width of a frame, in pixels.
+        fit: what happens to frames that are not square.
+        scale: of the actions; None where no episode has any.
+        state_width: S, or 0.
+        most_frames: of one episode.
+    """
+
+    image_size: int
+    fit: Fit
+    scale: ActionScale | None
+    state_width: int
+    most_frames: int
+
+    @classmethod
+    def sized(cls, image_size: int, fit: Fit, scale: ActionScale | None, state_width: int) -> Form:
+        """A form whose longest episode fills `EPISODE_BYTES`."""
+        return cls(image_size, fit, scale, state_width, max(EPISODE_BYTES // (image_size**2 * 3), 1))
+
+
+class _Rows:
+    """The small fields of an episode, converted and checked; None fields become what the schema has for "unknown"."""
+
+    def __init__(self, recorded: Recorded, form: Form, tally: Counter[str]) -> None:
+        known = [len(rows) for rows in (recorded.action, recorded.reward, recorded.state) if rows is not None]
+        if len(set(known)) > 1:
+            raise BadEpisode(f"actions, rewards and states have {known} rows, expected as many of each; mend it")
+        self.length: int | None = known[0] if known else None
+        self._recorded, self._form = recorded, form
+        self._action = self._scaled_actions(tally)
+        self._check_finite()
+
+    def _scaled_actions(self, tally: Counter[str]) -> Float[np.ndarray, "L A"] | None:
+        action, scale = self._recorded.action, self._form.scale
+        if scale is None:
+            return None
+        if action is None:
+            raise BadEpisode("has no actions, but others have; give it a table, or import all with --no-actions")
+        if action.shape[1:] != (scale.width,):
+            raise BadEpisode(f"has {action.shape[1:]} actions a step, expected ({scale.width},); import it apart")
+        action = action.astype(np.float64)
+        action[-1:][np.isnan(action[-1:]).any(axis=1)] = np.nan
+        _check_rows("action", action[:-1])
+        _check_rows("action", action[-1:][~np.isnan(action[-1:]).all(axis=1)], len(action) - 1)
+        tally["clipped"] += scale.outside(action)
+        return scale.to_unit(action).astype(np.float32)
+
+    def _check_finite(self) -> None:
+        recorded, width = self._recorded, self._form.state_width
+        if width:
+            if recorded.state is None or recorded.state.shape[1:] != (width,):
+                shape = None if recorded.state is None else recorded.state.shape[1:]
+                raise BadEpisode(f"has a state of width {shape}, expected ({width},); import with --no-state")
+            # an export has no state either of a frame that was added for the last row's reward
+            unknown = recorded.repeated or (len(recorded.state) > 1 and bool(np.isnan(recorded.state[-1]).all()))
+            _check_rows("state", recorded.state[: len(recorded.state) - unknown])
+        if recorded.reward is not None:
+            _check_rows("reward", recorded.reward[1:, None], 1)
+
+    def cut(self, pixels: UInt8[np.ndarray, "l H W 3"], start: int) -> Episode:
+        """The stretch from `start` on that belongs to some frames."""
+        rows, length = slice(start, start + len(pixels)), len(pixels)
+        width = 1 if self._form.scale is None else self._form.scale.width
+        recorded = self._recorded
+        return Episode(
+            pixels=pixels,
+            action=np.full((length, width), np.nan, np.float32) if self._action is None else self._action[rows],
+            reward=_column(recorded.reward, rows, np.nan, np.float32, length),
+            terminated=_column(recorded.terminated, rows, False, np.bool_, length),
+            state=recorded.state[rows].astype(np.float32)
+            if self._form.state_width and recorded.state is not None
+            else None,
+        )
+
+
+def _column(values: np.ndarray | None, rows: slice, absent: float, dtype: type, length: int) -> np.ndarray:
+    return np.full(length, absent, dtype) if values is None else values[rows].astype(dtype)
+
+
+def _check_rows(name: str, rows: Float[np.ndarray, "L N"], first: int = 0) -> None:
+    with np.errstate(over="ignore"):
+        wrong = ~np.isfinite(rows.astype(np.float32)).all(axis=1)
+    if wrong.any():
+        step = first + int(np.flatnonzero(wrong)[0])
+        raise BadEpisode(f"'{name}' at step {step} is no finite number, expected one; mend or drop the episode")
+
+
+def episodes_of(recorded: Recorded, form: Form, tally: Counter[str]) -> Iterator[Episode]:
+    """The episode, or where it is longer than `form.most_frames` the stretches that it is cut into.
+
+    Args:
+        recorded: what the importer gave; its frames are used up.
+        form: of the data set.
+        tally: counts "frames", of these "repeated" ones, "cut" episodes, "clipped" numbers, and for each size
+            "HEIGHTxWIDTH" its frames; after `LEFT_OUT`, what the importer counts.
+
+    Raises:
+        BadEpisode: if something is missing or not finite, or if frames and table differ in length; stretches that
+            came before are then to be thrown away.
+    """
+    rows = _Rows(recorded, form, tally)
+    shape, start, filled = (form.image_size, form.image_size, 3), 0, 0
+    buffer = np.empty((0, *shape), np.uint8)
+    for blocks in recorded.frames:
+        _tally_sizes(tally, blocks)
+        frames = fit_frames(blocks, form.image_size, form.fit)
+        while len(frames):
+            if len(buffer) == 0:  # pages of it that no frame reaches are never backed by memory
+                buffer = np.empty((form.most_frames, *shape), np.uint8)
+            taken = frames[: form.most_frames - filled]
+            buffer[filled : filled + len(taken)] = taken
+            filled, frames = filled + len(taken), frames[len(taken) :]
+            _check_length(rows.length, start + filled, recorded.repeated, done=False)
+            if filled == form.most_frames and len(frames):
+                yield rows.cut(buffer, start)
+                start, filled, buffer = start + filled, 0, np.empty((0, *shape), np.uint8)
+    _check_length(rows.length, start + filled, recorded.repeated, done=True)
+    tally["cut"] += start > 0
+    tally["repeated"] += recorded.repeated
+    tally["frames"] += start + filled
+    tally.update({f"{LEFT_OUT}{text}": count for text, count in recorded.left_out.items()})
+    yield rows.cut(buffer[:filled], start)
+
+
+def _tally_sizes(tally: Counter[str], blocks: object) -> None:
+    assert isinstance(blocks, list | tuple)
+    for block in blocks:
+        tally[f"{block.shape[1]}x{block.shape[2]}"] += len(block)
+
+
+def _check_length(rows: int | None, frames: int, repeated: int, done: bool) -> None:
+    if frames == 0 and done:
+        raise BadEpisode("has no frame, expected one or more; leave it out")
+    if rows is not None and (frames > rows or (done and frames != rows)):
+        more = "or more " if not done else ""
+        raise BadEpisode(
+            f"has {frames - repeated} {more}frames but {rows - repeated} rows of actions, rewards or states, expected "
+            "as many; cut one of them to the other's length"
+        )

@@ -1,0 +1,94 @@
+"""Films' frames as a player shows them: upright, with square pixels, in RGB."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from aime.io.importers.interface import MAX_FRAME_BYTES, BadEpisode
+
+_ONE = 65536
+"""1 in the fixed-point numbers of a display matrix."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How all frames of a film are shown.
+
+    Attributes:
+        path: the file, for messages.
+        size: height and width of a frame as it is coded.
+        square: height and width with square pixels, before it is turned.
+        transposed: whether rows and columns change places.
+        upside_down: whether the outcome is mirrored from top to bottom.
+        mirrored: whether it is mirrored from left to right.
+    """
+
+    path: Path
+    size: tuple[int, int]
+    square: tuple[int, int]
+    transposed: bool = False
+    upside_down: bool = False
+    mirrored: bool = False
+
+    @classmethod
+    def of(cls, path: Path, frame: Any, aspect: Fraction | None) -> Shown:
+        """From the first frame of a film.
+
+        Args:
+            path: the file.
+            frame: PyAV's.
+            aspect: width of a pixel divided by its height; None where it is not known.
+
+        Raises:
+            BadEpisode: if frames are too large, or need turning by an angle that is not a multiple of 90 degrees.
+        """
+        height, width = frame.height, frame.width
+        ratio = float(aspect) if aspect else 1.0
+        if not 0.05 <= ratio <= 20:
+            ratio = 1.0
+        # a player stretches the side that has too few pixels
+        square = (height, round(width * ratio)) if ratio >= 1 else (round(height / ratio), width)
+        for rows, columns in ((height, width), square):
+            if rows * columns * 3 > MAX_FRAME_BYTES:
+                raise BadEpisode(f"{path}: has frames of {rows}x{columns}, expected 64 MB at most; reduce them")
+        return cls(path, (height, width), square, *_orientation(path, frame))
+
+    def picture(self, frame: Any) -> UInt8[np.ndarray, "h w 3"]:
+        """One frame, from its colour matrix and range to RGB from 0 to 255.
+
+        Raises:
+            BadEpisode: if it has another size than the first.
+        """
+        if (frame.height, frame.width) != self.size:
+            first = f"{self.size[0]}x{self.size[1]}"
+            raise BadEpisode(
+                f"{self.path}: frames change from {first} to {frame.height}x{frame.width}, expected one size; cut it"
+            )
+        height, width = self.square
+        rgb = frame.reformat(width=width, height=height, format="rgb24", interpolation="BICUBIC").to_ndarray()
+        if self.transposed:
+            rgb = rgb.swapaxes(0, 1)
+        rows, columns = slice(None, None, -1 if self.upside_down else 1), slice(None, None, -1 if self.mirrored else 1)
+        picture: np.ndarray = np.ascontiguousarray(rgb[rows, columns])
+        return picture
+
+
+def _orientation(path: Path, frame: Any) -> tuple[bool, bool, bool]:
+    """Transposed, upside down, mirrored; from the display matrix, which maps (x, y) to (a x + c y, b x + d y)."""
+    matrix = next((bytes(data)[:36] for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
+    if matrix is None:
+        return False, False, False
+    a, b, _, c, d, *_ = (int(value) for value in np.frombuffer(matrix, "=i4"))
+    small = _ONE // 100
+    if max(abs(b), abs(c)) < small < min(abs(a), abs(d)):
+        return False, d < 0, a < 0
+    if max(abs(a), abs(d)) < small < min(abs(b), abs(c)):
+        return True, b < 0, c < 0
+    degrees = -frame.rotation
+    raise BadEpisode(f"{path}: says to turn it by {degrees} degrees, expected 0, 90, 180 or 270; turn its frames")

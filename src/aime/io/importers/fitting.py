@@ -1,0 +1,90 @@
+"""Frames of any size and number of cameras, made into the square frames of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from aime.io.importers.interface import BadEpisode
+
+Fit = Literal["stretch", "crop", "pad"]
+"""What to do with a frame that is not square: distort it, cut its longer sides off, or put black bars beside it."""
+
+
+def tile_columns(cameras: int) -> int:
+    """Columns, and rows, of the grid in which so many cameras share a frame: 2 for 2 to 4, 3 for 5 to 9."""
+    return int(np.ceil(np.sqrt(cameras)))
+
+
+def together(
+    streams: Sequence[Iterator[UInt8[np.ndarray, "n h w 3"]]],
+) -> Iterator[list[UInt8[np.ndarray, "n h w 3"]]]:
+    """Blocks of several cameras, cut so that all have as many frames.
+
+    Raises:
+        BadEpisode: if one camera ends before another.
+    """
+    held: list[UInt8[np.ndarray, "n h w 3"] | None] = [next(stream, None) for stream in streams]
+    while any(block is not None for block in held):
+        blocks = [block for block in held if block is not None]
+        if len(blocks) < len(held):
+            raise BadEpisode("its cameras have not all as many frames, expected that; choose one with --camera")
+        length = min(map(len, blocks))
+        yield [block[:length] for block in blocks]
+        rest = [block[length:] for block in blocks]
+        held = [part if len(part) else next(stream, None) for part, stream in zip(rest, streams, strict=True)]
+
+
+def fit_frames(
+    blocks: Sequence[UInt8[np.ndarray, "n h w 3"]], size: int, fit: Fit
+) -> UInt8[np.ndarray, "n {size} {size} 3"]:
+    """Resize the frames of each camera, antialiased, and tile them row by row into one; empty tiles are black.
+
+    Args:
+        blocks: one for each camera; sizes may differ between cameras.
+        size: height and width of the outcome in pixels.
+        fit: what to do with frames that are not square.
+    """
+    columns = tile_columns(len(blocks))
+    edges = np.linspace(0, size, columns + 1).round().astype(int)
+    if columns == 1 and blocks[0].shape[1:3] == (size, size):
+        return blocks[0]
+    out = np.zeros((len(blocks[0]), size, size, 3), np.uint8)
+    for camera, block in enumerate(blocks):
+        row, column = divmod(camera, columns)
+        tile = out[:, edges[row] : edges[row + 1], edges[column] : edges[column + 1]]
+        for target, frame in zip(tile, block, strict=True):
+            _fit_into(target, frame, fit)
+    return out
+
+
+def _fit_into(target: UInt8[np.ndarray, "H W 3"], frame: UInt8[np.ndarray, "h w 3"], fit: Fit) -> None:
+    height, width = target.shape[:2]
+    if frame.shape == target.shape:
+        target[:] = frame
+        return
+    box, inner = _boxes(frame.shape[0], frame.shape[1], height, width, fit)
+    top, left, rows, columns = inner
+    # pillow's filters grow with the reduction, so that none of the source's pixels is left out
+    picture = Image.fromarray(frame).resize((columns, rows), Image.Resampling.BILINEAR, box=box)
+    target[top : top + rows, left : left + columns] = np.asarray(picture)
+
+
+def _boxes(
+    h: int, w: int, height: int, width: int, fit: Fit
+) -> tuple[tuple[float, float, float, float], tuple[int, int, int, int]]:
+    """The part of the frame that is taken (left, upper, right, lower), and where it goes (top, left, rows, columns)."""
+    whole, everywhere = (0.0, 0.0, float(w), float(h)), (0, 0, height, width)
+    if fit == "stretch":
+        return whole, everywhere
+    if fit == "crop":
+        scale = min(w / width, h / height)
+        left, upper = (w - width * scale) / 2, (h - height * scale) / 2
+        return (left, upper, w - left, h - upper), everywhere
+    scale = max(w / width, h / height)
+    rows, columns = max(round(h / scale), 1), max(round(w / scale), 1)
+    return whole, ((height - rows) // 2, (width - columns) // 2, rows, columns)

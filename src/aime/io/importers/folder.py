@@ -1,0 +1,301 @@
+"""A folder of films or of directories of pictures, an episode each, with a table of actions for each, or without.
+
+    pick-001.mp4     pick-001.csv          a film, and the table of the same name
+    pick-002/        pick-002.parquet      a directory of pictures in the order of their names, and its table
+    pick-003/        pick-003/actions.npz  or the table in the directory
+
+A row of the table belongs to each frame: the actions taken after seeing it, the reward and `terminated` that came with
+it, a state. The actions of the last row, which nothing followed, may be empty or missing. Rows that have times of their
+own are paired with frames by time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Float64, UInt8
+
+from aime.data.state_names import fields_of
+from aime.errors import AimeError
+from aime.io.importers import tables, video
+from aime.io.importers.action_parts import discrete_columns, joined_bounds
+from aime.io.importers.fitting import together
+from aime.io.importers.folder_layout import Place, find_layout
+from aime.io.importers.folder_rows import Chosen, Wanted, check_named, choose_rows, find_columns
+from aime.io.importers.interface import (
+    BadEpisode,
+    Choice,
+    Facts,
+    Item,
+    Recorded,
+    Sources,
+    Survey,
+    arriving,
+    block_length,
+)
+from aime.io.importers.picture_names import check_names, pictures_in
+from aime.io.importers.pictures import Depth, picture_size, read_picture
+from aime.io.importers.timing import rate_of
+
+NO_COLUMNS = Wanted()
+SAME_RATE = 0.05
+"""Films of one data set may differ by this share of their frames a second."""
+
+
+def open_source(source: Path, choice: Choice) -> Sources:
+    """The one data set of a folder.
+
+    Raises:
+        AimeError: if it holds neither films nor directories of pictures, or the tables lack what the choice names.
+    """
+    if not source.is_dir():
+        raise AimeError(f"{source}: is a file, expected a folder of films or of directories of pictures")
+    if choice.split:
+        raise AimeError(f"{source}: a folder has no splits; leave --split out")
+    if choice.every > 1 and choice.time_column is not None:
+        raise AimeError("--every and --time-column both say which row belongs to a frame, expected one of them")
+    layout = find_layout(source, choice.cameras)
+    importer = FolderImporter(source, tuple(layout.episodes), choice, unread=tuple(layout.unread))
+    return {"": replace(importer, columns=importer.find_columns())}
+
+
+@dataclass(frozen=True)
+class FolderImporter:
+    """The episodes of a folder.
+
+    Attributes:
+        place: the folder.
+        episodes: in it.
+        choice: what the user wants.
+        unread: other files in the folder.
+        columns: what all tables have of it.
+    """
+
+    place: Path
+    episodes: tuple[Place, ...]
+    choice: Choice
+    unread: tuple[str, ...] = ()
+    columns: Wanted = NO_COLUMNS
+
+    @property
+    def facts(self) -> Facts:
+        """Widths and names, as the tables have them, and the rate of the first film."""
+        columns, rate = self.columns, self._rate()
+        left_out = [f"columns not taken: {', '.join(columns.unused)}"] if columns.unused else []
+        if self.unread:
+            left_out.append(f"files not read: {', '.join(self.unread)}")
+        parts = columns.parts
+        widths = tuple(part.width for part in parts)
+        return Facts(
+            sum(widths),
+            _fields("state", columns.state, columns.state_widths),
+            joined_bounds(parts) if columns.choices else None,
+            discrete_columns(parts) if columns.choices else (),
+            {"actions_from": ", ".join(columns.action) or "none", **({"fps": rate} if rate else {})},
+            (*columns.notes, *left_out),
+            _fields("action", columns.action, widths),
+        )
+
+    def _rate(self) -> float:
+        """Pairs of frame and row a second; 0 where nothing says."""
+        for episode in self.episodes:
+            try:
+                if self.choice.time_column is not None and episode.table is not None:
+                    times = self._times(episode)
+                    return rate_of(self._chosen(self.place / episode.table, episode, times).times)
+                if self.choice.fps is not None:
+                    return self.choice.fps
+                path = self.place / next(filter(None, episode.films))
+                if not path.is_dir():
+                    declared, measured = video.film_facts(path).rate, rate_of(video.film_times(path))
+                    # the header is exact where it is true; GIF files have none, and FFmpeg guesses
+                    return declared if abs(declared - measured) < 0.01 * declared or not measured else measured
+            except BadEpisode:
+                continue
+        return 0.0
+
+    def find_columns(self) -> Wanted:
+        """Look into all tables.
+
+        Raises:
+            AimeError: if they lack the actions that are asked for, or any, or if there is none and the folder holds
+                what may have been meant as one.
+        """
+        paths = [self.place / episode.table for episode in self.episodes if episode.table is not None]
+        if not self.choice.actions:
+            return NO_COLUMNS
+        if paths:
+            check_named(paths, self.choice)
+            return find_columns(paths, self.choice)
+        if self.choice.action_columns or self.choice.state_columns or self.choice.time_column:
+            raise AimeError(f"{self.place}: holds no table, expected columns {list(self.choice.action_columns)}")
+        names = {Path(episode.name).stem for episode in self.episodes} | {episode.name for episode in self.episodes}
+        meant = [
+            name for name in self.unread if Path(name).stem in names or Path(name).suffix.lower() in tables.SUFFIXES
+        ]
+        if meant:
+            raise AimeError(
+                f"{self.place}: {meant[0]} is no table that belongs to a film, expected the film's name and one of "
+                f"{', '.join(tables.SUFFIXES)}; rename or convert it, or import with --no-actions"
+            )
+        return NO_COLUMNS
+
+    def survey(self) -> Survey:
+        """Weigh every episode by its header."""
+        items: list[Item] = []
+        bad: list[BadEpisode] = []
+        rate = 0.0
+        for number, episode in enumerate(self.episodes):
+            try:
+                weight, own = self._weigh(episode)
+                if own and rate and abs(own / rate - 1) > SAME_RATE and self.choice.fps is None:
+                    raise BadEpisode(
+                        f"{self.place / episode.name}: has {own:.4g} frames a second, the first film {rate:.4g}, "
+                        "expected one rate; import them apart, or name the true rate of all with --fps"
+                    )
+                rate = rate or own
+                place = (episode.table or "", *episode.films)
+                items.append(Item(str(self.place / episode.name), weight, (number, *place)))
+            except BadEpisode as error:
+                bad.append(error)
+        return Survey(items, bad)
+
+    def _weigh(self, episode: Place) -> tuple[int, float]:
+        """Bytes of its frames, and frames a second, or 0 where it does not say."""
+        weight, rate = 0, 0.0
+        for camera, film in enumerate(episode.films):
+            if not film:
+                raise BadEpisode(
+                    f"{self.place / episode.name}: has no film of the camera '{self.choice.cameras[camera]}', expected "
+                    "one of each; add it"
+                )
+            path = self.place / film
+            if path.is_dir():
+                pictures = pictures_in(path)
+                check_names(pictures)
+                height, width = picture_size(pictures[0])
+                weight += len(pictures) * height * width * 3
+            else:
+                facts = video.film_facts(path)
+                weight, rate = weight + facts.weight, rate or facts.rate
+        return weight, rate
+
+    def read(self, item: Item) -> Recorded:
+        """The films or directories of an episode, with its table."""
+        episode = self.episodes[int(item.place[0])]
+        notes = Counter[str]()
+        if not self.columns.action:
+            depth = Depth.of(self.choice.depth_range, notes)
+            return Recorded(together([self._frames(film, depth) for film in episode.films]), left_out=notes)
+        table = self._table(item, episode)
+        times = self._times(episode)
+        chosen = self._chosen(table, episode, times)
+        notes.update(chosen.notes)
+        depth = Depth.of(self.choice.depth_range, notes)
+        frames = together([self._frames(film, depth) for film in episode.films])
+        return _with_what_came_after(
+            Recorded(
+                _selected(frames, chosen.frames, len(times)),
+                action=chosen.action,
+                reward=chosen.reward,
+                terminated=chosen.terminated,
+                state=chosen.state,
+                left_out=notes,
+            ),
+            chosen,
+        )
+
+    def _table(self, item: Item, episode: Place) -> Path:
+        if episode.table is None:
+            raise BadEpisode(f"{item.name}: has no table of its name, but others have; add it, or --no-actions")
+        return self.place / episode.table
+
+    def _chosen(self, table: Path, episode: Place, times: Float64[np.ndarray, " n"]) -> Chosen:
+        has_clock = self.choice.fps is not None or not (self.place / episode.films[0]).is_dir()
+        return choose_rows(table, self.columns, self.choice, times, has_clock)
+
+    def _times(self, episode: Place) -> Float64[np.ndarray, " n"]:
+        """When each frame was taken, in seconds: by the film's clock, or at a rate that the user named.
+
+        Raises:
+            BadEpisode: if cameras do not agree.
+        """
+        clocks = [self._clock(self.place / film) for film in episode.films]
+        step = np.median(np.diff(clocks[0])) if len(clocks[0]) > 1 else 0.0
+        for film, clock in zip(episode.films[1:], clocks[1:], strict=True):
+            if len(clock) != len(clocks[0]) or (np.abs(clock - clocks[0]) > 0.5 * step + 1e-3).any():
+                raise BadEpisode(
+                    f"{self.place / film}: its frames are not at the times of those of {episode.films[0]}, expected "
+                    "cameras that run together; choose one with --camera"
+                )
+        return clocks[0]
+
+    def _clock(self, path: Path) -> Float64[np.ndarray, " n"]:
+        if path.is_dir():
+            return np.arange(len(pictures_in(path))) / (self.choice.fps or 1.0)
+        times = video.film_times(path)
+        return times if self.choice.fps is None else np.arange(len(times)) / self.choice.fps
+
+    def _frames(self, film: str, depth: Depth) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
+        path = self.place / film
+        return _read_pictures(path, depth) if path.is_dir() else (block.frames for block in video.read_film(path))
+
+    def actions(self, item: Item) -> Float[np.ndarray, "L A"]:
+        """The actions in one table."""
+        table = self._table(item, self.episodes[int(item.place[0])])
+        return self.columns.actions(table, tables.read_table(table))
+
+
+def _fields(kind: str, names: tuple[str, ...], widths: tuple[int, ...]) -> dict[str, int]:
+    """Names of fields and their widths, without the word before them that says what a column is."""
+    bare = [re.sub(rf"^{kind}s?[_.\-: ]+", "", name, flags=re.I) or name for name in names]
+    if len(set(bare)) < len(bare):
+        bare = list(names)
+    fields = dict(zip(bare, widths, strict=True)) if set(widths) != {1} else fields_of(bare)
+    if bare and all(name.isdigit() for name in bare):  # numbers and no names
+        return {kind: sum(widths)} if kind == "state" else {}
+    return fields
+
+
+def _with_what_came_after(recorded: Recorded, chosen: Chosen) -> Recorded:
+    """With one more frame where rows after the last frame's brought a reward or an end."""
+    if not chosen.reward_after and not chosen.terminated_after:
+        return recorded
+    reward, ended = chosen.reward, chosen.terminated
+    after = replace(
+        recorded,
+        reward=None if reward is None else np.append(reward[1:], chosen.reward_after),
+        terminated=None if ended is None else np.append(ended[1:], chosen.terminated_after),
+    )
+    moved = arriving(after)
+    if moved.reward is not None and reward is not None:
+        moved.reward[0] = reward[0]
+    return moved
+
+
+def _selected(
+    frames: Iterator[list[UInt8[np.ndarray, "n h w 3"]]], wanted: np.ndarray, total: int
+) -> Iterator[list[UInt8[np.ndarray, "n h w 3"]]]:
+    """Some of the frames; all are decoded, so that damage is found wherever it is."""
+    start = 0
+    for blocks in frames:
+        length = len(blocks[0])
+        inside = wanted[(wanted >= start) & (wanted < start + length)] - start
+        start += length
+        if len(inside):
+            yield [block if len(inside) == length else block[inside] for block in blocks]
+    if start != total:
+        raise BadEpisode(f"{start} frames can be decoded of {total}, expected all; record it again")
+
+
+def _read_pictures(directory: Path, depth: Depth) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
+    paths = pictures_in(directory)
+    size = picture_size(paths[0])
+    length = block_length(*size)
+    for start in range(0, len(paths), length):
+        yield np.stack([read_picture(path, depth, size) for path in paths[start : start + length]])

@@ -1,0 +1,34 @@
+"""The kinds of sources that can be imported, and where the importer of each lies."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from aime.errors import AimeError
+from aime.io.importers.interface import Choice, Opener, Sources
+
+KINDS = {
+    "dmc-vb": "dmc_vb",
+    "folder": "folder",
+    "lerobot": "lerobot",
+    "minari": "minari",
+    "stable-worldmodel": "stable_worldmodel",
+    "v-d4rl": "v_d4rl",
+}
+"""Each kind's module in this package; it is imported when a source of its kind is, and offers `open_source`."""
+
+
+def open_source(kind: str, source: Path, choice: Choice) -> Sources:
+    """Open a source of some kind.
+
+    Raises:
+        AimeError: if the kind or the source does not exist, or the one is not of the other.
+    """
+    if kind not in KINDS:
+        raise AimeError(f"there is no kind {kind!r}; expected one of {', '.join(KINDS)}")
+    if not source.exists():
+        raise AimeError(f"{source}: no such file or directory, expected a data set of kind {kind}; check the path")
+    module = importlib.import_module(f"aime.io.importers.{KINDS[kind]}")
+    opener: Opener = module.open_source
+    return opener(source, choice)

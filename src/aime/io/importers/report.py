@@ -1,0 +1,100 @@
+"""What an import took, changed and left out, to print and to keep beside the shards."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from aime.errors import printable
+from aime.io.importers.assemble import LEFT_OUT
+
+SHOWN = 5
+"""Reasons that are printed in full; the file has all."""
+
+
+@dataclass
+class Report:
+    """The outcome of an import.
+
+    Attributes:
+        kind: of the source.
+        source: where it lies.
+        image_size: height and width of the frames written.
+        episodes: written.
+        frames: written.
+        sizes: frames of each "HEIGHTxWIDTH" that the source has, counted for each camera.
+        repeated: frames that repeat the last picture of an episode, for the reward or the end of its last row.
+        cut: episodes of the source that were too long for one, and became several.
+        clipped: numbers in actions that lay outside of their range.
+        action_low: what -1 means, in the source's units; empty where there are no actions.
+        action_high: what 1 means.
+        notes: how the source was read where it does not say, and what was not read.
+        left_out: counts of what was not taken or was changed, by its name.
+        dropped: what was left out: where it is, and why.
+    """
+
+    kind: str
+    source: str
+    image_size: int
+    episodes: int = 0
+    frames: int = 0
+    sizes: dict[str, int] = field(default_factory=dict)
+    repeated: int = 0
+    cut: int = 0
+    clipped: int = 0
+    action_low: list[float] = field(default_factory=list)
+    action_high: list[float] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
+    dropped: list[str] = field(default_factory=list)
+
+    def add(self, notes: Iterable[Mapping[str, Any]]) -> None:
+        """Count in what jobs did."""
+        sizes, left_out = Counter(self.sizes), Counter(self.left_out)
+        for note in notes:
+            tally = note["tally"]
+            self.episodes += note["episodes"]
+            self.frames += tally.pop("frames", 0)
+            self.repeated += tally.pop("repeated", 0)
+            self.cut += tally.pop("cut", 0)
+            self.clipped += tally.pop("clipped", 0)
+            for text in [key for key in tally if key.startswith(LEFT_OUT)]:
+                left_out[text.removeprefix(LEFT_OUT)] += tally.pop(text)
+            sizes.update(tally)
+            self.dropped += note["dropped"]
+        self.sizes, self.left_out = dict(sorted(sizes.items())), dict(sorted(left_out.items()))
+
+    def content(self) -> dict[str, Any]:
+        """Plain values, for a file."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """For the user, a fact a line."""
+        size = f"{self.image_size}x{self.image_size}"
+        lines = [f"{self.episodes} episodes, {self.frames} frames of {size}"]
+        lines += [f"resized from {there}: {frames} frames" for there, frames in self.sizes.items() if there != size]
+        if not self.action_low:
+            lines.append("no actions: video alone")
+        elif set(self.action_low) != {-1.0} or set(self.action_high) != {1.0}:
+            lines.append(f"actions scaled to [-1, 1] from {_shown(self.action_low)} to {_shown(self.action_high)}")
+        lines += [*map(printable, self.notes), *(f"{count} {text}" for text, count in self.left_out.items())]
+        if self.clipped:
+            lines.append(f"{self.clipped} numbers in actions lay outside of their range and were clipped")
+        if self.repeated:
+            lines.append(
+                f"{self.repeated} episodes got one more frame, which repeats their last picture: the reward or the end "
+                "that their last action brought arrives there"
+            )
+        if self.cut:
+            lines.append(f"{self.cut} episodes were too long for one shard and were cut")
+        if self.dropped:
+            lines.append(f"{len(self.dropped)} dropped:")
+            lines += [f"  {reason}" for reason in self.dropped[:SHOWN]]
+        return lines + ([f"  and {len(self.dropped) - SHOWN} more"] if len(self.dropped) > SHOWN else [])
+
+
+def _shown(numbers: list[float]) -> str:
+    text = ", ".join(f"{number:.4g}" for number in numbers[:8])
+    return f"[{text}{', …' if len(numbers) > 8 else ''}]"
