@@ -50,6 +50,8 @@ def main(arguments: list[str]) -> int:
         settings = Settings(rate, options.pictures, lambda frames: bar.advance(task, frames))
         module.export(dataset, options.out, settings)
     print(f"{options.out}: {dataset.episodes} episodes, {dataset.frames} frames")
+    if options.kind == "lerobot":
+        print(module.NOTE)
     if options.fps is None and "fps" not in dataset.attributes and _has_rate(options):
         print(f"the data does not say its frame rate: films of {rate:.4g} frames a second, others by --fps")
     return 0

@@ -20,6 +20,10 @@ from aime.io.importers.tables import pyarrow
 CAMERA = "observation.images.main"
 CHUNK = 1000
 DATA = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
+NOTE = (
+    "in the last row of each episode, an action that is not known repeats the one before, and next.reward is 0: "
+    "LeRobot has no sign for what is not known"
+)
 VIDEO = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
 
 
