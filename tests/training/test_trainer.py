@@ -316,6 +316,20 @@ def test_a_directory_in_use_is_not_overwritten(config: TrainConfig) -> None:
     assert (config.out / "config.yaml").read_bytes() == before
 
 
+def test_the_same_command_starts_a_run_that_was_killed_before_its_config_was_written(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("aime.training.run_directory.write_atomically", killed)
+        train(config)
+    assert "manifest.json" in {path.name for path in config.out.iterdir()}
+    assert not (config.out / "config.yaml").exists()
+    assert train(replace(config, steps=1)).step == 1
+
+
 def end_before_a_checkpoint(config: TrainConfig) -> None:
     """Leave what a SIGKILL before the first checkpoint leaves."""
     train(config)

@@ -88,9 +88,9 @@ def in_units_of(start: RunInfo, dataset: Dataset) -> tuple[Dataset, str]:
 
 
 def _refuse_what_is_there(out: Path) -> None:
-    """Take no directory but an empty one: a lock, and what a kill left of a file, are nothing."""
-    found = [path.name for path in out.iterdir() if path.name != LOCK and not path.match(".*.tmp")]
-    if not found:
+    """Take no directory but an empty one: a lock, and what a kill before the config was written left, are nothing."""
+    found = {path.name for path in out.iterdir() if path.name != LOCK and not path.match(".*.tmp")}
+    if found <= {MANIFEST}:
         return
     if CONFIG in found and not has_checkpoint(out):
         raise AimeError(
