@@ -28,11 +28,7 @@ def own_data(info: RunInfo) -> str:
         return info.data
     records = info.manifest.current
     _check_same_sources(info, records)
-    places = [locate(record, info.path) for record in records]
-    if len(places) == 1:
-        return places[0]
-    weights = ["" if record.weight is None else f"={record.weight!r}" for record in records]
-    return join_sources([place + weight for place, weight in zip(places, weights, strict=True)])
+    return join_sources(_as_in_config([locate(record, info.path) for record in records], records))
 
 
 def held_out_by(info: RunInfo, dataset: Dataset) -> frozenset[str]:
@@ -70,13 +66,23 @@ def _check_same_sources(info: RunInfo, records: Sequence[SourceRecord]) -> None:
     """Refuse a config that was edited: the run was not trained on what it names now."""
     if any("," in record.place for record in records):  # the config cannot tell such names apart
         return
-    one = len(records) == 1
-    trained = [each.place if one or each.weight is None else f"{each.place}={each.weight!r}" for each in records]
-    if set(info.data.split(", ")) != set(trained):
+    trained = [
+        _as_in_config([each.name for each in records], records),
+        _as_in_config([each.place for each in records], records),
+    ]
+    if set(info.data.split(", ")) not in map(set, trained):
         raise AimeError(
             f"{info.path}/config.yaml: train.data is {info.data}, but by manifest.json the run was trained on "
-            f"{', '.join(trained)}; set it back, or say by --data which to use"
+            f"{', '.join(trained[-1])}; set it back, or say by --data which to use"
         )
+
+
+def _as_in_config(names: Sequence[str], records: Sequence[SourceRecord]) -> list[str]:
+    """The parts of `train.data`; a single source has all clips, whatever its weight."""
+    if len(records) == 1:
+        return list(names)
+    weights = ["" if each.weight is None else f"={each.weight!r}" for each in records]
+    return [name + weight for name, weight in zip(names, weights, strict=True)]
 
 
 def locate(record: SourceRecord, run: Path) -> str:
