@@ -164,6 +164,7 @@ def config(data: Path, tmp_path: Path) -> TrainConfig:
         overshoot=OvershootConfig(steps=3, starts=2, frames=4),
         adversary=AdversaryConfig(n_critic=1, warmup=0, ramp=1, frames=4, discriminators=discriminators),
         zoom=ZoomConfig(share=0.5),
+        pictures=False,
     )
     return complete(start)
 
