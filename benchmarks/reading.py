@@ -51,7 +51,7 @@ def measure(
     opening = time.process_time() - opening
     if by_hdf5:
         for shard in shards:
-            shard._blocks = None
+            shard._pixels._blocks = None
     dataset = Dataset(shards, data, cache=FrameCache(0))
     sampler = ClipSampler(dataset, batch, length, 0)
     for path in files:

@@ -21,9 +21,11 @@ MakeEpisode = Callable[..., Episode]
 
 
 def synthetic_episode(
-    length: int, seed: int = 0, size: int = 8, action_width: int = 2, state_width: int | None = 3
+    length: int, seed: int = 0, size: int = 8, action_width: int = 2, state_width: int | None = 3, masked: bool = False
 ) -> Episode:
     """A bright square that actions push over a dark ramp; NaN where the schema allows it.
+
+    The mask has id 1 at the square and 2 at the ramp's last row.
 
     The first state variable is the number of the step and the second the seed, by which a test knows a frame again.
     """
@@ -40,7 +42,9 @@ def synthetic_episode(
     if state_width is not None:
         state = np.zeros((length, state_width), dtype=np.float32)
         state[:, 0], state[:, 1:2] = np.arange(length), seed
-    return Episode(pixels, action, reward, terminated, state)
+    mask = np.where(pixels[..., 2] == 255, 1, 0).astype(np.uint8)
+    mask[:, -1] = 2
+    return Episode(pixels, action, reward, terminated, state, mask if masked else None)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -69,7 +73,7 @@ def rendering() -> None:
 
 @pytest.fixture
 def make_episode() -> MakeEpisode:
-    """`make_episode(length, seed=0, size=8, action_width=2, state_width=3)`."""
+    """`make_episode(length, seed=0, size=8, action_width=2, state_width=3, masked=False)`."""
     return synthetic_episode
 
 

@@ -335,7 +335,7 @@ def test_writer_refuses_what_the_reader_would(
 def test_many_open_shards_stay_readable(
     tmp_path: Path, make_episode: MakeEpisode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aime.data.shards.MAX_OPEN_FILES", 2)
+    monkeypatch.setattr("aime.data.stored_frames.MAX_OPEN_FILES", 2)
     episodes = [make_episode(4, seed) for seed in range(5)]
     for seed, episode in enumerate(episodes):
         write_shard(tmp_path / f"{seed}.h5", [episode])

@@ -15,10 +15,12 @@ from rich.table import Table
 from aime.cli.arguments import parse
 from aime.data.dataset import Dataset, open_dataset
 from aime.data.describe import DatasetSummary, Spread, contact_sheet, describe
+from aime.data.mask_names import ATTRIBUTE as MASK_NAMES
 from aime.data.sources import BUNDLED, Source, join_sources, parse_sources
 from aime.errors import AimeError
 
 ACTIONS_SHOWN = 8
+INSTANCES_SHOWN = 12
 
 
 @dataclass(frozen=True)
@@ -99,12 +101,23 @@ def _rows(summary: DatasetSummary) -> list[tuple[str, str]]:
         ("reward", _range(summary.reward)),
         ("terminated", f"{summary.terminated} of {summary.episodes} episodes"),
         ("state", f"{summary.state_width} wide" if summary.state_width else "not recorded"),
+        ("masks", _masks(summary)),
         (
             "on disk",
             f"{megabytes:.1f} MB, {per_frame:.0f} bytes a frame",
         ),
-        *((name, str(value)) for name, value in summary.attributes.items()),
+        *((name, str(value)) for name, value in summary.attributes.items() if name != MASK_NAMES),
     ]
+
+
+def _masks(summary: DatasetSummary) -> str:
+    if not summary.masked:
+        return "not recorded"
+    shares = [(number, share) for number, share in summary.mask_shares.items() if number]
+    shown = [f"{summary.mask_names.get(number, number)} {share:.1%}" for number, share in shares[:INSTANCES_SHOWN]]
+    more = [f"{len(shares) - len(shown)} more"] if len(shares) > len(shown) else []
+    episodes = "all" if summary.masked == summary.episodes else f"{summary.masked} of {summary.episodes}"
+    return f"{episodes} episodes; of the pixels: {', '.join(shown + more) or 'background only'}"
 
 
 def _range(spread: Spread) -> str:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Bool, Float32, Int64, UInt8
 
 from aime.data.action_scale import ActionScale
 from aime.data.bundled import PARTS, bundled_digests, bundled_root
 from aime.data.cache import FrameCache
 from aime.data.episodes import Episode
 from aime.data.identity import HALVES, digests_of, note_digests
+from aime.data.mask_names import read_mask_names
 from aime.data.shard_files import shard_paths
 from aime.data.shards import Attribute, Shard
 from aime.data.sources import BUNDLED, Mixture, Pools, Source, parse_sources
@@ -135,6 +137,18 @@ class Dataset:
         return self.state_width > 0
 
     @property
+    def has_mask(self) -> Bool[np.ndarray, " E"]:
+        """Which episodes have masks."""
+        return np.array([self._shards[s].has_mask[e] for s, e in self._index], dtype=bool)
+
+    @property
+    def mask_names(self) -> dict[int, str]:
+        """What each id in the masks shows, by id; empty where the shards name none, or do not agree."""
+        masked = np.unique(self._index[self.has_mask, 0])
+        found = [read_mask_names(self._shards[number].attributes) for number in masked]
+        return found[0] if found and all(names == found[0] for names in found) else {}
+
+    @property
     def has_rewards(self) -> bool:
         """Whether any reward in the files is known and not 0."""
         return any(bool(np.nan_to_num(shard.reward).any()) for shard in self._used)
@@ -184,37 +198,59 @@ class Dataset:
         return (self.read(episode) for episode in range(self.episodes))
 
     def read(self, episode: int, start: int = 0, stop: int | None = None) -> Episode:
-        """Steps `start` to `stop` (exclusive; the end by default) of one episode.
+        """Steps `start` to `stop` (exclusive; the end by default) of one episode, with its masks.
 
         Raises:
             AimeError: if there is no such stretch, or if the file is damaged there.
         """
+        stop = self._stop(episode, stop)
+        frames = np.empty((max(stop - start, 0), self.image_size, self.image_size, 3), dtype=np.uint8)
+        found = self.read_into(frames, episode, start)
+        return replace(found, mask=self.masks(episode, start, stop))
+
+    def masks(self, episode: int, start: int = 0, stop: int | None = None) -> UInt8[np.ndarray, "T H W"] | None:
+        """The masks of steps `start` to `stop` (exclusive; the end by default) of one episode; reads no pixel.
+
+        Returns:
+            Ids of instances, 0 the background (`mask_names` names them); None where the episode has no masks.
+
+        Raises:
+            AimeError: if there is no such stretch, or if the file is damaged there.
+        """
+        shard, first, length = self._stretch(episode, start, self._stop(episode, stop) - start)
+        found = shard.read_masks(first, first + length)
+        return None if found is None else found.copy()
+
+    def _stop(self, episode: int, stop: int | None) -> int:
         if not 0 <= episode < self.episodes:
             raise AimeError(f"{self.name}: has no episode {episode}, expected 0 to {self.episodes - 1}")
-        stop = int(self.lengths[episode]) if stop is None else stop
-        frames = np.empty((max(stop - start, 0), self.image_size, self.image_size, 3), dtype=np.uint8)
-        return self.read_into(frames, episode, start)
+        return int(self.lengths[episode]) if stop is None else stop
+
+    def _stretch(self, episode: int, start: int, steps: int) -> tuple[Shard, int, int]:
+        """The shard of a stretch of an episode, its first row there and its number of rows."""
+        number, local = self._index[episode]
+        length = int(self.lengths[episode])
+        if not 0 <= start < start + steps <= length:
+            raise AimeError(
+                f"{self.name}: steps {start} to {start + steps} asked of episode {episode}, expected a stretch "
+                f"within 0 to {length}"
+            )
+        return self._shards[number], int(self._shards[number].offsets[local]) + start, steps
 
     def read_into(self, frames: UInt8[np.ndarray, "L H H 3"], episode: int, start: int) -> Episode:
         """The L steps of an episode from `start` on; its pixels are put into `frames`, with no copy beside it.
 
+        Its masks are not read: they are None.
+
         Raises:
             AimeError: if the episode has fewer than `start` + L steps, or if the file is damaged there.
         """
-        number, local = self._index[episode]
-        shard, length = self._shards[number], int(self.lengths[episode])
-        if not 0 <= start < start + len(frames) <= length:
-            raise AimeError(
-                f"{self.name}: steps {start} to {start + len(frames)} asked of episode {episode}, expected a stretch "
-                f"within 0 to {length}"
-            )
-        first = int(shard.offsets[local]) + start
-        rows = slice(first, first + len(frames))
+        shard, first, length = self._stretch(episode, start, len(frames))
+        rows = slice(first, first + length)
         self._cache.copy_into(frames, shard, first)
         state = None if shard.state is None else shard.state[rows]
-        return Episode(
-            frames, self._units.read(number, shard.action[rows]), shard.reward[rows], shard.terminated[rows], state
-        )
+        action = self._units.read(self._index[episode, 0], shard.action[rows])
+        return Episode(frames, action, shard.reward[rows], shard.terminated[rows], state)
 
     def select(self, indices: Sequence[int] | Int64[np.ndarray, " I"]) -> Dataset:
         """A view of some episodes, in the order given; shards and decoded frames are shared.
@@ -313,7 +349,16 @@ class Dataset:
         episodes = np.searchsorted(ends, rows, side="right")
         starts = rows - (ends - self.lengths)[episodes]
         for episode, start in zip(episodes.tolist(), starts.tolist(), strict=True):
-            yield self.read(episode, start, start + 1).pixels[0]
+            yield self.frame(episode, start)
+
+    def frame(self, episode: int, step: int) -> UInt8[np.ndarray, "H W 3"]:
+        """One frame, 0 to 255.
+
+        Raises:
+            AimeError: if there is no such step, or if the file is damaged there.
+        """
+        frames = np.empty((1, self.image_size, self.image_size, 3), dtype=np.uint8)
+        return self.read_into(frames, episode, step).pixels[0]
 
 
 def open_dataset(source: str | Path, split: Split = "all", held_out: float = 0.05) -> Dataset:

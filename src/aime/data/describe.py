@@ -60,6 +60,9 @@ class DatasetSummary:
         reward: in the environment's units.
         terminated: how many episodes ended for good.
         state_width: numbers in the simulator's state, 0 where none was recorded.
+        masked: how many episodes have masks.
+        mask_names: what each id in the masks shows, as far as the shards say so and agree.
+        mask_shares: the share of pixels of each id that occurs in the masks, 0 (the background) included.
         attributes: what the writers noted and all shards agree on.
         bytes_on_disk: of the shards, in bytes; of a view it is that of the whole.
         sources: what each of several brings.
@@ -77,22 +80,26 @@ class DatasetSummary:
     reward: Spread
     terminated: int
     state_width: int
+    masked: int
+    mask_names: dict[int, str]
+    mask_shares: dict[int, float]
     attributes: dict[str, Attribute]
     bytes_on_disk: int
     sources: tuple[Contribution, ...]
 
 
 def describe(dataset: Dataset, progress: Callable[[int], None] = lambda frames: None) -> DatasetSummary:
-    """Read every frame of a data set, which checks that all can be read, and sum up.
+    """Read every frame and mask of a data set, which checks that all can be read, and sum up.
 
     Args:
         dataset: as `open_dataset` gives it, which has checked the rest already.
         progress: called with the number of frames of each stretch that has been read.
 
     Raises:
-        AimeError: if a frame cannot be read, naming the file and the episode.
+        AimeError: if a frame or a mask cannot be read, naming the file and the episode.
     """
     actions, rewards, brightness, frames, ended = [], [], [], [], set()
+    ids = np.zeros(256, np.int64)
     for number, stretch in _stretches(dataset):
         actions.append(stretch.action)
         rewards.append(stretch.reward)
@@ -101,6 +108,8 @@ def describe(dataset: Dataset, progress: Callable[[int], None] = lambda frames: 
         frames.append(len(stretch))
         if stretch.terminated.any():
             ended.add(number)
+        if stretch.mask is not None:
+            ids += np.bincount(stretch.mask.ravel(), minlength=256)
         progress(len(stretch))
     least, mean, greatest = np.array(brightness, dtype=np.float64).T
     return DatasetSummary(
@@ -116,6 +125,9 @@ def describe(dataset: Dataset, progress: Callable[[int], None] = lambda frames: 
         reward=Spread.of(np.concatenate(rewards)),
         terminated=len(ended),
         state_width=dataset.state_width,
+        masked=int(dataset.has_mask.sum()),
+        mask_names=dataset.mask_names,
+        mask_shares={number: float(ids[number] / ids.sum()) for number in np.flatnonzero(ids).tolist()},
         attributes=dataset.attributes,
         bytes_on_disk=sum(file.stat().st_size for file in dataset.files),
         sources=dataset.contributions,
@@ -154,7 +166,7 @@ def _draw(dataset: Dataset) -> Image.Image:
         top = _MARGIN + row * pitch
         pen.text((2, top + _CELL // 2), str(number), fill="black")
         for column, step in enumerate(_spread(int(dataset.lengths[number]), SHEET_FRAMES)):
-            frame = Image.fromarray(dataset.read(number, step, step + 1).pixels[0])
+            frame = Image.fromarray(dataset.frame(number, step))
             sheet.paste(frame.resize((_CELL, _CELL), Image.Resampling.BICUBIC), (_MARGIN + column * pitch, top))
     return sheet
 

@@ -23,6 +23,8 @@ class Episode:
         terminated: `[L]`, true where the arrival ended the episode for good.
         state: `[L, S]` state of simulator or robot in its own units, NaN where a number is not known; None where none
             was recorded.
+        mask: `[L, H, W]` id of the instance that each pixel shows, 0 the background; None where none was recorded. It
+            is no part of the episode's identity (`aime.data.identity`).
     """
 
     pixels: UInt8[np.ndarray, "L H W 3"]
@@ -30,6 +32,7 @@ class Episode:
     reward: Float32[np.ndarray, " L"]
     terminated: Bool[np.ndarray, " L"]
     state: Float32[np.ndarray, "L S"] | None = None
+    mask: UInt8[np.ndarray, "L H W"] | None = None
 
     def __len__(self) -> int:
         """The number of steps L, which is also the number of frames."""

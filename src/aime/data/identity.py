@@ -1,8 +1,9 @@
 """What an episode is, wherever its file lies: a digest of its content, and what is decided by the digest alone.
 
 The digest is the SHA-256 of the decoded pixels, the actions and the states, with their shapes. Names, paths, order,
-rewards and compression play no part: an episode that is moved, copied, linked or put into another shard keeps its
-digest. One that is encoded again with loss, resized, cut, or given other actions or states has another digest.
+rewards, masks and compression play no part: an episode that is moved, copied, linked, put into another shard or given
+masks keeps its digest, so that the manifest of a run stays valid. One that is encoded again with loss, resized, cut, or
+given other actions or states has another digest.
 """
 
 from __future__ import annotations

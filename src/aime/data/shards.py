@@ -4,59 +4,42 @@ A shard holds N frames of E episodes that lie one after the other:
 
     pixels     [N, H, W, 3]  uint8      action   [N, A]  float32, in [-1, 1]    ep_len     [E]  integer
     reward     [N]           float      state    [N, S]  float, optional        ep_offset  [E]  integer
-    terminated [N]           bool
+    terminated [N]           bool       mask     [N, H, W]  uint8, optional     ep_mask    [E]  bool, optional
 
 `reward[t]` and `terminated[t]` describe the arrival at `pixels[t]`. The last action of an episode and its first reward
 may be NaN, and so may all of its actions or all of its rewards, where none were recorded, and any number of a state;
-nothing else may.
+nothing else may. `mask` holds ids of instances, 0 the background; `ep_mask` says which episodes have masks, where only
+some have: the rows of the others are 0. The attribute `mask_names` names the ids (`aime.data.mask_names`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
-import os
-import threading
 import zlib
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import h5py
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
-from aime.data.blocks import Blocks, FileIdentity, OpenFiles
+from aime.data.blocks import FileIdentity
 from aime.data.checks import check_actions, check_layout, check_rewards, check_states
 from aime.data.episodes import Episode
-from aime.data.hdf5_bounds import (
-    UNREADABLE,
-    check_storage,
-    check_whole,
-    complaint,
-    own_object,
-    read_rows,
-    scalar_attributes,
-)
+from aime.data.hdf5_bounds import check_storage, check_whole, own_object, read_rows, scalar_attributes
+from aime.data.stored_frames import CHUNK_STEPS, StoredFrames, reading
 from aime.errors import AimeError
 from aime.primitives.files import write_atomically
 
 Attribute = str | int | float | bool
-
-CHUNK_STEPS = 16
-"""Frames per HDF5 chunk: long enough to compress, short enough that a clip decodes little that it does not need."""
 
 FORMAT = ("v110", "v110")
 """Since this version of HDF5's format all that describes the data carries a checksum of its own."""
 
 CHECKSUM = "attributes_crc32"
 """The attribute that holds the checksum of all others: HDF5 has none for texts."""
-
-MAX_OPEN_FILES = 64
-"""Per thread; operating systems commonly allow a process 1024."""
 
 _Layout = tuple[int, tuple[str, ...], str]
 
@@ -68,7 +51,13 @@ _LAYOUT: dict[str, _Layout] = {  # field: (number of axes, kinds of dtype allowe
     "ep_len": (1, ("int32", "int64", "uint32", "uint64"), "int64"),
     "ep_offset": (1, ("int32", "int64", "uint32", "uint64"), "int64"),
 }
-_STATE_LAYOUT: _Layout = (2, ("float32", "float64"), "float32")
+_OPTIONAL_LAYOUT: dict[str, _Layout] = {
+    "state": (2, ("float32", "float64"), "float32"),
+    "mask": (3, ("uint8",), "uint8 ids of instances"),
+    "ep_mask": (1, ("bool",), "bool"),
+}
+
+_LARGE = ("pixels", "mask")
 
 
 def write_shard(
@@ -81,7 +70,7 @@ def write_shard(
 
     Args:
         path: the file to make; it must not exist, because shards are immutable.
-        episodes: at least one; all with the same image size, action width and state width.
+        episodes: at least one; all with the same image size, action width and state width. Some may have masks.
         attributes: facts about the recording that every reader of the shard gets, such as the task or the seed.
 
     Raises:
@@ -100,7 +89,7 @@ def write_shard(
 
 
 def _join(source: str, episodes: Sequence[Episode]) -> dict[str, np.ndarray]:
-    """The small fields of all episodes, checked and concatenated; pixels are left where they are."""
+    """The small fields of all episodes, checked and concatenated; pixels and masks are left where they are."""
     if not episodes:
         raise AimeError(f"{source}: no episode to write, expected at least one")
     for number, episode in enumerate(episodes):
@@ -110,22 +99,27 @@ def _join(source: str, episodes: Sequence[Episode]) -> dict[str, np.ndarray]:
     names = ["action", "reward", "terminated"] + ([] if episodes[0].state is None else ["state"])
     for name in names:
         fields[name] = np.concatenate([getattr(episode, name) for episode in episodes])
+    has_mask = np.array([episode.mask is not None for episode in episodes])
+    if has_mask.any() and not has_mask.all():
+        fields["ep_mask"] = has_mask
     _check_values(source, fields, int(lengths.sum()))
     return fields
 
 
 def _check_episode(source: str, episode: Episode, first: Episode) -> None:
     """Every field of an episode must have the schema's dtype, L rows, and the widths of the first episode."""
-    for name in ("pixels", "action", "reward", "terminated", "state"):
-        array, model = getattr(episode, name), getattr(first, name)
-        if (array is None) != (model is None):
-            raise AimeError(f"{source}: 'state' is in some episodes only, expected in all or none; drop or add it")
+    if (episode.state is None) != (first.state is None):
+        raise AimeError(f"{source}: 'state' is in some episodes only, expected in all or none; drop or add it")
+    layout = _LAYOUT | _OPTIONAL_LAYOUT
+    for name in ("pixels", "action", "reward", "terminated", "state", "mask"):
+        array = getattr(episode, name)
         if array is None:
             continue
-        axes, dtypes, expected = _LAYOUT.get(name, _STATE_LAYOUT)
+        axes, dtypes, expected = layout[name]
         if array.dtype.name not in dtypes:
             raise AimeError(f"{source}: '{name}' has dtype {array.dtype}, expected {expected}; convert it first")
-        shape = (len(episode), *model.shape[1:])
+        widths = first.pixels.shape[1:3] if name == "mask" else getattr(first, name).shape[1:]
+        shape = (len(episode), *widths)
         if array.ndim != axes or array.shape != shape:
             raise AimeError(
                 f"{source}: '{name}' has shape {array.shape}, expected {shape}; write it to another data set"
@@ -145,38 +139,25 @@ def _check_values(source: str, fields: Mapping[str, np.ndarray], frames: int) ->
 
 
 def _fill(file: h5py.File, episodes: Sequence[Episode], fields: Mapping[str, np.ndarray]) -> None:
-    """Lay out the fields, each with a checksum for every chunk: pixels in compressed chunks, all else in one."""
+    """Lay out the fields, each with a checksum for every chunk: pictures in compressed chunks, all else in one."""
     frames, image = int(fields["ep_len"].sum()), episodes[0].pixels.shape[1:]
-    chunks = (min(CHUNK_STEPS, frames), *image)
-    gzip = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
-    pixels = file.create_dataset("pixels", (frames, *image), "uint8", chunks=chunks, fletcher32=True, **gzip)
-    for offset, episode in zip(fields["ep_offset"], episodes, strict=True):
-        pixels[offset : offset + len(episode)] = episode.pixels
+    _fill_frames(file, "pixels", (frames, *image), fields["ep_offset"], [episode.pixels for episode in episodes])
+    if any(episode.mask is not None for episode in episodes):
+        masks = [np.zeros_like(each.pixels[..., 0]) if each.mask is None else each.mask for each in episodes]
+        _fill_frames(file, "mask", (frames, *image[:2]), fields["ep_offset"], masks)
     for name, array in fields.items():
         kept = _canonical(array)
         file.create_dataset(name, data=kept, chunks=tuple(max(size, 1) for size in kept.shape), fletcher32=True)
 
 
-class _OpenFiles(threading.local):
-    """The HDF5 handles of one thread of one process; a handle that crosses a fork or a thread reads garbage."""
-
-    def __init__(self) -> None:
-        self.process = os.getpid()
-        self.files: OrderedDict[FileIdentity, h5py.File] = OrderedDict()
-
-    def get(self, identity: FileIdentity) -> h5py.File:
-        """The handle of a file, opened if it is not, and now the last to be closed."""
-        if self.process != os.getpid():
-            self.process, self.files = os.getpid(), OrderedDict()
-        file = self.files.pop(identity, None) or h5py.File(identity.path, "r")
-        self.files[identity] = file
-        if len(self.files) > MAX_OPEN_FILES:
-            self.files.popitem(last=False)[1].close()
-        return file
-
-
-_open_files = _OpenFiles()
-_files_of_blocks = OpenFiles()
+def _fill_frames(
+    file: h5py.File, name: str, shape: tuple[int, ...], offsets: np.ndarray, episodes: Sequence[np.ndarray]
+) -> None:
+    chunks = (min(CHUNK_STEPS, shape[0]), *shape[1:])
+    gzip = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+    field = file.create_dataset(name, shape, "uint8", chunks=chunks, fletcher32=True, **gzip)
+    for offset, rows in zip(offsets, episodes, strict=True):
+        field[offset : offset + len(rows)] = rows
 
 
 class Shard:
@@ -191,6 +172,7 @@ class Shard:
         offsets: `[E]` int64, first row of each episode.
         action_width: A, the number of actuators.
         state_width: S, or 0 where no state was recorded.
+        has_mask: `[E]` bool, whether each episode has masks.
         frames: N, of all episodes.
         image_size: height and width of a frame, in pixels.
         block: frames that the file compresses together; reading one costs as much as reading all of them.
@@ -198,7 +180,7 @@ class Shard:
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Open and check a file; no pixel is read.
+        """Open and check a file; no pixel and no mask is read.
 
         Raises:
             AimeError: if the file is missing, empty, truncated or foreign, or a field breaks a rule of the schema.
@@ -207,17 +189,20 @@ class Shard:
         _check_file(self.path)
         status = self.path.stat()
         self._identity: FileIdentity = FileIdentity(self.path.absolute(), status.st_ino, status.st_mtime_ns)
-        with _reading(self.path, "it"), h5py.File(self.path, "r") as file:
-            fields, pixels = _read_small_fields(self.path, file), file["pixels"]
+        with reading(self.path, "it"), h5py.File(self.path, "r") as file:
+            fields = _read_small_fields(self.path, file)
             self.attributes: dict[str, Attribute] = _read_attributes(file.attrs)
-            self.block = int(pixels.chunks[0]) if pixels.chunks else CHUNK_STEPS
-            frames, self.image_size = int(pixels.shape[0]), int(pixels.shape[1])
+            self._pixels = StoredFrames(self._identity, file["pixels"])
+            self._masks = StoredFrames(self._identity, file["mask"]) if "mask" in file else None
+        frames, self.image_size = self._pixels.shape[:2]
+        self.block = self._pixels.block
         _check_values(str(self.path), fields, frames)
         self.lengths, self.offsets, self.frames = fields["ep_len"], fields["ep_offset"], frames
         self.action_width = int(fields["action"].shape[1])
         self.state_width = int(fields["state"].shape[1]) if "state" in fields else 0
+        all_or_none = np.full(len(self.lengths), self._masks is not None)
+        self.has_mask: Bool[np.ndarray, " E"] = fields.get("ep_mask", all_or_none)
         self._fields: dict[str, np.ndarray] | None = None
-        self._blocks: Blocks | Literal["unknown"] | None = "unknown"
 
     @property
     def identity(self) -> FileIdentity:
@@ -247,7 +232,7 @@ class Shard:
     @property
     def _small_fields(self) -> dict[str, np.ndarray]:
         if self._fields is None:
-            with _reading(self.path, "it"), h5py.File(self.path, "r") as file:
+            with reading(self.path, "it"), h5py.File(self.path, "r") as file:
                 self._fields = _read_small_fields(self.path, file)
         return self._fields
 
@@ -257,28 +242,24 @@ class Shard:
         Raises:
             AimeError: if the file is damaged there, naming the episode.
         """
-        episode = int(np.searchsorted(self.offsets, start, side="right")) - 1
-        stop = min(stop, self.frames)
-        with _reading(self.path, f"'pixels' of episode {episode}"):
-            if isinstance(self._blocks, str):
-                with h5py.File(self.path, "r") as file:
-                    self._blocks = Blocks.of(file["pixels"])
-            if self._blocks is not None and start < stop:
-                return self._rows_of_blocks(self._blocks, start, stop)
-            return read_rows(_open_files.get(self._identity)["pixels"], start, stop)
+        return self._pixels.read(start, stop, f"'pixels' of episode {self._episode_at(start)}")
 
-    def _rows_of_blocks(self, blocks: Blocks, start: int, stop: int) -> UInt8[np.ndarray, "L H W 3"]:
-        """Rows that may lie in several blocks; those of one alone are not copied."""
-        size, first = self.block, start // self.block
-        if stop <= (first + 1) * size:
-            block = _files_of_blocks.use(self._identity, partial(blocks.read, number=first))
-            return block[start - first * size : stop - first * size]
-        rows = np.empty((stop - start, *blocks.shape[1:]), np.uint8)
-        for number in range(first, -(-stop // size)):
-            low, high = max(start, number * size), min(stop, (number + 1) * size)
-            block = _files_of_blocks.use(self._identity, partial(blocks.read, number=number))
-            rows[low - start : high - start] = block[low - number * size : high - number * size]
-        return rows
+    def read_masks(self, start: int, stop: int) -> UInt8[np.ndarray, "L H W"] | None:
+        """Rows `start` to `stop` (exclusive, clamped to N) of the masks, of an episode that `start` lies in.
+
+        Returns:
+            Ids of instances, 0 the background; None where that episode has no masks.
+
+        Raises:
+            AimeError: if the file is damaged there, naming the episode.
+        """
+        episode = self._episode_at(start)
+        if self._masks is None or not self.has_mask[episode]:
+            return None
+        return self._masks.read(start, stop, f"'mask' of episode {episode}")
+
+    def _episode_at(self, row: int) -> int:
+        return int(np.searchsorted(self.offsets, row, side="right")) - 1
 
 
 def _check_file(path: Path) -> None:
@@ -291,36 +272,35 @@ def _check_file(path: Path) -> None:
         raise AimeError(f"{path}: is empty (0 bytes), expected an HDF5 shard; delete it, then copy or record it again")
 
 
-@contextlib.contextmanager
-def _reading(path: Path, what: str) -> Iterator[None]:
-    """Turn whatever HDF5 raises on a damaged file into the one error that names the file."""
-    try:
-        yield
-    except AimeError:
-        raise
-    except UNREADABLE as error:
-        if isinstance(error, OSError) and error.errno is None and not h5py.is_hdf5(path):
-            raise AimeError(
-                f"{path}: is not an HDF5 file, expected a shard of episodes; convert or remove it"
-            ) from error
-        raise AimeError(f"{path}: {complaint(error, what)}") from error
-
-
 def _read_small_fields(path: Path, file: h5py.File) -> dict[str, np.ndarray]:
-    """All fields but pixels, after the checks of their presence, dtypes and shapes."""
-    layout = dict(_LAYOUT) | ({"state": _STATE_LAYOUT} if "state" in file else {})
+    """All fields but pixels and masks, after the checks of their presence, dtypes and shapes."""
+    layout = _LAYOUT | {name: each for name, each in _OPTIONAL_LAYOUT.items() if name in file}
     for name, (axes, dtypes, expected) in layout.items():
         _check_field(path, own_object(file, name), name, axes, dtypes, expected)
     shape = file["pixels"].shape
     if shape[3] != 3 or shape[1] != shape[2] or shape[1] < 1:
         raise AimeError(f"{path}: 'pixels' has shape {shape}, expected [N, H, H, 3]; crop or resize the frames")
-    for name in layout.keys() - {"pixels", "ep_len", "ep_offset"}:
+    for name in layout.keys() - {"pixels", "ep_len", "ep_offset", "ep_mask"}:
         if len(file[name]) != shape[0]:
             raise AimeError(
                 f"{path}: '{name}' has {len(file[name])} rows and 'pixels' {shape[0]}, expected as many; "
                 "the file was cut or written wrongly, write it again"
             )
-    return {name: _canonical(_read_whole(file[name])) for name in layout if name != "pixels"}
+    _check_masks(path, file, shape)
+    return {name: _canonical(_read_whole(file[name])) for name in layout if name not in _LARGE}
+
+
+def _check_masks(path: Path, file: h5py.File, pixels: tuple[int, ...]) -> None:
+    if "mask" in file and file["mask"].shape != pixels[:3]:
+        raise AimeError(
+            f"{path}: 'mask' has shape {file['mask'].shape}, expected {pixels[:3]} as 'pixels'; resize the masks, or "
+            "rename the field"
+        )
+    if "ep_mask" in file and ("mask" not in file or file["ep_mask"].shape != file["ep_len"].shape):
+        raise AimeError(
+            f"{path}: 'ep_mask' has {len(file['ep_mask'])} entries and 'ep_len' {len(file['ep_len'])}, expected as "
+            "many, and a field 'mask'; write the file again"
+        )
 
 
 def _read_whole(field: h5py.Dataset) -> np.ndarray:

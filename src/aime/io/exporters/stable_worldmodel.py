@@ -14,9 +14,10 @@ import numpy as np
 
 from aime.data.action_scale import ActionScale
 from aime.data.dataset import Dataset
-from aime.data.shards import CHUNK_STEPS, Attribute
+from aime.data.shards import Attribute
 from aime.data.source_range import note_range
 from aime.data.state_names import ACTION_ATTRIBUTE, ATTRIBUTE
+from aime.data.stored_frames import CHUNK_STEPS
 from aime.io.exporters.interface import Original, Settings, originals, whole
 
 

@@ -1,0 +1,32 @@
+"""The names of the ids in masks, as shards note them: {"1": "cart", "2": "pole"} in JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from aime.data.shards import Attribute
+
+ATTRIBUTE = "mask_names"
+
+
+def note_mask_names(names: Mapping[int, str]) -> dict[str, Attribute]:
+    """For the shards; nothing where no id has a name.
+
+    Args:
+        names: by id, 1 to 255; 0 is the background and has none.
+    """
+    return {ATTRIBUTE: json.dumps({str(number): name for number, name in names.items()})} if names else {}
+
+
+def read_mask_names(attributes: Mapping[str, Attribute]) -> dict[int, str]:
+    """The names by id, in the order of the ids; empty where a shard names none, or in another form.
+
+    Args:
+        attributes: of a shard.
+    """
+    try:
+        named = {int(number): str(name) for number, name in json.loads(str(attributes.get(ATTRIBUTE, "{}"))).items()}
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return {}
+    return dict(sorted(named.items())) if all(0 < number < 256 for number in named) else {}
