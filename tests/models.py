@@ -27,7 +27,7 @@ def small_config(window: int = 3) -> ModelConfig:
         context=8,
         belief=16,
         expected_hidden=16,
-        tokenizer=TokenizerConfig(channels=8, multipliers=(1, 1, 2), kernel_time=3, codes=12, code_width=8),
+        tokenizer=TokenizerConfig(channels=8, multipliers=(1, 1, 2), codes=12, code_width=8),
         perceiver=PerceiverConfig(latents=4, width=8, heads=2, window=window),
         encoder=EncoderConfig(channels=8, multipliers=(1, 1, 2)),
         prior=PriorConfig(components=4, hidden=16),

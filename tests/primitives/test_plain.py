@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pytest
 import yaml
@@ -227,3 +227,32 @@ def test_a_sealed_file_that_changed_is_refused_until_its_last_line_goes(tmp_path
         read_yaml(path)
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     assert read_yaml(path) == {"seed": 3}
+
+
+@dataclass(frozen=True)
+class Fixed:
+    width: int = 2
+    rate: ClassVar[float] = 1e-4
+    betas: ClassVar[tuple[float, float]] = (0.5, 0.9)
+
+    @property
+    def hidden(self) -> int:
+        return 2 * self.width
+
+
+def test_a_setting_that_has_become_a_constant_is_read_where_it_had_the_same_value() -> None:
+    assert to_plain(Fixed(3)) == {"width": 3}
+    before = {"width": 3, "rate": "1e-4", "betas": [0.5, 0.9], "hidden": 6}
+    assert from_plain(Fixed, before, "run.yaml") == Fixed(3)
+
+
+@pytest.mark.parametrize(("name", "value"), [("rate", 2e-4), ("betas", [0.5]), ("hidden", 4), ("hidden", None)])
+def test_another_value_than_the_constant_is_refused(name: str, value: object) -> None:
+    with pytest.raises(AimeError, match=rf"run.yaml: {name}: found .*, and this version of aime knows .* alone; use"):
+        from_plain(Fixed, {"width": 3, name: value}, "run.yaml")
+
+
+@pytest.mark.parametrize("name", ["__class__", "__doc__", "_private", "numbers"])
+def test_nothing_else_of_a_class_is_a_constant(name: str) -> None:
+    with pytest.raises(AimeError, match="unknown field"):
+        from_plain(Fixed, {"width": 3, name: "x"}, "run.yaml")

@@ -222,9 +222,7 @@ def test_states_of_another_shape_are_refused(model: AIME, frames: Tensor, shape:
         model.encode(frames, torch.zeros(shape))
 
 
-@pytest.mark.parametrize(
-    "change", [{"width": -1}, {"hidden": 0}, {"withheld": 1.5}, {"min_std": 0.0}, {"min_std": 2.0}, {"max_std": 0.5}]
-)
+@pytest.mark.parametrize("change", [{"width": -1}, {"hidden": 0}, {"withheld": 1.5}])
 def test_impossible_settings_are_refused(change: dict[str, float]) -> None:
     with pytest.raises(AimeError, match=rf"state\..*{next(iter(change))}"):
         StateConfig(**change)  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from einops import rearrange, repeat
@@ -36,7 +36,7 @@ class AttentionConfig:
     slots: int = 5
     width: int = 64
     """Of a slot, and of the feature pyramid that the slots read."""
-    rounds: int = 3
+    rounds: ClassVar[int] = 3
     """Rounds of slot attention."""
     hidden: int = 128
     """Hidden width of the top-down network."""
@@ -48,7 +48,7 @@ class AttentionConfig:
     decoder is given it."""
 
     def __post_init__(self) -> None:
-        expect_sizes(self, "slots", "width", "rounds", "hidden", of="attention")
+        expect_sizes(self, "slots", "width", "hidden", of="attention")
         expect_shares(self, "precision", "expected_share", of="attention")
 
 

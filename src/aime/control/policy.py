@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -29,7 +30,7 @@ class PolicyConfig:
     """Sizes of an agent's networks.
 
     Raises:
-        AimeError: if a size is below 1, `bins` is even or below 3, or not 0 < min_scale < max_scale.
+        AimeError: if a size is below 1, or `bins` is even or below 3.
     """
 
     hidden: int = 256
@@ -38,12 +39,12 @@ class PolicyConfig:
     """Of the critic's two-hot distribution, an odd number."""
     components: int = 5
     """Of the mixture that a cloned policy is."""
-    min_scale: float = 0.1
+    min_scale: ClassVar[float] = 0.1
     """Smallest standard deviation of an action before clipping: of a policy that learns by trying."""
-    max_scale: float = 1.0
+    max_scale: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
-        ControlConfig("heads", self.hidden, self.bins, self.components, self.min_scale, self.max_scale)
+        ControlConfig("heads", self.hidden, self.bins, self.components)
 
     @property
     def cloning(self) -> ControlConfig:

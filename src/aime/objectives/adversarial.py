@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -44,7 +44,7 @@ class AdversaryConfig:
     """Frames of a batch that are judged in a step, in random windows of consecutive frames."""
     learning_rate: float = 4e-4
     """Of the discriminators' own Adam."""
-    betas: tuple[float, float] = (0.5, 0.9)
+    betas: ClassVar[tuple[float, float]] = (0.5, 0.9)
     discriminators: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
 
     def __post_init__(self) -> None:
@@ -54,8 +54,6 @@ class AdversaryConfig:
                 raise AimeError(f"adversary.{name} is {value}; expected {least} or more: give a larger number")
         expect_shares(self, "warmup", "ramp", "vote", of="adversary")
         expect_positive(self, "learning_rate", of="adversary")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise AimeError(f"adversary.betas are {self.betas}; expected two numbers from 0 to below 1")
 
 
 def adversarial_ramp(share: float, config: AdversaryConfig) -> float:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from aime.errors import AimeError
+from aime.errors import expect_at_least_zero
 
 _LARGEST_ANGLE = math.pi / 2 - 1e-6
 
@@ -36,30 +36,21 @@ class RGBConfig:
 
     scope: Literal["model", "module"] = "model"
     """What turns as one vector: all parameters that tasks share, or those of each top-level module by themselves."""
-    decay: float = 0.9
+    decay: ClassVar[float] = 0.9
     """Share of the consensus that a step keeps, in [0, 1)."""
-    proximity: float = 1.0
+    proximity: ClassVar[float] = 1.0
     """λ ≥ 0: how dear it is to turn away from a task's own gradient."""
     angle_steps: int = 3
     """Descent steps on the angles in each training step, 0 or more; 0 keeps them at 0, which is the plain sum."""
-    angle_rate: float = 0.2
+    angle_rate: ClassVar[float] = 0.2
     """Length of a descent step, above 0."""
-    aligned: float = 0.999
+    aligned: ClassVar[float] = 0.999
     """Cosine with the consensus, in (0, 1], above which a task is not rotated."""
-    norm_floor: float = 1e-6
+    norm_floor: ClassVar[float] = 1e-6
     """Gradient norm, 0 or more, up to which a task has no vote: normalised, it would be a full vote of noise."""
 
     def __post_init__(self) -> None:
-        for name, within, allowed in (
-            ("decay", 0 <= self.decay < 1, "a number in [0, 1)"),
-            ("proximity", 0 <= self.proximity < math.inf, "0 or more"),
-            ("angle_steps", self.angle_steps >= 0, "0 or more"),
-            ("angle_rate", 0 < self.angle_rate < math.inf, "a number above 0"),
-            ("aligned", 0 < self.aligned <= 1, "a number in (0, 1]"),
-            ("norm_floor", 0 <= self.norm_floor < math.inf, "0 or more"),
-        ):
-            if not within:
-                raise AimeError(f"rgb.{name} is {getattr(self, name)}; expected {allowed}: the default is a good start")
+        expect_at_least_zero(self, "angle_steps", of="rgb")
 
 
 class Rotation(NamedTuple):

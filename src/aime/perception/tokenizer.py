@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +27,7 @@ class TokenizerConfig:
     """Channels of the levels at 1/2, 1/4 and 1/8 of the frame, in units of `channels`."""
     cells: tuple[int, int, int] = (1, 1, 1)
     """Residual cells at each level."""
-    kernel_time: int = 3
+    kernel_time: ClassVar[int] = 3
     """Frames that a causal convolution at 1/8 resolution reads, its own included; finer levels see single frames."""
     codes: int = 1024
     code_width: int = 256

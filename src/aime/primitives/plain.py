@@ -65,6 +65,9 @@ def nan_as_null(plain: Plain) -> Plain:
 def from_plain(kind: type[T], plain: object, source: str, field: str = "") -> T:
     """Build a dataclass from what `to_plain` made of it: each field is there, those of `LATER` aside, and no other.
 
+    What is a constant of the dataclass (a `ClassVar` or a property) may have been a field in an earlier version: a file
+    of that version is read if it has the same value there.
+
     Field types may be bool, int, float (also given as an integer, or as a string like "1e-4", which is what YAML makes
     of it), str, Path, Literal, X | None, tuple, and dataclasses of those.
 
@@ -83,7 +86,7 @@ def from_plain(kind: type[T], plain: object, source: str, field: str = "") -> T:
     known = {each.name: each for each in dataclasses.fields(kind) if each.init}  # type: ignore[arg-type]
     names = [name for name, each in known.items() if name in plain or not each.metadata.get("later")]
     for name in plain:
-        if name not in known:
+        if name not in known and not _is_constant(kind, name):
             raise AimeError(f"{source}: {_join(field, name)}: unknown field, expected {', '.join(known)}; {_REMEDY}")
     for name in names:
         if name not in plain:
@@ -92,9 +95,32 @@ def from_plain(kind: type[T], plain: object, source: str, field: str = "") -> T:
     values = {name: each.metadata["before"] for name, each in known.items() if "before" in each.metadata}
     values |= {name: _parse(hints[name], plain[name], source, _join(field, name)) for name in names}
     try:
-        return kind(**values)
+        built = kind(**values)
     except AimeError as error:
         raise AimeError(f"{source}: {name_once(f'{field}: {error}' if field else str(error))}") from error
+    for name in plain:
+        if name not in known:
+            _check_constant(built, name, plain[name], source, _join(field, name))
+    return built
+
+
+def _is_constant(kind: type, name: object) -> bool:
+    return isinstance(name, str) and not name.startswith("_") and _has_value(getattr(kind, name, None))
+
+
+def _has_value(attribute: object) -> bool:
+    return isinstance(attribute, property | bool | int | float | str | tuple)
+
+
+def _check_constant(built: object, name: str, found: object, source: str, field: str) -> None:
+    """Refuse a file of a version in which a constant was a field and had another value."""
+    value = getattr(built, name)
+    parsed = _parse_float(found) if isinstance(value, float) else tuple(found) if isinstance(found, list) else found
+    if parsed != value:
+        raise AimeError(
+            f"{source}: {field}: found {found!r}, and this version of aime knows {value!r} alone; use the aime version "
+            "that wrote the file"
+        )
 
 
 class _Dumper(yaml.SafeDumper):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +25,7 @@ class DecoderConfig:
     multipliers: tuple[int, int, int] = (1, 2, 2)
     """Channels of the levels at 1/2, 1/4 and 1/8 of the frame, in units of `channels`."""
     cells: tuple[int, int, int] = (1, 1, 1)
-    error_decay: float = 0.98
+    error_decay: ClassVar[float] = 0.98
     """Decay of the running squared error that is the variance of the likelihood."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from aime.errors import AimeError, expect_at_least_zero, expect_at_most, expect_shares_below_one, expect_sizes
 from aime.objectives.adversarial import AdversaryConfig
@@ -36,10 +36,10 @@ class OptimizerConfig:
     warmup: int = 30
     """Steps of linear warm-up."""
     weight_decay: float = 1e-4
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: ClassVar[tuple[float, float]] = (0.9, 0.99)
     clip: float = 1.0
     """Largest global norm of the gradient of the loss per pixel value."""
-    ema_decay: float = 0.995
+    ema_decay: ClassVar[float] = 0.995
     """Decay of the averaged weights, warmed up as min(ema_decay, (1 + n) / (10 + n))."""
 
     def __post_init__(self) -> None:
