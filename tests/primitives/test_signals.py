@@ -72,6 +72,39 @@ def test_the_status_of_an_interrupt_of_python_s_own() -> None:
     assert exit_status(KeyboardInterrupt()) == 130
 
 
+def test_a_signal_in_a_destructor_prints_nothing_and_counts(capfd: pytest.CaptureFixture[str]) -> None:
+    class Deleted:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+
+    hook = sys.unraisablehook
+    with handled() as interruption:
+        Deleted()
+        assert interruption.number == signal.SIGTERM
+    assert sys.unraisablehook is hook
+    assert capfd.readouterr().err == ""
+
+
+ENDING = """
+import atexit, os, signal, sys
+from aime.cli import main
+def end():
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        os.kill(os.getpid(), number)
+def verb(arguments):
+    os.kill(os.getpid(), signal.SIGTERM)
+atexit.register(end)
+main.main = verb
+main.entry()
+"""
+
+
+def test_signals_while_python_ends_do_not_change_the_status() -> None:
+    done = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "")
+
+
 def test_nohup_is_heeded() -> None:
     code = "import os, signal\nfrom aime.primitives.signals import handled\n"
     code += "with handled(): os.kill(os.getpid(), signal.SIGHUP)\nprint('on')"

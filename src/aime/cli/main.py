@@ -42,9 +42,10 @@ def entry() -> None:
     """Run the command line that the shell gave, and exit with its status."""
     arguments = sys.argv[1:]
     make_safe(lasting=any(argument in FILES for argument in arguments[:2]))
-    with handled():
+    with handled(to_the_end=True) as interruption:
         try:
             status = main(arguments)
+            interruption.over = True
             sys.stdout.flush()
         except KeyboardInterrupt as error:
             status = exit_status(error)
@@ -53,6 +54,7 @@ def entry() -> None:
         except OSError as error:
             print(f"aime: standard output cannot be written: {error.strerror}", file=sys.stderr)
             status = EXIT_USER_ERROR
+        interruption.over = True
         try:
             sys.stdout.flush()
         except OSError:  # at exit Python would write what is left, and fail once more

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -43,6 +45,8 @@ class Interruption:
         self.number: int | None = None
         """The first signal's."""
         self.held = False
+        self.over = False
+        """Whether all work is done: signals that still come change nothing."""
         self._first = 0.0
         self._later = 0
 
@@ -56,6 +60,8 @@ class Interruption:
             Interrupted: where the program shall end now.
         """
         now = time.monotonic()
+        if self.over:
+            return
         if self.number is None:
             self.number, self._first = number, now
             if self.held:
@@ -72,11 +78,18 @@ _present: Interruption | None = None
 
 
 @contextmanager
-def handled() -> Iterator[Interruption]:
+def handled(to_the_end: bool = False) -> Iterator[Interruption]:
     """Handle the signals while the context lasts; within another such context this is that one.
+
+    An `Interrupted` that is raised in a destructor, where nothing can catch it, is not printed: whoever looks at the
+    interruption next ends the work.
 
     A SIGHUP that whoever started the program has it ignore, as nohup does, stays ignored. Outside of the main thread,
     which alone may handle signals, nothing changes.
+
+    Args:
+        to_the_end: whether the program ends with the context. If a signal has come, later ones are ignored from then
+            on: the end of Python takes a second, in which they would change the exit status.
     """
     global _present
     if _present is not None or threading.current_thread() is not threading.main_thread():
@@ -88,12 +101,22 @@ def handled() -> Iterator[Interruption]:
         for number in SIGNALS
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
     }
+    hook, sys.unraisablehook = sys.unraisablehook, _silent_about_signals(sys.unraisablehook)
     try:
         yield interruption
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if to_the_end and interruption else handler)
         _present = None
+
+
+def _silent_about_signals(hook: Callable[[Any], object]) -> Callable[[Any], None]:
+    def report(unraisable: Any) -> None:
+        if not isinstance(unraisable.exc_value, Interrupted):
+            hook(unraisable)
+
+    return report
 
 
 @contextmanager
