@@ -132,6 +132,11 @@ def test_settings_and_definitions_are_there(run: Run, html: str) -> None:
     assert "<dt>torch</dt>" in html
 
 
+def test_a_run_that_was_not_inspected_says_how(html: str) -> None:
+    assert '<h2 id="parts">What each part does</h2>' in html
+    assert html.count("aime inspect RUN") == 1
+
+
 def test_attention_and_components_are_shown(html: str) -> None:
     pictures = re.findall(r'<img [^>]*alt="([^"]+)"', html)
     assert {"attention in clip 1", "attention maps of clip 2", "components in the dream of clip 1"} <= set(pictures)

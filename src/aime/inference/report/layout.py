@@ -13,6 +13,7 @@ from aime.inference.predict import film_strips
 from aime.inference.render import Strip, film, scale_for
 from aime.inference.report import charts, page
 from aime.inference.report.figures import KEY, attention, components, gradients, strip_figure
+from aime.inference.report.inspection import inspection
 from aime.inference.report.material import Material
 from aime.inference.report.page import Cell, Section
 from aime.inference.report.training_log import names as logged_names
@@ -53,6 +54,7 @@ def lay_out(material: Material) -> str:
         Section("components", "Components of the mixture", components(material)),
         Section("skill", "Prediction", _prediction(evaluation)),
         Section("inside", "Inside the model", _inside(material)),
+        Section("parts", "What each part does", inspection(material.inspection)),
         Section("training", "Training", _training(material)),
         Section("settings", "Settings and definitions", _settings(material)),
     ]

@@ -20,7 +20,9 @@ from aime.inference.components import Components, find_components
 from aime.inference.dreams import Dreams, dream, to_numpy
 from aime.inference.evaluate import Progress, evaluate_run, weights_digest
 from aime.inference.evaluation import Evaluation
+from aime.inference.inspection import Inspection
 from aime.inference.loading import Device, lively_places, load_run
+from aime.inference.report.inspection import read_inspection
 from aime.inference.report.training_log import Record, read_log
 from aime.inference.unseen import Part, open_unseen
 from aime.inference.watching import Watched, watch
@@ -51,6 +53,8 @@ class Material:
     surprise: Float[np.ndarray, "B T"]
     """Of their latents."""
     components: Components
+    inspection: Inspection | None
+    """Where the run directory has one of these weights."""
     log: list[Record]
     config: str
     environment: Mapping[str, str]
@@ -94,6 +98,7 @@ def gather(
             )
         ),
         components=find_components(model, load_clips(unseen.dataset, context + horizon, GROUPED)),
+        inspection=read_inspection(info.path, weights_digest(info.path)),
         log=log,
         config=(info.path / CONFIG).read_text(encoding="utf-8"),
         environment=environment(model.device),

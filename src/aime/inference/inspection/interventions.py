@@ -1,0 +1,136 @@
+"""The interventions of an inspection: each replaces one value that one part of the model hands to the next.
+
+To add one, add an `Intervention` to `INTERVENTIONS`. It is then run, judged, printed and shown in the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
+
+from aime.inference.inspection.measures import Kind
+from aime.primitives.distributions import GaussianMixture
+from aime.world_model.config import ModelConfig
+
+Value = TypeVar("Value")
+
+Place = Literal["tokens", "slots", "context", "posterior context", "belief context", "actions", "prior", "map"]
+"""Where a value can be replaced; all that is computed from it is computed again.
+
+    tokens              indices `[B,T,h,w]`, which the Perceiver reads
+    slots               `BottomUp`, fields `[B,T,…]`: the slots, their maps, and U_t, which is made of them
+    context             c_t `[B,T,context]`, which posterior and belief read
+    posterior context   c_t where the posterior reads it, and not where the belief does
+    belief context      c_t where the belief reads it, and not where the posterior does
+    actions             `[B,T,A]`, which the belief reads, the future ones too
+    prior               the mixtures `[…,K,latent]` that latents are scored and futures are drawn by
+    map                 `[…,h,w]`, which the decoder reads: A_t of frames seen, P_t of frames imagined
+
+B clips, of which two that follow each other are of different episodes as far as possible. Mixtures and maps may also
+be those of a part of the clips.
+"""
+
+ALL: frozenset[Kind] = frozenset({"reconstruction", "nats", "skill"})
+FRAMES: frozenset[Kind] = frozenset({"reconstruction", "skill"})
+"""What changes with the latents or with what is drawn of them: the nats are those of the unchanged latents."""
+FUTURES: frozenset[Kind] = frozenset({"nats", "skill"})
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """A value replaced at one place.
+
+    Attributes:
+        part: the part of the model whose work is withheld.
+        change: what stands in its place.
+        place: where the value is replaced.
+        edit: from the value to the one in its place, of the same shape.
+        measures: what this can change at all. The others cannot change, since they do not depend on the value.
+        applies: whether a model of such a config has the part.
+    """
+
+    part: str
+    change: str
+    place: Place
+    edit: Callable[[Any], Any]
+    measures: frozenset[Kind] = ALL
+    applies: Callable[[ModelConfig], bool] = lambda config: True
+
+    @property
+    def name(self) -> str:
+        """Such as "context: of another clip"."""
+        return f"{self.part}: {self.change}"
+
+    def at(self, place: Place, value: Value) -> Value:
+        """The value at a place, replaced if it is this intervention's."""
+        return self.edit(value) if place == self.place else value
+
+
+def of_another_clip(value: Value) -> Value:
+    """The value of the clip before; of the last one for the first."""
+    return tree_map_only(Tensor, lambda each: each.roll(1, 0), value)
+
+
+def mean_over_clips(value: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+    """The mean over all clips and frames, everywhere."""
+    return value.mean(dim=(0, 1)).expand_as(value)
+
+
+def commonest_token(tokens: Int[Tensor, "B T h w"]) -> Int[Tensor, "B T h w"]:
+    """In each cell, the token that is most frequent there."""
+    return tokens.flatten(0, 1).mode(dim=0).values.expand_as(tokens)
+
+
+def uniform_map(maps: Float[Tensor, "*N h w"]) -> Float[Tensor, "*N h w"]:
+    """The same in every cell."""
+    return torch.full_like(maps, 1 / (maps.shape[-2] * maps.shape[-1]))
+
+
+def moved_map(maps: Float[Tensor, "*N h w"]) -> Float[Tensor, "*N h w"]:
+    """The map four cells further to the right; what leaves on the right enters on the left."""
+    return maps.roll(4, dims=-1)
+
+
+def moment_matched(mixture: GaussianMixture) -> GaussianMixture:
+    """One Gaussian with the mixture's mean and variances, as a mixture of one component.
+
+        σ² = Σ_k π_k (σ_k² + (μ_k - μ)²)
+
+    Of one component it is that component itself, to the last bit.
+    """
+    weights, mean = mixture.weights[..., None], mixture.mean[..., None, :]
+    variance = (weights * (mixture.stds.square() + (mixture.means - mean).square())).sum(dim=-2, keepdim=True)
+    return GaussianMixture(torch.zeros_like(mixture.log_weights[..., :1]), mean, variance.sqrt())
+
+
+def _has_context(config: ModelConfig) -> bool:
+    return config.context_width > 0
+
+
+def _attends(config: ModelConfig) -> bool:
+    return config.attention.kind != "uniform"
+
+
+INTERVENTIONS: tuple[Intervention, ...] = (
+    Intervention("context", "of another clip", "context", of_another_clip, applies=_has_context),
+    Intervention("context", "held at its mean", "context", mean_over_clips, applies=_has_context),
+    Intervention(
+        "context", "at its mean in the posterior", "posterior context", mean_over_clips, FRAMES, applies=_has_context
+    ),
+    Intervention("context", "at its mean in the belief", "belief context", mean_over_clips, applies=_has_context),
+    Intervention("tokens", "the commonest of each cell", "tokens", commonest_token, applies=_has_context),
+    Intervention("slots", "of another clip", "slots", of_another_clip, applies=_attends),
+    Intervention("attention", "uniform", "map", uniform_map, FRAMES, applies=_attends),
+    Intervention("attention", "moved by four cells", "map", moved_map, FRAMES, applies=_attends),
+    Intervention("mixture", "one Gaussian of its moments", "prior", moment_matched, FUTURES),
+    Intervention("actions", "of another clip", "actions", of_another_clip),
+)
+
+INTACT = Intervention("model", "as it is", "map", lambda maps: maps)
+"""No change."""

@@ -1,0 +1,83 @@
+"""What each part of a model tells of the recorded state, by a linear map that is judged on other episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from aime.data.state_names import entries_by_name
+from aime.inference.inspection.result import Figure, Probe
+from aime.inference.probe import (
+    FOLDS,
+    SETTLED_AFTER,
+    fit_ridge,
+    goes_round,
+    r_squared_intervals,
+    score_probe,
+    unwrapped,
+)
+
+
+@torch.inference_mode()
+def probe_parts(
+    parts: Mapping[str, Float[Tensor, "B T F"]],
+    states: Float[Tensor, "B T S"] | None,
+    episodes: Int64[np.ndarray, " B"],
+    names: Mapping[str, int],
+) -> tuple[Probe, ...]:
+    """R² of a ridge regression of the state from each part, with intervals over episodes.
+
+    Each episode is predicted by a ridge that was fitted to other ones: episodes are divided into at most `FOLDS`
+    groups, each left out in turn (Stone 1974, "Cross-validatory choice and assessment of statistical predictions").
+    The first `SETTLED_AFTER` frames of a clip do not count.
+
+    Args:
+        parts: what to tell the state from, by name; features of B clips of T frames.
+        states: in their own units, NaN where not known; None where none were recorded.
+        episodes: the number of the episode of each clip.
+        names: the fields of the state and their widths, in order; empty where they have no names.
+
+    Returns:
+        For each part the mean over all numbers of the state, then each field. Empty where there are no states, or
+        fewer than two episodes with known ones.
+    """
+    if states is None:
+        return ()
+    flat = states[:, SETTLED_AFTER:].flatten(0, 1).double().cpu()
+    known = flat.isfinite().all(dim=-1)
+    clip = torch.from_numpy(np.unique(episodes, return_inverse=True)[1])
+    episode = clip[:, None].expand(states.shape[:2])[:, SETTLED_AFTER:].flatten()[known]
+    if len(episode.unique()) < 2:
+        return ()
+    truth = flat[known]
+    turns = goes_round(truth, names)
+    targets = unwrapped(truth, turns)
+    entries = torch.arange(len(turns))
+    entries = torch.cat([entries[~turns], entries[turns], entries[turns]])
+    groups = {"all": list(range(len(entries)))}
+    for name, numbers in entries_by_name(names).items():
+        groups[name] = [column for column, entry in enumerate(entries.tolist()) if entry in numbers]
+    found = []
+    for part, features in parts.items():
+        rows = features[:, SETTLED_AFTER:].flatten(0, 1).double().cpu()[known]
+        predicted = _predicted_by_others(rows, targets, episode)
+        scores = score_probe(tuple(entries.tolist()), predicted, targets, targets.mean(0), episode)
+        intervals = r_squared_intervals([scores], list(groups.values()))
+        found += [Probe(part, name, Figure.of(each)) for name, each in zip(groups, intervals, strict=True)]
+    return tuple(found)
+
+
+def _predicted_by_others(
+    features: Float[Tensor, "N F"], targets: Float[Tensor, "N C"], episode: Float[Tensor, " N"]
+) -> Float[Tensor, "N C"]:
+    """Each row as a ridge predicts it that has seen no row of its episode."""
+    predicted = torch.empty_like(targets)
+    group = episode.unique(return_inverse=True)[1] % FOLDS
+    for number in group.unique().tolist():
+        out = group == number
+        predicted[out] = fit_ridge(features[~out], targets[~out], episode[~out])(features[out])
+    return predicted

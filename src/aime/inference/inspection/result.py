@@ -1,0 +1,150 @@
+"""The result of an inspection as one typed value, and its JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from aime.errors import AimeError
+from aime.inference.inspection.verdict import Verdict, strongest
+from aime.primitives.intervals import Bounds, Interval
+from aime.primitives.plain import from_plain, nan_as_null, to_plain
+
+DEFINITIONS: dict[str, str] = {
+    "loss": "what the model loses by an intervention: dB of reconstruction, nats a frame, or skill. Above 0 the model "
+    "is worse with it. Differences are paired: the same clips, and the same noise of the samples",
+    "low, high": "the 95 % interval, by the bootstrap over episodes, each drawn with all of its clips; null of one "
+    "episode",
+    "verdict": "carries weight: the whole interval is at or above 0.3 dB, 1 nat or 0.02 of skill; weak: it excludes 0; "
+    "has no effect: it holds 0; cannot tell: there is no interval. Of an intervention, the strongest of its measures'",
+    "effect null": "the intervention cannot change this measure, which does not depend on the value that it replaces",
+    "reconstruction": "PSNR in dB of each frame decoded from its own latent, averaged",
+    "nats": "-log p(z_t | past) in nats per frame after the context, z_t the same sample of the unchanged posterior",
+    "skill": "1 - mse / min(mse of persistence, mse of climatology) of the mean of the sampled futures",
+    "probes": "R² of a ridge regression of the recorded state from a part, predicted for episodes that it was not "
+    "fitted to; an angle is told as its cosine and sine",
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure and the ends of its 95 % interval; None where it is not defined."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+    @classmethod
+    def of(cls, interval: Interval) -> Figure:
+        """The same as an interval, without NaN."""
+        return from_plain(cls, nan_as_null(to_plain(cls(interval.mean, interval.low, interval.high))), "interval")
+
+    @property
+    def bounds(self) -> Bounds | None:
+        """The ends, where there are any."""
+        return None if self.low is None or self.high is None else Bounds(self.low, self.high)
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What an intervention does to one measure; see `DEFINITIONS`."""
+
+    measure: str
+    loss: Figure | None
+    """None where it cannot change."""
+    verdict: Verdict | None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one intervention does."""
+
+    part: str
+    change: str
+    verdict: Verdict
+    effects: tuple[Effect, ...]
+    """One a measure, in the same order for all."""
+
+    @property
+    def better_without(self) -> bool:
+        """Whether the model is better with the change wherever there is an effect."""
+        told = [each.loss for each in self.effects if each.loss and each.verdict in ("carries weight", "weak")]
+        return bool(told) and all(each.high is not None and each.high < 0 for each in told)
+
+    @property
+    def verdict_text(self) -> str:
+        """The verdict, and whether the model is better with the change."""
+        return f"{self.verdict}, better without" if self.better_without else self.verdict
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How well a linear map from one part tells the recorded state."""
+
+    part: str
+    entry: str
+    """A field of the state, or "all"."""
+    r2: Figure
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What the parts of a run do, by intervention on clips that it never learned from."""
+
+    run: str
+    data: str
+    split: str
+    """The part of the unseen episodes that was taken."""
+    unseen: str
+    """Which part of the data it is, and how sure it is that the run was never trained on it."""
+    content: str
+    """SHA-256 over the digests of the episodes."""
+    weights: str
+    """SHA-256 of the averaged weights."""
+    episodes: int
+    clips: int
+    context: int
+    horizon: int
+    samples: int
+    intact: tuple[tuple[str, Figure], ...]
+    """The measures of the model as it is."""
+    findings: tuple[Finding, ...]
+    absent: tuple[str, ...]
+    """Interventions that were left out because the model has no such part."""
+    probes: tuple[Probe, ...]
+    """Empty where the data has no states, or there is one episode."""
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Their names, in the order of the effects."""
+        return tuple(name for name, _ in self.intact)
+
+    def parts(self) -> Iterator[tuple[str, Verdict]]:
+        """Each part with the strongest verdict of its interventions."""
+        for part in dict.fromkeys(each.part for each in self.findings):
+            yield part, strongest(each.verdict for each in self.findings if each.part == part)
+
+    def to_json(self) -> str:
+        """JSON with every field by its name, and `definitions`, a sentence on each word."""
+        content = to_plain(self)
+        assert isinstance(content, dict)
+        return json.dumps({**content, "definitions": to_plain(DEFINITIONS)}, indent=1, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str, source: str) -> Inspection:
+        """Read what `to_json` made.
+
+        Args:
+            text: the JSON.
+            source: the file it came from, for messages.
+
+        Raises:
+            AimeError: if it is not JSON, or has other fields.
+        """
+        try:
+            content = json.loads(text)
+            content.pop("definitions")
+            return from_plain(cls, content, source)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise AimeError(f"{source}: not an inspection: {error}; write it again with `aime inspect`") from error
