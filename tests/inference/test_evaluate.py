@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ from torch import Tensor
 from aime.data import open_dataset
 from aime.data.clips import clip_places, clip_seeds, read_clips
 from aime.errors import AimeError
-from aime.inference import Evaluation, evaluate_run
+from aime.inference import Evaluation, EvaluationRequest, evaluate_run
 from aime.inference import evaluate as evaluating
 from aime.inference.clip_scores import ClipScores
 from aime.inference.evaluate import score_clips
 from aime.inference.loading import load_run
 from aime.inference.summary import summarise
+
+REQUEST = EvaluationRequest(context=2, horizon=6, samples=2)
 
 
 def evaluation_of(knowledge: Knowledge, samples: int = 16) -> Evaluation:
@@ -236,13 +239,13 @@ def test_other_json_is_no_evaluation(text: str) -> None:
 def test_a_run_is_evaluated_on_its_held_out_episodes(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run()
     out = tmp_path / "scores" / "evaluation.json"
-    evaluation = evaluate_run(run.path, context=2, horizon=6, samples=2, out=out)
+    evaluation = evaluate_run(run.path, REQUEST, out)
     assert (evaluation.split, evaluation.unseen) == ("test", "test part, held out by the run")
     assert evaluation.data == str(run.data)
     assert evaluation.clips == 2  # of one episode
-    assert evaluate_run(run.path, context=2, horizon=6, samples=2, part="all").clips == 4
+    assert evaluate_run(run.path, replace(REQUEST, part="all")).clips == 4
     assert out.read_text(encoding="utf-8") == evaluation.to_json()
-    assert evaluate_run(run.path, context=2, horizon=6, samples=2).to_json() == evaluation.to_json()
+    assert evaluate_run(run.path, REQUEST).to_json() == evaluation.to_json()
 
 
 def test_short_episodes_are_refused_with_the_remedy(make_run: MakeRun) -> None:
@@ -250,7 +253,7 @@ def test_short_episodes_are_refused_with_the_remedy(make_run: MakeRun) -> None:
     with pytest.raises(AimeError, match=r"longest unseen episode has 20 frames, expected 50.*--horizon 15 or less"):
         evaluate_run(run.path)
     with pytest.raises(AimeError, match=r"20 frames, expected 75.*record longer"):
-        evaluate_run(run.path, context=30)
+        evaluate_run(run.path, EvaluationRequest(context=30))
 
 
 @pytest.mark.parametrize(
@@ -259,16 +262,16 @@ def test_short_episodes_are_refused_with_the_remedy(make_run: MakeRun) -> None:
 def test_another_world_is_refused(make_run: MakeRun, size: int, width: int, named: str) -> None:
     run, other = make_run(), make_run(size=size, action_width=width)
     with pytest.raises(AimeError, match=named) as caught:
-        evaluate_run(run.path, other.data, context=2, horizon=6)
+        evaluate_run(run.path, replace(REQUEST, data=other.data))
     assert str(other.data) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["context", "horizon", "samples", "clips"])
-def test_numbers_below_one_are_refused(make_run: MakeRun, name: str) -> None:
-    arguments: dict[str, Any] = {"context": 2, "horizon": 6, "samples": 2, "clips": 1, name: 0}
+def test_numbers_below_one_are_refused(name: str) -> None:
+    arguments: dict[str, Any] = {name: 0}
     with pytest.raises(AimeError, match=rf"^{name} is 0; expected 1 or more"):
-        evaluate_run(make_run().path, **arguments)
+        EvaluationRequest(**arguments)
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
@@ -279,4 +282,4 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_missing_gpu_is_named(make_run: MakeRun) -> None:
     with pytest.raises(AimeError, match=r"^device is cuda; expected a CUDA GPU and found none"):
-        evaluate_run(make_run().path, device="cuda")
+        evaluate_run(make_run().path, EvaluationRequest(device="cuda"))

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from aime.data import write_shard
 from aime.inference.evaluate import evaluate_run
+from aime.inference.request import EvaluationRequest
 from aime.objectives.adversarial import AdversaryConfig
 from aime.objectives.elbo import ElboTerms
 from aime.objectives.perceiver import PerceiverTerms
@@ -178,7 +179,7 @@ def test_evaluation_bypasses_the_discriminators(run: Path, monkeypatch: pytest.M
         pytest.fail("the discriminators were asked")
 
     monkeypatch.setattr(Discriminators, "forward", called)
-    evaluate_run(run, context=2, horizon=3, samples=2)
+    evaluate_run(run, EvaluationRequest(context=2, horizon=3, samples=2))
     assert not [name for name, _ in AIME.from_pretrained(run).named_parameters() if "discriminator" in name]
 
 

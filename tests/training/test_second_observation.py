@@ -16,6 +16,7 @@ from aime.data import Episode, load_clips, open_dataset, write_shard
 from aime.errors import AimeError
 from aime.inference.evaluate import evaluate_run
 from aime.inference.report import write_report
+from aime.inference.request import EvaluationRequest
 from aime.objectives.weights import OvershootConfig
 from aime.perception.state_reader import StateConfig
 from aime.training.config import OptimizerConfig, TrainConfig
@@ -104,18 +105,19 @@ def test_it_is_predicted_better_than_the_mean_with_it_and_from_frames_alone(trai
 
 
 def test_a_run_is_judged_and_reported_with_its_states(trained: TrainConfig, data: Path, tmp_path: Path) -> None:
-    evaluation = evaluate_run(trained.out, context=4, horizon=6, samples=2, clips=2, device="cpu", part="all")
+    request = EvaluationRequest(part="all", context=4, horizon=6, samples=2, clips=2, device="cpu")
+    evaluation = evaluate_run(trained.out, request)
     assert evaluation.states is not None and list(evaluation.states) == [1, 2, 3, 4, 5, 6]
     for score in evaluation.states.values():
         assert score.r2 == pytest.approx(1 - (score.error / score.climatology) ** 2, abs=2e-7)
-    page = write_report(trained.out, None, None, 4, 6, device="cpu", part="all").read_text(encoding="utf-8")
+    page = write_report(trained.out, request).read_text(encoding="utf-8")
     assert "state error against horizon" in page and "state, R²" in page
     # a film without states is judged by its frames
     write_shard(tmp_path / "0.h5", [replace(swinging_episode(24, 9), state=None)])
-    assert evaluate_run(trained.out, tmp_path, 4, 6, samples=2, device="cpu", part="all").states is None
+    assert evaluate_run(trained.out, replace(request, data=tmp_path)).states is None
     write_shard(tmp_path / "other" / "0.h5", [replace(swinging_episode(24, 9), state=np.zeros((24, 2), np.float32))])
     with pytest.raises(AimeError, match="state: width is 2, expected 3"):
-        evaluate_run(trained.out, tmp_path / "other", 4, 6, samples=2, device="cpu")
+        evaluate_run(trained.out, replace(request, data=tmp_path / "other", part="test"))
 
 
 def test_runs_go_on_with_a_state_and_begin_with_one(config: TrainConfig, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from aime.data import write_shard
 from aime.errors import AimeError
 from aime.inference.evaluate import evaluate_run
 from aime.inference.report import write_report
+from aime.inference.request import EvaluationRequest
 from aime.objectives.adversarial import AdversaryConfig
 from aime.objectives.tasks import task_losses
 from aime.objectives.weights import ElboWeights, LossWeights, OvershootConfig, PerceiverWeights, PredictiveWeights
@@ -189,10 +190,11 @@ def test_without_a_part_a_run_is_saved_evaluated_and_reported(name: str, config:
     train(CASES[name].switch(config))
     model = AIME.from_pretrained(config.out)
     assert not [each for each, _ in model.named_parameters() if begins(each, CASES[name].absent)]
-    evaluation = evaluate_run(config.out, context=3, horizon=4, samples=2, clips=2, device="cpu")
+    request = EvaluationRequest(context=3, horizon=4, samples=2, clips=2, device="cpu")
+    evaluation = evaluate_run(config.out, request)
     assert evaluation.effective_components == pytest.approx(1) or name != "single-gaussian"
     assert evaluation.reconstruction.psnr > 5
-    assert write_report(config.out, None, None, 3, 4, device="cpu").is_file()
+    assert write_report(config.out, request).is_file()
 
 
 @switches

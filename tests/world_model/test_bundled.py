@@ -13,6 +13,7 @@ from aime.cli.main import main
 from aime.errors import AimeError
 from aime.inference.evaluate import evaluate_run
 from aime.inference.report import write_report
+from aime.inference.request import EvaluationRequest
 from aime.world_model import bundled
 from aime.world_model.model import AIME
 from aime.world_model.saved import read_run, save_weights
@@ -40,9 +41,11 @@ def test_half_precision_is_widened(installed: Path, tmp_path: Path) -> None:
 
 def test_it_is_read_evaluated_and_shown_by_its_name(installed: Path, tmp_path: Path) -> None:
     assert read_run("bundled:small").path == tmp_path / "home" / "small"
-    found = evaluate_run("bundled:small", installed, 2, 2, samples=2)
+    found = evaluate_run("bundled:small", EvaluationRequest(installed, context=2, horizon=2, samples=2))
     assert (found.run, found.clips > 0) == ("bundled:small", True)
-    page = write_report(Path("bundled:small"), installed, tmp_path / "page.html", 2, 2)
+    page = write_report(
+        Path("bundled:small"), EvaluationRequest(installed, context=2, horizon=2), tmp_path / "page.html"
+    )
     assert "small" in page.read_text()
 
 

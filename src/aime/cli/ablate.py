@@ -48,10 +48,13 @@ class AblationOptions(TrainConfig):
 def main(arguments: list[str]) -> int:
     """Run `aime ablate` and return the exit status."""
     options = configure(arguments)
-    from aime.training.ablation.study import EvaluationConfig, run_ablation
+    from aime.inference.request import EvaluationRequest
+    from aime.training.ablation.study import run_ablation
 
     variants = expect_some_of(words(options.variants), VARIANTS, "variant")
-    judged = EvaluationConfig(options.context, options.horizon, options.samples, options.clips)
+    judged = EvaluationRequest(
+        context=options.context, horizon=options.horizon, samples=options.samples, clips=options.clips
+    )
     console = Console(stderr=True)
     ablation = run_ablation(
         options, variants, judged, lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)

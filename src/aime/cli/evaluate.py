@@ -54,20 +54,19 @@ def main(arguments: list[str]) -> int:
     """Run `aime evaluate` and return the exit status."""
     options = parse(EvaluateOptions, "evaluate", arguments)
     from aime.inference.evaluate import evaluate_run
+    from aime.inference.request import EvaluationRequest
 
+    request = EvaluationRequest(
+        data=options.data,
+        part=options.part,
+        context=options.context,
+        horizon=options.horizon,
+        samples=options.samples,
+        clips=options.clips,
+        device=options.device,
+    )
     with counting("evaluating") as progress:
-        evaluation = evaluate_run(
-            options.run,
-            options.data,
-            options.context,
-            options.horizon,
-            samples=options.samples,
-            clips=options.clips,
-            device=options.device,
-            out=options.out,
-            progress=progress,
-            part=options.part,
-        )
+        evaluation = evaluate_run(options.run, request, options.out, progress)
     console = Console(highlight=False)
     for part in _tables(evaluation):
         console.print(part, markup=False)

@@ -36,17 +36,16 @@ def main(arguments: list[str]) -> int:
     """Run `aime report` and return the exit status."""
     options = parse(ReportOptions, "report", arguments)
     from aime.inference.report import write_report
+    from aime.inference.request import EvaluationRequest
 
+    request = EvaluationRequest(
+        data=options.data,
+        part=options.part,
+        context=options.context,
+        horizon=options.horizon,
+        device=options.device,
+    )
     with counting("evaluating") as progress:
-        page = write_report(
-            options.run,
-            options.data,
-            options.out,
-            options.context,
-            options.horizon,
-            device=options.device,
-            progress=progress,
-            part=options.part,
-        )
+        page = write_report(options.run, request, options.out, progress)
     print(f"report: {page.absolute()}")
     return 0

@@ -6,5 +6,6 @@ from aime.inference.evaluate import evaluate_run
 from aime.inference.evaluation import Evaluation
 from aime.inference.predict import predict_run
 from aime.inference.report import write_report
+from aime.inference.request import EvaluationRequest
 
-__all__ = ["Evaluation", "evaluate_run", "predict_run", "write_report"]
+__all__ = ["Evaluation", "EvaluationRequest", "evaluate_run", "predict_run", "write_report"]

@@ -14,14 +14,14 @@ from torch import Tensor
 
 from aime.data import Clips
 from aime.data.clips import clip_places, clip_seeds, read_clips
-from aime.errors import AimeError
 from aime.inference import metrics
 from aime.inference.clip_scores import BEST_OF, ClipScores
 from aime.inference.evaluation import Evaluation
-from aime.inference.loading import Device, load_run
+from aime.inference.loading import load_run
+from aime.inference.request import EvaluationRequest
 from aime.inference.state_scores import StateErrors, state_errors
 from aime.inference.summary import summarise
-from aime.inference.unseen import Part, open_unseen
+from aime.inference.unseen import open_unseen
 from aime.primitives.checksums import sha256_of
 from aime.primitives.files import write_atomically
 from aime.primitives.standardise import Standardise
@@ -31,9 +31,6 @@ from aime.world_model.input_validation import observed
 from aime.world_model.noise import Seeds, posterior_samples
 from aime.world_model.outputs import FuturePrediction, SequenceOutput
 from aime.world_model.saved import AVERAGED_WEIGHTS, read_checkpoint
-
-MOST_CLIPS = 64
-"""Clips that an evaluation takes unless told otherwise: the first of every episode, then the second, and so on."""
 
 BYTES_AT_ONCE = 120_000_000
 """Memory for the sampled frames of one batch; scoring them takes about three times as much."""
@@ -107,64 +104,43 @@ class Judged(NamedTuple):
 
 def evaluate_run(
     run: str | Path,
-    data: str | Path | None = None,
-    context: int = 5,
-    horizon: int = 45,
-    samples: int = 16,
-    clips: int | None = None,
-    device: Device = "auto",
+    request: EvaluationRequest | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
-    part: Part = "test",
 ) -> Evaluation:
     """Judge a run's predictions on episodes that it never trained on; always gives the same numbers.
 
     Args:
         run: the run directory.
-        data: a directory of shards, one shard or bundled:NAME; by default, the run's own data. Episodes that
-            the run was trained on are left out, wherever they lie: see `open_unseen`.
-        context: frames that the model sees, 1 or more.
-        horizon: frames that it then predicts, 1 or more.
-        samples: sampled futures of each clip, 1 or more.
-        clips: at most so many clips, `MOST_CLIPS` by default; the first clip of every episode comes first.
-        device: where to compute.
+        request: on which clips, and how; by default `EvaluationRequest()`.
         out: a JSON file to write; one that is there is replaced.
         progress: told after each batch how many clips are done, and how many there are.
-        part: "test" to report on, "validation" to choose by, or "all".
 
     Raises:
-        AimeError: if `run` is no run, if `data` is missing, damaged, too short or does not fit the model, if a number
-            is below 1, or if `out` cannot be written.
+        AimeError: if `run` is no run, if the data is missing, damaged, too short or does not fit the model, or if
+            `out` cannot be written.
     """
-    return judge_run(run, data, context, horizon, samples, clips, device, out, progress, part).evaluation
+    return judge_run(run, request, out, progress).evaluation
 
 
 def judge_run(
     run: str | Path,
-    data: str | Path | None = None,
-    context: int = 5,
-    horizon: int = 45,
-    samples: int = 16,
-    clips: int | None = None,
-    device: Device = "auto",
+    request: EvaluationRequest | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
-    part: Part = "test",
 ) -> Judged:
     """The same as `evaluate_run`, with the scores of the clips."""
-    for name, value in (("samples", samples), ("clips", MOST_CLIPS if clips is None else clips)):
-        if value < 1:
-            raise AimeError(f"{name} is {value}; expected 1 or more: leave --{name} out for the usual number")
-    info, model = load_run(run, device)
-    unseen = open_unseen(info, data, context, horizon, part)
-    places = clip_places(unseen.dataset, context + horizon, MOST_CLIPS if clips is None else clips)
-    batch = read_clips(unseen.dataset, places, context + horizon)
+    request = EvaluationRequest() if request is None else request
+    info, model = load_run(run, request.device)
+    unseen = open_unseen(info, request.data, request.context, request.horizon, request.part)
+    places = clip_places(unseen.dataset, request.length, request.most_clips)
+    batch = read_clips(unseen.dataset, places, request.length)
     seeds = clip_seeds(unseen.dataset, places)
-    scores = score_clips(model, batch, seeds, context, samples, progress)
+    scores = score_clips(model, batch, seeds, request.context, request.samples, progress)
     evaluation = summarise(
         scores,
         places.episodes,
-        samples,
+        request.samples,
         run=str(run),
         data=unseen.dataset.name,
         split=unseen.part,

@@ -15,11 +15,14 @@ from PIL import Image, ImageSequence
 from tests.inference.runs import MakeRun, Run, write_run
 
 from aime.errors import AimeError
-from aime.inference import evaluate_run, write_report
+from aime.inference import EvaluationRequest, evaluate_run, write_report
 from aime.inference.evaluation import DEFINITIONS
 from aime.inference.report import material
 from aime.inference.report.figures import NO_BALANCE
 from aime.inference.watching import NO_ATTENTION
+
+REQUEST = EvaluationRequest(context=2, horizon=8, part="all")
+SHORT = EvaluationRequest(context=2, horizon=3, samples=2)
 
 
 class Structure(HTMLParser):
@@ -51,7 +54,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def html(run: Run) -> str:
-    path = write_report(run.path, context=2, horizon=8, part="all")
+    path = write_report(run.path, REQUEST)
     assert path == run.path / "report.html"
     return path.read_text(encoding="utf-8")
 
@@ -114,7 +117,7 @@ def test_charts_follow_the_theme_and_say_what_they_are(html: str, structure: Str
 
 
 def test_the_table_has_the_evaluation(run: Run, html: str) -> None:
-    evaluation = evaluate_run(run.path, context=2, horizon=8, part="all")
+    evaluation = evaluate_run(run.path, REQUEST)
     rows = re.findall(r"<tr><td>([^<]+)</td>(.*?)</tr>", html)
     cells = {name: re.findall(r"<td[^>]*>([^<]+)<", row) for name, row in rows}
     assert cells["PSNR, mean of 16"] == [f"{evaluation.horizons[each].psnr:.1f} dB" for each in (1, 5, 8)]
@@ -147,7 +150,7 @@ def test_attention_and_components_are_shown(html: str) -> None:
 
 
 def test_a_uniform_run_says_why_there_is_no_attention(make_run: MakeRun) -> None:
-    text = write_report(make_run(kind="uniform").path, context=2, horizon=3).read_text(encoding="utf-8")
+    text = write_report(make_run(kind="uniform").path, SHORT).read_text(encoding="utf-8")
     assert text.count(NO_ATTENTION) == 1
     assert text.count(escape(NO_BALANCE)) == 1
     assert "attention in clip" not in text
@@ -156,27 +159,27 @@ def test_a_uniform_run_says_why_there_is_no_attention(make_run: MakeRun) -> None
 
 def test_an_evaluation_of_these_weights_is_not_made_again(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run().path
-    evaluate_run(run, context=2, horizon=3, samples=2, out=run / "evaluation.json")
+    evaluate_run(run, SHORT, out=run / "evaluation.json")
     monkeypatch.setattr(material, "evaluate_run", lambda *_, **__: pytest.fail("evaluated again"))
-    assert "PSNR, best of 2" in write_report(run, context=2, horizon=3).read_text(encoding="utf-8")
+    assert "PSNR, best of 2" in write_report(run, SHORT).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("change", ["weights", "horizon", "garbage"])
 def test_another_evaluation_is_made_again(make_run: MakeRun, change: str) -> None:
     run = make_run().path
     path = run / "evaluation.json"
-    evaluate_run(run, context=2, horizon=3, samples=2, out=path)
+    evaluate_run(run, SHORT, out=path)
     content = json.loads(path.read_text(encoding="utf-8"))
     changed = {"weights": {"weights": "0"}, "horizon": {"horizon": 2}, "garbage": {"clips": None, "more": 1}}[change]
     path.write_text(json.dumps(content | changed), encoding="utf-8")
-    assert "PSNR, best of 8" in write_report(run, context=2, horizon=3).read_text(encoding="utf-8")
+    assert "PSNR, best of 8" in write_report(run, SHORT).read_text(encoding="utf-8")
 
 
 def test_a_run_that_has_logged_nothing_has_a_report(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run().path
     (run / "metrics.jsonl").unlink()
     out = tmp_path / "elsewhere" / "page.html"
-    assert write_report(run, out=out, context=2, horizon=1) == out
+    assert write_report(run, EvaluationRequest(context=2, horizon=1), out) == out
     text = out.read_text(encoding="utf-8")
     assert "no curve yet" in text
     assert "of training" not in text
@@ -186,7 +189,7 @@ def test_a_run_that_has_logged_nothing_has_a_report(make_run: MakeRun, tmp_path:
 def test_the_name_of_a_run_cannot_become_markup(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run().path
     odd = run.rename(run.with_name("<b>&run"))
-    text = write_report(odd, context=2, horizon=1).read_text(encoding="utf-8")
+    text = write_report(odd, EvaluationRequest(context=2, horizon=1)).read_text(encoding="utf-8")
     assert "<b>&run" not in text
     assert "&lt;b&gt;&amp;run" in text
 

@@ -6,10 +6,9 @@ from pathlib import Path
 
 from aime.errors import AimeError
 from aime.inference.evaluate import Progress
-from aime.inference.loading import Device
 from aime.inference.report.layout import lay_out
 from aime.inference.report.material import gather
-from aime.inference.unseen import Part
+from aime.inference.request import EvaluationRequest
 from aime.primitives.files import write_atomically
 from aime.world_model.bundled import PREFIX, locate
 
@@ -21,38 +20,30 @@ REPORT = "report.html"
 
 def write_report(
     run: str | Path,
-    data: str | Path | None = None,
+    request: EvaluationRequest | None = None,
     out: str | Path | None = None,
-    context: int = 5,
-    horizon: int = 45,
-    device: Device = "auto",
     progress: Progress | None = None,
-    part: Part = "test",
 ) -> Path:
     """Write a page with a run's dreams, scores, inner workings, losses and settings; it needs no other file.
 
     Args:
         run: the run directory.
-        data: as for `evaluate_run`; by default, the run's own data.
+        request: as for `evaluate_run`.
         out: the page, RUN/report.html by default; one that is there is replaced.
-        context: frames that the model sees, 1 or more.
-        horizon: frames that it then predicts, 1 or more.
-        device: where to compute.
         progress: told how many clips are evaluated, and how many there are. Nothing is evaluated where
             RUN/evaluation.json holds the evaluation of the same weights on the same data.
-        part: of the episodes that the run was never trained on: "test", "validation" or "all".
 
     Returns:
         The path of the page.
 
     Raises:
-        AimeError: if `run` is no run or its log is damaged, if `data` is missing, damaged, too short or does not fit
+        AimeError: if `run` is no run or its log is damaged, if the data is missing, damaged, too short or does not fit
             the model, or if the page cannot be written.
     """
     if out is None:
         _refuse_installed(run)
     out = Path(run) / REPORT if out is None else Path(out)
-    material = gather(run, data, context, horizon, device, progress, part)
+    material = gather(run, EvaluationRequest() if request is None else request, progress)
     write_atomically(out, lay_out(material).encode())
     return out
 

@@ -21,10 +21,11 @@ from aime.inference.dreams import Dreams, dream, to_numpy
 from aime.inference.evaluate import Progress, evaluate_run, weights_digest
 from aime.inference.evaluation import Evaluation
 from aime.inference.inspection import Inspection
-from aime.inference.loading import Device, lively_places, load_run
+from aime.inference.loading import lively_places, load_run
 from aime.inference.report.inspection import read_inspection
 from aime.inference.report.training_log import Record, read_log
-from aime.inference.unseen import Part, open_unseen
+from aime.inference.request import EvaluationRequest
+from aime.inference.unseen import open_unseen
 from aime.inference.watching import Watched, watch
 from aime.world_model.input_validation import observed
 from aime.world_model.saved import CONFIG, RunInfo
@@ -60,34 +61,26 @@ class Material:
     environment: Mapping[str, str]
 
 
-def gather(
-    run: str | Path,
-    data: str | Path | None,
-    context: int,
-    horizon: int,
-    device: Device,
-    progress: Progress | None,
-    part: Part,
-) -> Material:
+def gather(run: str | Path, request: EvaluationRequest, progress: Progress | None) -> Material:
     """Read and compute what the report of a run shows.
 
     Raises:
         AimeError: as `evaluate_run`, and if the run's log is damaged.
     """
-    info, model = load_run(run, device)
-    unseen = open_unseen(info, data, context, horizon, part)
+    info, model = load_run(run, request.device)
+    unseen = open_unseen(info, request.data, request.context, request.horizon, request.part)
     log = read_log(info.path)
-    places = lively_places(unseen.dataset, context + horizon, CLIPS)
-    clips = read_clips(unseen.dataset, places, context + horizon).to(model.device)
+    places = lively_places(unseen.dataset, request.length, CLIPS)
+    clips = read_clips(unseen.dataset, places, request.length).to(model.device)
     seeds = clip_seeds(unseen.dataset, places)
-    evaluation = _earlier_evaluation(info.path, unseen.content, context, horizon)
+    evaluation = _earlier_evaluation(info.path, unseen.content, request)
     if evaluation is None:
-        evaluation = evaluate_run(info.path, data, context, horizon, device=device, progress=progress, part=part)
+        evaluation = evaluate_run(info.path, request, progress=progress)
     return Material(
         info=info,
         parameters=sum(weight.numel() for weight in model.parameters()),
         evaluation=evaluation,
-        dreams=dream(model, clips, context, SAMPLES, seeds),
+        dreams=dream(model, clips, request.context, SAMPLES, seeds),
         watched=watch(model, clips),
         surprise=to_numpy(
             model.surprise(
@@ -97,7 +90,7 @@ def gather(
                 action_valid=clips.action_valid,
             )
         ),
-        components=find_components(model, load_clips(unseen.dataset, context + horizon, GROUPED)),
+        components=find_components(model, load_clips(unseen.dataset, request.length, GROUPED)),
         inspection=read_inspection(info.path, weights_digest(info.path)),
         log=log,
         config=(info.path / CONFIG).read_text(encoding="utf-8"),
@@ -118,7 +111,7 @@ def environment(device: torch.device) -> dict[str, str]:
     }
 
 
-def _earlier_evaluation(run: Path, content: str, context: int, horizon: int) -> Evaluation | None:
+def _earlier_evaluation(run: Path, content: str, request: EvaluationRequest) -> Evaluation | None:
     path = run / EVALUATION
     if not path.is_file():
         return None
@@ -126,7 +119,7 @@ def _earlier_evaluation(run: Path, content: str, context: int, horizon: int) -> 
         found = Evaluation.from_json(path.read_text(encoding="utf-8"), str(path))
     except AimeError:
         return None
-    fits = (found.context, found.horizon) == (context, horizon) and found.content == content
+    fits = (found.context, found.horizon) == (request.context, request.horizon) and found.content == content
     return found if fits and found.weights == weights_digest(run) else None
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from aime.data import open_dataset
-from aime.errors import AimeError, expect_some_of
+from aime.errors import expect_some_of
 from aime.inference.evaluate import Judged, judge_run
-from aime.inference.loading import check_lengths
+from aime.inference.request import EvaluationRequest
 from aime.primitives.files import write_atomically
 from aime.training.ablation.results import Ablation, Row, Trained, make_row
 from aime.training.ablation.variants import COMPLETE, VARIANTS
@@ -16,38 +16,12 @@ from aime.training.apart import is_complete, peak_memory, plain_config, refuse_o
 from aime.training.checkpoint import read_progress
 from aime.training.config import TrainConfig
 
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """How every variant is judged.
-
-    Raises:
-        AimeError: if a number is below 1.
-    """
-
-    context: int = 5
-    """Frames that the model sees."""
-    horizon: int = 45
-    """Frames that it then predicts."""
-    samples: int = 16
-    """Sampled futures of each clip."""
-    clips: int | None = None
-    """At most so many clips; by default 64, the first of every episode before the second of any."""
-
-    def __post_init__(self) -> None:
-        check_lengths(self.context, self.horizon)
-        for name in ("samples", "clips"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise AimeError(f"{name} is {value}; expected 1 or more: leave it out for the usual number")
-
-
 Tell = Callable[[str], None]
 """Told, in a line, what is being done."""
 
 
 def run_ablation(
-    config: TrainConfig, variants: tuple[str, ...], evaluation: EvaluationConfig, tell: Tell = print
+    config: TrainConfig, variants: tuple[str, ...], request: EvaluationRequest, tell: Tell = print
 ) -> Ablation:
     """Train each variant in `config.out`/VARIANT in a process of its own, evaluate it, and write the comparison.
 
@@ -57,7 +31,7 @@ def run_ablation(
     Args:
         config: the complete model's run; `out` is the directory of all runs, `resume` is not read.
         variants: names of `VARIANTS`.
-        evaluation: how they are judged.
+        request: how they are judged, on the validation part of the run's own data.
         tell: told which variant is being trained or evaluated.
 
     Raises:
@@ -71,23 +45,14 @@ def run_ablation(
     for run in runs.values():
         refuse_other_settings(run)
     open_dataset(config.data, "validation", config.held_out)  # refused now if it has none, not after the first training
+    own = replace(request, data=None, part="validation", device=config.device)
     for number, (name, run) in enumerate(runs.items(), start=1):
         place = f"{name} ({number} of {len(names)})"
         if not is_complete(run):
             tell(f"{place}: training")
             train_apart(run)
         tell(f"{place}: evaluating")
-        judged = judge_run(
-            run.out,
-            None,
-            evaluation.context,
-            evaluation.horizon,
-            evaluation.samples,
-            evaluation.clips,
-            config.device,
-            run.out / "evaluation.json",
-            part="validation",
-        )
+        judged = judge_run(run.out, own, run.out / "evaluation.json")
         progress = read_progress(run.out)
         found[name] = judged, Trained(progress.step, progress.seconds / 60, peak_memory(run.out))
     ablation = _compared(config, found)
