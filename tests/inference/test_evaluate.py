@@ -21,7 +21,6 @@ from aime.data.clips import clip_places, clip_seeds, read_clips
 from aime.errors import AimeError
 from aime.inference import Evaluation, EvaluationRequest, evaluate_run
 from aime.inference import evaluate as evaluating
-from aime.inference.clip_scores import ClipScores
 from aime.inference.evaluate import score_clips
 from aime.inference.loading import load_run
 from aime.inference.summary import summarise
@@ -136,8 +135,8 @@ def test_order_and_batches_change_no_score(make_run: MakeRun, monkeypatch: pytes
             torch.testing.assert_close(theirs, ours, atol=1e-4, rtol=2e-5, equal_nan=True)
 
 
-def _flat(scores: ClipScores) -> list[Tensor]:
-    return [*scores[:-1], *scores.state]
+def _flat(scores: Any) -> list[Tensor]:
+    return [each for field in scores for each in (_flat(field) if isinstance(field, tuple) else [field])]
 
 
 def test_figures_have_the_intervals_of_whole_episodes() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,8 @@ SHOWN_HORIZONS = (1, 5, 15, 45)
 class EvaluateOptions:
     """Measure a run's predictions on episodes it has never seen: PSNR, SSIM and skill for each horizon.
 
-    Where the model and the data have a state, also how well that is predicted.
+    Also whether dreams show the body: foreground F1, and where the data has a state, how well it is predicted, and how
+    well it is read from dreamt frames.
     """
 
     run: tyro.conf.Positional[Path]
@@ -82,6 +84,10 @@ def _tables(evaluation: Evaluation) -> Iterator[str | Table]:
     if evaluation.states:
         yield "state: R², and error in spreads of the data"
         yield _states(evaluation.states, evaluation.intervals.states or {})
+    yield f"foreground (F1): scene from {evaluation.foreground_from}"
+    yield f"state read from frames (R²): {evaluation.state_reader}"
+    if evaluation.foreground or evaluation.read_states:
+        yield _things(evaluation)
 
 
 def heading(evaluation: Evaluation) -> str:
@@ -139,6 +145,13 @@ def _overall(evaluation: Evaluation) -> Table:
         ("effective components", figures.effective_components, ends.effective_components, ".1f"),
         ("codebook perplexity", figures.codebook_perplexity, ends.codebook_perplexity, ".0f"),
     ]
+    if figures.masks and ends.masks:
+        rows += [
+            ("IoU of a body and its best slot", figures.masks.slot_iou, ends.masks.slot_iou, ".2f"),
+            ("IoU of a body and the whole frame", figures.masks.whole_iou, ends.masks.whole_iou, ".2f"),
+            ("foreground ARI of the slots", figures.masks.foreground_ari, ends.masks.foreground_ari, ".2f"),
+            ("attention on a body, uniform = 1", figures.masks.attention_ratio, ends.masks.attention_ratio, ".2f"),
+        ]
     for name, value, bounds, form in rows:
         table.add_row(name, number_text(value, form), bounds_text(bounds, form))
     return table
@@ -154,6 +167,30 @@ def _states(states: Mapping[int, StateScores[float]], bounds: Mapping[int, State
         found, ends = states[horizon], bounds[horizon]
         table.add_row(str(horizon), *(_cell(getattr(found, name), getattr(ends, name), form) for name, form in names))
     return table
+
+
+def _things(evaluation: Evaluation) -> Table:
+    """Whether predicted frames show the body where it is, at a few horizons."""
+    kinds = ("F1, dream", "held still", "drawn", "R², dream", "held still", "true frames")
+    table = Table("ahead", *kinds, box=box.SIMPLE, padding=0)
+    for column in table.columns:
+        column.justify = "right"
+    for horizon in _shown(evaluation.horizons):
+        figures, ends = _seen(evaluation, horizon, math.nan), _seen(evaluation.intervals, horizon, None)
+        table.add_row(str(horizon), *(_cell(*pair, ".2f") for pair in zip(figures, ends, strict=True)))
+    return table
+
+
+def _seen(figures: Figures[Any], horizon: int, unknown: float | None) -> list[Any]:
+    """F1 of the foreground and R² of the state at one horizon, or what stands for unknown ones."""
+    overlaps, readings = [unknown] * 3, [unknown] * 3
+    if figures.foreground:
+        own = figures.foreground.horizons[horizon]
+        overlaps = [own.dream.f1, own.persistence.f1, own.reconstruction.f1]
+    if figures.read_states:
+        read = figures.read_states.horizons[horizon]
+        readings = [read.dream.r2, read.persistence.r2, read.true_frames.r2]
+    return overlaps + readings
 
 
 def _cell(value: float, bounds: Bounds | None, form: str) -> str:

@@ -7,6 +7,9 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
+from aime.inference.foreground import ForegroundCounts
+from aime.inference.mask_scores import MaskErrors
+from aime.inference.state_reader import ReadErrors
 from aime.inference.state_scores import StateErrors
 
 BEST_OF = 8
@@ -44,3 +47,6 @@ class ClipScores(NamedTuple):
     codes: Float[Tensor, "B codes"]
     """How often each code was used."""
     state: StateErrors
+    foreground: ForegroundCounts
+    read: ReadErrors
+    masks: MaskErrors

@@ -17,8 +17,12 @@ from aime.data.clips import clip_places, clip_seeds, read_clips
 from aime.inference import metrics
 from aime.inference.clip_scores import BEST_OF, ClipScores
 from aime.inference.evaluation import Evaluation
+from aime.inference.foreground import ForegroundCounts, count_foreground, differs, unknown_foreground
 from aime.inference.loading import load_run
+from aime.inference.mask_scores import no_masks, score_masks
+from aime.inference.references import References, gather_references
 from aime.inference.request import EvaluationRequest
+from aime.inference.state_reader import no_reading
 from aime.inference.state_scores import StateErrors, state_errors
 from aime.inference.summary import summarise
 from aime.inference.unseen import open_unseen
@@ -136,7 +140,8 @@ def judge_run(
     places = clip_places(unseen.dataset, request.length, request.most_clips)
     batch = read_clips(unseen.dataset, places, request.length)
     seeds = clip_seeds(unseen.dataset, places)
-    scores = score_clips(model, batch, seeds, request.context, request.samples, progress)
+    references = gather_references(unseen, batch, model.baseline_image)
+    scores = score_clips(model, batch, seeds, request.context, request.samples, progress, references)
     evaluation = summarise(
         scores,
         places.episodes,
@@ -146,7 +151,14 @@ def judge_run(
         split=unseen.part,
         weights=weights_digest(run),
     )
-    evaluation = replace(evaluation, unseen=unseen.title, content=unseen.content)
+    evaluation = replace(
+        evaluation,
+        unseen=unseen.title,
+        content=unseen.content,
+        foreground_from=references.scene.title,
+        state_reader=references.reader_title,
+        read_entries=references.entries,
+    )
     if out is not None:
         write_atomically(Path(out), evaluation.to_json().encode())
     return Judged(evaluation, scores, places.episodes, seeds)
@@ -169,6 +181,7 @@ def score_clips(
     context: int,
     samples: int,
     progress: Progress | None = None,
+    references: References | None = None,
 ) -> ClipScores:
     """Score every clip by itself, in batches of bounded memory; the result is on the CPU.
 
@@ -182,13 +195,16 @@ def score_clips(
         context: frames that the model sees, 1..T-1; the rest is predicted.
         samples: sampled futures of each clip, 1 or more.
         progress: told after each batch how many clips are done, and how many there are.
+        references: of the same clips; by default no score that needs them is made.
     """
+    references = References() if references is None else references
     count, length = clips.frames.shape[:2]
     at_once = max(1, BYTES_AT_ONCE // (4 * samples * (length - context) * clips.frames[0, 0].numel()))
     parts = []
     for start in range(0, count, at_once):
         part = Clips(*(None if field is None else field[start : start + at_once] for field in clips))  # type: ignore[arg-type]
-        scores = _score_batch(model, part.to(model.device), seeds[start : start + at_once], context, samples)
+        own = references.rows(start, start + at_once, model.device)
+        scores = _score_batch(model, part.to(model.device), seeds[start : start + at_once], context, samples, own)
         parts.append(scores)
         if progress is not None:
             progress(min(start + at_once, count), count)
@@ -203,7 +219,9 @@ def _joined(parts: Sequence[Any]) -> Any:
     return type(parts[0])(*fields)
 
 
-def _score_batch(model: Predictor, clips: Clips, seeds: Sequence[int], context: int, samples: int) -> ClipScores:
+def _score_batch(
+    model: Predictor, clips: Clips, seeds: Sequence[int], context: int, samples: int, references: References
+) -> ClipScores:
     frames = clips.frames.float() / 255
     seen, truth = frames[:, :context], frames[:, context:]
     states = observed(clips.states, model.config)
@@ -245,6 +263,37 @@ def _score_batch(model: Predictor, clips: Clips, seeds: Sequence[int], context: 
         state=StateErrors(unknown, unknown, unknown)
         if model.state_scale is None or states is None or predicted.states is None
         else state_errors(model.state_scale, predicted.states, states, context),
+        foreground=_foreground(references, frames, context, likeliest, futures, output.reconstructions),
+        read=no_reading(unknown)
+        if isinstance(references.reader, str) or clips.states is None
+        else references.reader.judge(likeliest, futures, frames, clips.states),
+        masks=no_masks(torch.full_like(frames[:, :, 0, 0, 0], torch.nan))
+        if references.masks is None
+        else score_masks(output.attention, references.masks),
+    )
+
+
+def _foreground(
+    references: References,
+    frames: Float[Tensor, "B T 3 H W"],
+    context: int,
+    likeliest: Float[Tensor, "B F 3 H W"],
+    futures: Float[Tensor, "B S F 3 H W"],
+    reconstructions: Float[Tensor, "B T 3 H W"],
+) -> ForegroundCounts:
+    image, truth = references.scene.images, frames[:, context:]
+    if image is None:
+        return unknown_foreground(torch.full_like(truth[:, :, 0, 0, 0], torch.nan))
+    masks = references.masks
+    true = differs(truth, image[:, None]) if masks is None else masks[:, context:] > 0
+    return count_foreground(
+        image,
+        true,
+        likeliest=likeliest,
+        futures=futures,
+        last=frames[:, context - 1],
+        reconstructions=reconstructions[:, context:],
+        frames=truth,
     )
 
 

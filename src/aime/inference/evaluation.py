@@ -6,7 +6,8 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Generic, TypeVar
+from types import UnionType
+from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
 from aime.errors import AimeError
 from aime.primitives.intervals import Bounds
@@ -38,6 +39,22 @@ DEFINITIONS: dict[str, str] = {
     "states": "the robot's or simulator's own state, predicted by the mean of the sampled futures: error is the root "
     "mean square over its numbers in units of each one's spread over the training data, persistence and climatology "
     "are the errors of the last known state and of the mean, r2 is 1 - error² / climatology²",
+    "foreground": "pixels that differ from the scene without the body by more than 0.1 of the range (root mean square "
+    "over the colours), in the frame that is judged; in the true frame likewise, or the pixels of its masks where the "
+    "data has them. foreground_from says how the scene was told. Counts of pixels are summed over clips: precision is "
+    "the share of the judged frame's foreground that is right, recall the share of the true foreground that it has, f1 "
+    "their harmonic mean. dream is the most likely future, samples are all sampled futures, each by itself; share is "
+    "that of the true foreground in all pixels, true_frames the f1 of the true frames' differing pixels: 1 without "
+    "masks",
+    "read_states": "the recorded state as a small network reads it from single frames (state_reader says how well): r2 "
+    "is 1 - squared error / squared error of the mean, error the root mean square in units of each number's spread. "
+    "dream is the most likely future, samples the mean of what is read from the sampled futures, true_frames what is "
+    "read from the true frames, persistence from the last frame of the context; entries, over all frames ahead, are in "
+    "the order of read_entries; an angle is read as cosine and sine",
+    "masks": "slots and attention against the masks of the bodies, over all frames that show one: slot_iou is the "
+    "intersection over union of each instance with its best slot, and whole_iou that of a slot that holds the whole "
+    "frame; foreground_ari the adjusted Rand index on the pixels of the bodies, in frames with two or more; "
+    "attention_ratio the mass of A_t on the body divided by the body's share of the area: 1 is a uniform map",
     "latent_surprise": "-log p(z | past) above its least, relative to what is usual for a world that moves as fast: no "
     "unit, and higher where the world did not go as expected",
     "frame_bound": "an upper bound on -log p(frame | past) in nats per frame, by importance-weighted samples"
@@ -100,6 +117,75 @@ class StateScores(Generic[Leaf]):
 
 
 @dataclass(frozen=True)
+class Overlap(Generic[Leaf]):
+    """How well the foreground of frames agrees with the true one, each in [0, 1]."""
+
+    precision: Leaf
+    recall: Leaf
+    f1: Leaf
+
+
+@dataclass(frozen=True)
+class ForegroundScores(Generic[Leaf]):
+    """The foreground of the frames that lie one given number of steps ahead; see `DEFINITIONS`."""
+
+    dream: Overlap[Leaf]
+    samples: Overlap[Leaf]
+    persistence: Overlap[Leaf]
+    reconstruction: Overlap[Leaf]
+
+
+@dataclass(frozen=True)
+class Foreground(Generic[Leaf]):
+    """How well predicted frames show the body."""
+
+    share: Leaf
+    """Of the true foreground in all pixels."""
+    true_frames: Leaf
+    """F1 of the true frames' differing pixels."""
+    horizons: dict[int, ForegroundScores[Leaf]]
+
+
+@dataclass(frozen=True)
+class Reading(Generic[Leaf]):
+    """How well the state is read from frames."""
+
+    r2: Leaf
+    error: Leaf
+    """In units of each number's spread."""
+
+
+@dataclass(frozen=True)
+class ReadScores(Generic[Leaf]):
+    """The state read from frames of each kind; see `DEFINITIONS`."""
+
+    dream: Reading[Leaf]
+    samples: Reading[Leaf]
+    true_frames: Reading[Leaf]
+    persistence: Reading[Leaf]
+
+
+@dataclass(frozen=True)
+class ReadStates(Generic[Leaf]):
+    """The state read from predicted frames."""
+
+    entries: list[ReadScores[Leaf]]
+    """Of each number, over all frames ahead."""
+    horizons: dict[int, ReadScores[Leaf]]
+    """Of all numbers together."""
+
+
+@dataclass(frozen=True)
+class MaskScores(Generic[Leaf]):
+    """Slots and attention against masks; see `DEFINITIONS`."""
+
+    slot_iou: Leaf
+    whole_iou: Leaf
+    foreground_ari: Leaf
+    attention_ratio: Leaf
+
+
+@dataclass(frozen=True)
 class Baselines(Generic[Leaf]):
     """What predictors that know nothing score, by horizon."""
 
@@ -127,6 +213,12 @@ class Figures(Generic[Leaf]):
     codebook_perplexity: Leaf
     states: dict[int, StateScores[Leaf]] | None
     """By frames ahead; None where model or data have no state."""
+    foreground: Foreground[Leaf] | None
+    """None where the scene without the body is not known."""
+    read_states: ReadStates[Leaf] | None
+    """None where there is no state, or single frames do not tell it."""
+    masks: MaskScores[Leaf] | None
+    """None where the data has no masks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +244,12 @@ class Evaluation(Figures[float]):
     """Which part of the data it is, and how sure it is that the run was never trained on it."""
     content: str = ""
     """SHA-256 over the digests of the episodes that were taken."""
+    foreground_from: str = ""
+    """How the scene without the body was told, or why it was not."""
+    state_reader: str = ""
+    """What the reader of states was fitted to and how well it reads, or why there is none."""
+    read_entries: tuple[str, ...] = ()
+    """The names of the numbers of the state that are read."""
 
     def to_json(self) -> str:
         """JSON with every field by its name, and `definitions`, a sentence on each number."""
@@ -175,8 +273,9 @@ class Evaluation(Figures[float]):
         try:
             content = json.loads(text)
             content.pop("definitions")
-            intervals = _figures(content.pop("intervals"), lambda ends: None if ends is None else Bounds(*ends))
-            figures = _figures({name: content.pop(name) for name in _names(Figures)}, _number)
+            intervals = _read(Figures, content.pop("intervals"), lambda ends: None if ends is None else Bounds(*ends))
+            figures = _read(Figures, {name: content.pop(name) for name in _names(Figures)}, _number)
+            content["read_entries"] = tuple(content["read_entries"])
             return cls(**vars(figures), intervals=intervals, **content)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise AimeError(f"{source}: not an evaluation: {error}; write it again with `aime evaluate`") from error
@@ -197,23 +296,20 @@ def mapped(change: Callable[..., Any], *trees: Any) -> Any:
     return change(*trees)
 
 
-def _figures(content: dict[str, Any], leaf: Callable[[Any], Leaf]) -> Figures[Leaf]:
-    def scores(kind: type, fields: dict[str, Any]) -> Any:
-        return kind(**{name: leaf(value) for name, value in fields.items()})
-
-    def by_horizon(kind: type, content: dict[str, dict[str, Any]]) -> dict[int, Any]:
-        return {int(number): scores(kind, fields) for number, fields in content.items()}
-
-    nested: dict[str, Any] = {
-        "horizons": by_horizon(HorizonScores, content["horizons"]),
-        "best_of": by_horizon(FrameScores, content["best_of"]),
-        "reconstruction": scores(ReconstructionScores, content["reconstruction"]),
-        "baselines": Baselines(**{name: by_horizon(FrameScores, each) for name, each in content["baselines"].items()}),
-        "latent_surprise_by_frame": [leaf(value) for value in content["latent_surprise_by_frame"]],
-        "states": None if content["states"] is None else by_horizon(StateScores, content["states"]),
-    }
-    single: dict[str, Any] = {name: leaf(value) for name, value in content.items() if name not in nested}
-    return Figures(**nested, **single)
+def _read(kind: Any, content: Any, leaf: Callable[[Any], Any]) -> Any:
+    """What JSON holds, as its type in this module says; `leaf` makes what stands in place of each figure."""
+    outer, inner = get_origin(kind), get_args(kind)
+    if kind is Leaf:
+        return leaf(content)
+    if outer is UnionType:
+        return None if content is None else _read(inner[0], content, leaf)
+    if outer is dict:
+        return {int(number): _read(inner[1], each, leaf) for number, each in content.items()}
+    if outer is list:
+        return [_read(inner[0], each, leaf) for each in content]
+    owner: Any = outer or kind
+    hints = get_type_hints(owner)
+    return owner(**{name: _read(hints[name], each, leaf) for name, each in content.items()})
 
 
 def _names(kind: Any) -> list[str]:

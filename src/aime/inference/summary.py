@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,22 @@ from aime.inference.evaluation import (
     Baselines,
     Evaluation,
     Figures,
+    Foreground,
+    ForegroundScores,
     FrameScores,
     HorizonScores,
+    MaskScores,
+    Overlap,
+    Reading,
+    ReadScores,
+    ReadStates,
     ReconstructionScores,
     StateScores,
     mapped,
 )
+from aime.inference.foreground import Counts, ForegroundCounts
+from aime.inference.mask_scores import MaskErrors
+from aime.inference.state_reader import ReadErrors
 from aime.inference.state_scores import StateErrors
 from aime.primitives.intervals import Bounds, bounds_of, pooled, resampled_counts
 
@@ -133,6 +144,9 @@ class _Averages:
             effective_components=metrics.perplexity(self.mean(scores.weights)),
             codebook_perplexity=metrics.perplexity(self.total(scores.codes)),
             states=self.states(scores.state),
+            foreground=self.foreground(scores.foreground),
+            read_states=self.read_states(scores.read),
+            masks=self.masks(scores.masks),
         )
 
     def horizons(self, scores: ClipScores) -> dict[int, HorizonScores[Drawn]]:
@@ -169,8 +183,63 @@ class _Averages:
             climatology=climatology.sqrt(),
         )
 
+    def foreground(self, counts: ForegroundCounts) -> Foreground[Drawn] | None:
+        if not counts.dream.true.isfinite().any():
+            return None
+        judged = {name: _rows(self.overlap(getattr(counts, name))) for name in _names(ForegroundScores)}
+        whole = Counts(*(each.sum(dim=1, keepdim=True) for each in counts.true_frames))
+        return Foreground(
+            share=self.mean(counts.share)[:, 0],
+            true_frames=self.overlap(whole).f1[:, 0],
+            horizons=_numbered(ForegroundScores, judged),
+        )
+
+    def overlap(self, counts: Counts) -> Overlap[Float64[Tensor, "R F"]]:
+        hits, found, true = (self.total(each) for each in counts)
+        return Overlap(precision=hits / found, recall=hits / true, f1=2 * hits / (found + true))
+
+    def read_states(self, errors: ReadErrors) -> ReadStates[Drawn] | None:
+        if not errors.dream.isfinite().any():
+            return None
+        ahead = ReadErrors(*(each.nanmean(dim=2) for each in errors))
+        entries = ReadErrors(*(each.nanmean(dim=1) for each in errors))
+        return ReadStates(
+            entries=list(_numbered(ReadScores, self.readings(entries)).values()),
+            horizons=_numbered(ReadScores, self.readings(ahead)),
+        )
+
+    def readings(self, errors: ReadErrors) -> dict[str, list[Reading[Drawn]]]:
+        mean = self.known_mean(errors.climatology)
+        judged = {name: self.known_mean(getattr(errors, name)) for name in _names(ReadScores)}
+        return {name: _rows(Reading(r2=1 - each / mean, error=each.sqrt())) for name, each in judged.items()}
+
+    def masks(self, scores: MaskErrors) -> MaskScores[Drawn] | None:
+        if not scores.area.isfinite().any():
+            return None
+        single = {name: getattr(scores, name) for name in ("slot_iou", "whole_iou", "foreground_ari")}
+        clips = {name: each.nanmean(dim=1, keepdim=True) for name, each in single.items()}
+        mass, area = (self.total(each.nansum(dim=1, keepdim=True))[:, 0] for each in (scores.attention, scores.area))
+        return MaskScores(
+            **{name: self.known_mean(each)[:, 0] for name, each in clips.items()}, attention_ratio=mass / area
+        )
+
+
+def _rows(columns: Any) -> list[Any]:
+    """A dataclass of R rows and F columns as F of its kind, of R numbers each."""
+    each = zip(*(column.unbind(dim=1) for column in vars(columns).values()), strict=True)
+    return [type(columns)(*values) for values in each]
+
+
+def _numbered(kind: Any, columns: dict[str, list[Any]]) -> dict[int, Any]:
+    """What belongs to each number from 1 on, by the names of the fields of `kind`."""
+    rows = zip(*columns.values(), strict=True)
+    return {number: kind(**dict(zip(columns, row, strict=True))) for number, row in enumerate(rows, start=1)}
+
+
+def _names(kind: Any) -> list[str]:
+    return [each.name for each in fields(kind)]
+
 
 def _by_horizon(kind: Any, **columns: Float64[Tensor, "R F"]) -> dict[int, Any]:
     """The columns of each frame ahead, counted from 1, by the names of the fields of `kind`."""
-    frames = zip(*(column.unbind(dim=1) for column in columns.values()), strict=True)
-    return {number: kind(**dict(zip(columns, row, strict=True))) for number, row in enumerate(frames, start=1)}
+    return _numbered(kind, {name: list(column.unbind(dim=1)) for name, column in columns.items()})

@@ -39,6 +39,8 @@ class Unseen:
             of the run or of an ancestor is missing.
         foreign: how many of them are not in the manifest.
         gap: why the provenance is unknown; else empty.
+        others: episodes of the same data that may serve to judge these: those that the run was trained on, and of the
+            others the validation half if it is not judged. The test half serves for nothing but to be judged.
     """
 
     dataset: Dataset
@@ -47,6 +49,7 @@ class Unseen:
     provenance: Provenance
     foreign: int = 0
     gap: str = ""
+    others: Dataset | None = None
 
     @property
     def content(self) -> str:
@@ -110,11 +113,19 @@ def open_unseen(info: RunInfo, data: str | Path | None, context: int, horizon: i
             f"--part {other} ({len(unseen)} episodes) or --part all"
         )
     fitting = _long_enough(whole.select(chosen), context, horizon)
+    others = _others(whole, [digests[number] for number in unseen], part)
     if manifest is None:
-        return Unseen(fitting, part, dropped, "unknown", gap="the run has no manifest")
+        return Unseen(fitting, part, dropped, "unknown", gap="the run has no manifest", others=others)
     foreign = sum(digest not in manifest.held_out for digest in fitting.digests)
     provenance: Provenance = "unknown" if manifest.gap else "not in manifest" if foreign else "held out"
-    return Unseen(fitting, part, dropped, provenance, foreign, manifest.gap)
+    return Unseen(fitting, part, dropped, provenance, foreign, manifest.gap, others)
+
+
+def _others(whole: Dataset, unseen: Sequence[str], part: Part) -> Dataset | None:
+    """All episodes but the unseen ones that are judged or are of the test half."""
+    left_out = {digest for digest in unseen if part != "test" or half_of(digest) == "test"}
+    chosen = [number for number, digest in enumerate(whole.digests) if digest not in left_out]
+    return whole.select(chosen) if chosen else None
 
 
 def _each_once(numbers: Sequence[int], digests: Sequence[str], known: frozenset[str]) -> list[int]:

@@ -153,6 +153,31 @@ def state_chart(states: Mapping[int, StateScores[float]], ends: Mapping[int, Sta
         return _svg(figure, "state error against horizon")
 
 
+class Curve(NamedTuple):
+    """A score against the horizon."""
+
+    label: str
+    colour: str
+    style: str
+    values: Sequence[float]
+    ends: Sequence[Bounds | None]
+    """Its intervals, shown as a band; empty for none."""
+
+
+def bounded_chart(title: str, unit: str, curves: Sequence[Curve]) -> str:
+    """Scores that are 1 at best, against horizon."""
+    ahead = range(1, len(curves[0].values) + 1)
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _single("frames ahead", unit)
+        for curve in curves:
+            axes.plot(ahead, curve.values, color=curve.colour, linestyle=curve.style, label=curve.label)
+            if curve.ends:
+                _band(axes, ahead, curve.ends, curve.colour)
+        axes.set_ylim(-0.5 if any(each < 0 for curve in curves for each in curve.values) else 0, 1.02)
+        _legend(axes)
+        return _svg(figure, title)
+
+
 def surprise_chart(evaluation: Evaluation, clips: Float[np.ndarray, "B T"]) -> str:
     """Surprise over time: the evaluation's average, and the clips that the report shows."""
     average = evaluation.latent_surprise_by_frame

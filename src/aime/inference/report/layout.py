@@ -16,6 +16,7 @@ from aime.inference.report.figures import KEY, attention, components, gradients,
 from aime.inference.report.inspection import inspection
 from aime.inference.report.material import Material
 from aime.inference.report.page import Cell, Section
+from aime.inference.report.things import things
 from aime.inference.report.training_log import names as logged_names
 from aime.inference.strips import dream_strips
 from aime.primitives.interval_text import bounds_text, counted, number_text
@@ -53,6 +54,7 @@ def lay_out(material: Material) -> str:
         Section("attention", "Attention", attention(material)),
         Section("components", "Components of the mixture", components(material)),
         Section("skill", "Prediction", _prediction(evaluation)),
+        Section("things", "The body in dreams", things(evaluation)),
         Section("inside", "Inside the model", _inside(material)),
         Section("parts", "What each part does", inspection(material.inspection)),
         Section("training", "Training", _training(material)),

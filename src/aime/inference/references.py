@@ -1,0 +1,61 @@
+"""What scores that see a thing need besides the clips: the scene without the body, masks, and a reader of states."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from aime.data import Clips
+from aime.inference.foreground import Scene, find_scene
+from aime.inference.state_reader import StateReader, fit_reader
+from aime.inference.unseen import Unseen
+
+NO_SCENE = Scene(None, "none: not asked for")
+
+
+@dataclass(frozen=True)
+class References:
+    """Of B clips.
+
+    Attributes:
+        scene: what they show without the body.
+        reader: reads their states from frames, or a line that says why there is none.
+        masks: `[B,T,H,W]`, ids of instances, 0 the background; None where they are not known.
+    """
+
+    scene: Scene = NO_SCENE
+    reader: StateReader | str = "none: not asked for"
+    masks: UInt8[Tensor, "B T H W"] | None = None
+
+    def rows(self, start: int, stop: int, device: torch.device) -> References:
+        """Those of some of the clips, on a device."""
+        image, masks = (None if each is None else each[start:stop].to(device) for each in (self.scene[0], self.masks))
+        reader = self.reader if isinstance(self.reader, str) else self.reader.to(device)
+        return replace(self, scene=self.scene._replace(images=image), reader=reader, masks=masks)
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """The names of the numbers of the state that are read."""
+        return () if isinstance(self.reader, str) else self.reader.entries
+
+    @property
+    def reader_title(self) -> str:
+        """How well states are read, or why they are not."""
+        return self.reader if isinstance(self.reader, str) else self.reader.title
+
+
+def gather_references(unseen: Unseen, clips: Clips, baseline_image: Float[Tensor, "3 H W"]) -> References:
+    """What the clips of some unseen episodes are compared with; the same clips have the same.
+
+    Args:
+        unseen: the episodes that are scored, and the others of their data, to which the reader is fitted.
+        clips: that are scored.
+        baseline_image: for pixels that the body covers in every frame.
+
+    Raises:
+        AimeError: if a file is damaged.
+    """
+    return References(find_scene(clips.frames, None, baseline_image.cpu()), fit_reader(unseen.others))

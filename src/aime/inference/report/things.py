@@ -1,0 +1,80 @@
+"""The report's section on whether dreams show the body: its foreground, its state, its slots and its attention."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from aime.inference.evaluation import Evaluation
+from aime.inference.report import charts, page
+from aime.inference.report.page import Cell
+from aime.primitives.interval_text import bounds_text, number_text
+
+_KINDS = (
+    ("dream", "most likely future", charts.MODEL, "-"),
+    ("samples", "sampled futures", charts.LIKELIEST, "-"),
+    ("reconstruction", "reconstruction", charts.FAINT, ":"),
+    ("true_frames", "true frames", charts.FAINT, ":"),
+    ("persistence", "persistence", charts.PERSISTENCE, "--"),
+)
+"""What is judged: its field, its label, and how its curve is drawn."""
+
+_FOREGROUND = (
+    "F1 of the foreground: pixels that differ from the scene without the body, of the frame that is judged and of the "
+    "true one. A dream that has lost a thin part scores lower here, and nearly the same in PSNR. The scene is"
+)
+_READ = (
+    "R² of the state as a small network reads it from single frames: of dreamt ones, and of true ones, which no dream "
+    "can be read better than. Two bodies, a lost part or a bent one are misread. The network is"
+)
+_MASKS = (
+    "A slot that holds a body has an intersection over union of 1 with it; the whole frame as one slot has what stands "
+    "beside it. Attention on a body is the mass of the map on its pixels, divided by its share of the area: 1 is a "
+    "uniform map. The foreground ARI needs two bodies."
+)
+
+
+def things(evaluation: Evaluation) -> str:
+    """Charts and a table, or a line that says why there is none."""
+    ends = evaluation.intervals
+    drawn, missing = [], []
+    if evaluation.foreground and ends.foreground:
+        chart = _chart("foreground F1", "F1", "f1", evaluation.foreground.horizons, ends.foreground.horizons)
+        drawn.append(page.figure(chart, f"{_FOREGROUND} {escape(evaluation.foreground_from)}."))
+    else:
+        missing.append(f"Scene without the body: {escape(evaluation.foreground_from)}.")
+    if evaluation.read_states and ends.read_states:
+        chart = _chart("state read from frames", "R²", "r2", evaluation.read_states.horizons, ends.read_states.horizons)
+        drawn.append(page.figure(chart, f"{_READ} {escape(evaluation.state_reader)}."))
+    else:
+        missing.append(f"Reader of states: {escape(evaluation.state_reader)}.")
+    notes = page.note(" ".join(missing)) if missing else ""
+    return page.side_by_side(*drawn) + notes + _masks(evaluation)
+
+
+def _chart(title: str, unit: str, score: str, found: Mapping[int, Any], ends: Mapping[int, Any]) -> str:
+    """One score of all kinds of frames against horizon; the two predictions have bands."""
+    curves = []
+    for name, label, colour, style in _KINDS:
+        if hasattr(found[1], name):
+            values, intervals = ([getattr(getattr(each, name), score) for each in of.values()] for of in (found, ends))
+            curves.append(charts.Curve(label, colour, style, values, intervals if style == "-" else ()))
+    return charts.bounded_chart(f"{title} against horizon", unit, curves)
+
+
+def _masks(evaluation: Evaluation) -> str:
+    found, ends = evaluation.masks, evaluation.intervals.masks
+    if found is None or ends is None:
+        return ""
+    names = {
+        "slot_iou": "IoU of a body and its best slot",
+        "whole_iou": "IoU of a body and the whole frame",
+        "foreground_ari": "foreground ARI of the slots",
+        "attention_ratio": "attention on a body",
+    }
+    rows = [
+        (title, [Cell(number_text(getattr(found, name), ".2f"), "", bounds_text(getattr(ends, name), ".2f"))])
+        for name, title in names.items()
+    ]
+    return page.table(["against masks", "score"], rows) + page.note(_MASKS)
