@@ -140,7 +140,7 @@ def judge_run(
     places = clip_places(unseen.dataset, request.length, request.most_clips)
     batch = read_clips(unseen.dataset, places, request.length)
     seeds = clip_seeds(unseen.dataset, places)
-    references = gather_references(unseen, batch, model.baseline_image)
+    references = gather_references(unseen, places, batch, model.baseline_image)
     scores = score_clips(model, batch, seeds, request.context, request.samples, progress, references)
     evaluation = summarise(
         scores,

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from aime.data import Clips
+from aime.data import Clips, Dataset
+from aime.data.clips import Places
 from aime.inference.foreground import Scene, find_scene
 from aime.inference.state_reader import StateReader, fit_reader
 from aime.inference.unseen import Unseen
@@ -47,15 +48,34 @@ class References:
         return self.reader if isinstance(self.reader, str) else self.reader.title
 
 
-def gather_references(unseen: Unseen, clips: Clips, baseline_image: Float[Tensor, "3 H W"]) -> References:
+def gather_references(
+    unseen: Unseen, places: Places, clips: Clips, baseline_image: Float[Tensor, "3 H W"]
+) -> References:
     """What the clips of some unseen episodes are compared with; the same clips have the same.
 
     Args:
         unseen: the episodes that are scored, and the others of their data, to which the reader is fitted.
-        clips: that are scored.
+        places: of the clips that are scored.
+        clips: those.
         baseline_image: for pixels that the body covers in every frame.
 
     Raises:
         AimeError: if a file is damaged.
     """
-    return References(find_scene(clips.frames, None, baseline_image.cpu()), fit_reader(unseen.others))
+    masks = read_masks(unseen.dataset, places, clips.frames.shape[1])
+    return References(find_scene(clips.frames, masks, baseline_image.cpu()), fit_reader(unseen.others), masks)
+
+
+def read_masks(dataset: Dataset, places: Places, length: int) -> UInt8[Tensor, "B T H W"] | None:
+    """The masks of clips of `length` steps; None unless all of their episodes have some.
+
+    Raises:
+        AimeError: if a file is damaged.
+    """
+    found = []
+    for episode, start in zip(places.episodes.tolist(), places.starts.tolist(), strict=True):
+        own = dataset.masks(episode, start, start + length)
+        if own is None:
+            return None
+        found.append(torch.from_numpy(own))
+    return torch.stack(found)
