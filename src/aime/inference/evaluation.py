@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from types import UnionType
-from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from aime.errors import AimeError
 from aime.primitives.intervals import Bounds
@@ -301,7 +301,7 @@ def _read(kind: Any, content: Any, leaf: Callable[[Any], Any]) -> Any:
     outer, inner = get_origin(kind), get_args(kind)
     if kind is Leaf:
         return leaf(content)
-    if outer is UnionType:
+    if outer in (Union, UnionType):
         return None if content is None else _read(inner[0], content, leaf)
     if outer is dict:
         return {int(number): _read(inner[1], each, leaf) for number, each in content.items()}

@@ -184,7 +184,7 @@ def fit_reader(dataset: Dataset | None) -> StateReader | str:
     kept = _readable(columns, scores)
     if not kept:
         return f"none: no number of the state is read from single frames with R² {LEAST_R2} (best {scores.max():.2f})"
-    network[-1] = _rows_of(network[-1], kept)
+    _keep_rows(network[-1], kept)
     chosen = tuple(columns[each] for each in kept)
     names = number_names(dataset.state_names, dataset.state_width) or [
         f"state[{number}]" for number in range(dataset.state_width)
@@ -289,8 +289,7 @@ def _fitted(inputs: Float[Tensor, "N 3 h w"], targets: Float[Tensor, "N C"]) -> 
     return network.requires_grad_(False)
 
 
-def _rows_of(layer: nn.Module, kept: Sequence[int]) -> nn.Linear:
-    assert isinstance(layer, nn.Linear)
-    smaller = nn.Linear(layer.in_features, len(kept))
-    smaller.weight.data, smaller.bias.data = layer.weight.data[kept], layer.bias.data[kept]
-    return smaller.requires_grad_(False)
+def _keep_rows(layer: nn.Module, kept: Sequence[int]) -> None:
+    assert isinstance(layer, nn.Linear) and layer.bias is not None
+    layer.weight, layer.bias = (nn.Parameter(each[kept], requires_grad=False) for each in (layer.weight, layer.bias))
+    layer.out_features = len(kept)
