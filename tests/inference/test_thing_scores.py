@@ -44,12 +44,16 @@ def scores() -> ClipScores:
     def draw(*shape: int) -> torch.Tensor:
         return torch.rand(shape, generator=generator)
 
-    counts = [Counts(10 * draw(CLIPS, AHEAD), *(10 + 10 * draw(2, CLIPS, AHEAD))) for _ in range(5)]
+    def draw_counts() -> Counts:
+        return Counts(10 * draw(CLIPS, AHEAD), *(10 + 10 * draw(2, CLIPS, AHEAD)))
+
     masks = MaskErrors(*draw(5, CLIPS, length))
     masks.foreground_ari[0] = torch.nan
     masks.attention[1, 2] = masks.area[1, 2] = torch.nan
     return found._replace(
-        foreground=ForegroundCounts(*counts, share=draw(CLIPS, 1)),
+        foreground=ForegroundCounts(
+            draw_counts(), draw_counts(), draw_counts(), draw_counts(), draw_counts(), share=draw(CLIPS, 1)
+        ),
         read=ReadErrors(*draw(5, CLIPS, AHEAD, 2)),
         masks=masks,
     )
@@ -99,7 +103,7 @@ def test_they_are_kept_in_json_with_their_intervals(scores: ClipScores) -> None:
     assert low < whole.foreground.horizons[2].dream.f1 < high
     bare = evaluation_of(score_clips(Oracle("all"), drifting_clips(CLIPS, 7), range(CLIPS), CONTEXT, 2))
     again = Evaluation.from_json(bare.to_json(), "file")
-    assert again.foreground is again.read_states is again.masks is None
+    assert (again.foreground, again.read_states, again.masks) == (None, None, None)
 
 
 def test_they_are_shown_in_the_terminal_and_in_the_report(scores: ClipScores) -> None:
