@@ -96,7 +96,10 @@ def test_masks_are_averaged_over_the_frames_that_show_a_body(scores: ClipScores)
 
 def test_they_are_kept_in_json_with_their_intervals(scores: ClipScores) -> None:
     whole = evaluation_of(scores)
-    assert Evaluation.from_json(whole.to_json(), "file") == whole
+    again = Evaluation.from_json(whole.to_json(), "file")
+    assert again.to_json() == whole.to_json()
+    assert (again.foreground, again.read_states, again.masks) == (whole.foreground, whole.read_states, whole.masks)
+    assert again.read_entries == whole.read_entries
     bounds = whole.intervals.foreground
     assert bounds is not None and whole.foreground is not None
     low, high = bounds.horizons[2].dream.f1 or (1, 0)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from aime.data import Dataset
@@ -77,7 +77,7 @@ class StateReader:
 
     Attributes:
         network: to standardised columns.
-        centre: the mean frame that it was fitted to, in [0, 1].
+        centre: the mean frame that it was fitted to, in [0, 1], at most `LARGEST` pixels a side.
         spread: root mean square of the frames around it.
         columns: what it tells, the two of an angle one after the other.
         mean: of the columns.
@@ -88,7 +88,7 @@ class StateReader:
     """
 
     network: nn.Module
-    centre: Float[Tensor, "3 H W"]
+    centre: Float[Tensor, "3 h w"]
     spread: float
     columns: tuple[_Column, ...]
     mean: Float[Tensor, " C"]
@@ -110,7 +110,7 @@ class StateReader:
 
     def read(self, frames: Float[Tensor, "*N 3 H W"]) -> Float[Tensor, "*N C"]:
         """The standardised columns that frames in [0, 1] show."""
-        found: Tensor = self.network(_shrunk((frames.flatten(0, -4) - self.centre) / self.spread))
+        found: Tensor = self.network((_shrunk(frames.flatten(0, -4)) - self.centre) / self.spread)
         return found.unflatten(0, frames.shape[:-3])
 
     def errors(self, read: Float[Tensor, "*N C"], states: Float[Tensor, "*N S"]) -> Float[Tensor, "*N E"]:
@@ -173,10 +173,10 @@ def fit_reader(dataset: Dataset | None) -> StateReader | str:
         return "none: fewer than five other episodes, or no number of the state varies"
     told = _told(states, columns)
     mean, std = told[~left_out].mean(dim=0), told[~left_out].std(dim=0).clamp_min(STILL**0.5)
-    values = frames.float() / 255
-    centre = values[~left_out].mean(dim=0)
-    spread = max(float((values[~left_out] - centre).square().mean().sqrt()), 1e-3)
-    inputs = _shrunk((values - centre) / spread)
+    centre = frames[~left_out].mean(dim=0)
+    inputs = frames - centre
+    spread = max(float(inputs[~left_out].square().mean().sqrt()), 1e-3)
+    inputs /= spread
     network = _fitted(inputs[~left_out], ((told - mean) / std)[~left_out])
     with torch.no_grad():
         found = network(inputs[left_out]) * std + mean
@@ -203,18 +203,23 @@ def fit_reader(dataset: Dataset | None) -> StateReader | str:
     )
 
 
-def _material(dataset: Dataset) -> tuple[UInt8[Tensor, "N 3 H W"], Float[Tensor, "N S"], Int64[Tensor, " N"]]:
-    """Frames whose state is known, from short stretches at equal distances through all episodes."""
+def _material(dataset: Dataset) -> tuple[Float[Tensor, "N 3 h w"], Float[Tensor, "N S"], Int64[Tensor, " N"]]:
+    """Frames whose state is known, as the network sees them, from short stretches at equal distances through all."""
     length = min(STRETCH, int(dataset.lengths.max()))
     places = clip_places(dataset, length)
     count = len(places.episodes)
     places = places.take(np.unique(np.linspace(0, count - 1, min(count, FRAMES // length)).astype(np.int64)))
-    clips = read_clips(dataset, places, length)
-    assert clips.states is not None, "asked of data with states"
     _, number = np.unique(places.episodes, return_inverse=True)
-    episodes = torch.from_numpy(number)[:, None].expand(-1, length)
-    known: Bool[Tensor, "B T"] = clips.states.isfinite().all(dim=-1) & clips.valid
-    return clips.frames[known], clips.states[known], episodes[known]
+    frames, states, episodes = [], [], []
+    # large frames are averaged down as they come
+    for rows in np.array_split(np.arange(len(number)), -(-len(number) // STRETCH)):
+        clips = read_clips(dataset, places.take(rows), length)
+        assert clips.states is not None, "asked of data with states"
+        known: Bool[Tensor, "B T"] = clips.states.isfinite().all(dim=-1) & clips.valid
+        frames.append(_shrunk(clips.frames[known].float() / 255))
+        states.append(clips.states[known])
+        episodes.append(torch.from_numpy(number[rows])[:, None].expand(-1, length)[known])
+    return torch.cat(frames), torch.cat(states), torch.cat(episodes)
 
 
 def _candidates(states: Float[Tensor, "N S"], names: dict[str, int]) -> list[_Column]:
