@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from types import ModuleType
 
@@ -140,6 +142,7 @@ def test_interruption_is_130(verb: Callable[..., None], capsys: pytest.CaptureFi
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes."),
         OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+        RuntimeError("could not create a primitive"),
     ],
 )
 def test_short_memory_is_one_line(
@@ -164,6 +167,25 @@ def test_too_many_open_files_is_no_damage(verb: Callable[..., None], capsys: pyt
     verb(raiser(OSError(errno.EMFILE, os.strerror(errno.EMFILE), "/data/000.h5")))
     assert cli.main(["fake"]) == 2
     assert capsys.readouterr().err.startswith("aime fake: /data/000.h5: too many files are open; raise the limit")
+
+
+def test_a_file_beyond_the_limit_of_its_size_is_no_defect(
+    verb: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write(arguments: list[str]) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
+        try:
+            with tempfile.TemporaryFile() as file:
+                os.ftruncate(file.fileno(), 4096)  # as shared memory is asked for: the error names no file
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    verb(write)
+    assert cli.main(["fake"]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("aime fake: a file is larger than this user may write; raise the limit")
+    assert message.count("\n") == 1
 
 
 def test_a_defect_is_one_line_and_debug_shows_its_traceback(

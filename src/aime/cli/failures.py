@@ -14,7 +14,14 @@ EXIT_BROKEN_PIPE = 141
 
 EXIT_DEFECT = 1
 
-_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "Unable to allocate", "unable to allocate")
+_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "Unable to allocate",
+    "unable to allocate",
+    "could not create a primitive",  # oneDNN's words where it gets no memory for a convolution
+)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -36,6 +43,8 @@ def explain(error: BaseException) -> str | None:
         return f"{where}memory is short{detail}; take a smaller --batch or model, or end other programs"
     if number in (errno.EMFILE, errno.ENFILE) or "Too many open files" in text:
         return f"{where}too many files are open; raise the limit (`ulimit -n 4096`) and run the command again"
+    if number == errno.EFBIG:
+        return f"{where}a file is larger than this user may write; raise the limit (`ulimit -f unlimited`)"
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror.lower()}; expected a path that can be used: check it and its rights"
     return None
