@@ -150,7 +150,7 @@ def hot_parts(model: AIME, hardware: Hardware) -> dict[str, Callable[[], object]
         sight = model.perceive(centred)
         latents = model.infer(sight).mean
         contexts = sight.percept.contexts.to(latents.dtype)
-        track = model.follow(latents, contexts, actions)
+        track = model.dynamics.scan(latents, contexts, actions)
         maps = model.attention(sight.seen, track.beliefs, latents).shown
     learning = lambda each: each.detach().clone().requires_grad_()  # noqa: E731
     levels = tuple(learning(each) for each in sight.pyramid)
@@ -169,13 +169,13 @@ def hot_parts(model: AIME, hardware: Hardware) -> dict[str, Callable[[], object]
     return {
         "tokenizer": both_ways(lambda: tuple(model.tokenizer(centred)[0])),
         "perceiver": both_ways(
-            lambda: tuple(model.perceiver(learning(sight.tokens.codes), sight.seen.map.unflatten(0, unflat)))
+            lambda: model.perceiver(learning(sight.tokens.codes), sight.seen.map.unflatten(0, unflat))[0]
         ),
         "encoder": both_ways(
             lambda: tuple(model.encoder(model.encoder.pyramid(centred.flatten(0, 1)), contexts.flatten(0, 1)))
         ),
         "attention_look": both_ways(lambda: tuple(model.attention.look(levels))),
-        "belief_and_prior": both_ways(lambda: model.follow(told, contexts, actions)),
+        "belief_and_prior": both_ways(lambda: model.dynamics.scan(told, contexts, actions)),
         "decoder": both_ways(lambda: model.decode(told.flatten(0, 1), maps.flatten(0, 1))),
     }
 

@@ -12,9 +12,10 @@ from functools import partial
 import torch
 from measuring import Figures, Machine, Make, machine_of, parser_with_machine, race, show
 
+from aime.dynamics.choices import sampled
 from aime.training.hardware import Hardware
-from aime.world_model import imagination
 from aime.world_model.model import AIME
+from aime.world_model.prediction import decode_in_chunks
 from aime.world_model.presets import PRESETS
 
 HORIZON = 45
@@ -27,18 +28,17 @@ STEPS_A_CALL = 20
 def aime_dream(preset: str, batch: int, decode: bool, hardware: Hardware) -> Callable[[], object]:
     """`batch` dreams of AIME's side by side."""
     model = AIME(PRESETS[preset](1, 64)).to(hardware.device).eval()
-    latent = torch.zeros(batch, model.config.latent, device=hardware.device)
     actions = torch.zeros(batch, HORIZON, 1, device=hardware.device)
     with torch.no_grad():
-        start = model.arrive(*model.dynamics.initial(batch), latent, latent)
+        start = model.dynamics.start(batch)
         first_map = model.attention.initial_map(batch)
 
     def dream() -> None:
         with torch.no_grad(), hardware.autocast():
-            dreamt = imagination.rollout(model, start, actions, imagination.sampled)
+            dreamt = model.dynamics.rollout(start, actions, sampled)
             if decode:
                 maps = model.attention.roll(dreamt.beliefs, dreamt.latents, first_map)
-                imagination.decode_in_chunks(model, dreamt.latents.flatten(0, 1), maps.flatten(0, 1))
+                decode_in_chunks(model, dreamt.latents.flatten(0, 1), maps.flatten(0, 1))
 
     return dream
 

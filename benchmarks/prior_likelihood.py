@@ -29,13 +29,13 @@ from torch import Tensor, nn
 
 from aime.data import Clips, load_clips, open_dataset
 from aime.data.clips import clip_places, read_clips
+from aime.dynamics.prior import DirichletProcessMixture
 from aime.inference.loading import Device, load_run
 from aime.inference.unseen import open_unseen
 from aime.objectives.weights import ElboWeights
 from aime.primitives.distributions import DiagonalGaussian
 from aime.primitives.intervals import interval_over
 from aime.representation.divergences import hierarchical_kl, weights_entropy
-from aime.representation.prior import DirichletProcessMixture
 from aime.training.schedule import learning_rate_factor
 from aime.world_model.model import AIME
 from aime.world_model.parts import make_prior
@@ -73,7 +73,7 @@ def frozen(model: AIME, clips: Clips, at_once: int = 4) -> Frames:
         frames, actions = clips.frames[start : start + at_once], clips.actions[start : start + at_once]
         output = model.forward_sequence(frames.to(model.device), actions.to(model.device))
         track, posterior = output.track, output.posterior
-        first = model.initial_latent.expand(len(frames), 1, -1)
+        first = model.dynamics.initial_latent.expand(len(frames), 1, -1)
         parts.append(
             Frames(
                 beliefs=track.beliefs,
@@ -168,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "training_frames": train.means[..., 0].numel(),
         "held_out_clips": len(held_out.means),
     }
-    by_name = {"as_trained": clip_nats(model.prior, held_out, options.context)}
+    by_name = {"as_trained": clip_nats(model.dynamics.prior, held_out, options.context)}
     kinds: tuple[tuple[str, Literal["mixture", "single_gaussian"], ElboWeights], ...] = (
         ("single_gaussian", "single_gaussian", alone),
         ("mixture", "mixture", usual),

@@ -17,11 +17,11 @@ from measuring import correlations
 
 from aime.agents.experience import check_rewarding
 from aime.data.clips import clip_places, read_clips
+from aime.dynamics.choices import likeliest
 from aime.inference.loading import load_run
 from aime.inference.unseen import open_unseen
 from aime.primitives.interval_text import NO_INTERVAL, bounds_text
 from aime.primitives.intervals import interval_over
-from aime.world_model import imagination
 
 AT_ONCE = 32
 """Clips that are perceived in one pass."""
@@ -39,7 +39,7 @@ def main() -> None:
     options = parser.parse_args()
     info, model = load_run(options.run)
     check_rewarding(info)
-    assert model.control is not None
+    control = model.dynamics.expect_control()
     unseen = open_unseen(info, options.data, options.context, options.horizon)
     length = options.context + options.horizon
     places = clip_places(unseen.dataset, length, options.clips)
@@ -47,11 +47,11 @@ def main() -> None:
     expected, came = [], []
     for part in torch.arange(len(clips.frames)).split(AT_ONCE):
         seen = clips.actions[part, : options.context].to(model.device)
-        output = model.forward_sequence(clips.frames[part, : options.context], seen)
-        start = imagination.state_at(model, output.track, -1)
+        track = model.forward_sequence(clips.frames[part, : options.context], seen).track
+        start = model.dynamics.states_at(track, -1)
         actions = clips.actions[part, options.context - 1 : -1].to(model.device)
-        dream = imagination.rollout(model, start, actions, imagination.likeliest)
-        expected.append(model.control.reward(dream.beliefs, dream.latents, dream.steps(start)).mean.sum(1).cpu())
+        dream = model.dynamics.rollout(start, actions, likeliest)
+        expected.append(control.reward(*dream.read).mean.sum(1).cpu())
         came.append(clips.rewards[part, options.context :].sum(1))
     predicted, true = torch.cat(expected).numpy(), torch.cat(came).numpy()
     correlation = interval_over(lambda counts: correlations(counts, predicted[:, None], true[:, None]), places.episodes)

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from aime.attention.schema import AttentionConfig
-from aime.control.config import ControlConfig
+from aime.dynamics.heads.config import ControlConfig
+from aime.dynamics.prior import PriorConfig
 from aime.perception.perceiver import PerceiverConfig
 from aime.perception.tokenizer import TokenizerConfig
 from aime.representation.decoder import DecoderConfig
 from aime.representation.encoder import EncoderConfig
-from aime.representation.prior import PriorConfig
 from aime.world_model.config import ModelConfig
 from aime.world_model.outputs import Outcomes
 

@@ -9,7 +9,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "aime"
 
-PILLARS = {"perception", "representation", "dynamics", "attention", "control"}
+PILLARS = {"perception", "representation", "dynamics", "attention"}
 FLOORS = [
     {"errors"},
     {"primitives"},

@@ -10,13 +10,14 @@ from tests.models import small_config
 
 from aime.agents.actor_critic import ActorCritic, ActorCriticConfig, Path
 from aime.agents.experience import Experience
+from aime.agents.policy import PolicyConfig
 from aime.agents.recorded import largest_return
 from aime.agents.warm_start import WarmStartConfig
-from aime.control.policy import PolicyConfig
+from aime.dynamics.choices import likeliest
+from aime.dynamics.latent_dynamics import LatentDynamics
 from aime.errors import AimeError
 from aime.primitives.distributions import CensoredGaussian
 from aime.training.hardware import Hardware
-from aime.world_model import imagination
 from aime.world_model.model import AIME
 from aime.world_model.outputs import Outcomes
 
@@ -24,25 +25,25 @@ CPU = Hardware(torch.device("cpu"), torch.float32)
 SMALL = PolicyConfig(hidden=32, bins=41)
 
 
-def rewarded_model() -> AIME:
-    model = AIME(small_config()).eval().requires_grad_(False)
-    assert model.control is not None
-    model.control.rewards_seen.fill_(1)
-    return model
+def rewarded_model() -> LatentDynamics:
+    dynamics = AIME(small_config()).dynamics.eval().requires_grad_(False)
+    assert dynamics.control is not None
+    dynamics.control.rewards_seen.fill_(1)
+    return dynamics
 
 
-def learner(model: AIME, **changes: object) -> ActorCritic:
+def learner(dynamics: LatentDynamics, **changes: object) -> ActorCritic:
     settings = {"starts": 256, "horizon": 2, "actor_rate": 5e-3, "entropy": 0.0, "divergence": 0.0, **changes}
-    return ActorCritic(ActorCriticConfig(policy=SMALL, **settings), model, CPU)  # type: ignore[arg-type]
+    return ActorCritic(ActorCriticConfig(policy=SMALL, **settings), dynamics, CPU)  # type: ignore[arg-type]
 
 
 def test_the_policy_comes_to_do_what_is_best(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = simple_world(monkeypatch)
-    agent = learner(model)
-    first = agent.learn(states(model, 256))
+    dynamics = simple_world(monkeypatch)
+    agent = learner(dynamics)
+    first = agent.learn(states(dynamics, 256))
     for _ in range(120):
-        last = agent.learn(states(model, 256))
-    there = states(model, 200)
+        last = agent.learn(states(dynamics, 256))
+    there = states(dynamics, 200)
     chosen = agent.policy(there.belief, there.latent, there.step).mode
     assert (chosen - BEST).abs().mean() < 0.15
     assert last.imagined_reward > first.imagined_reward + 0.2
@@ -52,11 +53,11 @@ def test_the_policy_comes_to_do_what_is_best(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_its_steps_grow_smaller_until_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = simple_world(monkeypatch)
-    agent, moved = learner(model, steps=20), []
+    dynamics = simple_world(monkeypatch)
+    agent, moved = learner(dynamics, steps=20), []
     for _ in range(21):
         before = torch.cat([weight.detach().flatten().clone() for weight in agent.policy.parameters()])
-        agent.learn(states(model, 64))
+        agent.learn(states(dynamics, 64))
         after = torch.cat([weight.detach().flatten() for weight in agent.policy.parameters()])
         moved.append(float((after - before).norm()))
     assert 0 < moved[19] < 0.1 * moved[0]
@@ -66,45 +67,47 @@ def test_its_steps_grow_smaller_until_the_last_one(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("future", ["likeliest", "sampled"])
 def test_paths_lead_where_the_config_says(future: str) -> None:
     torch.manual_seed(0)
-    model = rewarded_model()
-    there = states(model, 4)
-    path = learner(model, horizon=3, future=future).imagine(there)
+    dynamics = rewarded_model()
+    there = states(dynamics, 4)
+    path = learner(dynamics, horizon=3, future=future).imagine(there)
     actions = rearrange(path.actions, "h n a -> n h a")
-    mode = imagination.rollout(model, there, actions, imagination.likeliest)
+    mode = dynamics.rollout(there, actions, likeliest)
     same = torch.isclose(rearrange(path.latents[1:], "h n d -> n h d"), mode.latents, atol=1e-5).all()
     assert bool(same) == (future == "likeliest")
 
 
 def test_a_divergence_holds_it_to_the_behaviour(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = simple_world(monkeypatch, habit=-0.5)
-    agent = learner(model, divergence=30.0, samples=16)
+    dynamics = simple_world(monkeypatch, habit=-0.5)
+    agent = learner(dynamics, divergence=30.0, samples=16)
     for _ in range(120):
-        last = agent.learn(states(model, 64))
-    there = states(model, 200)
+        last = agent.learn(states(dynamics, 64))
+    there = states(dynamics, 200)
     assert (agent.policy(there.belief, there.latent, there.step).mode + 0.5).abs().mean() < 0.15
     assert last.divergence < 0.5
 
 
 def test_after_a_start_on_the_record_it_is_held_to_what_it_began_as(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = simple_world(monkeypatch, habit=0.9)
-    agent = learner(model, divergence=30.0, samples=16, warm_start=WarmStartConfig(critic_steps=60, policy_steps=200))
+    dynamics = simple_world(monkeypatch, habit=0.9)
+    agent = learner(
+        dynamics, divergence=30.0, samples=16, warm_start=WarmStartConfig(critic_steps=60, policy_steps=200)
+    )
     episode = torch.arange(400) // 20
     sure = torch.ones(400, dtype=torch.bool)
     outcomes = Outcomes(sure, sure, torch.rand(400), sure, ~sure, torch.empty(400, 0))
-    experience = Experience(states(model, 400), torch.full((400, 2), -0.4), outcomes, episode)
+    experience = Experience(states(dynamics, 400), torch.full((400, 2), -0.4), outcomes, episode)
     agent.begin(experience, lambda step, figures: None)
     expected = largest_return(experience, agent.config.discount)
     assert float(agent.critic.largest) == float(agent.slow_critic.largest) == pytest.approx(expected)
     for _ in range(60):
-        last = agent.learn(states(model, 64))
-    there = states(model, 200)
+        last = agent.learn(states(dynamics, 64))
+    there = states(dynamics, 200)
     assert (agent.policy(there.belief, there.latent, there.step).mode + 0.4).abs().mean() < 0.15
     assert last.divergence < 0.5
 
 
 def test_the_gradient_of_the_divergence_is_that_of_the_integral(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = simple_world(monkeypatch, habit=0.1)
-    agent = learner(model, divergence=1.0, samples=60_000)
+    dynamics = simple_world(monkeypatch, habit=0.1)
+    agent = learner(dynamics, divergence=1.0, samples=60_000)
     location = torch.tensor([[[0.4, 0.8]]], requires_grad=True)
     scale = torch.tensor([[[0.3, 0.5]]], requires_grad=True)
     policy = CensoredGaussian(location, scale)
@@ -134,12 +137,12 @@ def divergence_by_quadrature(
 
 
 def test_the_same_seed_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = simple_world(monkeypatch)
+    dynamics = simple_world(monkeypatch)
 
     def learned() -> list[float]:
         torch.manual_seed(3)
-        agent = learner(model)
-        return [float(agent.learn(states(model, 8)).actor) for _ in range(3)]
+        agent = learner(dynamics)
+        return [float(agent.learn(states(dynamics, 8)).actor) for _ in range(3)]
 
     assert learned() == learned()
     assert all(math.isfinite(each) for each in learned())
@@ -148,13 +151,13 @@ def test_the_same_seed_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_world_model_is_not_changed() -> None:
 
     torch.manual_seed(0)
-    model = rewarded_model()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    agent = learner(model, divergence=0.1, entropy=1e-3)
-    figures = agent.learn(states(model, 16))
+    dynamics = rewarded_model()
+    before = {name: value.clone() for name, value in dynamics.state_dict().items()}
+    agent = learner(dynamics, divergence=0.1, entropy=1e-3)
+    figures = agent.learn(states(dynamics, 16))
     assert all(torch.isfinite(each) for each in figures)
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert not any(name.startswith("_model") for name in agent.state_dict())
+    assert all(torch.equal(value, before[name]) for name, value in dynamics.state_dict().items())
+    assert not any(name.startswith("_world") for name in agent.state_dict())
 
 
 @pytest.mark.parametrize(

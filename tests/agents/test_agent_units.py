@@ -17,13 +17,13 @@ from aime.agents.dream_env import DreamEnv
 from aime.agents.experience import open_experience
 from aime.data import write_shard
 from aime.data.action_scale import ActionScale
+from aime.dynamics.states import Carry
 from aime.errors import AimeError
 from aime.inference.loading import load_run
 from aime.training import run_directory
 from aime.training.config import TrainConfig
 from aime.training.run_data import open_run_data
 from aime.world_model.model import AIME
-from aime.world_model.outputs import DreamState
 from aime.world_model.saved import AVERAGED_WEIGHTS, read_run, save_weights
 
 DEGREES = ActionScale((-90.0, 0.0), (180.0, 4.0))
@@ -36,7 +36,7 @@ class Steady:
     def reset(self, batch: int, seeds: Sequence[int] | None = None) -> None:
         pass
 
-    def decide(self, state: DreamState) -> torch.Tensor:
+    def decide(self, state: Carry) -> torch.Tensor:
         return DECIDED
 
 
@@ -49,8 +49,8 @@ def write_run(place: Path, scale: ActionScale | None) -> Path:
         run_directory.prepare(config, open_run_data(config))
     torch.manual_seed(0)
     model = AIME(config.model)
-    assert model.control is not None
-    model.control.rewards_seen.fill_(1)
+    assert model.dynamics.control is not None
+    model.dynamics.control.rewards_seen.fill_(1)
     save_weights(model.state_dict(), config.out / "checkpoint" / AVERAGED_WEIGHTS)
     return config.out
 
@@ -84,7 +84,7 @@ def test_the_model_hears_of_its_actions_in_its_own_units(run: Path) -> None:
         for shade in (10, 200, 90):
             agent.act(torch.full((1, 3, SIZE, SIZE), shade, dtype=torch.uint8))
         assert agent.state is not None
-        states.append(agent.state.dream.belief)
+        states.append(agent.state.carry.belief)
     assert torch.equal(*states)
 
 

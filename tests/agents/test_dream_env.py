@@ -17,6 +17,7 @@ from tests.inference.runs import Run, write_run
 from aime.agents.dream_env import DreamEnv, DreamVectorEnv
 from aime.agents.experience import open_experience
 from aime.data import write_shard
+from aime.dynamics.choices import likeliest
 from aime.errors import AimeError
 from aime.primitives.distributions.two_hot import symlog
 from aime.primitives.plain import to_yaml
@@ -31,12 +32,12 @@ def eager_run(place: Path) -> Run:
     """A run whose heads have opinions: rewards that differ, and a continuation that lies near one half."""
     run = write_run(place)
     model = load_model(run.path)
-    assert model.control is not None
+    assert model.dynamics.control is not None
     torch.manual_seed(1)
-    torch.nn.init.normal_(model.control.reward.logits.weight, std=0.5)
-    model.control.rewards_seen.fill_(1)
-    torch.nn.init.normal_(model.control.continuation.logit.weight, std=2.0)
-    torch.nn.init.zeros_(model.control.continuation.logit.bias)
+    torch.nn.init.normal_(model.dynamics.control.reward.logits.weight, std=0.5)
+    model.dynamics.control.rewards_seen.fill_(1)
+    torch.nn.init.normal_(model.dynamics.control.continuation.logit.weight, std=2.0)
+    torch.nn.init.zeros_(model.dynamics.control.continuation.logit.bias)
     save_weights(model.state_dict(), run.path / "checkpoint" / "ema.safetensors")
     return run
 
@@ -191,17 +192,16 @@ def test_the_dream_is_the_model_s(run: Path) -> None:
     environment.reset(seed=0)
     now = environment.snapshot()
     state, last_map = now.state, now.last_map
-    assert last_map is not None and model.control is not None
+    assert last_map is not None and model.dynamics.control is not None
     for action in actions(4, 3):
         frames, reward, *_ = environment.step(action)
         with torch.no_grad():
-            belief, cell = model.advance(state, torch.from_numpy(action))
-            latent = model.believe(belief, state.latent, state.step).mixture.mode().value
-            state = model.arrive(belief, cell, latent, state.latent)
-            last_map = model.attention.expect(belief, latent, last_map).map
-            expected = model.decode(latent, last_map)
+            state, prior, _ = model.dynamics.step(state, torch.from_numpy(action), likeliest)
+            torch.testing.assert_close(state.latent, prior.mixture.mode().value)
+            last_map = model.attention.expect(state.belief, state.latent, last_map).map
+            expected = model.decode(state.latent, last_map)
         np.testing.assert_allclose(frames, 255 * expected.permute(0, 2, 3, 1).numpy(), atol=0.51)
-        told = model.control.reward(belief, latent, state.step).mean.detach().numpy()
+        told = model.dynamics.control.reward(*state.read).mean.detach().numpy()
         np.testing.assert_allclose(reward, told, rtol=1e-4)
 
 
@@ -215,8 +215,7 @@ def test_samples_follow_the_prior(run: Path) -> None:
     environment.step(chosen)
     latents = environment.snapshot().state.latent
     with torch.no_grad():
-        belief, _ = model.advance(now, torch.from_numpy(chosen))
-        mixture = model.believe(belief, now.latent, now.step).mixture
+        mixture = model.dynamics.step(now, torch.from_numpy(chosen), likeliest)[1].mixture
     spread = ((mixture.weights[0, :, None] * (mixture.stds[0].square() + mixture.means[0].square())).sum(0)) - (
         mixture.mean[0].square()
     )

@@ -13,9 +13,9 @@ from aime.agents import experience as module
 from aime.agents.agent import Agent
 from aime.agents.experience import perceive
 from aime.data import open_dataset, write_shard
+from aime.dynamics.states import Carry
 from aime.training.hardware import Hardware
 from aime.world_model.model import AIME
-from aime.world_model.outputs import DreamState
 
 CPU = Hardware(torch.device("cpu"), torch.float32)
 
@@ -41,7 +41,7 @@ class Replaying:
     def reset(self, batch: int, seeds: Sequence[int] | None = None) -> None:
         pass
 
-    def decide(self, state: DreamState) -> torch.Tensor:
+    def decide(self, state: Carry) -> torch.Tensor:
         self.states.append(state)
         return next(self.actions)[None]
 
@@ -58,7 +58,7 @@ def test_states_are_those_of_an_agent_that_plays(model: AIME, data: Path) -> Non
         agent.reset(1)
         for frame in torch.from_numpy(episode.pixels).permute(0, 3, 1, 2):
             agent.act(frame[None])
-        for name, seen in zip(DreamState._fields, zip(*deciding.states, strict=True), strict=True):
+        for name, seen in zip(Carry._fields, zip(*deciding.states, strict=True), strict=True):
             torch.testing.assert_close(getattr(mine.states, name), torch.cat(seen), rtol=1e-3, atol=1e-4)
         taken = torch.from_numpy(episode.action[:-1])
         torch.testing.assert_close(mine.actions[:-1], taken)

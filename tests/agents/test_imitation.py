@@ -7,7 +7,7 @@ from tests.models import small_config
 
 from aime.agents.experience import Experience
 from aime.agents.imitation import ImitationConfig, imitate
-from aime.control.policy import PolicyConfig
+from aime.agents.policy import PolicyConfig
 from aime.errors import AimeError
 from aime.world_model.model import AIME
 from aime.world_model.outputs import Outcomes

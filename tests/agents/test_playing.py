@@ -12,12 +12,12 @@ from torch import Tensor
 from aime.agents.agent import Agent, PolicyDecider
 from aime.agents.playing import play
 from aime.data.shards import Attribute
+from aime.dynamics.states import Carry
 from aime.errors import AimeError
 from aime.io.collect.environment import Arrival
 from aime.perception.state_reader import StateConfig
 from aime.primitives.distributions import CensoredGaussian
 from aime.world_model.model import AIME
-from aime.world_model.outputs import DreamState
 
 
 class Counter:
@@ -93,8 +93,8 @@ def test_an_agent_sees_the_states_that_its_model_observes() -> None:
     model = AIME(replace(small_config(), state=StateConfig(width=2, hidden=16))).eval()
     for parameter in model.parameters():
         parameter.add_(0.1 * torch.randn_like(parameter))
-    assert model.control is not None
-    agent = Agent(model, PolicyDecider(model.control.action_schema))
+    assert model.dynamics.control is not None
+    agent = Agent(model, PolicyDecider(model.dynamics.control.action_schema))
     contexts = []
 
     def keep(step: int, arrivals: list[Arrival], actions: np.ndarray) -> None:
@@ -117,7 +117,7 @@ def test_an_agent_sees_the_states_that_its_model_observes() -> None:
 def test_a_policy_acts_by_its_mode_a_little_noise_or_a_sample() -> None:
     torch.manual_seed(0)
     told = CensoredGaussian(torch.tensor([0.2, 0.95]).expand(4000, 2), torch.tensor(0.5).expand(4000, 2))
-    state = DreamState(*(torch.zeros(4000, 1) for _ in DreamState._fields))
+    state = Carry(*(torch.zeros(4000, 1) for _ in Carry._fields))
 
     def policy(belief: Tensor, latent: Tensor, step: Tensor) -> CensoredGaussian:
         return told

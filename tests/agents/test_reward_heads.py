@@ -13,7 +13,7 @@ from aime.agents.actor_critic import ActorCritic, ActorCriticConfig
 from aime.agents.dream_starts import Starts
 from aime.agents.dream_worlds import DreamWorlds, Rules
 from aime.agents.planner import Planner, PlannerConfig
-from aime.control.policy import PolicyConfig
+from aime.agents.policy import PolicyConfig
 from aime.errors import AimeError
 from aime.training.hardware import Hardware
 from aime.world_model.model import AIME
@@ -25,14 +25,14 @@ FRAMES = torch.zeros(1, 1, 1, 3, SIZE, SIZE, dtype=torch.uint8)
 
 def _worlds(model: AIME) -> object:
     state = model.initial_state(1)
-    starts = Starts(state.dream, state.last_map, torch.zeros(1, SIZE, SIZE, 3, dtype=torch.uint8))
-    return DreamWorlds(model, starts, Rules(5, True, False, False), 1)
+    starts = Starts(state.carry, state.last_map, torch.zeros(1, SIZE, SIZE, 3, dtype=torch.uint8))
+    return DreamWorlds(model.dynamics, starts, Rules(5, True, False), 1)
 
 
 ACTING: dict[str, Callable[[AIME], object]] = {
-    "planner": lambda model: Planner(model, PlannerConfig()),
+    "planner": lambda model: Planner(model.dynamics, PlannerConfig()),
     "actor and critic": lambda model: ActorCritic(
-        ActorCriticConfig(policy=PolicyConfig(hidden=8, bins=11)), model, CPU
+        ActorCriticConfig(policy=PolicyConfig(hidden=8, bins=11)), model.dynamics, CPU
     ),
     "dreams": _worlds,
     "cost": lambda model: model.get_cost(
@@ -45,17 +45,17 @@ ACTING: dict[str, Callable[[AIME], object]] = {
 @pytest.mark.parametrize("acting", ACTING)
 def test_a_head_without_rewards_is_refused(acting: str) -> None:
     model = AIME(small_config()).eval()
-    assert model.control is not None
+    assert model.dynamics.control is not None
     with pytest.raises(AimeError, match=r"never seen a reward.*train on data that has them") as error:
         ACTING[acting](model)
     assert "\n" not in str(error.value)
     one = torch.tensor([[0.0, 2.0]])
-    model.control.count_rewards(one, torch.tensor([[True, False]]))
-    model.control.count_rewards(torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.bool))
+    model.dynamics.control.count_rewards(one, torch.tensor([[True, False]]))
+    model.dynamics.control.count_rewards(torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.bool))
     with pytest.raises(AimeError, match="never seen a reward"):
         ACTING[acting](model)
-    model.control.count_rewards(one, torch.tensor([[True, True]]))
-    assert model.control.rewards_seen == 1
+    model.dynamics.control.count_rewards(one, torch.tensor([[True, True]]))
+    assert model.dynamics.control.rewards_seen == 1
     ACTING[acting](model)
 
 
@@ -72,14 +72,14 @@ def test_a_goal_needs_no_rewards() -> None:
 
 def test_weights_of_before_the_count_are_judged_by_whether_their_head_has_learned() -> None:
     old = AIME(small_config()).eval()
-    assert old.control is not None
+    assert old.dynamics.control is not None
     for learned in (False, True):
         if learned:
-            torch.nn.init.normal_(old.control.reward.logits.weight)
-        weights = {name: each for name, each in old.state_dict().items() if name != "control.rewards_seen"}
+            torch.nn.init.normal_(old.dynamics.control.reward.logits.weight)
+        weights = {name: each for name, each in old.state_dict().items() if name != "dynamics.control.rewards_seen"}
         model = AIME(small_config()).eval()
         fill(model, weights, Path("old.safetensors"))
-        assert model.control is not None and model.control.rewards_seen == -1
-        assert bool(model.control.knows_rewards()) is learned
-        model.control.count_rewards(torch.ones(1, 3), torch.ones(1, 3, dtype=torch.bool))
-        assert model.control.rewards_seen == 3
+        assert model.dynamics.control is not None and model.dynamics.control.rewards_seen == -1
+        assert bool(model.dynamics.control.knows_rewards()) is learned
+        model.dynamics.control.count_rewards(torch.ones(1, 3), torch.ones(1, 3, dtype=torch.bool))
+        assert model.dynamics.control.rewards_seen == 3

@@ -6,8 +6,8 @@ import pytest
 import torch
 from tests.models import small_config
 
+from aime.agents.policy import ClonedPolicy, Critic, Policy, PolicyConfig
 from aime.agents.saved import AgentInfo, Kind, Networks, agent_directory, load_agent, save_agent
-from aime.control.policy import ClonedPolicy, Critic, Policy, PolicyConfig
 from aime.data.manifest import Manifest, read_manifest
 from aime.errors import AimeError
 from aime.world_model.model import AIME

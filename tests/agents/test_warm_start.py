@@ -5,10 +5,11 @@ import torch
 from torch import Tensor
 
 from aime.agents.experience import Experience
+from aime.agents.policy import Critic, Policy, PolicyConfig
 from aime.agents.warm_start import WarmStartConfig, advantage_weights, clone_what_paid, follow_the_record, values
-from aime.control.policy import Critic, Policy, PolicyConfig
+from aime.dynamics.states import Carry
 from aime.errors import AimeError
-from aime.world_model.outputs import DreamState, Outcomes
+from aime.world_model.outputs import Outcomes
 
 SMALL = PolicyConfig(hidden=32, bins=41)
 BEST = 0.5
@@ -25,9 +26,7 @@ def record(known_actions: bool = True) -> Experience:
     rewards = torch.cat([torch.zeros(1), paid[:-1]])
     latent = torch.randn(count, 4) * 0.1
     latent[:, 0] = (episode % 2 == 0).float()
-    states = DreamState(
-        torch.zeros(count, 8), torch.zeros(count, 8), latent, torch.zeros(count, 4), torch.zeros(count, 2)
-    )
+    states = Carry(torch.zeros(count, 8), torch.zeros(count, 8), latent, torch.zeros(count, 4), torch.zeros(count, 2))
     sure = torch.ones(count, dtype=torch.bool)
     outcomes = Outcomes(sure, sure & known_actions, rewards, sure, ~sure, torch.empty(count, 0))
     return Experience(states, actions, outcomes, episode)

@@ -9,10 +9,10 @@ import torch
 from tests.models import small_config
 from torch import Tensor
 
+from aime.dynamics.latent_dynamics import Act, LatentDynamics
+from aime.dynamics.states import Carry, Dream
 from aime.primitives.distributions import CensoredGaussian, CensoredMixture
-from aime.world_model import imagination
 from aime.world_model.model import AIME
-from aime.world_model.outputs import Dream, DreamState
 
 BEST = 0.5
 
@@ -45,30 +45,31 @@ class Control:
         return CensoredMixture(torch.zeros(shape), each)
 
 
-def behave(model: AIME, start: DreamState, act: imagination.Act, count: int, choose: Any) -> Dream:
-    state, latents, actions = start, [], []
+def behave(dynamics: LatentDynamics, start: Carry, act: Act, count: int, choose: Any) -> Dream:
+    state, latents, steps, actions = start, [], [], []
     for number in range(count):
         actions.append(act(state, number))
         latent = torch.nn.functional.pad(actions[-1], (0, state.latent.shape[-1] - actions[-1].shape[-1]))
         state = state._replace(latent=latent, step=latent - state.latent)
         latents.append(latent)
+        steps.append(state.step)
     beliefs = start.belief[:, None].expand(-1, count, -1)
     nothing = torch.zeros(len(start.latent), count, dtype=torch.long)
-    return Dream(torch.stack(latents, 1), beliefs, nothing[..., None], nothing, torch.stack(actions, 1))
+    stacked = (torch.stack(each, 1) for each in (latents, steps))
+    return Dream(*stacked, beliefs, nothing[..., None], nothing, torch.stack(actions, 1))
 
 
-def simple_world(monkeypatch: pytest.MonkeyPatch, habit: float = -0.5) -> AIME:
-    """A model of 2-number actions whose dreams are those of that world."""
+def simple_world(monkeypatch: pytest.MonkeyPatch, habit: float = -0.5) -> LatentDynamics:
+    """Dynamics of 2-number actions whose dreams are those of that world."""
     torch.manual_seed(0)
-    model = AIME(small_config()).eval().requires_grad_(False)
-    monkeypatch.setattr(imagination, "behave", behave)
-    object.__setattr__(model, "control", None)
-    model.__dict__["_modules"].pop("control")
-    object.__setattr__(model, "control", Control(habit))
-    return model
+    dynamics = AIME(small_config()).dynamics.eval().requires_grad_(False)
+    monkeypatch.setattr(LatentDynamics, "behave", behave)
+    dynamics.__dict__["_modules"].pop("control")
+    object.__setattr__(dynamics, "control", Control(habit))
+    return dynamics
 
 
-def states(model: AIME, count: int) -> DreamState:
-    config = model.config
-    widths = (config.belief, config.belief, config.latent, config.latent, config.context_width)
-    return DreamState(*(0.3 * torch.randn(count, width) for width in widths))
+def states(dynamics: LatentDynamics, count: int) -> Carry:
+    """Random states of an LSTM's dynamics."""
+    latent, context, _, belief = dynamics.widths
+    return Carry(*(0.3 * torch.randn(count, width) for width in (belief, belief, latent, latent, context)))

@@ -57,8 +57,8 @@ def write_run(
     config = dataclasses.replace(config, attention=dataclasses.replace(config.attention, kind=kind))
     model = AIME(config)
     torch.nn.init.normal_(model.decoder.head.weight, std=0.05)
-    assert model.control is not None
-    model.control.rewards_seen.fill_(1)
+    assert model.dynamics.control is not None
+    model.dynamics.control.rewards_seen.fill_(1)
     for image in (model.mean_image, model.baseline_image):
         image.copy_(torch.from_numpy(open_dataset(run.data).mean_image()))
     save_weights(model.state_dict(), run.path / "checkpoint" / "ema.safetensors")

@@ -10,8 +10,8 @@ from tests.models import SIZE, small_config
 from torch import Tensor
 
 from aime.data import Clips
+from aime.dynamics.prior import DirichletProcessMixture
 from aime.primitives.distributions import DiagonalGaussian, GammaPosterior, GaussianMixture, Kumaraswamy
-from aime.representation.prior import DirichletProcessMixture
 from aime.world_model.config import ModelConfig
 from aime.world_model.noise import Seeds, seeded_uniforms
 from aime.world_model.outputs import FuturePrediction, SequenceOutput, Track

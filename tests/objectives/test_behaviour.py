@@ -9,15 +9,20 @@ import pytest
 import torch
 from tests.models import SIZE, outcomes, small_config
 
+from aime.dynamics.heads.state import StateHead
 from aime.objectives.behaviour import arrival_terms
 from aime.objectives.elbo import elbo_loss
 from aime.objectives.weights import ElboWeights, LossWeights
 from aime.perception.state_reader import StateConfig
 from aime.primitives.distributions import DiagonalGaussian
 from aime.world_model.model import AIME
-from aime.world_model.second_observation import SecondObservation
 
 B, T, S = 2, 4, 3
+
+
+def head_of(model: AIME) -> StateHead:
+    assert model.dynamics.state_head is not None
+    return model.dynamics.state_head
 
 
 @pytest.fixture
@@ -27,9 +32,7 @@ def model() -> AIME:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    observation = model.second_observation
-    assert isinstance(observation, SecondObservation)
-    observation.scale.fit(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 1.0, 0.5]))
+    head_of(model).scale.fit(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 1.0, 0.5]))
     return model
 
 
@@ -40,9 +43,8 @@ def test_the_likelihood_counts_each_known_number_of_each_frame_once(model: AIME)
     valid = torch.ones(B, T, dtype=torch.bool)
     valid[0, 3] = False
     track = model.forward_sequence(torch.rand(B, T, 3, SIZE, SIZE), None, None, states).track
-    observation = model.second_observation
-    assert isinstance(observation, SecondObservation)
-    means, stds = observation.distribution(track.beliefs, track.latents, track.steps)
+    head = head_of(model)
+    means, stds = head(*track.read)
     total, count = 0.0, 0
     for clip, time in ((clip, time) for clip in range(B) for time in range(T)):
         numbers = [n for n in range(S) if not math.isnan(states[clip, time, n])]
@@ -53,7 +55,7 @@ def test_the_likelihood_counts_each_known_number_of_each_frame_once(model: AIME)
             value = (float(states[clip, time, n]) - [1, 2, 3][n]) / [2, 1, 0.5][n]
             mean, std = float(means[clip, time, n]), float(stds[clip, time, n])
             total += 0.5 * ((value - mean) / std) ** 2 + math.log(std) + 0.5 * math.log(2 * math.pi)
-    term = arrival_terms(model, lambda: track, outcomes(valid, states), ElboWeights())["state_nll"]
+    term = arrival_terms(model.dynamics, lambda: track, outcomes(valid, states), ElboWeights())["state_nll"]
     assert term is not None
     assert float(term) == pytest.approx(total / count, rel=1e-5)
 
@@ -62,16 +64,15 @@ def test_a_number_that_is_predicted_well_does_not_drown_the_others(
     model: AIME, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     states, valid = torch.randn(B, T, S), torch.ones(B, T, dtype=torch.bool)
-    observation = model.second_observation
-    assert isinstance(observation, SecondObservation)
+    head = head_of(model)
     mean = torch.zeros(B, T, S, requires_grad=True)
     std = torch.tensor([0.02, 0.5, 5.0]).expand(B, T, S).clone().requires_grad_()
     with torch.no_grad():
         track = model.forward_sequence(torch.rand(B, T, 3, SIZE, SIZE)).track
-    monkeypatch.setattr(observation, "distribution", lambda *_: DiagonalGaussian(mean, std))
-    term = arrival_terms(model, lambda: track, outcomes(valid, states), ElboWeights())["state_nll"]
+    monkeypatch.setattr(head, "forward", lambda *_: DiagonalGaussian(mean, std))
+    term = arrival_terms(model.dynamics, lambda: track, outcomes(valid, states), ElboWeights())["state_nll"]
     assert term is not None
-    value = observation.scale(states)
+    value = head.scale(states)
     exact = torch.distributions.Normal(mean, std).log_prob(value)
     assert term.item() == pytest.approx(-exact.sum(-1).mean().item(), rel=1e-5), "its value is in nats all the same"
     found = torch.autograd.grad(term, (mean, std))
@@ -88,8 +89,9 @@ def test_its_gradient_reaches_reader_and_head_and_no_nan_comes_through(model: AI
     output = model.forward_sequence(frames, None, None, states)
     loss = elbo_loss(model, output, frames, outcomes(valid, states), LossWeights())
     loss.total.backward()
-    gradients = {name: weight.grad for name, weight in model.second_observation.named_parameters()}
-    assert gradients.keys() >= {"reader.unknown", "reader.hidden.0.weight", "head.project.weight"}
+    read = ("state_reader.", "dynamics.state_head.")
+    gradients = {name: weight.grad for name, weight in model.named_parameters() if name.startswith(read)}
+    assert gradients.keys() >= {"state_reader.unknown", "dynamics.state_head.project.weight"}
     for name, gradient in gradients.items():
         assert gradient is not None and gradient.isfinite().all() and gradient.any(), name
 
@@ -99,10 +101,10 @@ def test_it_is_off_with_its_weight_and_where_no_state_is_observed(model: AIME) -
     frames = torch.rand(B, T, 3, SIZE, SIZE)
     track = model.forward_sequence(frames).track
     known = outcomes(valid, torch.zeros(B, T, S))
-    assert arrival_terms(model, lambda: track, known, ElboWeights(state_nll=0))["state_nll"] is None
+    assert arrival_terms(model.dynamics, lambda: track, known, ElboWeights(state_nll=0))["state_nll"] is None
     alone = AIME(small_config())
     output = alone.forward_sequence(frames)
-    assert arrival_terms(alone, lambda: output.track, outcomes(valid), ElboWeights())["state_nll"] is None
+    assert arrival_terms(alone.dynamics, lambda: output.track, outcomes(valid), ElboWeights())["state_nll"] is None
     nothing = torch.full((B, T, S), torch.nan)
-    term = arrival_terms(model, lambda: track, outcomes(valid, nothing), ElboWeights())["state_nll"]
+    term = arrival_terms(model.dynamics, lambda: track, outcomes(valid, nothing), ElboWeights())["state_nll"]
     assert term is not None and term.item() == 0

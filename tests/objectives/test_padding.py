@@ -11,6 +11,7 @@ import torch
 from tests.models import SIZE, outcomes, small_config
 from torch import Tensor
 
+from aime.dynamics.choices import likeliest
 from aime.objectives import perceiver
 from aime.objectives.adversarial import AdversaryConfig, Windows, adversarial_loss, discriminator_loss, draw_places
 from aime.objectives.ledger import TaskLoss
@@ -24,7 +25,6 @@ from aime.representation.divergences import effective_components
 from aime.training.calibration import fit_spread
 from aime.training.other_scenes import still_part
 from aime.training.replay import LatentReplay, ReplayConfig
-from aime.world_model.imagination import likeliest
 from aime.world_model.model import AIME
 from aime.world_model.outputs import LatentClips, Outcomes
 
@@ -172,7 +172,8 @@ def test_padding_does_not_tell_how_wide_the_prior_is(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("aime.training.calibration.sampled", likeliest)
     model, _ = world()
     fits = [
-        fit_spread(model.eval(), clips_of(given)[1]) for given in (batch(), batch().padded(0, 2), batch().padded(2, 0))
+        fit_spread(model.dynamics.eval(), clips_of(given)[1])
+        for given in (batch(), batch().padded(0, 2), batch().padded(2, 0))
     ]
     assert fits[0].energy_before > 0
     for fit in fits[1:]:

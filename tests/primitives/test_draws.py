@@ -26,3 +26,11 @@ def test_where_too_little_counts_the_rest_comes_behind() -> None:
     assert sorted(order[:2].tolist()) == [1, 3]
     nothing = torch.zeros(4, dtype=torch.bool)
     assert ((draw_with_replacement(nothing, 5) >= 0) & (draw_with_replacement(nothing, 5) < 4)).all()
+
+
+def test_gaps_are_whole_rows_and_spans() -> None:
+    torch.manual_seed(0)
+    gaps = random_gaps(4000, 10, 0.5, torch.device("cpu"))
+    assert 0.4 < gaps.any(1).float().mean() < 0.5
+    assert (torch.diff(gaps.int(), dim=1).abs().sum(1) <= 2).all(), "one span a row"
+    assert not random_gaps(100, 10, 0.0, torch.device("cpu")).any()

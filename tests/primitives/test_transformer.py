@@ -47,11 +47,24 @@ def test_stepping_with_a_cache_equals_the_whole_sequence(window: int) -> None:
     batch, length, count = 2, 9, 4
     layer = CausalTimeAttention(8, heads=2, window=window, dropout=0.0).double()
     latents = torch.randn(batch, length, count, 8, dtype=torch.float64)
-    whole = layer(latents)
+    whole, nothing = layer(latents)
+    assert nothing is None
     cache = layer.empty_cache(batch, count, latents)
     for t in range(length):
-        stepped, cache = layer.step(latents[:, t], cache)
-        torch.testing.assert_close(stepped, whole[:, t], rtol=1e-10, atol=1e-10)
+        stepped, cache = layer(latents[:, t : t + 1], cache)
+        torch.testing.assert_close(stepped[:, 0], whole[:, t], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("window", [1, 3, 50])
+def test_a_sequence_goes_on_in_pieces_of_any_length(window: int) -> None:
+    torch.manual_seed(0)
+    layer = CausalTimeAttention(8, heads=2, window=window, dropout=0.0).double()
+    latents = torch.randn(2, 9, 4, 8, dtype=torch.float64)
+    cache, parts = layer.empty_cache(2, 4, latents), []
+    for piece in latents.split([4, 2, 3], dim=1):
+        part, cache = layer(piece, cache)
+        parts.append(part)
+    torch.testing.assert_close(torch.cat(parts, dim=1), layer(latents)[0], rtol=1e-10, atol=1e-10)
 
 
 def test_frames_beyond_the_window_are_not_seen() -> None:
@@ -60,5 +73,6 @@ def test_frames_beyond_the_window_are_not_seen() -> None:
     latents = torch.randn(1, 6, 2, 8)
     other = latents.clone()
     other[:, 0] += 1
-    assert torch.equal(layer(latents)[:, 3:], layer(other)[:, 3:])
-    assert not torch.equal(layer(latents)[:, 2], layer(other)[:, 2])
+    (mine, _), (changed, _) = layer(latents), layer(other)
+    assert torch.equal(mine[:, 3:], changed[:, 3:])
+    assert not torch.equal(mine[:, 2], changed[:, 2])

@@ -9,8 +9,8 @@ import pytest
 import torch
 from tests.models import outcomes, small_config
 
+from aime.dynamics.choices import sampled
 from aime.training.calibration import CONTEXT, fit_spread
-from aime.world_model.imagination import rollout, sampled, state_at
 from aime.world_model.model import AIME
 from aime.world_model.outputs import LatentClips
 
@@ -23,7 +23,7 @@ def model_of(kind: Kind) -> AIME:
     torch.manual_seed(0)
     config = small_config()
     model = AIME(replace(config, prior=replace(config.prior, kind=kind))).eval()
-    torch.nn.init.normal_(model.prior.head.weight, std=0.1)
+    torch.nn.init.normal_(model.dynamics.prior.head.weight, std=0.1)
     return model
 
 
@@ -33,8 +33,9 @@ def drawn_from(model: AIME) -> LatentClips:
     config = model.config
     latents, contexts = torch.randn(B, T, config.latent), torch.randn(B, T, config.context_width)
     actions = torch.rand(B, T, config.action_width) * 2 - 1
-    seen = model.follow(latents[:, :CONTEXT], contexts[:, :CONTEXT], actions[:, :CONTEXT])
-    dream = rollout(model, state_at(model, seen, -1), actions[:, CONTEXT - 1 : -1], sampled)
+    seen = model.dynamics.scan(latents[:, :CONTEXT], contexts[:, :CONTEXT], actions[:, :CONTEXT])
+    start = model.dynamics.states_at(seen, -1)
+    dream = model.dynamics.rollout(start, actions[:, CONTEXT - 1 : -1], sampled)
     latents[:, CONTEXT:] = dream.latents
     return LatentClips(latents, contexts, actions, outcomes(torch.ones(B, T, dtype=torch.bool)))
 
@@ -46,8 +47,8 @@ def test_a_spread_that_is_wrong_by_a_known_number_is_put_right(kind: Kind, error
     clips = drawn_from(model)
     true = {name: value.clone() for name, value in model.state_dict().items()}
     with torch.no_grad():
-        model.prior.spread_bias.add_(error)
-    fit = fit_spread(model, clips)
+        model.dynamics.prior.spread_bias.add_(error)
+    fit = fit_spread(model.dynamics, clips)
     assert fit.shift == pytest.approx(-error, abs=0.126), "a step of what is tried"
     assert fit.energy <= fit.energy_before
     for name, value in model.state_dict().items():
@@ -59,12 +60,12 @@ def test_padding_does_not_count() -> None:
     clips = drawn_from(model)
     valid = torch.arange(T)[None] < torch.randint(CONTEXT + 1, T, (B, 1))
     clips = clips._replace(outcomes=outcomes(valid))
-    before = model.prior.spread_bias.clone()
-    fit = fit_spread(model, clips)
+    before = model.dynamics.prior.spread_bias.clone()
+    fit = fit_spread(model.dynamics, clips)
     with torch.no_grad():
-        model.prior.spread_bias.copy_(before)
+        model.dynamics.prior.spread_bias.copy_(before)
     odd = torch.where(valid[..., None], clips.latents, 50.0)
-    assert fit_spread(model, clips._replace(latents=odd)) == pytest.approx(fit)
+    assert fit_spread(model.dynamics, clips._replace(latents=odd)) == pytest.approx(fit)
 
 
 def test_the_shortest_clips_are_enough() -> None:
@@ -72,13 +73,13 @@ def test_the_shortest_clips_are_enough() -> None:
     clips = drawn_from(model)
     latents, contexts, actions = (each[:, :2] for each in clips[:3])
     short = LatentClips(latents, contexts, actions, outcomes(torch.ones(B, 2, dtype=torch.bool)))
-    assert fit_spread(model, short).energy > 0
+    assert fit_spread(model.dynamics, short).energy > 0
 
 
 def test_what_is_not_finite_changes_nothing() -> None:
     model = model_of("mixture")
     clips = drawn_from(model)
     clips.latents[3, 7] = torch.nan
-    before = model.prior.spread_bias.clone()
-    assert fit_spread(model, clips).shift == 0
-    assert torch.equal(model.prior.spread_bias, before)
+    before = model.dynamics.prior.spread_bias.clone()
+    assert fit_spread(model.dynamics, clips).shift == 0
+    assert torch.equal(model.dynamics.prior.spread_bias, before)

@@ -35,9 +35,10 @@ def test_each_weight_has_one_optimizer(model: AIME) -> None:
     assert isinstance(muon, Muon)
     held = [*names(model, adamw), *names(model, muon)]
     assert sorted(held) == sorted(name for name, _ in model.named_parameters())
-    hidden = {"dynamics.lstm.weight_hh_l0", "decoder.levels.0.0.conv_out.weight", "prior.trunk.hidden.0.weight"}
-    ends = {"encoder.stem.weight", "encoder.head.weight", "prior.head.weight", "prior.linear_step.weight"}
-    learned = {"perceiver.latents", "attention.bottom_up.places", "dynamics.initial_belief", "decoder.spread.bias"}
+    prior, recurrence = "dynamics.prior", "dynamics.recurrence"
+    hidden = {f"{recurrence}.lstm.weight_hh_l0", "decoder.levels.0.0.conv_out.weight", f"{prior}.trunk.hidden.0.weight"}
+    ends = {"encoder.stem.weight", "encoder.head.weight", f"{prior}.head.weight", f"{prior}.linear_step.weight"}
+    learned = {"perceiver.latents", "attention.bottom_up.places", f"{recurrence}.initial_belief", "decoder.spread.bias"}
     assert hidden <= set(names(model, muon))
     assert ends | learned <= set(names(model, adamw))
 
@@ -69,11 +70,14 @@ def optimizers(model: nn.Module) -> tuple[torch.optim.Optimizer, ...]:
 
 
 def test_of_weights_that_are_named_no_other_is_taught(model: AIME) -> None:
-    wanted = ["initial_latent", *(f"prior.{name}" for name, _ in model.prior.named_parameters())]
+    wanted = [
+        "dynamics.initial_latent",
+        *(f"dynamics.prior.{name}" for name, _ in model.dynamics.prior.named_parameters()),
+    ]
     given = dict(model.named_parameters())
     adamw, muon = make_optimizers(model, OptimizerConfig(), [given[name] for name in wanted])
     layers = ("0", "4.inner", "4.outer")
-    assert names(model, muon) == [f"prior.trunk.hidden.{layer}.weight" for layer in layers]
+    assert names(model, muon) == [f"dynamics.prior.trunk.hidden.{layer}.weight" for layer in layers]
     assert sorted([*names(model, adamw), *names(model, muon)]) == sorted(wanted)
 
 

@@ -98,7 +98,7 @@ def test_it_is_predicted_better_than_the_mean_with_it_and_from_frames_alone(trai
     truth = clips.states[:, 4:, 0]
     for states in (clips.states, None):
         track = model.forward_sequence(clips.frames, clips.actions, clips.action_valid, states).track
-        found = model.second_observation.predict(track.beliefs, track.latents, track.steps)
+        found = model.dynamics.predict_state(*track.read)
         assert found is not None
         error = (found[:, 4:, 0] - truth).square().mean()
         assert error < 0.6 * (truth - 100).square().mean()

@@ -21,6 +21,7 @@ from tests.training.runs import short_run
 from torch import Tensor
 
 from aime.data import ClipSampler, open_dataset, write_shard
+from aime.dynamics.latent_dynamics import LatentDynamics
 from aime.errors import AimeError
 from aime.objectives.ledger import TaskLoss
 from aime.objectives.predictive import latent_losses
@@ -36,7 +37,8 @@ from aime.training.trainer import train
 from aime.world_model.model import AIME
 from aime.world_model.outputs import LatentClips, Outcomes
 
-ON_VECTORS = ("prior.", "dynamics.", "expect_context.", "imply_context.", "control.", "initial_latent")
+PARTS = ("prior.", "recurrence.", "expect_context.", "imply_context.", "control.", "initial_latent")
+ON_VECTORS = tuple(f"dynamics.{part}" for part in PARTS)
 
 
 @pytest.fixture
@@ -113,10 +115,10 @@ def test_what_the_mixture_costs_is_a_term_of_settling_with_the_weights_of_traini
     clips = LatentClips(latents, contexts, actions, first)
     model, weights = begun.model.eval(), LossWeights(elbo=ElboWeights(0, 0, 0.3, 0, 0.7, 0, 0, 0, 0))
     model.requires_grad_(True)
-    loss, _ = latent_losses(model, clips, weights)
+    loss, _ = latent_losses(model.dynamics, clips, weights)
     named = dict(loss.named())
     assert named.keys() == {"elbo/kl_hierarchical", "elbo/entropy"}
-    prior = model.follow(clips.latents, clips.contexts, clips.actions).prior
+    prior = model.dynamics.scan(clips.latents, clips.contexts, clips.actions).prior
     rows = [each.detach().double()[clips.valid].exp().numpy() for each in (*prior.sticks, *prior.concentration)]
     every = np.mean([mixture_nats(*each) for each in zip(*rows, strict=True)])
     assert float(named["elbo/kl_hierarchical"]) == pytest.approx(every, rel=1e-3)
@@ -132,7 +134,8 @@ def test_states_are_withheld_in_settling_and_still_predicted(config: TrainConfig
     begun = begin(observing, most_steps=1)
     clips = ClipSampler(open_dataset(config.data), 200, config.length, seed=5).sample(0)
     with torch.no_grad():
-        for weight in begun.model.second_observation.parameters():
+        assert begun.model.state_reader is not None and begun.model.dynamics.state_head is not None
+        for weight in (*begun.model.state_reader.parameters(), *begun.model.dynamics.state_head.parameters()):
             weight.add_(0.3 * torch.randn_like(weight))
     known, hidden = (begun._see(clips, share)[1] for share in (0.0, 1.0))
     blind = begun._see(clips._replace(states=torch.full((200, config.length, 3), torch.nan)), 0.0)[1]
@@ -180,8 +183,10 @@ def test_a_step_that_is_not_finite_changes_nothing(config: TrainConfig, monkeypa
     before = {name: value.clone() for name, value in begun.model.state_dict().items()}
     sound = latent_losses
 
-    def broken(model: AIME, clips: LatentClips, weights: LossWeights, elsewhere: Tensor) -> tuple[TaskLoss, ...]:
-        first, *others = sound(model, clips, weights, elsewhere)
+    def broken(
+        dynamics: LatentDynamics, clips: LatentClips, weights: LossWeights, elsewhere: Tensor
+    ) -> tuple[TaskLoss, ...]:
+        first, *others = sound(dynamics, clips, weights, elsewhere)
         return (first._replace(total=first.total * torch.nan), *others)
 
     monkeypatch.setattr(settling, "latent_losses", broken)

@@ -14,8 +14,8 @@ from tests.conftest import synthetic_episode
 from tests.models import SIZE, outcomes, small_config
 from torch import Tensor
 
-from aime.control.config import ControlConfig
 from aime.data import write_shard
+from aime.dynamics.heads.config import ControlConfig
 from aime.errors import AimeError
 from aime.inference.evaluate import evaluate_run
 from aime.inference.report import write_report
@@ -87,7 +87,13 @@ CASES = {
         VARIANTS["no-context"].switch,
         {*CONTEXT, *RECONSTRUCTIONS},
         unreached={"tokenizer.up."},
-        absent={"perceiver.", "expect_context.", "imply_context.", "encoder.context.", "second_observation.reader."},
+        absent={
+            "perceiver.",
+            "dynamics.expect_context.",
+            "dynamics.imply_context.",
+            "encoder.context.",
+            "state_reader.",
+        },
     ),
     "single-gaussian": Case(VARIANTS["single-gaussian"].switch, {"elbo/kl_hierarchical", "elbo/entropy"}),
     "no-adversary": Case(
@@ -99,12 +105,12 @@ CASES = {
     "no-control": Case(
         lambda config: replace(config, model=replace(config.model, control=ControlConfig(kind="none"))),
         {"elbo/reward", "elbo/continuation", "predictive/action", "predictive/inverse_dynamics"},
-        absent={"control."},
+        absent={"dynamics.control."},
     ),
     "no-state": Case(
         lambda config: replace(config, model=replace(config.model, state=StateConfig())),
         {"elbo/state_nll"},
-        absent={"second_observation."},
+        absent={"state_reader.", "dynamics.state_head."},
     ),
     "no-overshooting": Case(VARIANTS["no-overshooting"].switch, OVERSHOOTING),
     "spine": Case(
@@ -120,8 +126,8 @@ CASES = {
         unreached={
             "attention.bottom_up.decode.",
             "attention.bottom_up.broadcast",
-            "control.action_schema.",
-            "imply_context.",
+            "dynamics.control.action_schema.",
+            "dynamics.imply_context.",
         },
         balanced={"elbo", "perceiver", "adversarial"},
     ),
@@ -241,7 +247,7 @@ def test_stepping_is_the_parallel_pass_and_imagining_is_predicting(model: AIME) 
         pairs: dict[str, tuple[Tensor, Tensor]] = {
             "latent": (seen.latent, output.latents[:, t]),
             "context": (seen.context, output.contexts[:, t]),
-            "belief": (state.dream.belief, output.beliefs[:, t]),
+            "belief": (state.carry.belief, output.beliefs[:, t]),
             "prior means": (seen.prior.mixture.means, output.prior.mixture.means[:, t]),
             "attention": (seen.attention, output.attention.fused[:, t]),
         }

@@ -17,9 +17,9 @@ BATCH, SAMPLES, HORIZON = 2, 5, 4
 def model() -> AIME:
     torch.manual_seed(0)
     model = AIME(small_config()).eval()
-    assert model.control is not None
-    torch.nn.init.normal_(model.control.reward.logits.weight, std=0.5)
-    model.control.rewards_seen.fill_(1)
+    assert model.dynamics.control is not None
+    torch.nn.init.normal_(model.dynamics.control.reward.logits.weight, std=0.5)
+    model.dynamics.control.rewards_seen.fill_(1)
     return model
 
 
@@ -48,14 +48,14 @@ def test_the_cost_of_a_goal_is_the_distance_of_the_likeliest_future_s_last_laten
 def test_without_a_goal_the_cost_is_minus_the_rewards_on_the_way(model: AIME) -> None:
     pixels, plans = known(), candidates()
     cost = model.get_cost({"pixels": pixels}, plans)
-    assert model.control is not None
+    assert model.dynamics.control is not None
     state, total = model.initial_state(BATCH), torch.zeros(BATCH, SAMPLES)
     state, _ = model.observe(state, pixels[:, 0, 0], torch.zeros(BATCH, 2))
     for sample in range(SAMPLES):
         now = state
         for step in range(HORIZON):
             now, imagined = model.imagine(now, plans[:, sample, step])
-            total[:, sample] += model.control.reward(now.dream.belief, imagined.latent, now.dream.step).mean.detach()
+            total[:, sample] += model.dynamics.control.reward(*now.carry.read).mean.detach()
     torch.testing.assert_close(cost, -total, rtol=1e-3, atol=1e-3)
     assert cost.std() > 0
 

@@ -236,9 +236,9 @@ def test_latents_and_states_that_are_not_finite_are_refused(model: AIME, frames:
         model.decode(torch.zeros(3, 5), maps)
     state = seen_state(model, frames)
     for name in ("latent", "belief", "context"):
-        broken = getattr(state.dream, name).clone()
+        broken = getattr(state.carry, name).clone()
         broken[1, 0] = torch.inf
-        poisoned = state._replace(dream=state.dream._replace(**{name: broken}))
+        poisoned = state._replace(carry=state.carry._replace(**{name: broken}))
         with pytest.raises(AimeError, match="the state's"):
             model.imagine(poisoned, actions[:, 0])
         with pytest.raises(AimeError, match="the state's"):

@@ -7,13 +7,14 @@ import torch
 from tests.models import SIZE, small_config
 from torch import Tensor, nn
 
+from aime.dynamics.choices import Choice, Picker, likeliest, sampled
+from aime.dynamics.states import Carry, Track
 from aime.errors import AimeError
 from aime.perception.perceiver import CausalPerceiver
 from aime.primitives.distributions import Pickable
-from aime.world_model import imagination
 from aime.world_model.config import ModelConfig
 from aime.world_model.model import AIME
-from aime.world_model.outputs import BeliefState, DreamState, Observation, SequenceOutput, Track
+from aime.world_model.outputs import BeliefState, Observation, SequenceOutput
 from aime.world_model.presets import PRESETS, tiny
 
 B, T = 2, 6
@@ -74,12 +75,12 @@ def test_stepping_gives_the_numbers_of_the_parallel_pass(model: AIME, frames: Te
     output = model.forward_sequence(frames, actions)
     observations, states = watch(model, frames, actions)
     for t, (seen, state) in enumerate(zip(observations, states, strict=True)):
-        dream = imagination.state_at(model, output.track, t)
+        carry = model.dynamics.states_at(output.track, t)
         pairs = {
             "latent": (seen.latent, output.latents[:, t]),
             "posterior std": (seen.posterior.std, output.posterior.std[:, t]),
             "context": (seen.context, output.contexts[:, t]),
-            **{f"dream {name}": pair for name, *pair in zip(DreamState._fields, state.dream, dream, strict=True)},
+            **{f"carried {name}": pair for name, *pair in zip(Carry._fields, state.carry, carry, strict=True)},
             "prior means": (seen.prior.mixture.means, output.prior.mixture.means[:, t]),
             "prior weights": (seen.prior.mixture.log_weights, output.prior.mixture.log_weights[:, t]),
             "attention": (seen.attention, output.attention.fused[:, t]),
@@ -101,7 +102,7 @@ def test_a_reset_row_starts_over_and_leaves_the_others_alone(model: AIME, frames
     again = model.forward_sequence(frames[:, 4:5], actions[:, 4:5])
     torch.testing.assert_close(seen.latent[0], straight.latents[0, 4], rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(seen.latent[1], again.latents[1, 0], rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(continued.dream.belief[1], again.beliefs[1, 0], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(continued.carry.belief[1], again.beliefs[1, 0], rtol=1e-9, atol=1e-9)
 
 
 @torch.no_grad()
@@ -129,14 +130,20 @@ def test_the_prior_has_not_seen_its_own_frame_nor_its_action(model: AIME, frames
 
 
 def read_by_control(model: AIME, track: Track) -> Tensor:
-    assert model.control is not None
+    assert model.dynamics.control is not None
     read = track.beliefs, track.latents, track.steps
     # logits that start at 0 for every input pass nothing on
-    torch.nn.init.normal_(model.control.reward.logits.weight)
-    past = model.control.action_schema.inverse(track.beliefs[:, :-1], track.latents[:, :-1], track.latents[:, 1:])
+    torch.nn.init.normal_(model.dynamics.control.reward.logits.weight)
+    past = model.dynamics.control.action_schema.inverse(
+        track.beliefs[:, :-1], track.latents[:, :-1], track.latents[:, 1:]
+    )
     done = track.actions.clamp(-0.9, 0.9)
-    likelihoods = model.control.action_schema(*read).log_prob(done).sum() + past.log_prob(done[:, :-1]).sum()
-    return likelihoods + model.control.continuation(*read).sum() + model.control.reward(*read).logits.square().sum()
+    likelihoods = model.dynamics.control.action_schema(*read).log_prob(done).sum() + past.log_prob(done[:, :-1]).sum()
+    return (
+        likelihoods
+        + model.dynamics.control.continuation(*read).sum()
+        + model.dynamics.control.reward(*read).logits.square().sum()
+    )
 
 
 def test_every_parameter_is_reached_by_the_outputs_that_the_losses_read(
@@ -193,25 +200,25 @@ def test_imagining_steps_is_predicting_the_future(model: AIME, frames: Tensor, a
         assert torch.equal(imagined.component, predicted.components[:, future])
 
 
-@pytest.mark.parametrize("choose", [imagination.likeliest, imagination.sampled])
+@pytest.mark.parametrize("choose", [likeliest, sampled])
 @pytest.mark.parametrize("rows", [2, 64])
 def test_a_rollout_is_its_steps_with_less_work(
-    model: AIME, frames: Tensor, actions: Tensor, choose: imagination.Picker, rows: int
+    model: AIME, frames: Tensor, actions: Tensor, choose: Picker, rows: int
 ) -> None:
     model.requires_grad_(True)
-    dream = imagination.state_at(model, model.forward_sequence(frames, actions).track, -1)
-    state = DreamState(*(field.detach()[:1].expand(rows, -1) for field in dream))
+    carry = model.dynamics.states_at(model.forward_sequence(frames, actions).track, -1)
+    state = carry.map(lambda each: each.detach()[:1].expand(rows, -1))
     moves = torch.rand(rows, 4, 2, dtype=torch.float64) * 2 - 1
     torch.manual_seed(7)
-    dreamt = imagination.rollout(model, state, moves, choose)
+    dreamt = model.dynamics.rollout(state, moves, choose)
     torch.manual_seed(7)
     for number, move in enumerate(moves.unbind(1)):
-        state, prior, choice = imagination.step(model, state, move, choose, number)
+        state, prior, choice = model.dynamics.step(state, move, choose, number)
         assert torch.equal(dreamt.components[:, number], choice.component)
         torch.testing.assert_close(dreamt.latents[:, number], state.latent, rtol=1e-10, atol=1e-10)
         torch.testing.assert_close(dreamt.beliefs[:, number], state.belief, rtol=1e-10, atol=1e-10)
         torch.testing.assert_close(dreamt.log_weights[:, number], prior.mixture.log_weights, rtol=1e-10, atol=1e-10)
-    weights = list(model.dynamics.lstm.parameters())
+    weights = list(model.dynamics.recurrence.lstm.parameters())
     pairs = [torch.autograd.grad(end.square().sum(), weights) for end in (dreamt.beliefs[:, -1], state.belief)]
     for mine, theirs in zip(*pairs, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-8, atol=1e-10)
@@ -222,16 +229,16 @@ def test_a_rollout_is_its_steps_with_less_work(
 def test_a_rollout_in_bf16_is_that_of_its_steps(model: AIME, rows: int) -> None:
     model.float()
     latent, moves = 0.1 * torch.randn(rows, 6), torch.rand(rows, 3, 2) * 2 - 1
-    state = model.arrive(*model.dynamics.initial(rows), latent, latent)
+    state = model.dynamics.start(rows)._replace(latent=latent)
     component = torch.arange(rows) % 4
 
-    def given(mixture: Pickable, number: int) -> imagination.Choice:
-        return imagination.Choice(mixture.pick(component).mean, component)
+    def given(mixture: Pickable, number: int) -> Choice:
+        return Choice(mixture.pick(component).mean, component)
 
     with torch.autocast("cpu", torch.bfloat16):
-        dreamt = imagination.rollout(model, state, moves, given)
+        dreamt = model.dynamics.rollout(state, moves, given)
         for number, move in enumerate(moves.unbind(1)):
-            state, _, _ = imagination.step(model, state, move, given, number)
+            state, _, _ = model.dynamics.step(state, move, given, number)
             torch.testing.assert_close(dreamt.latents[:, number], state.latent, rtol=0.05, atol=0.05)
             torch.testing.assert_close(dreamt.beliefs[:, number], state.belief, rtol=0.05, atol=0.05)
     assert dreamt.latents.dtype == torch.float32
@@ -250,7 +257,7 @@ def test_the_last_action_of_a_prediction_is_unused_and_the_others_are_not(
 
 @torch.no_grad()
 def test_without_actions_the_action_schema_acts(model: AIME, frames: Tensor, actions: Tensor) -> None:
-    assert model.control is not None
+    assert model.dynamics.control is not None
     predicted = model.predict_future(frames[:, :3], actions[:, :3], horizon=4)
     assert predicted.frames.shape == (B, 4, 3, SIZE, SIZE)
     torch.testing.assert_close(predicted.actions[:, 0], actions[:, 2])
@@ -259,8 +266,7 @@ def test_without_actions_the_action_schema_acts(model: AIME, frames: Tensor, act
     for future in range(4):
         state, imagined = model.imagine(state, action)
         torch.testing.assert_close(imagined.latent, predicted.latents[:, future], rtol=1e-9, atol=1e-9)
-        now = state.dream
-        action = model.control.action_schema(now.belief, now.latent, now.step).mode
+        action = model.dynamics.control.action_schema(*state.carry.read).mode
         if future < 3:
             torch.testing.assert_close(action, predicted.actions[:, future + 1].to(action.dtype))
     alone = model.predict_future(frames[:, :3], samples=3, seed=5, horizon=2)
@@ -303,7 +309,7 @@ def test_actions_that_do_not_fit_are_refused(model: AIME, frames: Tensor, action
         model.predict_future(frames[:, :3])
     with pytest.raises(AimeError, match="horizon is 0"):
         model.predict_future(frames[:, :3], horizon=0)
-    model.control = None
+    model.dynamics.control = None
     with pytest.raises(AimeError, match="no action schema"):
         model.predict_future(frames[:, :3], horizon=1)
     with pytest.raises(AimeError, match="observe"):
@@ -336,7 +342,14 @@ def test_sizes_that_cannot_be_are_refused(field: dict[str, int]) -> None:
         ModelConfig(**field)  # type: ignore[arg-type]
 
 
-def test_dream_state_is_vectors_only(model: AIME) -> None:
+def test_what_is_carried_is_vectors_only(model: AIME) -> None:
     state = model.initial_state(3)
-    assert isinstance(state.dream, DreamState)
-    assert all(field.shape[0] == 3 and field.ndim == 2 for field in state.dream)
+    assert all(field.shape[0] == 3 and field.ndim == 2 for field in state.carry)
+
+
+@torch.no_grad()
+def test_a_prediction_draws_no_frame_of_its_context(model: AIME, frames: Tensor, actions: Tensor) -> None:
+    drawn: list[int] = []
+    model.decoder.register_forward_hook(lambda module, given, frames: drawn.append(len(frames)))
+    model.predict_future(frames[:, :3], actions[:, :5])
+    assert drawn == [B * 2]

@@ -9,13 +9,13 @@ import torch
 from tests.models import SIZE, small_config
 from torch import Tensor
 
+from aime.dynamics.heads.state import StateHead
 from aime.errors import AimeError
 from aime.perception.state_reader import StateConfig
 from aime.primitives.standardise import Standardise
 from aime.world_model.config import ModelConfig
 from aime.world_model.model import AIME
 from aime.world_model.outputs import SequenceOutput
-from aime.world_model.second_observation import SecondObservation, hidden_states
 
 B, T, S = 2, 5, 3
 
@@ -32,13 +32,13 @@ def model() -> AIME:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    observation_of(model).scale.fit(torch.tensor([10.0, -1.0, 0.0]), torch.tensor([4.0, 0.5, 1.0]))
+    head_of(model).scale.fit(torch.tensor([10.0, -1.0, 0.0]), torch.tensor([4.0, 0.5, 1.0]))
     return model
 
 
-def observation_of(model: AIME) -> SecondObservation:
-    assert isinstance(model.second_observation, SecondObservation)
-    return model.second_observation
+def head_of(model: AIME) -> StateHead:
+    assert model.dynamics.state_head is not None
+    return model.dynamics.state_head
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_stepping_gives_the_numbers_of_the_parallel_pass(
 ) -> None:
     output = model.forward_sequence(frames, actions, None, states if given else None)
     track = output.track
-    predicted = observation_of(model).predict(track.beliefs, track.latents, track.steps)
+    predicted = head_of(model).predict(*track.read)
     state = model.initial_state(B)
     for t in range(T):
         now = states[:, t] if given else None
@@ -105,7 +105,7 @@ def test_stepping_gives_the_numbers_of_the_parallel_pass(
         pairs = {
             "context": (seen.context, output.contexts[:, t]),
             "latent": (seen.latent, output.latents[:, t]),
-            "belief": (state.dream.belief, output.beliefs[:, t]),
+            "belief": (state.carry.belief, output.beliefs[:, t]),
             "prior": (seen.prior.mixture.means, output.prior.mixture.means[:, t]),
             "predicted state": (seen.state, predicted[:, t]),
         }
@@ -151,11 +151,11 @@ def test_predictions_come_with_the_states_of_imagined_steps(
 
 @torch.no_grad()
 def test_predicted_states_are_in_their_own_units(model: AIME) -> None:
-    observation, like = observation_of(model), torch.zeros((), dtype=torch.float64)
+    head, like = head_of(model), torch.zeros((), dtype=torch.float64)
     read = torch.randn(4, 16).to(like), torch.randn(4, 6).to(like), torch.randn(4, 6).to(like)
-    standardised = observation.distribution(*read).mean
+    standardised = head(*read).mean
     expected = standardised * torch.tensor([4.0, 0.5, 1.0]) + torch.tensor([10.0, -1.0, 0.0])
-    torch.testing.assert_close(observation.predict(*read), expected)
+    torch.testing.assert_close(head.predict(*read), expected)
 
 
 def test_a_number_that_never_varies_keeps_its_unit() -> None:
@@ -168,23 +168,14 @@ def test_a_number_that_never_varies_keeps_its_unit() -> None:
 def test_training_hides_states_and_evaluation_does_not(model: AIME) -> None:
     torch.manual_seed(0)
     contexts, states = torch.zeros(400, T, 8, dtype=torch.float64), torch.ones(400, T, S, dtype=torch.float64)
-    observation = observation_of(model)
-    assert observation.reader is not None
-    shown, nothing = observation.add(contexts[:1], states[:1])[0, 0], observation.reader.unknown
-    assert torch.allclose(observation.add(contexts, states), shown)
-    added = observation.train().add(contexts, states)
+    assert model.state_reader is not None
+    shown, nothing = model._read_states(contexts[:1], states[:1])[0, 0], model.state_reader.unknown
+    assert torch.allclose(model._read_states(contexts, states), shown)
+    added = model.train()._read_states(contexts, states)
     hidden = torch.isclose(added, nothing).all(-1)
     assert (hidden | torch.isclose(added, shown).all(-1)).all()
     assert 0.2 < hidden.any(1).double().mean() < 0.3
     assert 0.1 < hidden.all(1).double().mean() < 0.2
-
-
-def test_hidden_states_are_whole_clips_and_spans() -> None:
-    torch.manual_seed(0)
-    hidden = hidden_states(4000, 10, 0.5, torch.device("cpu"))
-    assert 0.4 < hidden.any(1).float().mean() < 0.5
-    assert (torch.diff(hidden.int(), dim=1).abs().sum(1) <= 2).all(), "one span a clip"
-    assert not hidden_states(100, 10, 0.0, torch.device("cpu")).any()
 
 
 @torch.no_grad()
@@ -208,7 +199,7 @@ def test_without_a_context_the_state_is_predicted_and_not_read(frames: Tensor, a
 @torch.no_grad()
 def test_models_of_frames_alone_have_no_states_and_refuse_them(frames: Tensor, actions: Tensor) -> None:
     model = AIME(small_config()).double().eval()
-    assert not [name for name in model.state_dict() if name.startswith("second_observation")]
+    assert not [name for name in model.state_dict() if "state_" in name]
     assert model.predict_future(frames[:, :3], actions).states is None
     state, seen = model.observe(model.initial_state(B), frames[:, 0], actions[:, 0])
     assert seen.state is None and model.imagine(state, actions[:, 0])[1].state is None

@@ -65,7 +65,7 @@ def nats_by_quadrature(model: AIME, frames: Tensor, actions: Tensor) -> Tensor:
 def _integral(model: AIME, frame: Tensor, state: BeliefState, seen: Observation, last_maps: Tensor, row: int) -> Tensor:
     """Of one frame, by the trapezoidal rule over the latent."""
     count, variance = len(GRID), model.decoder.variance
-    belief, last_map = state.dream.belief[row].expand(count, -1), last_maps[row].expand(count, -1, -1)
+    belief, last_map = state.carry.belief[row].expand(count, -1), last_maps[row].expand(count, -1, -1)
     pictures = model.decode(GRID, model.attention.expect(belief, GRID, last_map).map)
     error = (pictures - frame).square().flatten(1).sum(1)
     likelihood = -error / (2 * variance) - 0.5 * frame.numel() * torch.log(2 * math.pi * variance)

@@ -14,17 +14,16 @@ from torch.optim.lr_scheduler import LinearLR
 
 from aime.agents.descent import descend
 from aime.agents.experience import Experience
+from aime.agents.policy import Critic, Policy, PolicyConfig
 from aime.agents.recorded import largest_return
 from aime.agents.returns import AdvantageScale, lambda_returns
 from aime.agents.warm_start import Told, WarmStartConfig, clone_what_paid, follow_the_record
-from aime.control.policy import Critic, Policy, PolicyConfig
+from aime.dynamics.choices import likeliest, sampled
+from aime.dynamics.latent_dynamics import LatentDynamics
+from aime.dynamics.states import Carry
 from aime.errors import AimeError, expect_at_least_zero, expect_positive
 from aime.primitives.distributions import CensoredGaussian
 from aime.training.hardware import Hardware
-from aime.world_model import imagination
-from aime.world_model.input_validation import expect_rewarding
-from aime.world_model.model import AIME
-from aime.world_model.outputs import DreamState
 
 
 @dataclass(frozen=True)
@@ -123,23 +122,23 @@ class ActorCritic(nn.Module):
     "Behavior regularized offline reinforcement learning", arXiv 1911.11361.
     """
 
-    def __init__(self, config: ActorCriticConfig, model: AIME, hardware: Hardware) -> None:
+    def __init__(self, config: ActorCriticConfig, dynamics: LatentDynamics, hardware: Hardware) -> None:
         """Nothing is learned yet.
 
         Args:
             config: how.
-            model: with reward heads, in eval mode; it is never changed.
+            dynamics: with reward heads, in eval mode; it is never changed.
             hardware: where, and how precisely paths are imagined.
 
         Raises:
             AimeError: if the model has no reward head, or one that never saw a reward.
         """
-        expect_rewarding(model)
+        control = dynamics.expect_rewards()
         super().__init__()
         self.config, self.hardware = config, hardware
-        self._model = [model]  # not a submodule: its weights are the run's
-        sizes = model.config.belief, model.config.latent
-        self.policy = Policy(config.policy, *sizes, model.config.action_width)
+        self._world = dynamics, control  # no submodules: their weights are the run's
+        sizes = dynamics.widths.belief, dynamics.widths.latent
+        self.policy = Policy(config.policy, *sizes, dynamics.widths.action)
         self.critic = Critic(config.policy, *sizes)
         self.slow_critic = copy.deepcopy(self.critic).requires_grad_(False)
         self.scale = AdvantageScale()
@@ -150,9 +149,9 @@ class ActorCritic(nn.Module):
         self._critic_optimizer = torch.optim.AdamW(self.critic.parameters(), config.critic_rate, weight_decay=0.0)
 
     @property
-    def model(self) -> AIME:
-        """The world model whose dreams these are."""
-        return self._model[0]
+    def dynamics(self) -> LatentDynamics:
+        """The latent dynamics whose dreams these are."""
+        return self._world[0]
 
     def begin(self, experience: Experience, told: Told) -> None:
         """Learn from the record what is worth how much, and to do what paid; see `WarmStartConfig`.
@@ -169,10 +168,9 @@ class ActorCritic(nn.Module):
             if config.policy_steps and bool(experience.outcomes.action_valid.any()):
                 self._began_as = copy.deepcopy(self.policy).requires_grad_(False)
 
-    def learn(self, start: DreamState) -> Learned:
+    def learn(self, start: Carry) -> Learned:
         """One step on paths from N states."""
-        control = self.model.control
-        assert control is not None, "checked before anything was perceived"
+        _, control = self._world
         path = self.imagine(start)
         with torch.no_grad(), self.hardware.autocast():
             rewards = control.reward(*path.arrived).mean
@@ -193,18 +191,18 @@ class ActorCritic(nn.Module):
         return Learned(*(each.detach() for each in told))
 
     @torch.no_grad()
-    def imagine(self, start: DreamState) -> Path:
+    def imagine(self, start: Carry) -> Path:
         """H steps from N states, under sampled actions and into the latents that `config.future` says."""
 
-        def act(state: DreamState, number: int) -> Tensor:
-            return self.policy(state.belief, state.latent, state.step).sample()
+        def act(carry: Carry, number: int) -> Tensor:
+            return self.policy(*carry.read).sample()
 
-        choose = imagination.likeliest if self.config.future == "likeliest" else imagination.sampled
+        choose = likeliest if self.config.future == "likeliest" else sampled
         with self.hardware.autocast():
-            dream = imagination.behave(self.model, start, act, self.config.horizon, choose)
-        pairs = (start.belief, dream.beliefs), (start.latent, dream.latents), (start.step, dream.steps(start))
+            dream = self.dynamics.behave(start, act, self.config.horizon, choose)
         beliefs, latents, steps = (
-            torch.cat([first[None], rearrange(after, "n h d -> h n d")]).float() for first, after in pairs
+            torch.cat([first[None], rearrange(after, "n h d -> h n d")]).float()
+            for first, after in zip(start.read, dream.read, strict=True)
         )
         return Path(beliefs, latents, steps, rearrange(dream.actions, "n h a -> h n a"))
 
@@ -225,8 +223,7 @@ class ActorCritic(nn.Module):
 
         ∇ KL = E_π [(log π(a) - log ρ(a)) ∇ log π(a)]; each action is judged beside the mean of the other ones.
         """
-        control = self.model.control
-        assert control is not None
+        _, control = self._world
         behave = self._began_as or control.action_schema
         with torch.no_grad():
             behaviour = behave(*path.acted)

@@ -10,11 +10,12 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from aime.agents.noise import EpisodeNoise
+from aime.dynamics.states import Carry
 from aime.errors import AimeError, expect_at_least_zero
 from aime.primitives.distributions import CensoredGaussian, CensoredMixture
 from aime.world_model.input_validation import observed
 from aime.world_model.model import AIME
-from aime.world_model.outputs import BeliefState, DreamState, Observation
+from aime.world_model.outputs import BeliefState, Observation
 
 
 class Decider(Protocol):
@@ -23,7 +24,7 @@ class Decider(Protocol):
     def reset(self, batch: int, seeds: Sequence[int] | None = None) -> None:
         """Forget what was before: `batch` episodes begin, whose chance follows from their seeds (`EpisodeNoise`)."""
 
-    def decide(self, state: DreamState) -> Float[Tensor, "B A"]:
+    def decide(self, state: Carry) -> Float[Tensor, "B A"]:
         """The action `[B,A]` in [-1, 1] at the frames that were just seen."""
 
 
@@ -55,11 +56,11 @@ class PolicyDecider:
         """A policy remembers nothing but its noise."""
         self._chance = EpisodeNoise(batch, seeds)
 
-    def decide(self, state: DreamState) -> Float[Tensor, "B A"]:
+    def decide(self, state: Carry) -> Float[Tensor, "B A"]:
         """The mode of π(a_t | h_{t-1}, z_t, z_t - z_{t-1}), or one sample."""
         if self._chance is None or self._chance.batch != len(state.latent):
             self._chance = EpisodeNoise(len(state.latent))
-        distribution = self.policy(state.belief, state.latent, state.step)
+        distribution = self.policy(*state.read)
         action = distribution.mode
         if self.sample:
             action = distribution.drawn_from(self._chance.uniforms(distribution.noise_width, action))
@@ -74,7 +75,7 @@ class Agent:
     Example:
         >>> from aime.world_model.presets import tiny
         >>> model = AIME(tiny(action_width=2)).eval()
-        >>> agent = Agent(model, PolicyDecider(model.control.action_schema))
+        >>> agent = Agent(model, PolicyDecider(model.dynamics.control.action_schema))
         >>> agent.reset(batch=1)
         >>> agent.act(torch.zeros(1, 3, 64, 64)).shape
         torch.Size([1, 2])
@@ -131,7 +132,7 @@ class Agent:
             raise AimeError("act() before any episode has begun; expected reset(batch) first: call it")
         own_state = observed(states, self.model.config)
         self.state, self.seen = self.model.observe(self.state, observation, self._last, own_state=own_state)
-        self._last = self.decider.decide(self.state.dream)
+        self._last = self.decider.decide(self.state.carry)
         if self.scale is None or self.scale.is_identity:
             return self._last
         return self.scale.to_source(self._last)

@@ -18,7 +18,6 @@ from aime.data.action_scale import ActionScale
 from aime.errors import AimeError
 from aime.inference.loading import Device, load_run
 from aime.world_model.config import ModelConfig
-from aime.world_model.input_validation import expect_rewarding
 from aime.world_model.saved import RunInfo, read_run
 from aime.world_model.values import expect_clipped_actions
 
@@ -90,10 +89,11 @@ class DreamVectorEnv(VectorEnv):
         _check(observations, render_mode, num_envs=num_envs, horizon=horizon, context=context, starts=starts)
         dataset = open_starts(read_run(run), data, context)
         info, model = load_run(run, device)
-        expect_rewarding(model)
+        model.dynamics.expect_rewards()
         visible = observations == "frames" or render_mode is not None
-        rules = Rules(horizon, terminate, deterministic, visible)
-        self._worlds = DreamWorlds(model, watch_starts(model, dataset, context, starts), rules, num_envs)
+        rules = Rules(horizon, terminate, deterministic)
+        begin = watch_starts(model, dataset, context, starts)
+        self._worlds = DreamWorlds(model.dynamics, begin, rules, num_envs, model if visible else None)
         self.num_envs, self.render_mode, self._observations = num_envs, render_mode, observations
         self.single_observation_space = _observation_space(info.model, observations)
         self._scale = _scale(info) if original_units else ActionScale.identity(info.model.action_width)
@@ -166,7 +166,7 @@ class DreamVectorEnv(VectorEnv):
             raise AimeError(
                 f"snapshot: holds {len(snapshot.keys)} dreams, expected {self.num_envs}: restore it where it was taken"
             )
-        if snapshot.frames is None and self._worlds.rules.visible:
+        if snapshot.frames is None and self._worlds.visible:
             raise AimeError("snapshot: holds no frames, expected some: restore it where it was taken")
         self._worlds.restore(snapshot)
         self._seeded = True

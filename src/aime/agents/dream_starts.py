@@ -12,13 +12,11 @@ from torch import Tensor
 
 from aime.agents.experience import check_rewarded, check_rewarding, open_experience
 from aime.data import Clips, ClipSampler, Dataset
+from aime.dynamics.states import Carry
 from aime.errors import AimeError
 from aime.world_model import input_validation
-from aime.world_model.imagination import state_at
 from aime.world_model.model import AIME
-from aime.world_model.outputs import DreamState
 from aime.world_model.saved import RunInfo
-from aime.world_model.stepping import watch
 
 STARTS_A_CLIP = 16
 """Frames of a clip that dreams begin at: a pass over a clip gives the state after each of its frames."""
@@ -30,7 +28,7 @@ AT_ONCE = 8
 class Starts(NamedTuple):
     """The states after M real frames."""
 
-    state: DreamState
+    state: Carry
     last_map: Float[Tensor, "M h w"]
     """U_t of the frame."""
     frames: UInt8[Tensor, "M H W 3"]
@@ -46,8 +44,7 @@ class Starts(NamedTuple):
 
     def replace(self, rows: Int[Tensor, " N"], others: Starts, visible: bool) -> Starts:
         """These with N others in place of some rows; maps and frames stay as they are unless `visible`."""
-        pairs = zip(self.state, others.state, strict=True)
-        state = DreamState(*(old.index_copy(0, rows, new) for old, new in pairs))
+        state = self.state.replace(rows, others.state)
         if not visible:
             return self._replace(state=state)
         last_map = self.last_map.index_copy(0, rows, others.last_map)
@@ -107,12 +104,12 @@ def watch_starts(model: AIME, dataset: Dataset, context: int, count: int, seed: 
 def _watch(model: AIME, clips: Clips, context: int) -> Starts:
     clips = clips.to(model.device)
     states = input_validation.observed(clips.states, model.config)
-    track, maps = watch(model, clips.frames, clips.actions, clips.action_valid, states)
+    seen = model.filter_sequence(clips.frames, clips.actions, clips.action_valid, states)
     times = torch.arange(context - 1, clips.frames.shape[1], device=model.device)
     kept: Bool[Tensor, " B S"] = (clips.valid & ~clips.terminated)[:, times]
-    state = DreamState(*(field[kept] for field in state_at(model, track, times)))
+    state = model.dynamics.states_at(seen.track, times).pick(kept)
     frames = clips.frames[:, times].movedim(2, -1)
-    return Starts(state, maps[:, times][kept], frames[kept].contiguous())
+    return Starts(state, seen.maps[:, times][kept], frames[kept].contiguous())
 
 
 def _rows(clips: Clips, first: int) -> Clips:
@@ -120,5 +117,5 @@ def _rows(clips: Clips, first: int) -> Clips:
 
 
 def _join(parts: list[Starts]) -> Starts:
-    state = DreamState(*(torch.cat(fields) for fields in zip(*(part.state for part in parts), strict=True)))
+    state = Carry.join([part.state for part in parts])
     return Starts(state, torch.cat([part.last_map for part in parts]), torch.cat([part.frames for part in parts]))

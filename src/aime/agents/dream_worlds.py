@@ -12,13 +12,13 @@ from jaxtyping import Bool, Float, Float32, Int64, UInt8, UInt64
 from torch import Tensor
 
 from aime.agents.dream_starts import Starts
+from aime.dynamics.choices import Choice, likeliest
+from aime.dynamics.latent_dynamics import LatentDynamics
+from aime.dynamics.states import Carry
 from aime.primitives.counted_noise import GOLDEN, mixed, uniforms
 from aime.primitives.distributions import GaussianMixture, drawn_from
-from aime.world_model import imagination
-from aime.world_model.imagination import Choice
-from aime.world_model.input_validation import expect_rewarding
 from aime.world_model.model import AIME
-from aime.world_model.outputs import DreamState
+from aime.world_model.prediction import decode_in_chunks
 
 GOES_ON = 0.5
 """A dream ends where its episode goes on with a probability below this."""
@@ -34,8 +34,6 @@ class Rules:
     """End an episode where the model says so."""
     deterministic: bool
     """Take the likeliest next latent, the heaviest component's mean, in place of a sample."""
-    visible: bool
-    """Draw every frame, which costs far more than the step."""
 
 
 class DreamSnapshot(NamedTuple):
@@ -44,7 +42,7 @@ class DreamSnapshot(NamedTuple):
     keys: UInt64[np.ndarray, " N"]
     elapsed: Int64[np.ndarray, " N"]
     ended: Bool[np.ndarray, " N"]
-    state: DreamState
+    state: Carry
     last_map: Float[Tensor, "N h w"] | None
     frames: UInt8[Tensor, "N H W 3"] | None
 
@@ -61,7 +59,7 @@ class Outcome(NamedTuple):
 
 
 class DreamWorlds:
-    """N dreams of one model.
+    """N dreams of one latent dynamics.
 
     Each has a key, which decides where it begins and every sample that it takes, so that it depends on its seed and its
     actions alone: not on N, nor on any generator's state.
@@ -70,23 +68,27 @@ class DreamWorlds:
         ended: `[N]`, the dreams whose episode is over.
     """
 
-    def __init__(self, model: AIME, starts: Starts, rules: Rules, count: int) -> None:
+    def __init__(
+        self, dynamics: LatentDynamics, starts: Starts, rules: Rules, count: int, painter: AIME | None = None
+    ) -> None:
         """Set N dreams up; `seed` and `begin` them before anything else.
 
         Args:
-            model: in eval mode, with a control pillar.
+            dynamics: in eval mode, with control heads.
             starts: where they may begin.
             rules: how they go on and end.
             count: N.
+            painter: the whole model, to draw every frame, which costs far more than the step; None to draw none.
 
         Raises:
             AimeError: if the model has no reward head, or one that never saw a reward.
         """
-        self.model, self.control, self.starts, self.rules = model, expect_rewarding(model), starts, rules
+        self.dynamics, self.control, self.painter = dynamics, dynamics.expect_rewards(), painter
+        self.starts, self.rules = starts, rules
         self.ended = np.ones(count, bool)
         self._keys = np.zeros(count, np.uint64)
         self._elapsed = np.zeros(count, np.int64)
-        self._now = starts.pick(torch.zeros(count, dtype=torch.long, device=model.device))
+        self._now = starts.pick(torch.zeros(count, dtype=torch.long, device=dynamics.device))
 
     def seed(self, seeds: Int64[np.ndarray, " N"]) -> None:
         """Decide what the next episode of each dream, and those after it, will be."""
@@ -98,25 +100,30 @@ class DreamWorlds:
         self._keys = np.where(rows, mixed(self._keys + GOLDEN), self._keys)
         self._elapsed = np.where(rows, 0, self._elapsed)
         self.ended = self.ended & ~rows
-        index = torch.from_numpy(np.flatnonzero(rows)).to(self.model.device)
+        index = torch.from_numpy(np.flatnonzero(rows)).to(self.dynamics.device)
         places = (self._keys[rows] % np.uint64(self.starts.number)).astype(np.int64)
-        begun = self.starts.pick(torch.from_numpy(places).to(self.model.device))
-        self._now = self._now.replace(index, begun, self.rules.visible)
+        begun = self.starts.pick(torch.from_numpy(places).to(self.dynamics.device))
+        self._now = self._now.replace(index, begun, self.visible)
 
     @torch.inference_mode()
     def step(self, actions: Float[np.ndarray, "N A"]) -> Outcome:
         """Advance all dreams by finite actions, clipped to [-1, 1]; those that have ended too."""
-        action = torch.from_numpy(actions.astype(np.float32)).to(self.model.device).clamp(-1, 1)
-        choose = imagination.likeliest if self.rules.deterministic else self._sampled
-        state, _, _ = imagination.step(self.model, self._now.state, action, choose)
+        action = torch.from_numpy(actions.astype(np.float32)).to(self.dynamics.device).clamp(-1, 1)
+        choose = likeliest if self.rules.deterministic else self._sampled
+        state, _, _ = self.dynamics.step(self._now.state, action, choose)
         self._elapsed = self._elapsed + 1
-        self._now = self._look(state) if self.rules.visible else self._now._replace(state=state)
-        reward = self.control.reward(state.belief, state.latent, state.step).mean.cpu().numpy()
-        going_on = self.control.continuation(state.belief, state.latent, state.step).sigmoid().cpu().numpy()
+        self._now = self._look(state)
+        reward = self.control.reward(*state.read).mean.cpu().numpy()
+        going_on = self.control.continuation(*state.read).sigmoid().cpu().numpy()
         terminated = (going_on < GOES_ON) & self.rules.terminate
         truncated = self._elapsed >= self.rules.horizon
         self.ended = terminated | truncated
         return Outcome(reward, going_on, terminated, truncated)
+
+    @property
+    def visible(self) -> bool:
+        """Whether frames are drawn."""
+        return self.painter is not None
 
     @torch.inference_mode()
     def latents(self) -> Float32[np.ndarray, "N features"]:
@@ -126,12 +133,12 @@ class DreamWorlds:
 
     def frames(self) -> UInt8[np.ndarray, "N H W 3"]:
         """What every dream looks like now, 0 to 255: a real frame where it has just begun."""
-        assert self.rules.visible, "frames are drawn only where they were asked for"
+        assert self.visible, "frames are drawn only where they were asked for"
         return self._now.frames.cpu().numpy().copy()
 
     def snapshot(self) -> DreamSnapshot:
         """All that the dreams are now."""
-        seen = (self._now.last_map, self._now.frames) if self.rules.visible else (None, None)
+        seen = (self._now.last_map, self._now.frames) if self.visible else (None, None)
         return DreamSnapshot(self._keys, self._elapsed, self.ended, self._now.state, *seen)
 
     def restore(self, snapshot: DreamSnapshot) -> None:
@@ -147,8 +154,10 @@ class DreamWorlds:
         noise = torch.from_numpy(uniforms(self._keys, self._elapsed, components + width)).to(mixture.means)
         return Choice(*drawn_from(mixture, noise))
 
-    def _look(self, state: DreamState) -> Starts:
-        expected = self.model.attention.expect(state.belief, state.latent, self._now.last_map).map
-        frames = imagination.decode_in_chunks(self.model, state.latent, expected)
+    def _look(self, state: Carry) -> Starts:
+        if self.painter is None:
+            return self._now._replace(state=state)
+        expected = self.painter.attention.expect(state.belief, state.latent, self._now.last_map).map
+        frames = decode_in_chunks(self.painter, state.latent, expected)
         pixels = (frames * 255).round().to(torch.uint8)
         return Starts(state, expected, rearrange(pixels, "n c h w -> n h w c").contiguous())

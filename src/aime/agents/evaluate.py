@@ -278,15 +278,14 @@ def make_decider(
         noise = networks.policy.least_noise if noise is None else noise
         return PolicyDecider(networks.policy, noise=noise), networks.policy
     check_rewarding(read_run(run))
-    assert model.control is not None
-    proposers: list[Proposer] = [model.control.action_schema]
+    proposers: list[Proposer] = [model.dynamics.expect_control().action_schema]
     critic = None
     for name in get_args(Kind):
         if agent_directory(run, name).is_dir():
             _, networks = load_agent(run, name, model)
             proposers.insert(0, networks.policy)
             critic = networks.critic or critic
-    return Planner(model, planner, critic, tuple(proposers)), proposers[0]
+    return Planner(model.dynamics, planner, critic, tuple(proposers)), proposers[0]
 
 
 def _check_actions(world: Environment, environment: str, model: AIME, info: RunInfo) -> None:

@@ -12,17 +12,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from aime.data import Clips, Dataset, load_clips, open_dataset
+from aime.dynamics.states import Carry
 from aime.errors import AimeError
 from aime.inference.loading import check_fit
 from aime.inference.own_data import held_out_by, own_data
 from aime.training.hardware import Hardware
 from aime.training.outcomes import outcomes_of
 from aime.world_model import input_validation
-from aime.world_model.imagination import state_at
 from aime.world_model.model import AIME
-from aime.world_model.outputs import DreamState, Outcomes
+from aime.world_model.outputs import Outcomes
 from aime.world_model.saved import RunInfo
-from aime.world_model.stepping import watch
 
 LONGEST = 256
 """Frames that are perceived in one pass; in a longer episode the belief begins again after as many."""
@@ -34,7 +33,7 @@ PERCEIVED_AT_ONCE = 1024
 class Experience(NamedTuple):
     """N recorded frames, in the order of their episodes, on the device of the model."""
 
-    states: DreamState
+    states: Carry
     """What is believed at each frame, `[N,·]`."""
     actions: Float[Tensor, "N A"]
     """Taken there, in [-1, 1]."""
@@ -124,7 +123,7 @@ def perceive(
         parts.append(_believe(model, clips.to(hardware.device), episode, hardware))
         done += parts[-1].frames
         told(done, total)
-    states = DreamState(*(torch.cat(field) for field in zip(*(part.states for part in parts), strict=True)))
+    states = Carry.join([part.states for part in parts])
     outcomes = Outcomes(*(torch.cat(field) for field in zip(*(part.outcomes for part in parts), strict=True)))
     actions, episodes = (torch.cat([getattr(part, name) for part in parts]) for name in ("actions", "episode"))
     return Experience(states, actions, outcomes, episodes)
@@ -146,12 +145,12 @@ def _passes(dataset: Dataset) -> Iterator[tuple[Int[Tensor, " B"], Clips]]:
 def _believe(model: AIME, clips: Clips, episode: Int[Tensor, " B"], hardware: Hardware) -> Experience:
     with hardware.autocast():
         states = input_validation.observed(clips.states, model.config)
-        track, _ = watch(model, clips.frames, clips.actions, clips.action_valid, states)
-    believed = state_at(model, track, torch.arange(clips.valid.shape[1], device=clips.valid.device))
+        track = model.filter_sequence(clips.frames, clips.actions, clips.action_valid, states).track
+    believed = model.dynamics.states_at(track, torch.arange(clips.valid.shape[1], device=clips.valid.device))
     numbers = episode.to(clips.valid.device)[:, None].expand(clips.valid.shape)
     valid = clips.valid
     return Experience(
-        DreamState(*(field[valid].float() for field in believed)),
+        believed.map(lambda each: each[valid].float()),
         clips.actions[valid],
         Outcomes(*(field[valid] for field in outcomes_of(clips, model.config))),
         numbers[valid],

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from aime.agents.agent import Agent
 from aime.agents.planner import Proposer
+from aime.dynamics.choices import likeliest
+from aime.dynamics.states import Carry
 from aime.inference.dreams import to_numpy, to_pixels
 from aime.inference.overlays import full_scale, overlay
 from aime.inference.render import Strip, film, scale_for
 from aime.io.collect.environment import Arrival
-from aime.world_model import imagination
-from aime.world_model.outputs import DreamState
 
 TILE = 192
 """Screen pixels that a frame is enlarged to, about."""
@@ -51,11 +51,11 @@ class DreamFilm:
         assert self.agent.state is not None and self.agent.seen is not None, "the agent has seen the step"
         model = self.agent.model
 
-        def act(state: DreamState, number: int) -> Tensor:
-            return self.behaviour(state.belief, state.latent, state.step).mode
+        def act(carry: Carry, number: int) -> Tensor:
+            return self.behaviour(*carry.read).mode
 
-        start = self.agent.state.dream.pick(slice(1))
-        dream = imagination.behave(model, start, act, self.ahead, imagination.likeliest)
+        start = self.agent.state.carry.pick(slice(1))
+        dream = model.dynamics.behave(start, act, self.ahead, likeliest)
         maps = model.attention.roll(dream.beliefs, dream.latents, self.agent.state.last_map[:1])
         self._dreams.append(to_pixels(model.draw(dream.latents[:, -1], maps[:, -1]))[0])
         self._maps.append(to_numpy(self.agent.seen.attention)[0])

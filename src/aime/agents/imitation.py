@@ -13,7 +13,7 @@ from torch import Tensor
 
 from aime.agents.descent import descend
 from aime.agents.experience import Experience
-from aime.control.policy import ClonedPolicy, PolicyConfig
+from aime.agents.policy import ClonedPolicy, PolicyConfig
 from aime.errors import AimeError, expect_at_least_zero, expect_positive
 from aime.world_model.model import AIME
 
@@ -119,7 +119,7 @@ def judge(policy: ClonedPolicy, unseen: Experience) -> tuple[float, float]:
         The mean distance of an action from the policy's mode (actions span 2), and -log π(a) in nats.
     """
     states = unseen.states
-    modes = policy(states.belief, states.latent, states.step).mode
+    modes = policy(*states.read).mode
     return float((modes - unseen.actions).abs().mean()), float(_nats(policy, unseen))
 
 

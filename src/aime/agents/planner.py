@@ -12,13 +12,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from aime.agents.noise import EpisodeNoise
-from aime.control.policy import Critic
+from aime.agents.policy import Critic
+from aime.dynamics.choices import likeliest
+from aime.dynamics.latent_dynamics import LatentDynamics
+from aime.dynamics.states import Carry, Dream
 from aime.errors import AimeError, expect_at_least_zero, expect_positive, expect_shares_below_one
 from aime.primitives.distributions import CensoredGaussian, CensoredMixture
-from aime.world_model import imagination
-from aime.world_model.input_validation import expect_rewarding
-from aime.world_model.model import AIME
-from aime.world_model.outputs import Dream, DreamState
 
 Proposer = Callable[[Tensor, Tensor, Tensor], CensoredGaussian | CensoredMixture]
 """From belief, latent and its last step to what might be done: the action schema, or a policy."""
@@ -115,12 +114,16 @@ class Planner:
     """
 
     def __init__(
-        self, model: AIME, config: PlannerConfig, critic: Critic | None = None, proposers: tuple[Proposer, ...] = ()
+        self,
+        dynamics: LatentDynamics,
+        config: PlannerConfig,
+        critic: Critic | None = None,
+        proposers: tuple[Proposer, ...] = (),
     ) -> None:
         """A planner without a plan.
 
         Args:
-            model: with reward heads, in eval mode.
+            dynamics: with reward heads, in eval mode.
             config: how to search.
             critic: what lies beyond the horizon; without one, nothing does.
             proposers: share the proposed candidates among them.
@@ -128,8 +131,8 @@ class Planner:
         Raises:
             AimeError: if the model has no reward head, or one that never saw a reward.
         """
-        self._control = expect_rewarding(model)
-        self.model, self.config, self.critic, self.proposers = model, config, critic, proposers
+        self._control = dynamics.expect_rewards()
+        self.dynamics, self.config, self.critic, self.proposers = model, config, critic, proposers
         self.reach = config.reach(critic is not None)
         self._habit = proposers[0] if proposers else self._control.action_schema
         self._plan: Plan | None = None
@@ -140,7 +143,7 @@ class Planner:
         self._plan, self._chance = None, EpisodeNoise(batch, seeds)
 
     @torch.inference_mode()
-    def decide(self, state: DreamState) -> Float[Tensor, "B A"]:
+    def decide(self, state: Carry) -> Float[Tensor, "B A"]:
         """The first action of the plan that the search ends with."""
         batch = state.latent.shape[0]
         if self._chance is None or self._chance.batch != batch:
@@ -156,22 +159,22 @@ class Planner:
         self._plan = plan
         return plan.mean[:, 0]
 
-    def evaluate(self, state: DreamState, candidates: Float[Tensor, "B S H A"]) -> Float[Tensor, "B S"]:
+    def evaluate(self, state: Carry, candidates: Float[Tensor, "B S H A"]) -> Float[Tensor, "B S"]:
         """What each of S action sequences is worth, in the environment's units of reward."""
         count = candidates.shape[1]
         start = state.repeated(count)
         actions = rearrange(candidates, "b s h a -> (b s) h a")
-        dream = imagination.rollout(self.model, start, actions, imagination.likeliest)
+        dream = self.dynamics.rollout(start, actions, likeliest)
         return self._worth(start, dream).unflatten(0, (-1, count))
 
-    def _worth(self, start: DreamState, dream: Dream) -> Float[Tensor, " N"]:
+    def _worth(self, start: Carry, dream: Dream) -> Float[Tensor, " N"]:
         """Of N dreams from as many states: the expected rewards, and what the critic expects at their ends."""
-        arrived = dream.beliefs, dream.latents, dream.steps(start)
+        arrived = dream.read
         goes_on = self.config.discount * self._control.continuation(*arrived).sigmoid()
         reached = torch.cat([torch.ones_like(goes_on[:, :1]), goes_on.cumprod(1)], dim=1)
         rewards = self._control.reward(*arrived).mean
         if self.reach.leash:
-            pairs = zip(_read(start), arrived, strict=True)
+            pairs = zip(start.read, arrived, strict=True)
             left = (torch.cat([first[:, None], after[:, :-1]], dim=1) for first, after in pairs)
             rewards = rewards + self.reach.leash * self._habit(*left).log_prob(dream.actions)
         worth = (reached[:, :-1] * rewards).sum(1)
@@ -181,7 +184,7 @@ class Planner:
 
     def _carried_on(self, batch: int, like: Tensor) -> Plan:
         """The last plan, a step on; as wide as at first."""
-        shape = (batch, self.reach.horizon, self.model.config.action_width)
+        shape = (batch, self.reach.horizon, self.dynamics.widths.action)
         scale = like.new_full(shape, self.reach.max_scale)
         if self._plan is None:
             return Plan(like.new_zeros(shape), scale)
@@ -194,25 +197,25 @@ class Planner:
         noise[:, 0] = 0
         return (mean + noise).clamp(-1, 1)
 
-    def _propose(self, state: DreamState, chance: EpisodeNoise) -> Candidates:
+    def _propose(self, state: Carry, chance: EpisodeNoise) -> Candidates:
         """What the proposers would do, acted out in dreams of their own."""
         batch = state.latent.shape[0]
         each = round(self.reach.proposed * self.config.candidates) // max(1, len(self.proposers))
         acted = [self._act_out(proposer, state, chance, each) for proposer in self.proposers if each]
         if not acted:
-            nothing = state.latent.new_zeros(batch, 0, self.reach.horizon, self.model.config.action_width)
+            nothing = state.latent.new_zeros(batch, 0, self.reach.horizon, self.dynamics.widths.action)
             return Candidates(nothing, nothing[:, :, 0, 0])
         return Candidates(*(torch.cat(field, dim=1) for field in zip(*acted, strict=True)))
 
-    def _act_out(self, proposer: Proposer, state: DreamState, chance: EpisodeNoise, count: int) -> Candidates:
+    def _act_out(self, proposer: Proposer, state: Carry, chance: EpisodeNoise, count: int) -> Candidates:
         start = state.repeated(count)
 
-        def act(now: DreamState, number: int) -> Tensor:
-            distribution = proposer(*_read(now))
+        def act(now: Carry, number: int) -> Tensor:
+            distribution = proposer(*now.read)
             noise = chance.uniforms(count * distribution.noise_width, now.latent)
             return distribution.drawn_from(rearrange(noise, "b (s w) -> (b s) w", s=count))
 
-        dream = imagination.behave(self.model, start, act, self.reach.horizon, imagination.likeliest)
+        dream = self.dynamics.behave(start, act, self.reach.horizon, likeliest)
         actions = rearrange(dream.actions, "(b s) h a -> b s h a", s=count)
         return Candidates(actions, self._worth(start, dream).unflatten(0, (-1, count)))
 
@@ -231,7 +234,3 @@ class Planner:
             return torch.full_like(worth, 1 / worth.shape[1])
         spread = worth.std(dim=1, keepdim=True).clamp(min=1e-6)
         return torch.softmax((worth - worth[:, :1]) / (self.config.temperature * spread), dim=1)
-
-
-def _read(state: DreamState) -> tuple[Tensor, Tensor, Tensor]:
-    return state.belief, state.latent, state.step

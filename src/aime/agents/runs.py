@@ -19,7 +19,6 @@ from aime.data.manifest import Manifest, SourceRecord
 from aime.errors import AimeError
 from aime.primitives.locks import only_writer
 from aime.training.hardware import Hardware, choose_hardware, keep_freed_memory
-from aime.world_model.input_validation import expect_rewarding
 from aime.world_model.model import AIME
 from aime.world_model.saved import RunInfo, load_model, read_run
 
@@ -107,11 +106,11 @@ def _train_imagination(
     torch.manual_seed(seed)
     info, model, hardware = _load(run)
     check_rewarding(info)
-    expect_rewarding(model)
+    model.dynamics.expect_rewards()
     dataset = open_experience(info, data)
     check_rewarded(dataset)
     experience = _perceive(model, dataset, config.frames, hardware, told)
-    learner = ActorCritic(config, model, hardware)
+    learner = ActorCritic(config, model.dynamics, hardware)
     lines = _begin(learner, experience, told) + _learn(learner, experience, told)
     networks = Networks(learner.policy, learner.slow_critic).eval()
     directory = agent_directory(run, name)

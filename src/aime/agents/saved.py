@@ -17,7 +17,7 @@ from typing import Literal
 
 from torch import nn
 
-from aime.control.policy import ClonedPolicy, Critic, Policy, PolicyConfig
+from aime.agents.policy import ClonedPolicy, Critic, Policy, PolicyConfig
 from aime.data.manifest import MANIFEST, Manifest
 from aime.errors import AimeError
 from aime.primitives.checksums import check_sums, write_sums

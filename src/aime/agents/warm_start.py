@@ -12,8 +12,8 @@ from torch import Tensor
 
 from aime.agents.descent import descend
 from aime.agents.experience import Experience
+from aime.agents.policy import Critic, Policy
 from aime.agents.recorded import followed, recorded_returns
-from aime.control.policy import Critic, Policy
 from aime.errors import AimeError, expect_at_least_zero, expect_positive
 
 Told = Callable[[int, Mapping[str, float]], None]
@@ -90,7 +90,7 @@ def follow_the_record(
             returns = recorded_returns(experience, values(critic, experience), discount, config.trace)
         drawn = rows[torch.randint(len(rows), (config.batch,), device=rows.device)]
         states = experience.states.pick(drawn)
-        believed, came = critic(states.belief, states.latent, states.step), returns[drawn]
+        believed, came = critic(*states.read), returns[drawn]
         weights = torch.where(came > believed.mean.detach(), config.expectile, 1 - config.expectile)
         loss = -(2 * weights * believed.log_prob(came)).mean()
         descend(optimizer, loss)
@@ -148,4 +148,4 @@ def values(critic: Critic, experience: Experience) -> Float[Tensor, " N"]:
     """V of each frame, in the environment's units."""
     parts = torch.arange(experience.frames, device=experience.episode.device).split(VALUED_AT_ONCE)
     some = (experience.states.pick(part) for part in parts)
-    return torch.cat([critic(states.belief, states.latent, states.step).mean for states in some])
+    return torch.cat([critic(*states.read).mean for states in some])

@@ -104,9 +104,13 @@ class AttentionPillar(nn.Module):
         raise NotImplementedError
 
     def forward(
-        self, seen: BottomUp, beliefs: Float[Tensor, "B T belief"], latents: Float[Tensor, "B T latent"]
+        self,
+        seen: BottomUp,
+        beliefs: Float[Tensor, "B T belief"],
+        latents: Float[Tensor, "B T latent"],
+        first_map: Float[Tensor, "B h w"] | None = None,
     ) -> Attention:
-        """All maps of `[B,T]` frames at once, from what `look` saw in them.
+        """All maps of `[B,T]` frames at once, from what `look` saw in them, and the map before them, if not U_0.
 
         In imagination the last map seen grows old, and the decoder has prior maps alone. Were it only ever given maps
         that know the frame, or the frame before, it would read from them what the latent should say. So in training
@@ -116,7 +120,8 @@ class AttentionPillar(nn.Module):
         batch, length = beliefs.shape[:2]
         bottom_up = rearrange(seen.map, "(b t) h w -> b t h w", b=batch)
         imagined, age = self._draw_ages(batch, beliefs.device)
-        maps = torch.cat([self.initial_map(batch)[:, None], bottom_up.detach()], dim=1)
+        first_map = self.initial_map(batch) if first_map is None else first_map
+        maps = torch.cat([first_map[:, None], bottom_up.detach()], dim=1)
         times = (torch.arange(1, length + 1, device=age.device) - age[:, None]).clamp_min(0)
         last = maps[torch.arange(batch, device=age.device)[:, None], times]
         # the schema is a model of attention on top of the belief: it reads belief and latent, and does not shape them

@@ -1,1 +1,1 @@
-"""Latent, context and action to the belief."""
+"""All that runs on vectors: latent, context and action to belief, prior and what the heads read."""

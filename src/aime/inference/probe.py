@@ -20,7 +20,6 @@ from aime.data.state_names import entries_by_name
 from aime.errors import AimeError
 from aime.primitives.intervals import Interval, bounds_of, known_mean, over_seeds
 from aime.world_model.model import AIME
-from aime.world_model.stepping import watch
 
 PENALTIES = tuple(10.0**power for power in range(-4, 3))
 """Of the ridge, per frame, on standardised features: the strongest of them tells little more than the mean."""
@@ -310,7 +309,8 @@ def _whole_episodes(dataset: Dataset) -> Iterator[tuple[int, Clips]]:
 
 def _settled(model: AIME, clips: Clips, number: int) -> Watched:
     """The frames of one episode that count: whose state is known throughout."""
-    track, _ = watch(model, *(each.to(model.device) for each in (clips.frames, clips.actions, clips.action_valid)))
+    given = (each.to(model.device) for each in (clips.frames, clips.actions, clips.action_valid))
+    track = model.filter_sequence(*given).track
     assert clips.states is not None
     features = torch.cat([track.beliefs, track.latents], -1)[:, SETTLED_AFTER:].flatten(0, 1).double().cpu()
     states = clips.states[:, SETTLED_AFTER:].flatten(0, 1).double()

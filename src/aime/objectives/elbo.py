@@ -12,13 +12,13 @@ from torch import Tensor
 from aime.attention.maps import map_kl
 from aime.attention.schema import Attention
 from aime.attention.uniform import UniformAttention
+from aime.dynamics.prior import DirichletProcessMixture
 from aime.objectives.behaviour import Terms, arrival_terms
 from aime.objectives.ledger import TaskLoss, gaussian_nats, unless_off, weigh
 from aime.objectives.texture import texture_nats
 from aime.objectives.weights import AttentionBalance, ElboWeights, LossWeights
 from aime.primitives.means import masked_mean
 from aime.representation.divergences import balanced_kl, hierarchical_kl, weights_entropy, with_gradient_of
-from aime.representation.prior import DirichletProcessMixture
 from aime.world_model.model import AIME
 from aime.world_model.outputs import Outcomes, SequenceOutput
 
@@ -94,7 +94,7 @@ def elbo_loss(
         ),
         gram=unless_off(wanted.gram, lambda: texture_nats(model, output.reconstructions, frames, valid)),
         **mixture_terms(lambda: output.prior, valid, wanted),
-        **arrival_terms(model, lambda: output.track, outcomes, wanted),
+        **arrival_terms(model.dynamics, lambda: output.track, outcomes, wanted),
     )
     return weigh("elbo", terms, wanted)
 

@@ -13,6 +13,9 @@ from torch import Tensor
 from aime.attention.maps import centre_of_mass
 from aime.attention.schema import Attention
 from aime.attention.uniform import UniformAttention
+from aime.dynamics.choices import Choice
+from aime.dynamics.latent_dynamics import LatentDynamics
+from aime.dynamics.states import Track
 from aime.objectives.behaviour import action_terms, arrival_terms
 from aime.objectives.elbo import ElboTerms, mixture_terms
 from aime.objectives.ledger import TaskLoss, gaussian_nats, unless_off, weigh
@@ -20,10 +23,8 @@ from aime.objectives.weights import LossWeights, OvershootConfig, PredictiveWeig
 from aime.primitives.distributions import GaussianMixture
 from aime.primitives.draws import draw_counted_first
 from aime.primitives.means import masked_mean
-from aime.world_model import imagination
-from aime.world_model.imagination import Choice
 from aime.world_model.model import AIME
-from aime.world_model.outputs import DreamState, LatentClips, Outcomes, SequenceOutput, Track
+from aime.world_model.outputs import LatentClips, Outcomes, SequenceOutput
 
 
 class PredictiveTerms(NamedTuple):
@@ -89,7 +90,7 @@ def predictive_loss(
     wanted, attention, valid = weights.predictive, output.attention, outcomes.valid
     attends = not isinstance(model.attention, UniformAttention)
     clips = output.clips(outcomes) if replayed is None else output.clips(outcomes).join(replayed)
-    paths = _Paths(model, clips, overshoot)
+    paths = _Paths(model.dynamics, clips, overshoot)
     terms = PredictiveTerms(
         attention_dynamics=unless_off(
             attends * wanted.attention_dynamics, lambda: attention_dynamics(attention, valid)
@@ -111,7 +112,7 @@ def predictive_loss(
 
 
 def latent_losses(
-    model: AIME, clips: LatentClips, weights: LossWeights, elsewhere: Bool[Tensor, " B"] | None = None
+    dynamics: LatentDynamics, clips: LatentClips, weights: LossWeights, elsewhere: Bool[Tensor, " B"] | None = None
 ) -> tuple[TaskLoss, TaskLoss]:
     """What the ELBO and the predictive task have to say, one step ahead, of clips whose frames are not at hand.
 
@@ -119,12 +120,12 @@ def latent_losses(
     drives the sticks' divergence up without bound. For clips that are `elsewhere`, moved to another scene than the one
     they were recorded in, only the terms of the latents apply: the recorded targets are masked.
     """
-    paths = _Paths(model, clips)
+    paths = _Paths(dynamics, clips)
     here = clips.outcomes if elsewhere is None else clips.outcomes.only(~elsewhere)
     arrival = ElboTerms(
         **dict.fromkeys(ElboTerms._fields)
         | mixture_terms(lambda: paths.track.prior, clips.valid, weights.elbo)
-        | arrival_terms(model, lambda: paths.track, here, weights.elbo)
+        | arrival_terms(dynamics, lambda: paths.track, here, weights.elbo)
     )
     ahead = PredictiveTerms(**dict.fromkeys(PredictiveTerms._fields) | _one_step(paths, here, weights.predictive))
     return weigh("elbo", arrival, weights.elbo), weigh("predictive", ahead, weights.predictive)
@@ -132,9 +133,9 @@ def latent_losses(
 
 def _one_step(paths: _Paths, outcomes: Outcomes, wanted: PredictiveWeights) -> dict[str, Float[Tensor, ""] | None]:
     """Of all clips' latents, and of contexts and actions where the outcomes are not padding."""
-    has_context = paths.model.config.context_width > 0
+    has_context = paths.dynamics.widths.context > 0
     return {
-        **action_terms(paths.model, lambda: paths.track, outcomes, wanted),
+        **action_terms(paths.dynamics, lambda: paths.track, outcomes, wanted),
         "expected_context": unless_off(
             has_context * wanted.expected_context, lambda: paths.distance(paths.track.expected_contexts, outcomes.valid)
         ),
@@ -148,16 +149,16 @@ def _one_step(paths: _Paths, outcomes: Outcomes, wanted: PredictiveWeights) -> d
 class _Paths:
     """What the belief makes of clips, and imagines along them; each computed when a term first asks for it."""
 
-    def __init__(self, model: AIME, clips: LatentClips, overshoot: OvershootConfig | None = None) -> None:
-        self.model, self.clips, self.overshoot = model, clips, overshoot or OvershootConfig()
+    def __init__(self, dynamics: LatentDynamics, clips: LatentClips, overshoot: OvershootConfig | None = None) -> None:
+        self.dynamics, self.clips, self.overshoot = dynamics, clips, overshoot or OvershootConfig()
 
     @cached_property
     def track(self) -> Track:
-        return self.model.follow(self.clips.latents, self.clips.contexts, self.clips.actions)
+        return self.dynamics.scan(self.clips.latents, self.clips.contexts, self.clips.actions)
 
     @cached_property
     def overshot(self) -> Overshot:
-        return imagine_ahead(self.model, self.track, self.clips.valid, self.overshoot)
+        return imagine_ahead(self.dynamics, self.track, self.clips.valid, self.overshoot)
 
     def distance(self, guessed: Float[Tensor, "B T context"], where: Bool[Tensor, "B T"]) -> Float[Tensor, ""]:
         """Half the squared distance of guessed contexts from the clips' own."""
@@ -172,7 +173,9 @@ class _Paths:
         return masked_mean(-self.overshot.priors.log_prob(self.overshot.targets), self.overshot.valid)
 
 
-def imagine_ahead(model: AIME, track: Track, valid: Bool[Tensor, "B T"], overshoot: OvershootConfig) -> Overshot:
+def imagine_ahead(
+    dynamics: LatentDynamics, track: Track, valid: Bool[Tensor, "B T"], overshoot: OvershootConfig
+) -> Overshot:
     """Imagine K steps from several starts of every clip at once.
 
     The path follows, at each step, the mean of the component most responsible for the posterior latent. Each step
@@ -184,7 +187,7 @@ def imagine_ahead(model: AIME, track: Track, valid: Bool[Tensor, "B T"], oversho
     starts = _starts(length - steps, overshoot.starts, valid.device)
     ahead = starts[:, None] + torch.arange(1, steps + 1, device=valid.device)
     targets = rearrange(track.latents[:, ahead], "b s k d -> (b s) k d")
-    state = DreamState(*(rearrange(each, "b s d -> (b s) d") for each in imagination.state_at(model, track, starts)))
+    carry = dynamics.states_at(track, starts).map(lambda each: each.flatten(0, 1))
     actions = rearrange(track.actions[:, ahead - 1], "b s k a -> (b s) k a")
 
     def most_responsible(mixture: GaussianMixture, number: int) -> Choice:
@@ -193,10 +196,10 @@ def imagine_ahead(model: AIME, track: Track, valid: Bool[Tensor, "B T"], oversho
 
     taken = []
     for number in range(steps):
-        state, prior, choice = imagination.step(model, state, actions[:, number], most_responsible, number)
-        taken.append((state.belief, choice.latent, *prior.mixture))
+        carry, prior, choice = dynamics.step(carry, actions[:, number], most_responsible, number)
+        taken.append((carry.belief, choice.latent, *prior.mixture))
         # the next step starts from here as from a given state: only the belief carries a gradient from step to step
-        state = state._replace(latent=state.latent.detach(), step=state.step.detach(), context=state.context.detach())
+        carry = carry._replace(latent=carry.latent.detach(), step=carry.step.detach(), context=carry.context.detach())
     beliefs, latents, *mixtures = (torch.stack(field, dim=1) for field in zip(*taken, strict=True))
     real = valid[:, starts, None] & valid[:, ahead]
     return Overshot(

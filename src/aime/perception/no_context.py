@@ -15,18 +15,17 @@ class NoContext(nn.Module):
     All that reads a context then reads nothing there; the losses about it have nothing to say.
     """
 
-    def forward(self, codes: Float[Tensor, "B T code h w"], attention: Float[Tensor, "B T y x"]) -> Percept:
-        """Contexts `[B,T,0]` and latents `[B,T,0,0]`."""
+    def forward(
+        self,
+        codes: Float[Tensor, "B T code h w"],
+        attention: Float[Tensor, "B T y x"],
+        cache: TimeCache | None = None,
+    ) -> tuple[Percept, TimeCache | None]:
+        """Contexts `[B,T,0]` and latents `[B,T,0,0]`; the cache stays as it is."""
         batch, length = codes.shape[:2]
-        return Percept(codes.new_zeros(batch, length, 0), codes.new_zeros(batch, length, 0, 0))
+        return Percept(codes.new_zeros(batch, length, 0), codes.new_zeros(batch, length, 0, 0)), cache
 
     def empty_cache(self, batch: int, like: Float[Tensor, "..."]) -> TimeCache:
         """A cache of 0 frames of 0 latents, in the type and on the device of `like`."""
         nothing = like.new_zeros(batch, 0, 0, 0, 0)
         return TimeCache(nothing, nothing, nothing.new_zeros(batch, 0).bool())
-
-    def step(
-        self, codes: Float[Tensor, "B code h w"], attention: Float[Tensor, "B y x"], cache: TimeCache
-    ) -> tuple[Float[Tensor, "B 0"], TimeCache]:
-        """A context `[B,0]`; the cache stays as it is."""
-        return codes.new_zeros(codes.shape[0], 0), cache

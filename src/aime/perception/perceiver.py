@@ -80,28 +80,27 @@ class CausalPerceiver(nn.Module):
         self.token_read = Attention(width, width, heads, dropout)
         self.token_head = nn.Sequential(nn.LayerNorm(width), EndLinear(width, codes))
 
-    def forward(self, codes: Float[Tensor, "B T code h w"], attention: Float[Tensor, "B T y x"]) -> Percept:
-        """Contexts of all frames at once from code vectors and attention maps, finer than the codes and of sum 1."""
+    def forward(
+        self,
+        codes: Float[Tensor, "B T code h w"],
+        attention: Float[Tensor, "B T y x"],
+        cache: TimeCache | None = None,
+    ) -> tuple[Percept, TimeCache | None]:
+        """Contexts of all frames at once from code vectors and attention maps, finer than the codes and of sum 1.
+
+        With the cache of earlier frames the videos go on, and the cache for later ones is returned.
+        """
         batch = codes.shape[0]
         read = self._read_frames(codes.flatten(0, 1), attention.flatten(0, 1))
         latents = rearrange(read, "(b t) n d -> b t n d", b=batch)
-        latents = latents + self.over_time(latents)
+        update, cache = self.over_time(latents, cache)
+        latents = latents + update
         latents = latents + self.time_mlp(latents)
-        return Percept(rearrange(self._context(latents.flatten(0, 1)), "(b t) c -> b t c", b=batch), latents)
+        return Percept(rearrange(self._context(latents.flatten(0, 1)), "(b t) c -> b t c", b=batch), latents), cache
 
     def empty_cache(self, batch: int, like: Float[Tensor, "..."]) -> TimeCache:
         """The cache before the first frame, in the type and on the device of `like`."""
         return self.over_time.empty_cache(batch, self.config.latents, like)
-
-    def step(
-        self, codes: Float[Tensor, "B code h w"], attention: Float[Tensor, "B y x"], cache: TimeCache
-    ) -> tuple[Float[Tensor, "B context"], TimeCache]:
-        """The context of one more frame; the same numbers as `forward` gives (dropout off)."""
-        latents = self._read_frames(codes, attention)
-        update, cache = self.over_time.step(latents, cache)
-        latents = latents + update
-        latents = latents + self.time_mlp(latents)
-        return self._context(latents), cache
 
     def token_logits(self, latents: Float[Tensor, "N n width"]) -> Float[Tensor, "N hw codes"]:
         """Logits over the codebook for each cell of a frame, read from its latents by positional output queries."""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
+from einops import rearrange, repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -103,7 +103,7 @@ class Attention(nn.Module):
 
 
 class TimeCache(NamedTuple):
-    """What a windowed attention over time remembers of the frames before this one."""
+    """What a windowed attention over time remembers of earlier frames: W is one less than its window."""
 
     keys: Float[Tensor, "B N heads W dim"]
     values: Float[Tensor, "B N heads W dim"]
@@ -124,49 +124,53 @@ class CausalTimeAttention(nn.Module):
         self.output = nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)
 
-    def _project(self, latents: Float[Tensor, "B T N width"]) -> Float[Tensor, "3 B N heads T dim"]:
-        projected = self.query_key_value(self.norm(latents))
-        return rearrange(projected, "b t n (three h d) -> three b n h t d", three=3, h=self.heads)
+    def forward(
+        self, latents: Float[Tensor, "B T N width"], cache: TimeCache | None = None
+    ) -> tuple[Float[Tensor, "B T N width"], TimeCache | None]:
+        """T frames at once: frame t attends to itself and the window - 1 frames before it.
 
-    def forward(self, latents: Float[Tensor, "B T N width"]) -> Float[Tensor, "B T N width"]:
-        """All frames at once: frame t attends to frames max(0, t-window+1)..t of `[B,T,N,width]`."""
-        query, key, value = self._project(latents)
-        time = torch.arange(latents.shape[1], device=latents.device)
+        Args:
+            latents: of new sequences, or of sequences that go on.
+            cache: of the frames before; None where all sequences begin.
+
+        Returns:
+            The attended latents, and the cache for the frames that follow, None where none was given.
+        """
+        batch, length, count = latents.shape[:3]
+        projected = self.query_key_value(self.norm(latents))
+        query, key, value = rearrange(projected, "b t n (three h d) -> three b n h t d", three=3, h=self.heads)
+        time = torch.arange(length + (0 if cache is None else cache.filled.shape[1]), device=latents.device)
         positions = time.to(torch.promote_types(latents.dtype, torch.float32))
-        age = time[:, None] - time[None, :]
+        age = time[-length:, None] - time[None, :]
         seen = (age >= 0) & (age < self.window)
-        batch = latents.shape[0]
+        if cache is not None:
+            cache = _lengthened(cache, key, value)
+            key, value = cache.keys, cache.values
+            seen = repeat(seen & cache.filled[:, None], "b t m -> (b n) 1 t m", n=count)
+            cache = TimeCache(key[..., length:, :], value[..., length:, :], cache.filled[:, length:])
         query, key, value = (
             rearrange(each, "b n h t d -> (b n) h t d")
-            for each in (rotary(query, positions), rotary(key, positions), value)
+            for each in (rotary(query, positions[-length:]).to(value.dtype), rotary(key, positions), value)
         )
         attended = attend(query, key, value, seen)
-        return self.dropout(self.output(rearrange(attended, "(b n) h t d -> b t n (h d)", b=batch)))
+        return self.dropout(self.output(rearrange(attended, "(b n) h t d -> b t n (h d)", b=batch))), cache
 
     def empty_cache(self, batch: int, latents: int, like: Tensor) -> TimeCache:
         """The cache before the first frame of `batch` sequences, in the type and on the device of `like`."""
-        width = self.output.in_features
-        keys = like.new_zeros(batch, latents, self.heads, self.window, width // self.heads)
-        filled = torch.zeros(batch, self.window, dtype=torch.bool, device=like.device)
+        width, kept = self.output.in_features, self.window - 1
+        keys = like.new_zeros(batch, latents, self.heads, kept, width // self.heads)
+        filled = torch.zeros(batch, kept, dtype=torch.bool, device=like.device)
         return TimeCache(keys, torch.zeros_like(keys), filled)
 
-    def step(
-        self, latents: Float[Tensor, "B N width"], cache: TimeCache
-    ) -> tuple[Float[Tensor, "B N width"], TimeCache]:
-        """One frame with the cache of those before it: the same numbers as `forward` gives for that frame."""
-        query, key, value = self._project(latents[:, None])
-        keys = torch.cat([cache.keys[..., 1:, :], key.to(cache.keys.dtype)], dim=-2)
-        values = torch.cat([cache.values[..., 1:, :], value.to(cache.values.dtype)], dim=-2)
-        filled = torch.cat([cache.filled[:, 1:], torch.ones_like(cache.filled[:, :1])], dim=1)
-        # weights of 0 do not hide what is not finite: the past of a row that begins again may be anything
-        for kept in (keys, values):
-            kept.masked_fill_(~filled[:, None, None, :, None], 0)
-        precise = torch.promote_types(latents.dtype, torch.float32)
-        positions = torch.arange(self.window, device=latents.device, dtype=precise)
-        attended = attend(
-            rotary(query, positions[-1:]).to(values.dtype),
-            rotary(keys, positions),
-            values,
-            filled[:, None, None, None, :],
-        )
-        return self.output(rearrange(attended, "b n h 1 d -> b n (h d)")), TimeCache(keys, values, filled)
+
+def _lengthened(
+    cache: TimeCache, key: Float[Tensor, "B N heads T dim"], value: Float[Tensor, "B N heads T dim"]
+) -> TimeCache:
+    """The cache with new frames behind it."""
+    filled = torch.cat([cache.filled, cache.filled.new_ones(cache.filled.shape[0], key.shape[-2])], dim=1)
+    keys = torch.cat([cache.keys, key.to(cache.keys.dtype)], dim=-2)
+    values = torch.cat([cache.values, value.to(cache.values.dtype)], dim=-2)
+    # weights of 0 do not hide what is not finite: the past of a row that begins again may be anything
+    for kept in (keys, values):
+        kept.masked_fill_(~filled[:, None, None, :, None], 0)
+    return TimeCache(keys, values, filled)

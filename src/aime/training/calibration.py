@@ -9,11 +9,11 @@ from einops import repeat
 from jaxtyping import Float
 from torch import Tensor
 
+from aime.dynamics.choices import sampled
+from aime.dynamics.latent_dynamics import LatentDynamics
 from aime.inference.metrics import energy_score
 from aime.primitives.means import masked_mean
 from aime.primitives.randomness import apart
-from aime.world_model.imagination import behave, sampled, state_at
-from aime.world_model.model import AIME
 from aime.world_model.outputs import LatentClips
 
 SHIFTS = torch.arange(-4, 9) / 8
@@ -33,7 +33,7 @@ class SpreadFit(NamedTuple):
 
 
 @torch.no_grad()
-def fit_spread(model: AIME, clips: LatentClips) -> SpreadFit:
+def fit_spread(dynamics: LatentDynamics, clips: LatentClips) -> SpreadFit:
     """Shift the standard deviations of the prior, all by one number, to where imagined futures are most like the real.
 
     Frames learned from for many passes are predicted better than any others, and what fits the errors on them is too
@@ -42,22 +42,22 @@ def fit_spread(model: AIME, clips: LatentClips) -> SpreadFit:
     is little to learn: a few episodes are enough for it. Where a figure is not finite nothing changes.
 
     Args:
-        model: in eval mode; its prior changes in place. Of several ranks all must call, each with clips of its own.
+        dynamics: in eval mode; its prior changes in place. Of several ranks all must call, each with clips of its own.
         clips: of episodes that the prior has not learned from, one or more of at least two frames.
     """
     latents, contexts, actions = clips[:3]
     seen = min(CONTEXT, latents.shape[1] - 1)
-    start = state_at(model, model.follow(latents[:, :seen], contexts[:, :seen], actions[:, :seen]), -1)
-    start = start.repeated(SAMPLES)
+    track = dynamics.scan(latents[:, :seen], contexts[:, :seen], actions[:, :seen])
+    start = dynamics.states_at(track, -1).repeated(SAMPLES)
     future = repeat(actions[:, seen - 1 : -1], "b f a -> (b s) f a", s=SAMPLES)
     scale = latents[clips.valid].std(0).clamp_min(1e-6)
-    bias = model.prior.spread_bias
+    bias = dynamics.prior.spread_bias
     unchanged = bias.clone()
 
     def energy(shift: Float[Tensor, ""]) -> Float[Tensor, ""]:
         bias.copy_(unchanged + shift)
-        with apart(model.device, 0):
-            dream = behave(model, start, lambda _, number: future[:, number], future.shape[1], sampled)
+        with apart(dynamics.device, 0):
+            dream = dynamics.behave(start, lambda _, number: future[:, number], future.shape[1], sampled)
         imagined = (dream.latents / scale).unflatten(0, (-1, SAMPLES))
         return masked_mean(energy_score(imagined, latents[:, seen:] / scale), clips.valid[:, seen:])
 

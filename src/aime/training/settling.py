@@ -15,6 +15,7 @@ from aime.errors import expect_at_least_zero, expect_at_most, expect_positive, e
 from aime.objectives.ledger import TaskLoss
 from aime.objectives.predictive import latent_losses
 from aime.primitives.distributions import DiagonalGaussian
+from aime.primitives.draws import random_gaps
 from aime.primitives.plain import later
 from aime.primitives.ranks import average_over_ranks, ranks
 from aime.training.calibration import SpreadFit, fit_spread
@@ -27,7 +28,6 @@ from aime.training.replay import MOST_CLIPS, LatentReplay, ReplayConfig
 from aime.world_model import input_validation
 from aime.world_model.model import AIME
 from aime.world_model.outputs import LatentClips
-from aime.world_model.second_observation import SecondObservation, hidden_states
 
 if TYPE_CHECKING:
     from aime.training.config import TrainConfig
@@ -113,7 +113,7 @@ class Settling:
         memory = ReplayConfig(self.config.clips, self.batches * run.batch)
         self._memory = LatentReplay(memory, run.length, model.config).to(hardware.device)
         self._guard = Guard().to(hardware.device)
-        self._learning = _on_vectors(model)
+        self._learning = list(model.dynamics.parameters())
         rates = replace(run.optimizer, learning_rate=self.config.learning_rate, weight_decay=self.config.weight_decay)
         self._optimizers = make_optimizers(model, rates, self._learning)
         self._taken = 0
@@ -133,7 +133,7 @@ class Settling:
         """Fit the prior's spread to what was left out, once all steps are taken; None where nothing was."""
         if not self._left_out:
             return None
-        return fit_spread(self.model, reduce(LatentClips.join, self._left_out))
+        return fit_spread(self.model.dynamics, reduce(LatentClips.join, self._left_out))
 
     @torch.no_grad()
     def _see(self, clips: Clips, withheld: float) -> tuple[DiagonalGaussian, LatentClips]:
@@ -141,7 +141,7 @@ class Settling:
         states = input_validation.observed(clips.states, model.config)
         if states is not None and withheld > 0:
             batch, length = clips.valid.shape
-            hidden = hidden_states(batch, length, withheld, states.device)
+            hidden = random_gaps(batch, length, withheld, states.device)
             states = states.masked_fill(hidden[..., None], torch.nan)
         with self.hardware.autocast():
             sight = model.perceive(model.centre(clips.frames), states)
@@ -165,7 +165,9 @@ class Settling:
             weight.requires_grad_(True)
         try:
             with self.hardware.autocast():
-                losses = latent_losses(self.model, clips._replace(latents=latents), self.run.weights, elsewhere)
+                losses = latent_losses(
+                    self.model.dynamics, clips._replace(latents=latents), self.run.weights, elsewhere
+                )
             total = torch.stack([loss.total for loss in losses]).sum()
             gradients = torch.autograd.grad(total, self._learning, allow_unused=True, materialize_grads=True)
             average_over_ranks(gradients)
@@ -189,13 +191,3 @@ class Settling:
 def _rate(step: int, share: float) -> float:
     """The learning rate's factor: a warm-up of 20 steps, 1, and a fall that reaches 0.02 at the end."""
     return min(1.0, (step + 1) / 20, max(0.02, (1 - share) / 0.6))
-
-
-def _on_vectors(model: AIME) -> list[Tensor]:
-    """The weights of belief, prior, guessed contexts and heads; the null action is part of what was perceived."""
-    parts: list[nn.Module | None] = [model.prior, model.dynamics, model.expect_context, model.imply_context]
-    parts.append(model.control)
-    if isinstance(model.second_observation, SecondObservation):
-        parts.append(model.second_observation.head)
-    weights = [weight for part in parts if part is not None for weight in part.parameters()]
-    return [*weights, model.initial_latent]

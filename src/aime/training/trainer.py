@@ -56,7 +56,6 @@ from aime.world_model.saved import (
     load_model,
     read_run,
 )
-from aime.world_model.second_observation import SecondObservation
 
 _FIRST_SAVE_SECONDS = 60.0
 """After which a run has a first checkpoint to go on from, however long `checkpoint_every` steps take."""
@@ -191,8 +190,8 @@ class Trainer:
 
     def _differentiate(self, clips: Clips, heard: bool) -> tuple[tuple[TaskLoss, ...], SequenceOutput]:
         outcomes = outcomes_of(clips, self.config.model)
-        if self.model.control is not None and self.config.weights.elbo.reward:
-            self.model.control.count_rewards(outcomes.rewards, outcomes.reward_valid)
+        if self.model.dynamics.control is not None and self.config.weights.elbo.reward:
+            self.model.dynamics.control.count_rewards(outcomes.rewards, outcomes.reward_valid)
         states = input_validation.observed(clips.states, self.config.model)
         with self.hardware.autocast():
             frames = clips.frames.float() / 255
@@ -399,7 +398,7 @@ def _starting_model(config: TrainConfig, dataset: Dataset, going_on: bool) -> AI
         model = build_for(weights, config.model, lambda: AIME(config.model))
     else:
         model = AIME(config.model)
-    observation, start = model.second_observation, None
+    scale, start = model.state_scale, None
     if config.init_from is not None:
         start = load_model(config.init_from)
         model.load_state_dict({**model.state_dict(), **start.state_dict()})
@@ -408,6 +407,6 @@ def _starting_model(config: TrainConfig, dataset: Dataset, going_on: bool) -> AI
         # what has learned on other data goes on from its mean frame and in its units: both are part of what it computes
         if start is None:
             model.mean_image.copy_(model.baseline_image)
-        if isinstance(observation, SecondObservation) and (start is None or not start.config.state.width):
-            observation.scale.fit(*map(torch.from_numpy, dataset.state_moments()))
+        if scale is not None and (start is None or not start.config.state.width):
+            scale.fit(*map(torch.from_numpy, dataset.state_moments()))
     return model

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from aime.attention.schema import AttentionConfig
-from aime.control.config import ControlConfig
+from aime.dynamics.config import DynamicsConfig
+from aime.dynamics.heads.config import ControlConfig
+from aime.dynamics.prior import PriorConfig
 from aime.errors import AimeError, expect_shares, expect_sizes
 from aime.perception.perceiver import PerceiverConfig
 from aime.perception.state_reader import StateConfig
@@ -13,7 +15,6 @@ from aime.perception.tokenizer import TokenizerConfig
 from aime.primitives.plain import LATER
 from aime.representation.decoder import DecoderConfig
 from aime.representation.encoder import EncoderConfig
-from aime.representation.prior import PriorConfig
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class ModelConfig:
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     control: ControlConfig = field(default_factory=ControlConfig)
     state: StateConfig = field(default_factory=StateConfig, metadata=LATER)
+    dynamics: DynamicsConfig = field(default_factory=DynamicsConfig, metadata=LATER)
 
     def __post_init__(self) -> None:
         if self.image_size % 16 or not 16 <= self.image_size <= 256:

@@ -7,7 +7,7 @@ asks for the cost `[B,S]` of candidates `[B,S,H,A]`. Only candidate 0's copy is 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,22 +15,21 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
-from aime.control.control import Control
+from aime.dynamics.choices import likeliest
+from aime.dynamics.heads.control import Control
+from aime.dynamics.latent_dynamics import LatentDynamics
+from aime.dynamics.states import Carry
 from aime.errors import AimeError
-from aime.world_model import imagination, input_validation
-from aime.world_model.imagination import likeliest
-from aime.world_model.outputs import DreamState
-from aime.world_model.stepping import watch
-
-if TYPE_CHECKING:
-    from aime.world_model.model import AIME
+from aime.world_model.admission import Admission
+from aime.world_model.core import WorldModel
+from aime.world_model.input_validation import Array, as_actions
 
 
 def get_cost(
-    model: AIME, info: Mapping[str, Any], action_candidates: Float[Tensor, "B S H KA"]
+    model: WorldModel, info: Mapping[str, Any], action_candidates: Float[Tensor, "B S H KA"]
 ) -> Float[Tensor, "B S"]:
     """See `AIME.get_cost`."""
-    with input_validation.Admission(model) as admit:
+    with Admission(model) as admit:
         actions = _candidates(model, admit, action_candidates)
         with torch.no_grad():
             state = _present(model, admit, info)
@@ -42,12 +41,12 @@ def get_cost(
                     "action_candidates"
                 )
         control = admit.rewarding("info has no 'goal', and ") if goal is None else None
-        return _cost(model, state, goal, control, actions)
+        return _cost(model.dynamics, state, goal, control, actions)
 
 
 def _cost(
-    model: AIME,
-    state: DreamState,
+    dynamics: LatentDynamics,
+    state: Carry,
     goal: Float[Tensor, "B latent"] | None,
     control: Control | None,
     actions: Float[Tensor, "B S H A"],
@@ -56,16 +55,16 @@ def _cost(
     # a graph over the model's weights is of no use to a solver that asks for no gradient
     with torch.set_grad_enabled(torch.is_grad_enabled() and actions.requires_grad):
         start = state.repeated(samples)
-        dream = imagination.rollout(model, start, rearrange(actions, "b s h a -> (b s) h a"), likeliest)
+        dream = dynamics.rollout(start, rearrange(actions, "b s h a -> (b s) h a"), likeliest)
         if goal is not None:
             cost = (dream.latents[:, -1] - repeat(goal, "b d -> (b s) d", s=samples)).square().sum(-1)
         else:
             assert control is not None, "asked for where there is no goal"
-            cost = -control.reward(dream.beliefs, dream.latents, dream.steps(start)).mean.sum(-1)
+            cost = -control.reward(*dream.read).mean.sum(-1)
     return rearrange(cost, "(b s) -> b s", b=batch)
 
 
-def _present(model: AIME, admit: input_validation.Admission, info: Mapping[str, Any]) -> DreamState:
+def _present(model: WorldModel, admit: Admission, info: Mapping[str, Any]) -> Carry:
     """The state after the last frame of each environment."""
     if "pixels" not in info:
         raise AimeError(f"info has no 'pixels', only {', '.join(map(str, info)) or 'nothing'}; expected frames")
@@ -74,7 +73,7 @@ def _present(model: AIME, admit: input_validation.Admission, info: Mapping[str, 
     actions = valid = None
     if length > 1 and "action" in info:
         # action t there is the one that led to frame t: NaN, or of no use, at the first
-        led_here = input_validation.as_actions(_array(info["action"]), "info['action']")[:, 0].to(model.null_action)
+        led_here = as_actions(_array(info["action"]), "info['action']")[:, 0].to(model.null_action)
         if led_here.shape != (*frames.shape[:2], model.config.action_width):
             raise AimeError(
                 f"info['action'] has shape {list(led_here.shape)} without its candidates, expected "
@@ -87,21 +86,20 @@ def _present(model: AIME, admit: input_validation.Admission, info: Mapping[str, 
     states = None
     if model.config.state.width and "state" in info:
         states = admit.states(_array(info["state"])[:, 0], frames.shape[:2])
-    track, _ = watch(model, frames, actions, valid, states)
-    return imagination.state_at(model, track, -1)
+    return model.dynamics.states_at(model.filter_sequence(frames, actions, valid, states).track, -1)
 
 
-def _latent_of(model: AIME, admit: input_validation.Admission, goal: Any) -> Float[Tensor, "B latent"]:
+def _latent_of(model: WorldModel, admit: Admission, goal: Any) -> Float[Tensor, "B latent"]:
     """The latent of the last of some frames, each seen for the first time."""
     frames = admit.frames(_of_one(goal, "goal")[:, -1:], "info['goal']")
     return model.infer(model.perceive(model.centre(frames))).mean[:, -1]
 
 
-def _array(given: Any) -> input_validation.Array:
+def _array(given: Any) -> Array:
     return given if isinstance(given, Tensor) else np.asarray(given)
 
 
-def _of_one(pixels: Any, name: str) -> input_validation.Array:
+def _of_one(pixels: Any, name: str) -> Array:
     """The frames `[B,T,…]` of candidate 0."""
     pixels = _array(pixels)
     if pixels.ndim != 6:
@@ -112,7 +110,7 @@ def _of_one(pixels: Any, name: str) -> input_validation.Array:
     return pixels[:, 0]
 
 
-def _candidates(model: AIME, admit: input_validation.Admission, candidates: Tensor) -> Float[Tensor, "B S H A"]:
+def _candidates(model: WorldModel, admit: Admission, candidates: Tensor) -> Float[Tensor, "B S H A"]:
     """The candidates on the model's device, a step a row: a row of a plan may hold several steps in a block."""
     width = model.config.action_width
     if candidates.ndim != 4 or candidates.shape[-1] % width or not candidates.numel():
@@ -120,7 +118,7 @@ def _candidates(model: AIME, admit: input_validation.Admission, candidates: Tens
             f"action_candidates have shape {list(candidates.shape)}; expected [B, S, H, {width}], or blocks of such "
             "actions in the last axis"
         )
-    candidates = input_validation.as_actions(candidates, "action_candidates")
+    candidates = as_actions(candidates, "action_candidates")
     admit.clipped_actions(candidates, "action_candidates")
     steps = rearrange(candidates, "b s h (k a) -> b s (h k) a", a=width)
     return steps.to(model.null_action).clamp(-1, 1)

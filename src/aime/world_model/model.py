@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from aime.world_model import cost, imagination, stepping
+from aime.world_model import cost, prediction, stepping
 from aime.world_model import surprise as surprise_scores
+from aime.world_model.admission import Admission
 from aime.world_model.core import Actions, Frames, States, WorldModel
-from aime.world_model.input_validation import Admission
 from aime.world_model.noise import Seeds
 from aime.world_model.outputs import (
     BeliefState,
@@ -32,13 +32,13 @@ class AIME(WorldModel):
         prior       p(z_t | h_{t-1}, z_{t-1}, z_{t-2}, expected context)
         posterior   q(z_t | x_t, c_t)            c_t from x_1..x_t, and where a state is observed, from s_t
         attention   U_t from x_t, P_t from (h_{t-1}, z_t, U_{t-1}), A_t from both
-        belief      h_t = LSTM(h_{t-1}, [z_t, z_t - z_{t-1}, c_t, a_t])
+        belief      h_t from h_{t-1} and [z_t, z_t - z_{t-1}, c_t, a_t], by an LSTM or another recurrence
         decoder     p(x_t | z_t, A_t)
         control     reward, continuation and action of step t from (h_{t-1}, z_t), and the state
 
     Frames are `[B,T,3,H,W]`, uint8 or float in [0, 1]; actions `[B,T,A]` in [-1, 1], action t taken after frame t.
     Tensors or numpy arrays; frames in any layout that `prepare` takes. Numbers out of range are refused.
-    Only the LSTM needs the step before, so a pass over T frames runs everything else for all B·T frames at once.
+    Only the recurrence needs the step before, so a pass over T frames runs everything else for all B·T frames at once.
 
     Example:
         >>> import torch
@@ -155,7 +155,7 @@ class AIME(WorldModel):
         Raises:
             AimeError: if shapes, types or ranges do not fit the model, or actions are missing that nothing stands for.
         """
-        return imagination.predict_future(self, context_frames, actions, samples, seed, horizon, states)
+        return prediction.predict_future(self, context_frames, actions, samples, seed, horizon, states)
 
     @torch.no_grad()
     def surprise(

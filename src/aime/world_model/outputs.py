@@ -5,40 +5,19 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from einops import repeat
+from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from aime.attention.bottom_up import BottomUp
 from aime.attention.schema import Attention
 from aime.attention.top_down import TopDown
+from aime.dynamics.prior import DirichletProcessMixture
+from aime.dynamics.states import Carry, Track
 from aime.perception.perceiver import Percept
 from aime.perception.tokenizer import Tokens
 from aime.primitives.distributions import DiagonalGaussian
 from aime.primitives.transformer import TimeCache
-from aime.representation.prior import DirichletProcessMixture
-
-
-class DreamState(NamedTuple):
-    """All that imagination carries from step to step: vectors only."""
-
-    belief: Float[Tensor, "N belief"]
-    """h_{t-1}."""
-    cell: Float[Tensor, "N belief"]
-    latent: Float[Tensor, "N latent"]
-    """z_t."""
-    step: Float[Tensor, "N latent"]
-    """z_t - z_{t-1}, 0 at the first frame of a video."""
-    context: Float[Tensor, "N context"]
-    """c_t where the frame was seen, the implied context where it was imagined."""
-
-    def pick(self, rows: Int[Tensor, " M"] | Bool[Tensor, " N"] | slice) -> DreamState:
-        """Some of the N states."""
-        return DreamState(*(field[rows] for field in self))
-
-    def repeated(self, count: int) -> DreamState:
-        """Each state `count` times, its copies one after the other: `[N·count,·]`."""
-        return DreamState(*(repeat(field, "n d -> (n s) d", s=count) for field in self))
 
 
 class Outcomes(NamedTuple):
@@ -101,27 +80,24 @@ class Sight(NamedTuple):
     """Slots and bottom-up maps of the B·T frames."""
     percept: Percept
     """Its contexts have seen the states of their frames, where the model observes any."""
+    tokenizer_past: tuple[Tensor, ...]
+    """What the tokenizer needs of these frames to go on with later ones."""
+    perceiver_cache: TimeCache | None
+    """The Perceiver's likewise, where it was given one."""
 
 
-class Track(NamedTuple):
-    """What the belief makes of latents, contexts and actions: all of a pass that runs on vectors."""
+class Filtered(NamedTuple):
+    """What B videos of T frames show, and what is believed of them; no frame is drawn."""
 
-    latents: Float[Tensor, "B T latent"]
-    """z_t: a sample of the posterior in training mode, its mean in eval mode."""
-    steps: Float[Tensor, "B T latent"]
-    """z_t - z_{t-1}, 0 at the first frame."""
-    prior: DirichletProcessMixture
-    """p(z_t | h_{t-1}, z_{t-1}, z_{t-2}, expected context)."""
-    beliefs: Float[Tensor, "B T belief"]
-    """h_{t-1}, the belief that enters step t."""
-    expected_contexts: Float[Tensor, "B T context"]
-    """The context that h_{t-1} expects."""
-    implied_contexts: Float[Tensor, "B T context"]
-    """The context that (h_{t-1}, z_t) implies; it stands for c_t in imagination."""
-    belief_contexts: Float[Tensor, "B T context"]
-    """What the belief read: c_t, or the implied context on the spans that training drops."""
-    actions: Float[Tensor, "B T A"]
-    """The actions as the belief read them: missing ones are the learned null action."""
+    sight: Sight
+    posterior: DiagonalGaussian
+    """q(z_t | x_t, c_t)."""
+    track: Track
+
+    @property
+    def maps(self) -> Float[Tensor, "B T h w"]:
+        """U_t, the bottom-up maps."""
+        return rearrange(self.sight.seen.map, "(b t) h w -> b t h w", b=self.track.latents.shape[0])
 
 
 class SequenceOutput(NamedTuple):
@@ -164,26 +140,10 @@ class SequenceOutput(NamedTuple):
         return LatentClips(self.latents.detach(), self.contexts.detach(), self.track.actions, outcomes)
 
 
-class Dream(NamedTuple):
-    """F imagined steps of N futures."""
-
-    latents: Float[Tensor, "N F latent"]
-    beliefs: Float[Tensor, "N F belief"]
-    log_weights: Float[Tensor, "N F K"]
-    components: Int[Tensor, "N F"]
-    """The mixture component that each latent came from."""
-    actions: Float[Tensor, "N F A"]
-    """What was done before each arrival."""
-
-    def steps(self, start: DreamState) -> Float[Tensor, "N F latent"]:
-        """How far each latent is from the one before, of a dream that began in `start`."""
-        return torch.diff(torch.cat([start.latent[:, None], self.latents], dim=1), dim=1)
-
-
 class BeliefState(NamedTuple):
-    """Everything carried between the frames of B videos that are watched step by step."""
+    """Everything carried between the frames of B videos that are observed step by step."""
 
-    dream: DreamState
+    carry: Carry
     last_map: Float[Tensor, "B h w"]
     """U_t where the frame was seen, P_t where it was imagined."""
     fresh: Bool[Tensor, " B"]

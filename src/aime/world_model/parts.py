@@ -1,21 +1,24 @@
-"""The parts of a world model that come in several kinds, each as its config says, and the guesses at a context."""
+"""The parts of a world model that come in several kinds, each as its config says."""
 
 from __future__ import annotations
 
-from jaxtyping import Float
-from torch import Tensor, nn
+from typing import NamedTuple
 
 from aime.attention.schema import AttentionPillar, AttentionSchema
 from aime.attention.uniform import UniformAttention
-from aime.control.control import Control
+from aime.dynamics.contexts import ContextHead, NoContextHead, make_context_head
+from aime.dynamics.heads.control import Control
+from aime.dynamics.heads.state import StateHead
+from aime.dynamics.latent_dynamics import LatentDynamics
+from aime.dynamics.prior import DirichletProcessPrior
+from aime.dynamics.recurrences import RECURRENCES
+from aime.dynamics.recurrences.interface import Recurrence
+from aime.dynamics.single_gaussian_prior import SingleGaussianPrior
+from aime.dynamics.states import Widths
 from aime.perception.no_context import NoContext
 from aime.perception.perceiver import CausalPerceiver
-from aime.primitives.ends import EndLinear
-from aime.primitives.readout import BeliefReadout
-from aime.representation.prior import DirichletProcessPrior
-from aime.representation.single_gaussian_prior import SingleGaussianPrior
+from aime.perception.state_reader import StateReader
 from aime.world_model.config import ModelConfig
-from aime.world_model.second_observation import FramesAlone, SecondObservation
 
 
 def make_perceiver(config: ModelConfig) -> CausalPerceiver | NoContext:
@@ -47,36 +50,36 @@ def make_control(config: ModelConfig) -> Control | None:
     return Control(config.control, config.belief, config.latent, config.action_width)
 
 
-def make_second_observation(config: ModelConfig) -> SecondObservation | FramesAlone:
-    """What reads and predicts the state, or nothing in its place (`state.width`)."""
-    return SecondObservation(config) if config.state.width else FramesAlone(config)
+def make_state_reader(config: ModelConfig) -> StateReader | None:
+    """What reads the state into the context; None without a state or without a context."""
+    return StateReader(config.state, config.context_width) if config.state.width and config.context_width else None
 
 
-class ContextHead(nn.Module):
-    """A context guessed from a belief, and from a latent beside it."""
+class Belief(NamedTuple):
+    """The parts of the dynamics that are made before attention and decoder: a seed gives the same weights as ever."""
 
-    def __init__(self, config: ModelConfig, reads_latent: bool) -> None:
-        super().__init__()
-        self.readout = BeliefReadout(config.belief, config.latent if reads_latent else 0, config.expected_hidden)
-        self.project = EndLinear(config.expected_hidden, config.context)
-
-    def forward(
-        self, beliefs: Float[Tensor, "... belief"], *latents: Float[Tensor, "... latent"]
-    ) -> Float[Tensor, "... context"]:
-        """The context `[...,context]`."""
-        return self.project(self.readout(beliefs, *latents))
+    prior: DirichletProcessPrior | SingleGaussianPrior
+    recurrence: Recurrence
+    expect_context: ContextHead | NoContextHead
+    imply_context: ContextHead | NoContextHead
 
 
-class NoContextHead(nn.Module):
-    """The guess where there is no context: `[...,0]`, from no parameter."""
+def make_belief(config: ModelConfig) -> Belief:
+    """Prior, recurrence (`dynamics.kind`), and the guesses at a context."""
+    latent, context, hidden = config.latent, config.context_width, config.expected_hidden
+    return Belief(
+        make_prior(config),
+        RECURRENCES[config.dynamics.kind](2 * latent + context + config.action_width, config.belief),
+        make_context_head(config.belief, 0, hidden, context),
+        make_context_head(config.belief, latent, hidden, context),
+    )
 
-    def forward(
-        self, beliefs: Float[Tensor, "... belief"], *latents: Float[Tensor, "... latent"]
-    ) -> Float[Tensor, "... 0"]:
-        """A context `[...,0]`."""
-        return beliefs.new_zeros(*beliefs.shape[:-1], 0)
 
-
-def make_context_head(config: ModelConfig, reads_latent: bool) -> ContextHead | NoContextHead:
-    """A guess at the context, of width 0 where the model has none."""
-    return ContextHead(config, reads_latent) if config.context_width else NoContextHead()
+def join_dynamics(config: ModelConfig, belief: Belief, control: Control | None) -> LatentDynamics:
+    """The latent dynamics, with a state head where the model observes a state."""
+    state, head = config.state, None
+    if state.width:
+        bounds = state.min_std, state.max_std
+        head = StateHead(config.belief, config.latent, state.hidden, state.width, bounds)
+    widths = Widths(config.latent, config.context_width, config.action_width, config.belief)
+    return LatentDynamics(*belief, control, head, widths, config.context_dropout)

@@ -54,6 +54,21 @@ _LONGEST_HEADER = 8 * 2**20
 _SMALL = 4096
 """Sizes up to this cannot make one tensor too large for any machine."""
 
+RENAMED: Mapping[str, str] = {
+    "dynamics.lstm.": "dynamics.recurrence.lstm.",
+    "dynamics.initial_belief": "dynamics.recurrence.initial_belief",
+    "dynamics.initial_cell": "dynamics.recurrence.initial_cell",
+    "prior.": "dynamics.prior.",
+    "expect_context.": "dynamics.expect_context.",
+    "imply_context.": "dynamics.imply_context.",
+    "control.": "dynamics.control.",
+    "initial_latent": "dynamics.initial_latent",
+    "second_observation.head.": "dynamics.state_head.",
+    "second_observation.scale.": "dynamics.state_head.scale.",
+    "second_observation.reader.": "state_reader.",
+}
+"""How the names of tensors began in weights up to version 0.1, and how they begin now."""
+
 _KINDS: dict[type, str] = {str: "a string", int: "an integer", dict: "a mapping of fields"}
 
 
@@ -237,17 +252,28 @@ def save_weights(state: Mapping[str, Tensor], path: Path) -> None:
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file by name, on the CPU; runs no code.
 
+    Names that earlier versions wrote are replaced by the present ones.
+
     Raises:
         AimeError: if the file is missing, truncated or no safetensors file.
     """
     shapes_of(path)
     try:
-        return load_file(path)
+        return {current_name(name): tensor for name, tensor in load_file(path).items()}
     except (SafetensorError, OSError, ValueError) as error:
         problem = one_line(error)
         raise AimeError(
             f"{path}: truncated or no safetensors file ({problem}); restore the checkpoint or train again"
         ) from error
+
+
+def current_name(name: str) -> str:
+    """The present name of a model's tensor, or of what an optimizer or a balancer keeps of it."""
+    kept, owner = ("consensus.", name[10:]) if name.startswith("consensus.") else ("", name)
+    for old, new in RENAMED.items():
+        if owner.startswith(old):
+            return f"{kept}{new}{owner.removeprefix(old)}"
+    return name
 
 
 def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:

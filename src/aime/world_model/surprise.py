@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from aime.dynamics.states import Track
 from aime.errors import AimeError
-from aime.world_model.imagination import decode_in_chunks
-from aime.world_model.input_validation import Admission, Array
+from aime.world_model.admission import Admission
+from aime.world_model.core import WorldModel
+from aime.world_model.input_validation import Array
 from aime.world_model.noise import Seeds, posterior_samples
-from aime.world_model.outputs import SequenceOutput, Track
-from aime.world_model.stepping import watch
-
-if TYPE_CHECKING:
-    from aime.world_model.model import AIME
+from aime.world_model.outputs import Filtered
+from aime.world_model.prediction import decode_in_chunks
 
 Kind = Literal["latent", "frame"]
 
@@ -27,7 +26,7 @@ STILL = 0.25
 
 
 def surprise(
-    model: AIME,
+    model: WorldModel,
     frames: Array,
     actions: Array | None,
     of: Kind,
@@ -47,9 +46,10 @@ def surprise(
         # nothing here reads the last action, and a recording has none
         known = admit.actions(actions, shape, action_valid, last_unused=True)
         seen = admit.states(states, shape)
+        filtered = model.filter_sequence(given, known, None, seen)
         if of == "latent":
-            return latent_surprise(watch(model, given, known, None, seen)[0])
-        return frame_bound(model, given, model.run_sequence(given, known, None, seen), samples, seed)
+            return latent_surprise(filtered.track)
+        return frame_bound(model, given, filtered, samples, seed)
 
 
 def latent_surprise(track: Track) -> Float[Tensor, "B T"]:
@@ -71,7 +71,7 @@ def latent_surprise(track: Track) -> Float[Tensor, "B T"]:
 
 
 def frame_bound(
-    model: AIME, frames: Float[Tensor, "B T 3 H W"], output: SequenceOutput, samples: int, seed: Seeds
+    model: WorldModel, frames: Float[Tensor, "B T 3 H W"], filtered: Filtered, samples: int, seed: Seeds
 ) -> Float[Tensor, "B T"]:
     """An upper bound, in expectation, on -log p(x_t | x_1..x_{t-1}, a_1..a_{t-1}) in nats.
 
@@ -84,14 +84,15 @@ def frame_bound(
     batch = frames.shape[0]
     truth, variance = frames.flatten(0, 1), model.decoder.variance
     scale = 0.5 * truth[0].numel() * torch.log(2 * math.pi * variance)
-    beliefs = output.beliefs.flatten(0, 1)
-    seen = output.attention.bottom_up
+    prior, posterior = filtered.track.prior, filtered.posterior
+    beliefs = filtered.track.beliefs.flatten(0, 1)
+    seen = filtered.maps
     last_maps = torch.cat([model.attention.initial_map(batch)[:, None].to(seen), seen[:, :-1]], dim=1).flatten(0, 1)
     terms = []
-    for latents in posterior_samples(output.posterior, seed, samples).unbind(1):
+    for latents in posterior_samples(posterior, seed, samples).unbind(1):
         flat = latents.flatten(0, 1)
         decoded = decode_in_chunks(model, flat, model.attention.expect(beliefs, flat.to(beliefs), last_maps).map)
         error = (decoded - truth).square().sum(dim=(1, 2, 3)) / (2 * variance)
         log_likelihood = rearrange(-error - scale, "(b t) -> b t", b=batch)
-        terms.append(log_likelihood + output.prior.mixture.log_prob(latents) - output.posterior.log_prob(latents))
+        terms.append(log_likelihood + prior.mixture.log_prob(latents) - posterior.log_prob(latents))
     return math.log(samples) - torch.logsumexp(torch.stack(terms), dim=0)

@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 from aime.agents.evaluate import evaluate_agent
 from aime.agents.experience import open_experience, perceive
 from aime.agents.imitation import judge
+from aime.agents.policy import ClonedPolicy
 from aime.agents.runs import Told, train_imitation
 from aime.agents.saved import load_agent
 from aime.benchmarking.dmc_vb.levels import LEVELS
 from aime.benchmarking.dmc_vb.plan import PLAYED_FROM, Plan, Training
-from aime.control.policy import ClonedPolicy
 from aime.inference.loading import load_run
 from aime.inference.probe import ProbeScores, probe
 from aime.inference.unseen import open_unseen

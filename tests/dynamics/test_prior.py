@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from aime.dynamics.prior import DirichletProcessPrior, PriorConfig
+from aime.dynamics.single_gaussian_prior import SingleGaussianPrior
 from aime.errors import AimeError
 from aime.primitives.distributions import DiagonalGaussian
 from aime.representation.divergences import hierarchical_kl, mixture_kl, stick_breaking_kl
-from aime.representation.prior import DirichletProcessPrior, PriorConfig
-from aime.representation.single_gaussian_prior import SingleGaussianPrior
 
 BELIEF, CONTEXT, LATENT = 12, 7, 5
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from aime.control.config import ControlConfig
+from aime.dynamics.heads.config import ControlConfig
 from aime.primitives.distributions import TwoHot
 from aime.primitives.ends import EndLinear
 from aime.primitives.readout import STEP_SCALE, BeliefReadout

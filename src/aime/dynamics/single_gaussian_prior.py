@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from aime.dynamics.prior import DirichletProcessMixture, PriorConfig
 from aime.primitives.distributions import GammaPosterior, GaussianMixture, Kumaraswamy
 from aime.primitives.distributions.gaussian import bounded_std, raw_of_std
 from aime.primitives.ends import EndLinear
 from aime.primitives.readout import STEP_SCALE, BeliefReadout
-from aime.representation.prior import DirichletProcessMixture, PriorConfig
 
 
 class SingleGaussianPrior(nn.Module):

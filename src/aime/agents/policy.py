@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from aime.control.action_schema import ActionReadout
-from aime.control.config import ControlConfig
+from aime.dynamics.heads.action_schema import ActionReadout
+from aime.dynamics.heads.config import ControlConfig
 from aime.primitives.distributions import CensoredGaussian, CensoredMixture, TwoHot
 from aime.primitives.distributions.gaussian import bounded_std
 from aime.primitives.distributions.precision import accurate

@@ -1,4 +1,4 @@
-"""Belief and latent to the robot's or simulator's own state: the second observation, decoded."""
+"""Belief and latent to the robot's or simulator's own state."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from aime.primitives.distributions import DiagonalGaussian
 from aime.primitives.distributions.gaussian import bounded_std, raw_of_std
 from aime.primitives.ends import EndLinear
 from aime.primitives.readout import STEP_SCALE, BeliefReadout
+from aime.primitives.standardise import Standardise
 
 
 class StateHead(nn.Module):
@@ -27,6 +28,7 @@ class StateHead(nn.Module):
         """
         super().__init__()
         self.bounds = bounds
+        self.scale = Standardise(width)
         self.readout = BeliefReadout(belief, 2 * latent, hidden)
         self.project = EndLinear(hidden, 2 * width)
         nn.init.constant_(self.project.bias[width:], raw_of_std(1.0, *bounds))
@@ -41,3 +43,12 @@ class StateHead(nn.Module):
         with torch.autocast(belief.device.type, enabled=False):
             mean, std = self.project(self.readout(belief, latent, step / STEP_SCALE)).chunk(2, dim=-1)
         return DiagonalGaussian(mean, bounded_std(std, *self.bounds))
+
+    def predict(
+        self,
+        belief: Float[Tensor, "... belief"],
+        latent: Float[Tensor, "... latent"],
+        step: Float[Tensor, "... latent"],
+    ) -> Float[Tensor, "... S"]:
+        """The mean, in the state's own units."""
+        return self.scale.restore(self(belief, latent, step).mean)

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from aime.control.action_schema import ActionSchema
-from aime.control.config import ControlConfig
-from aime.control.heads import ContinuationHead, RewardHead
+from aime.dynamics.heads.action_schema import ActionSchema
+from aime.dynamics.heads.arrival import ContinuationHead, RewardHead
+from aime.dynamics.heads.config import ControlConfig
 
 
 class Control(nn.Module):

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from aime.control.config import ControlConfig
+from aime.dynamics.heads.config import ControlConfig
 from aime.primitives.distributions import CensoredGaussian, CensoredMixture
 from aime.primitives.distributions.gaussian import bounded_std
 from aime.primitives.ends import EndLinear

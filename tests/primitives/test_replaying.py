@@ -9,8 +9,10 @@ import pytest
 import torch
 from tests.models import SIZE, small_config
 
+from aime.dynamics.choices import Picker, likeliest, sampled
+from aime.dynamics.latent_dynamics import _rollout
 from aime.perception.state_reader import StateConfig
-from aime.world_model import imagination, stepping
+from aime.world_model import stepping
 from aime.world_model.model import AIME
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
@@ -18,22 +20,22 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a C
 
 @torch.no_grad()
 @pytest.mark.parametrize("precise", [True, False])
-@pytest.mark.parametrize("choose", [imagination.likeliest, imagination.sampled])
-def test_a_replayed_rollout_is_the_rollout(choose: imagination.Picker, precise: bool) -> None:
+@pytest.mark.parametrize("choose", [likeliest, sampled])
+def test_a_replayed_rollout_is_the_rollout(choose: Picker, precise: bool) -> None:
     torch.manual_seed(0)
     model = AIME(small_config()).cuda().eval()
     latent = 0.1 * torch.randn(5, model.config.latent, device="cuda")
-    state = model.arrive(*model.dynamics.initial(5), latent, latent)
+    state = model.dynamics.start(5)._replace(latent=latent)
     with torch.autocast("cuda", torch.bfloat16, enabled=not precise):
         for number in range(8):
             moves = torch.rand(5, 4, 2, device="cuda") * 2 - 1
             torch.manual_seed(number)
-            found = imagination.rollout(model, state, moves, choose)
+            found = model.dynamics.rollout(state, moves, choose)
             torch.manual_seed(number)
-            expected = imagination._rollout(model, (state, moves), choose)
+            expected = _rollout(model.dynamics, (state, moves), choose)
             torch.testing.assert_close(found, expected)
             # a weight that changes where it is is read again
-            next(model.dynamics.lstm.parameters()).mul_(0.9)
+            next(model.dynamics.recurrence.parameters()).mul_(0.9)
     copy.deepcopy(model)
 
 
@@ -41,14 +43,14 @@ def test_a_replayed_rollout_is_the_rollout(choose: imagination.Picker, precise: 
 def test_weights_that_move_are_followed() -> None:
     torch.manual_seed(0)
     model = AIME(small_config()).cuda().eval()
-    state = model.arrive(*model.dynamics.initial(2), *2 * [torch.zeros(2, model.config.latent, device="cuda")])
+    state = model.dynamics.start(2)
     moves = torch.zeros(2, 3, 2, device="cuda")
     for _ in range(6):
-        before = imagination.rollout(model, state, moves, imagination.likeliest)
+        before = model.dynamics.rollout(state, moves, likeliest)
     for weight in model.parameters():
         weight.data = 1.5 * weight.data
-    after = imagination.rollout(model, state, moves, imagination.likeliest)
-    torch.testing.assert_close(after, imagination._rollout(model, (state, moves), imagination.likeliest))
+    after = model.dynamics.rollout(state, moves, likeliest)
+    torch.testing.assert_close(after, _rollout(model.dynamics, (state, moves), likeliest))
     assert not torch.equal(before.latents, after.latents)
 
 

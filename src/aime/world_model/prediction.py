@@ -1,0 +1,151 @@
+"""Futures of a context: imagined on vectors, then drawn."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from aime.dynamics.choices import Choice, likeliest
+from aime.dynamics.states import Carry
+from aime.errors import AimeError
+from aime.primitives.distributions import Pickable, drawn_from
+from aime.world_model.admission import Admission
+from aime.world_model.core import WorldModel
+from aime.world_model.input_validation import Array
+from aime.world_model.noise import Seeds, seeded_uniforms
+from aime.world_model.outputs import Filtered, FuturePrediction
+
+DECODED_AT_ONCE = 256
+"""Frames that a prediction decodes in one call, which bounds its memory."""
+
+
+def predict_future(
+    model: WorldModel,
+    context_frames: Array,
+    actions: Array | None,
+    samples: int | None,
+    seed: Seeds,
+    horizon: int | None,
+    states: Array | None = None,
+) -> FuturePrediction:
+    """See `AIME.predict_future`."""
+    if samples is not None and samples < 1:
+        raise AimeError(f"samples is {samples}; expected 1 or more, or None for the single most likely future")
+    with Admission(model) as admit:
+        frames = admit.frames(context_frames, "context_frames")
+        batch, seen = frames.shape[:2]
+        given = admit.any_actions(actions, batch)
+        known = _known_future(model, seen, given, horizon)
+        if given is not None:
+            # nothing reads an action after the last predicted frame
+            admit.action_values(given[:, : seen - 1 + known.shape[1]], "actions")
+        past = _known_past(frames, given)
+        context = model.filter_sequence(frames, *past, admit.states(states, frames.shape[:2]))
+        return _predict(model, context, known, known.shape[1] if horizon is None else horizon, samples, seed)
+
+
+def _predict(
+    model: WorldModel,
+    context: Filtered,
+    known: Float[Tensor, "B F A"],
+    steps: int,
+    samples: int | None,
+    seed: Seeds,
+) -> FuturePrediction:
+    """Go on from the last frame of a context, under the known actions and then the action schema's."""
+    dynamics, count = model.dynamics, samples or 1
+    carry = dynamics.states_at(context.track, -1)
+    batch = carry.latent.shape[0]
+    start = carry.repeated(count)
+    future = repeat(known.to(model.null_action), "b f a -> (b s) f a", s=count)
+    noise = None if samples is None else _future_noise(model, seed, (batch, samples, steps))
+
+    def act(carry: Carry, number: int) -> Tensor:
+        if number < future.shape[1]:
+            return future[:, number]
+        assert dynamics.control is not None, "checked with the actions"
+        behaviour = dynamics.control.action_schema(*carry.read)
+        return (behaviour.mode if noise is None else behaviour.drawn_from(noise.actions[:, number])).to(carry.latent)
+
+    def draw(mixture: Pickable, number: int) -> Choice:
+        return likeliest(mixture, number) if noise is None else Choice(*drawn_from(mixture, noise.latents[:, number]))
+
+    dream = dynamics.behave(start, act, steps, draw)
+    last_map = repeat(context.maps[:, -1], "b h w -> (b s) h w", s=count)
+    attention = model.attention.roll(dream.beliefs, dream.latents, last_map)
+    frames = decode_in_chunks(model, dream.latents.flatten(0, 1), attention.flatten(0, 1))
+    predicted = dynamics.predict_state(*dream.read)
+    shape = (batch, *([] if samples is None else [samples]), steps)
+    return FuturePrediction(
+        frames=frames.unflatten(0, shape),
+        latents=dream.latents.reshape(*shape, -1),
+        mixture_weights=dream.log_weights.exp().reshape(*shape, -1),
+        components=dream.components.reshape(shape),
+        attention=attention.reshape(*shape, *attention.shape[-2:]),
+        actions=dream.actions.reshape(*shape, -1),
+        states=None if predicted is None else predicted.reshape(*shape, -1),
+    )
+
+
+class _FutureNoise(NamedTuple):
+    """Uniform numbers that N futures are drawn by."""
+
+    latents: Float[Tensor, "N F latents"]
+    actions: Float[Tensor, "N F actions"]
+
+
+def _future_noise(model: WorldModel, seed: Seeds, shape: tuple[int, int, int]) -> _FutureNoise:
+    """Of B clips, S samples of each and F steps, `[B·S,F,·]`."""
+    prior, control = model.dynamics.prior, model.dynamics.control
+    sizes = [prior.noise_width, 0 if control is None else control.action_schema.next_action.noise_width]
+    noise = seeded_uniforms(seed, (*shape, sum(sizes)), "future", model.device)
+    return _FutureNoise(*rearrange(noise, "b s f width -> (b s) f width").split(sizes, dim=-1))
+
+
+def _known_future(model: WorldModel, seen: int, actions: Tensor | None, horizon: int | None) -> Float[Tensor, "B F A"]:
+    """The actions from the last seen frame on that are given; what is missing, the action schema will do."""
+    if horizon is None:
+        if actions is None or actions.shape[1] <= seen:
+            found = "None" if actions is None else f"of shape {list(actions.shape)}"
+            raise AimeError(
+                f"actions are {found}; expected [B, context + horizon, A] with more than {seen} steps: give an action "
+                "for every frame, the context's included, or a horizon to let the model act"
+            )
+        return actions[:, seen - 1 : -1]
+    if horizon < 1:
+        raise AimeError(f"horizon is {horizon}; expected 1 or more frames")
+    nothing = model.null_action.new_zeros(1, 0, model.config.action_width)
+    known = nothing if actions is None else actions[:, seen - 1 : seen - 1 + horizon]
+    if known.shape[1] < horizon and model.dynamics.control is None:
+        raise AimeError(
+            f"horizon is {horizon} with {known.shape[1]} actions given, and the model has no action schema "
+            "(model.control.kind is none); expected an action for every step: give them"
+        )
+    return known
+
+
+def _known_past(
+    frames: Float[Tensor, "B C 3 H W"], actions: Float[Tensor, "B CF A"] | None
+) -> tuple[Float[Tensor, "B C A"] | None, Bool[Tensor, "B C"] | None]:
+    """The actions between the seen frames, and where they are known: the last one is not the past's."""
+    if actions is None:
+        return None, None
+    seen = frames.shape[1]
+    past = actions[:, :seen]
+    missing = seen - past.shape[1]
+    valid = torch.ones(past.shape[0], seen, dtype=torch.bool, device=past.device)
+    valid[:, seen - missing :] = False
+    return F.pad(past, (0, 0, 0, missing)), valid
+
+
+def decode_in_chunks(
+    model: WorldModel, latents: Float[Tensor, "N latent"], attention: Float[Tensor, "N h w"]
+) -> Float[Tensor, "N 3 H W"]:
+    """Decode any number of latents in bounded memory."""
+    chunks = zip(latents.split(DECODED_AT_ONCE), attention.split(DECODED_AT_ONCE), strict=True)
+    return torch.cat([model.draw(latent, maps) for latent, maps in chunks])
