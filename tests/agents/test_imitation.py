@@ -20,7 +20,7 @@ def habit(latents: torch.Tensor) -> torch.Tensor:
 
 
 def experience(model: AIME, count: int, episodes: int = 10) -> Experience:
-    there = states(model, count)
+    there = states(model.dynamics, count)
     known = torch.ones(count, dtype=torch.bool)
     outcomes = Outcomes(known, known, torch.zeros(count), known, ~known, torch.zeros(count, 0))
     return Experience(there, habit(there.latent), outcomes, torch.arange(count) * episodes // count)
@@ -31,7 +31,7 @@ def test_a_clone_does_what_was_done() -> None:
     model = AIME(small_config()).eval()
     told: list[dict[str, float]] = []
     cloned = imitate(model, experience(model, 2000), QUICK, lambda step, figures: told.append(figures))
-    unseen = states(model, 500)
+    unseen = states(model.dynamics, 500)
     chosen, wanted = cloned.policy(unseen.belief, unseen.latent, unseen.step).mode, habit(unseen.latent)
     assert (chosen[:, 0] - wanted[:, 0]).abs().mean() < 0.12
     assert (chosen[:, 1].sign() == wanted[:, 1]).float().mean() > 0.9

@@ -110,8 +110,8 @@ def test_an_agent_sees_the_states_that_its_model_observes() -> None:
     with pytest.raises(AimeError, match=r"states have shape \[1, 1\]; expected \[1, 2\]"):
         play(agent, [Film(width=1)], [3], 1)
     alone = AIME(small_config()).eval()
-    assert alone.control is not None
-    play(Agent(alone, PolicyDecider(alone.control.action_schema)), [Film()], [3], 1)
+    assert alone.dynamics.control is not None
+    play(Agent(alone, PolicyDecider(alone.dynamics.control.action_schema)), [Film()], [3], 1)
 
 
 def test_a_policy_acts_by_its_mode_a_little_noise_or_a_sample() -> None:

@@ -55,8 +55,8 @@ def behave(dynamics: LatentDynamics, start: Carry, act: Act, count: int, choose:
         steps.append(state.step)
     beliefs = start.belief[:, None].expand(-1, count, -1)
     nothing = torch.zeros(len(start.latent), count, dtype=torch.long)
-    stacked = (torch.stack(each, 1) for each in (latents, steps))
-    return Dream(*stacked, beliefs, nothing[..., None], nothing, torch.stack(actions, 1))
+    came, moved, done = (torch.stack(each, 1) for each in (latents, steps, actions))
+    return Dream(came, moved, beliefs, nothing[..., None], nothing, done)
 
 
 def simple_world(monkeypatch: pytest.MonkeyPatch, habit: float = -0.5) -> LatentDynamics:

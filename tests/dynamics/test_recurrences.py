@@ -37,7 +37,7 @@ def example() -> type[Recurrence]:
 @pytest.fixture(params=[*RECURRENCES, "gru"])
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param not in RECURRENCES:
-        monkeypatch.setitem(RECURRENCES, request.param, example())  # type: ignore[arg-type]
+        monkeypatch.setitem(RECURRENCES, request.param, example())
     return str(request.param)
 
 
@@ -163,8 +163,8 @@ def test_states_of_a_clip_are_those_of_single_steps(dynamics: LatentDynamics) ->
     several = dynamics.states_at(track, torch.tensor([0, 4]))
     for time, state in enumerate(stepped):
         same(dynamics.states_at(track, time), state)
-    for place, time in enumerate((0, 4)):
-        same(several.map(lambda each, place=place: each[:, place]), stepped[time])
+    same(several.map(lambda each: each[:, 0]), stepped[0])
+    same(several.map(lambda each: each[:, 1]), stepped[4])
 
 
 @torch.no_grad()

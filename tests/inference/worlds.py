@@ -11,10 +11,11 @@ from torch import Tensor
 
 from aime.data import Clips
 from aime.dynamics.prior import DirichletProcessMixture
+from aime.dynamics.states import Track
 from aime.primitives.distributions import DiagonalGaussian, GammaPosterior, GaussianMixture, Kumaraswamy
 from aime.world_model.config import ModelConfig
 from aime.world_model.noise import Seeds, seeded_uniforms
-from aime.world_model.outputs import FuturePrediction, SequenceOutput, Track
+from aime.world_model.outputs import FuturePrediction, SequenceOutput
 
 Knowledge = Literal["all", "mean image", "still", "uncertain"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from aime.primitives.draws import draw_counted_first, draw_with_replacement
+from aime.primitives.draws import draw_counted_first, draw_with_replacement, random_gaps
 
 
 def test_only_what_counts_is_drawn_and_each_alike() -> None:

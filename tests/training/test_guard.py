@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -105,7 +106,7 @@ def test_frames_that_the_model_turns_to_nan_leave_no_trace(
     """The forward pass itself updates codebook, variance and replay, before any loss is known."""
     perceive, calls = AIME.perceive, 0
 
-    def broken(model: AIME, centred: torch.Tensor, *rest: torch.Tensor | None) -> object:
+    def broken(model: AIME, centred: torch.Tensor, *rest: Any) -> object:
         nonlocal calls
         calls += 1
         return perceive(model, centred * torch.nan if calls == 2 else centred, *rest)

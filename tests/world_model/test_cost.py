@@ -54,7 +54,7 @@ def test_without_a_goal_the_cost_is_minus_the_rewards_on_the_way(model: AIME) ->
     for sample in range(SAMPLES):
         now = state
         for step in range(HORIZON):
-            now, imagined = model.imagine(now, plans[:, sample, step])
+            now, _ = model.imagine(now, plans[:, sample, step])
             total[:, sample] += model.dynamics.control.reward(*now.carry.read).mean.detach()
     torch.testing.assert_close(cost, -total, rtol=1e-3, atol=1e-3)
     assert cost.std() > 0

@@ -132,7 +132,7 @@ class Planner:
             AimeError: if the model has no reward head, or one that never saw a reward.
         """
         self._control = dynamics.expect_rewards()
-        self.dynamics, self.config, self.critic, self.proposers = model, config, critic, proposers
+        self.dynamics, self.config, self.critic, self.proposers = dynamics, config, critic, proposers
         self.reach = config.reach(critic is not None)
         self._habit = proposers[0] if proposers else self._control.action_schema
         self._plan: Plan | None = None

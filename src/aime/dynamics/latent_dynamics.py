@@ -119,7 +119,8 @@ class LatentDynamics(nn.Module):
             with torch.no_grad():
                 beliefs = self.recurrence(_joined(latents, steps, contexts, actions), belief, memory)
                 implied = self.imply_context(beliefs, latents)
-            dropped = random_spans(*latents.shape[:2], self.context_dropout, latents.device)
+            batch, length = latents.shape[:2]
+            dropped = random_spans(batch, length, self.context_dropout, latents.device)
             contexts = torch.where(dropped[..., None], implied, contexts)
         beliefs = self.recurrence(_joined(latents, steps, contexts, actions), belief, memory)
         implied = self.imply_context(beliefs, latents)

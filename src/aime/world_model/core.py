@@ -205,7 +205,8 @@ class WorldModel(nn.Module):
         standardised = self.state_scale(states)
         withheld = self.config.state.withheld
         if self.training and withheld > 0:
-            hidden = random_gaps(*standardised.shape[:2], withheld, standardised.device)
+            batch, length = standardised.shape[:2]
+            hidden = random_gaps(batch, length, withheld, standardised.device)
             standardised = standardised.masked_fill(hidden[..., None], torch.nan)
         return contexts + self.state_reader(standardised).to(contexts.dtype)
 

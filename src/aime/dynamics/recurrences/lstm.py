@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -93,7 +93,8 @@ class LSTM(Recurrence):
         return list(self.lstm.parameters())
 
 
-class JoinedCell(NamedTuple):
+@dataclass(frozen=True)
+class JoinedCell:
     """An LSTM cell whose two weight matrices are one."""
 
     weight: Float[Tensor, "gates inputs"]
