@@ -169,9 +169,9 @@ def test_training_hides_states_and_evaluation_does_not(model: AIME) -> None:
     torch.manual_seed(0)
     contexts, states = torch.zeros(400, T, 8, dtype=torch.float64), torch.ones(400, T, S, dtype=torch.float64)
     assert model.state_reader is not None
-    shown, nothing = model._read_states(contexts[:1], states[:1])[0, 0], model.state_reader.unknown
-    assert torch.allclose(model._read_states(contexts, states), shown)
-    added = model.train()._read_states(contexts, states)
+    shown, nothing = model.read_states(contexts[:1], states[:1])[0, 0], model.state_reader.unknown
+    assert torch.allclose(model.read_states(contexts, states), shown)
+    added = model.train().read_states(contexts, states)
     hidden = torch.isclose(added, nothing).all(-1)
     assert (hidden | torch.isclose(added, shown).all(-1)).all()
     assert 0.2 < hidden.any(1).double().mean() < 0.3

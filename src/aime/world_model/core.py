@@ -160,8 +160,30 @@ class WorldModel(nn.Module):
         # what slots easily hold
         seen = self.attention.look(tuple(level.detach() for level in pyramid))
         percept, cache = self.perceiver(tokens.codes, seen.map.detach().unflatten(0, centred.shape[:2]), cache)
-        contexts = self._read_states(percept.contexts, states)
+        contexts = self.read_states(percept.contexts, states)
         return Sight(tokens, pyramid, seen, percept._replace(contexts=contexts), past, cache)
+
+    def read_states(
+        self, contexts: Float[Tensor, "B T context"], states: Float[Tensor, "B T S"] | None
+    ) -> Float[Tensor, "B T context"]:
+        """Contexts that have seen the states of their own frames; in training mode some states are hidden.
+
+        Raises:
+            AimeError: if the states do not have the model's shape.
+        """
+        like = contexts if self.state_scale is None else self.state_scale.mean
+        states = input_validation.admit_states(states, contexts.shape[:-1], self.config, like)
+        if self.state_reader is None or self.state_scale is None:
+            return contexts
+        if states is None:
+            return contexts + self.state_reader.unknown.to(contexts.dtype)
+        standardised = self.state_scale(states)
+        withheld = self.config.state.withheld
+        if self.training and withheld > 0:
+            batch, length = standardised.shape[:2]
+            hidden = random_gaps(batch, length, withheld, standardised.device)
+            standardised = standardised.masked_fill(hidden[..., None], torch.nan)
+        return contexts + self.state_reader(standardised).to(contexts.dtype)
 
     def infer(self, sight: Sight) -> DiagonalGaussian:
         """q(z_t | x_t, c_t) of all frames, `[B,T,latent]`."""
@@ -191,24 +213,6 @@ class WorldModel(nn.Module):
         """Centred frames with the mean frame added back, clipped to [0, 1] in eval mode."""
         frames = centred.to(self.mean_image.dtype) + _innermost(self.mean_image)
         return frames if self.training else frames.clamp(0, 1)
-
-    def _read_states(
-        self, contexts: Float[Tensor, "B T context"], states: Float[Tensor, "B T S"] | None
-    ) -> Float[Tensor, "B T context"]:
-        """Contexts that have seen the states of their own frames; in training mode some states are hidden."""
-        like = contexts if self.state_scale is None else self.state_scale.mean
-        states = input_validation.admit_states(states, contexts.shape[:-1], self.config, like)
-        if self.state_reader is None or self.state_scale is None:
-            return contexts
-        if states is None:
-            return contexts + self.state_reader.unknown.to(contexts.dtype)
-        standardised = self.state_scale(states)
-        withheld = self.config.state.withheld
-        if self.training and withheld > 0:
-            batch, length = standardised.shape[:2]
-            hidden = random_gaps(batch, length, withheld, standardised.device)
-            standardised = standardised.masked_fill(hidden[..., None], torch.nan)
-        return contexts + self.state_reader(standardised).to(contexts.dtype)
 
 
 def _innermost(image: Float[Tensor, "3 H W"]) -> Float[Tensor, "3 H W"]:

@@ -10,13 +10,13 @@ from tests.models import small_config
 from torch import Tensor
 
 from aime.data import Clips
+from aime.dynamics.prior import PriorConfig
 from aime.inference import metrics
 from aime.inference.evaluate import score_clips
 from aime.inference.inspection import chain
 from aime.inference.inspection.chain import Recording, Window, baselines, record, score
 from aime.inference.inspection.interventions import ALL, INTACT, INTERVENTIONS, Intervention
 from aime.inference.inspection.measures import Scores
-from aime.representation.prior import PriorConfig
 from aime.world_model.model import AIME
 
 CONTEXT, LENGTH, SEEDS = 3, 9, [7, 8, 9]

@@ -13,15 +13,16 @@ from torch.utils._pytree import tree_map
 
 from aime.attention.bottom_up import BottomUp
 from aime.data import Clips
+from aime.dynamics.choices import Choice
+from aime.dynamics.states import Carry, Track
 from aime.inference import metrics
 from aime.inference.inspection.interventions import ALL, Intervention
 from aime.inference.inspection.measures import Baselines, Kind, Scores
 from aime.primitives.distributions import DiagonalGaussian, GaussianMixture, Pickable, drawn_from
-from aime.world_model import imagination
 from aime.world_model.input_validation import admit_actions, observed
 from aime.world_model.model import AIME
 from aime.world_model.noise import posterior_samples, seeded_uniforms
-from aime.world_model.outputs import DreamState, Track
+from aime.world_model.prediction import decode_in_chunks
 
 AT_ONCE = 8
 """Clips that are perceived, drawn or imagined at once, which bounds the memory."""
@@ -122,14 +123,14 @@ def score(
     read = at("posterior context", contexts)
     latents = recording.latents if read is recording.contexts else _infer(model, recording, read)
     believed, actions = at("belief context", contexts), at("actions", recording.actions)
-    track = model.follow(recording.latents, believed, actions)
+    track = model.dynamics.scan(recording.latents, believed, actions)
     psnr, nats, mse = None, None, None
     if "nats" in measures:
         value = posterior_samples(recording.posterior, recording.seeds.tolist(), 1)[:, 0]
         log_prob = at("prior", track.prior.mixture).log_prob(value)
         nats = -log_prob[:, window.context :].mean(dim=1).cpu()
     if latents is not recording.latents:
-        track = model.follow(latents, believed, actions)
+        track = model.dynamics.scan(latents, believed, actions)
     seen = at("slots", recording.seen)
     if "reconstruction" in measures:
         psnr = _reconstruction(model, recording, track, seen, intervention).cpu()
@@ -151,7 +152,7 @@ def _contexts(model: AIME, recording: Recording, intervention: Intervention) -> 
 
     def perceive(tokens: Tensor, maps: Tensor, states: Tensor | None) -> Tensor:
         codes = model.tokenizer.quantizer.lookup(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
-        return model.second_observation.add(model.perceiver(codes, maps).contexts, states)
+        return model.read_states(model.perceiver(codes, maps)[0].contexts, states)
 
     at, contexts = intervention.at, recording.contexts
     if intervention.place in ("tokens", "slots"):
@@ -190,23 +191,23 @@ def _future_errors(
     last, samples, steps = window.context - 1, window.samples, window.horizons[-1]
     drawn = torch.tensor(window.horizons, device=model.device) - 1
 
-    def dream(truth: Tensor, seeds: Tensor, start: DreamState, last_map: Tensor, actions: Tensor) -> Tensor:
-        width = model.prior.noise_width
+    def dream(truth: Tensor, seeds: Tensor, start: Carry, last_map: Tensor, actions: Tensor) -> Tensor:
+        width = model.dynamics.prior.noise_width
         noise = seeded_uniforms(seeds.tolist(), (len(seeds), samples, steps, width), "future", model.device)
         noise = rearrange(noise, "b s f n -> (b s) f n")
         acts = repeat(actions, "b f a -> (b s) f a", s=samples)
 
-        def choose(mixture: Pickable, number: int) -> imagination.Choice:
+        def choose(mixture: Pickable, number: int) -> Choice:
             if intervention.place == "prior":
                 mixture = intervention.edit(_all_components(mixture))
             kinds, values = mixture.log_weights.shape[-1], model.config.latent
             uniforms = torch.cat([noise[:, number, :kinds], noise[:, number, -values:]], dim=-1)
-            return imagination.Choice(*drawn_from(mixture, uniforms))
+            return Choice(*drawn_from(mixture, uniforms))
 
-        future = imagination.behave(model, start.repeated(samples), lambda _, step: acts[:, step], steps, choose)
+        future = model.dynamics.behave(start.repeated(samples), lambda _, step: acts[:, step], steps, choose)
         maps = model.attention.roll(future.beliefs, future.latents, repeat(last_map, "b h w -> (b s) h w", s=samples))
         maps = intervention.at("map", maps[:, drawn])
-        frames = imagination.decode_in_chunks(model, future.latents[:, drawn].flatten(0, 1), maps.flatten(0, 1))
+        frames = decode_in_chunks(model, future.latents[:, drawn].flatten(0, 1), maps.flatten(0, 1))
         mean = rearrange(frames, "(b s h) c y x -> b s h c y x", s=samples, h=len(drawn)).mean(dim=1)
         return metrics.frame_mse(mean, truth)
 
@@ -214,7 +215,7 @@ def _future_errors(
         dream,
         _truth(recording.frames, window),
         recording.seeds,
-        imagination.state_at(model, track, last),
+        model.dynamics.states_at(track, last),
         seen.map[:, last],
         track.actions[:, last : last + steps],
     )

@@ -136,7 +136,7 @@ def _finding(
 @torch.inference_mode()
 def _probed(model: AIME, recording: Recording) -> dict[str, Float[Tensor, "B T F"]]:
     """The parts from which the state is told."""
-    beliefs = model.follow(recording.latents, recording.contexts, recording.actions).beliefs
+    beliefs = model.dynamics.scan(recording.latents, recording.contexts, recording.actions).beliefs
     parts = {
         "c_t": recording.contexts,
         "z_t": recording.latents,
