@@ -191,3 +191,27 @@ def test_every_preset_survives_the_config_file(tmp_path: Path) -> None:
     plain = to_plain({"preset": "tiny", "model": ModelConfig(), "train": {"data": "d", "seed": 0}})
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain))
     assert read_run(tmp_path).model == ModelConfig()
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        ("perceiver", "dropout", 2.5),
+        ("perceiver", "heads", 0),
+        ("perceiver", "heads", 5),
+        ("perceiver", "latents", -3),
+        ("tokenizer", "channels", 0),
+        ("tokenizer", "code_width", -1),
+        ("tokenizer", "multipliers", [0, 0, 0]),
+        ("encoder", "channels", -24),
+        ("encoder", "cells", [-1, 0, 2]),
+        ("decoder", "channels", 1),
+        ("decoder", "multipliers", [1, -2, 2]),
+        ("attention", "slots", 10**6),
+    ],
+)
+def test_numbers_that_make_no_model_are_one_line(run: Path, part: str, name: str, value: object) -> None:
+    _edit(run, lambda content: content["model"][part].__setitem__(name, value))
+    with pytest.raises(AimeError) as caught:
+        load_model(run)
+    assert str(caught.value).startswith(str(run))

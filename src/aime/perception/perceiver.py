@@ -11,7 +11,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from aime.errors import expect_at_most, expect_sizes
+from aime.errors import expect_at_most, expect_shares_below_one, expect_sizes
 from aime.primitives.ends import EndLinear
 from aime.primitives.transformer import Attention, CausalTimeAttention, FeedForward, TimeCache
 
@@ -35,12 +35,13 @@ class PerceiverConfig:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        """Refuse a window that nothing can remember.
+        """Refuse sizes of nothing, and a window that nothing can remember.
 
         Raises:
-            AimeError: if it is below 1 or above `MOST_FRAMES`.
+            AimeError: if a size is below 1, `window` above `MOST_FRAMES`, or `dropout` not in [0, 1).
         """
-        expect_sizes(self, "window", of="perceiver")
+        expect_sizes(self, "latents", "width", "heads", "window", of="perceiver")
+        expect_shares_below_one(self, "dropout", of="perceiver", zero="switches it off")
         expect_at_most(self, MOST_FRAMES, "window", of="perceiver")
 
 

@@ -307,7 +307,8 @@ def build_for(weights: Path, config: object, make: Callable[[], M]) -> M:
         make: builds the module.
 
     Raises:
-        AimeError: if the file cannot be read, or the module would have more tensors or numbers than it.
+        AimeError: if the file cannot be read, no module can be built from the config, or it would have more tensors or
+            numbers than the file.
     """
     shapes = shapes_of(weights)
     with _no_more_than(shapes, weights):
@@ -317,7 +318,16 @@ def build_for(weights: Path, config: object, make: Callable[[], M]) -> M:
                     make()
             except (RuntimeError, OverflowError, MemoryError, TypeError) as error:
                 raise _too_large(weights) from error
-        return make()
+        try:
+            return make()
+        except AimeError:
+            raise
+        except (RuntimeError, ValueError, ArithmeticError, TypeError, LookupError, AssertionError) as error:
+            if "memory" in str(error):
+                raise
+            raise AimeError(
+                f"{weights}: no module can be built from its config ({one_line(error)[:120]}); restore the config"
+            ) from error
 
 
 @contextmanager
