@@ -37,13 +37,15 @@ def test_the_defaults_of_an_environment(
     assert (cartpole.action_repeat, cartpole.camera, cartpole.image_size) == (4, 0, 64)
     assert (quadruped.action_repeat, quadruped.camera) == (2, 2)
     assert (cartpole.policy, cartpole.distractor, cartpole.seed, cartpole.length) == ("random", "none", 0, 100)
+    assert cartpole.masks and quadruped.masks
     out, errors = capsys.readouterr()
     assert f"{tmp_path}/cartpole_swingup: 100 episodes" in out
     assert "shadow off, reflection off" in " ".join(errors.split())
 
 
 def test_settings_are_taken_from_the_flags(tmp_path: Path, recorded: list[Recording]) -> None:
-    flags = "--length 7 --policy smooth --seed 3 --distractor dynamic --action-repeat 8 --image-size 32 --camera 1"
+    flags = "--length 7 --policy smooth --seed 3 --distractor dynamic --action-repeat 8 --image-size 32 --camera 1 "
+    flags += "--no-masks"
     assert command.main(["dmc:cartpole_swingup", "--out", str(tmp_path), *flags.split()]) == 0
     assert recorded == [Recording("cartpole", "swingup", 7, "smooth", 3, "dynamic", 8, 32, 1)]
 

@@ -58,6 +58,8 @@ class CollectOptions:
     """Height and width of a frame in pixels."""
     camera: int | None = None
     """The number of a camera of the task. By default 0, and 2 for quadruped."""
+    masks: bool = True
+    """Also record which body each pixel shows, for scores; only in DeepMind Control. See `aime data DIR`."""
     workers: int | None = None
     """Processes to record in. By default one for each core."""
 
@@ -131,4 +133,5 @@ def _of_control(options: CollectOptions, domain: str, task: str) -> Recording:
         action_repeat=default_action_repeat(domain) if repeat is None else repeat,
         image_size=options.image_size,
         camera=default_camera(domain) if camera is None else camera,
+        masks=options.masks,
     )

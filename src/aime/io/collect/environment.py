@@ -15,12 +15,14 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from jaxtyping import Float32, Float64, UInt8
+from jaxtyping import Float32, Float64, Int32, UInt8
 
+from aime.data.mask_names import note_mask_names
 from aime.data.shards import Attribute
 from aime.data.state_names import note_state_names
 from aime.errors import AimeError, type_and_text
 from aime.io.collect.controllers import CONTROLLERS
+from aime.io.collect.segmentation import Segmentation
 
 RENDERER_FLAGS = {"shadow": False, "reflection": False}
 """Shadows and reflections cost three quarters of the time of a 64x64 frame in software and say nothing new."""
@@ -41,9 +43,6 @@ RENDERING_REMEDY = (
     "MUJOCO_GL=egl|osmesa"
 )
 
-SUPERSAMPLING = 4
-"""Segmentation has no soft edges, so the background's share of a pixel is counted on a finer grid."""
-
 
 class Arrival(NamedTuple):
     """What is known on arriving at a frame."""
@@ -60,6 +59,8 @@ class Arrival(NamedTuple):
     """Whether the episode stops here without having ended for good."""
     taken: Float32[np.ndarray, " A"] | None = None
     """The action that led here, where it is not the one that was asked for."""
+    mask: UInt8[np.ndarray, "H W"] | None = None
+    """The id of the instance that each pixel shows, 0 the background, where it was asked for."""
 
 
 class Environment(Protocol):
@@ -79,7 +80,7 @@ class Environment(Protocol):
         """What a controller with skill would do now, `[A]` in [-1, 1]."""
 
     def notes(self) -> dict[str, Attribute]:
-        """What shards note of it beside the recording's settings: its state's fields, its actions' own units."""
+        """What shards note of it beside the recording's settings: fields of the state, units of actions, instances."""
 
 
 def default_action_repeat(domain: str) -> int:
@@ -201,6 +202,7 @@ class ControlSuite:
         camera: int,
         segment: bool = False,
         draw: bool = True,
+        masks: bool = False,
     ) -> None:
         """Load the task and render one frame, so that what cannot work fails here.
 
@@ -212,6 +214,7 @@ class ControlSuite:
             camera: which of the task's cameras; 0 is the first.
             segment: also find the share of each pixel that sky and floor cover.
             draw: render that frame; without, the process can still be forked before the first reset.
+            masks: also find the instance that each pixel shows: see `aime.io.collect.segmentation`.
 
         Raises:
             AimeError: if dm_control is missing or cannot render, or the task has no such camera.
@@ -228,7 +231,9 @@ class ControlSuite:
         self.step_seconds = action_repeat * float(self._environment.control_timestep())
         self._controller = CONTROLLERS.get(f"{domain}_{task}")
         self._action_repeat, self._image_size, self._camera = action_repeat, image_size, camera
-        self._background_geoms = self._find_background() if segment else None
+        self._segmentation = Segmentation(self._physics.model) if segment or masks else None
+        self._segment, self._masks = segment, masks
+        self._cameras: dict[int, Any] = {}
         if draw:
             self._environment.reset()
             self._render()
@@ -257,40 +262,36 @@ class ControlSuite:
         return self._controller(self._physics)
 
     def notes(self) -> dict[str, Attribute]:
-        """The state's fields; actions are in [-1, 1] in the suite itself."""
-        return note_state_names({"position": self._physics.data.qpos.size, "velocity": self._physics.data.qvel.size})
+        """The state's fields and the names of ids in masks; actions are in [-1, 1] in the suite itself."""
+        state = {"position": self._physics.data.qpos.size, "velocity": self._physics.data.qvel.size}
+        instances = self._segmentation.names if self._segmentation is not None and self._masks else {}
+        return note_state_names(state) | note_mask_names(instances)
 
     def _arrive(self, reward: float, terminated: bool) -> Arrival:
         state = np.concatenate([self._physics.data.qpos, self._physics.data.qvel]).astype(np.float32)
-        background = None if self._background_geoms is None else self._background_share(self._background_geoms)
-        return Arrival(self._render(), reward, terminated, state, background)
+        background = mask = None
+        if self._segmentation is not None:
+            background = self._segmentation.background(self._draw_objects, self._image_size) if self._segment else None
+            mask = self._segmentation.instances(self._draw_objects, self._image_size) if self._masks else None
+        return Arrival(self._render(), reward, terminated, state, background, mask=mask)
 
     def _render(self) -> UInt8[np.ndarray, "H W 3"]:
+        return self._draw(self._image_size, render_flag_overrides=dict(RENDERER_FLAGS))
+
+    def _draw_objects(self, size: int) -> Int32[np.ndarray, "H W 2"]:
+        return self._draw(size, segmentation=True)
+
+    def _draw(self, size: int, **options: Any) -> np.ndarray:
         _refuse_rendering_after_fork()
-        size = self._image_size
         try:
-            pixels: np.ndarray = self._physics.render(
-                size, size, camera_id=self._camera, render_flag_overrides=RENDERER_FLAGS
-            )
+            drawn: np.ndarray = self._camera_of(size).render(**options)
         except Exception as error:
             raise _no_rendering(error) from error
-        return pixels.copy()
+        return drawn.copy()
 
-    def _find_background(self) -> np.ndarray:
-        """The geoms that count as floor: planes and height fields, which bound the world and never move."""
-        import mujoco
-
-        kinds = (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD)
-        return np.flatnonzero(np.isin(self._physics.model.geom_type, [int(kind) for kind in kinds]))
-
-    def _background_share(self, geoms: np.ndarray) -> Float32[np.ndarray, "H W"]:
-        import mujoco
-
-        size = self._image_size
-        fine = size * SUPERSAMPLING
-        objects = self._physics.render(fine, fine, camera_id=self._camera, segmentation=True)
-        number, kind = objects[..., 0], objects[..., 1]
-        sky = kind == -1
-        floor = (kind == int(mujoco.mjtObj.mjOBJ_GEOM)) & np.isin(number, geoms)
-        cells = (sky | floor).reshape(size, SUPERSAMPLING, size, SUPERSAMPLING)
-        return cells.mean(axis=(1, 3), dtype=np.float32)
+    def _camera_of(self, size: int) -> Any:
+        # making one takes three times as long as rendering with it, and `physics.render` makes one for each frame
+        if size not in self._cameras:
+            engine = importlib.import_module("dm_control.mujoco.engine")
+            self._cameras[size] = engine.Camera(self._physics, size, size, camera_id=self._camera)
+        return self._cameras[size]

@@ -70,6 +70,7 @@ class Recording:
         action_repeat: simulator steps per recorded step.
         image_size: height and width of a frame in pixels.
         camera: the number of a camera of the task.
+        masks: also record which instance each pixel shows; all else is the same with and without.
     """
 
     domain: str
@@ -81,6 +82,7 @@ class Recording:
     action_repeat: int
     image_size: int
     camera: int
+    masks: bool = False
 
     @property
     def name(self) -> str:
@@ -104,8 +106,12 @@ class Recording:
             )
 
     def attributes(self) -> dict[str, Attribute]:
-        """What every shard of the recording notes about itself, apart from its episodes and the versions."""
-        return {"environment": f"dmc:{self.name}", **vars(self), **RENDERER_FLAGS}
+        """What every shard of the recording notes about itself, apart from its episodes and the versions.
+
+        Not whether it has masks: a recording made without them can be gone on with.
+        """
+        settings = {name: value for name, value in vars(self).items() if name != "masks"}
+        return {"environment": f"dmc:{self.name}", **settings, **RENDERER_FLAGS}
 
     def build(self) -> Environment:
         """Load the environment.
@@ -113,8 +119,15 @@ class Recording:
         Raises:
             AimeError: if dm_control is missing, cannot render, or has no such camera.
         """
-        segment = self.distractor != "none"
-        return ControlSuite(self.domain, self.task, self.action_repeat, self.image_size, self.camera, segment)
+        return ControlSuite(
+            self.domain,
+            self.task,
+            self.action_repeat,
+            self.image_size,
+            self.camera,
+            segment=self.distractor != "none",
+            masks=self.masks,
+        )
 
 
 def record_episode(
@@ -197,10 +210,12 @@ class Distracted:
 def episode_of(arrivals: list[Arrival], actions: list[np.ndarray]) -> Episode:
     """The episode of L arrivals and the L - 1 actions `[A]` between them; 2 arrivals or more."""
     never_taken = np.full_like(actions[-1], np.nan)
+    masks = [arrival.mask for arrival in arrivals if arrival.mask is not None]
     return Episode(
         pixels=np.stack([arrival.pixels for arrival in arrivals]),
         action=np.stack([*actions, never_taken]),
         reward=np.array([arrival.reward for arrival in arrivals], np.float32),
         terminated=np.array([arrival.terminated for arrival in arrivals]),
         state=np.stack([arrival.state for arrival in arrivals]) if arrivals[0].state.size else None,
+        mask=np.stack(masks) if masks else None,
     )
