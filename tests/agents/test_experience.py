@@ -7,15 +7,17 @@ import numpy as np
 import pytest
 import torch
 from tests.conftest import synthetic_episode
+from tests.inference.runs import write_run
 from tests.models import SIZE, small_config
 
 from aime.agents import experience as module
 from aime.agents.agent import Agent
-from aime.agents.experience import perceive
+from aime.agents.experience import open_experience, perceive
 from aime.data import open_dataset, write_shard
 from aime.dynamics.states import Carry
 from aime.training.hardware import Hardware
 from aime.world_model.model import AIME
+from aime.world_model.saved import read_run
 
 CPU = Hardware(torch.device("cpu"), torch.float32)
 
@@ -77,3 +79,11 @@ def test_long_episodes_are_cut_and_keep_their_numbers(model: AIME, data: Path, m
 def test_few_frames_come_from_episodes_far_apart(model: AIME, data: Path) -> None:
     found = perceive(model, open_dataset(data), 16, CPU)
     assert found.frames == 18, "the first episode and the last"
+
+
+def test_a_copy_is_no_episode_of_its_own(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    alone = open_experience(read_run(run.path), run.data)
+    for shard in ("0.h5", "1.h5"):
+        (run.data / f"copy-{shard}").write_bytes((run.data / shard).read_bytes())
+    assert open_experience(read_run(run.path), run.data).digests == alone.digests

@@ -75,6 +75,17 @@ def test_what_is_left_out_comes_from_everywhere(tmp_path: Path, make_episode: Ma
     assert (rest.episodes, len(seeds(left))) == (1, 19)
 
 
+def test_no_copy_of_what_is_left_out_is_kept(tmp_path: Path, make_episode: MakeEpisode) -> None:
+    for number, seeds in enumerate((range(10), range(5, 15))):
+        write_shard(tmp_path / f"{number}.h5", [make_episode(4, seed) for seed in seeds])
+    dataset = open_dataset(tmp_path)
+    rest, left = dataset.leave_out(0.5)
+    assert left is not None
+    assert len(set(left.digests)) == left.episodes == 8
+    assert not set(left.digests) & set(rest.digests)
+    assert set(left.digests) | set(rest.digests) == set(dataset.digests)
+
+
 def test_one_file_is_a_data_set(shard_directory: Path) -> None:
     assert open_dataset(shard_directory / "001.h5").lengths.tolist() == [64, 16]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,6 +37,27 @@ def test_names_and_weights(places: Path) -> None:
 def test_a_name_that_exists_is_taken_as_it_stands(places: Path, name: str) -> None:
     (places / name).mkdir()
     assert parse_sources(name) == (Source(name),)
+
+
+@pytest.mark.parametrize("attribute", ["action_names", "state_names"])
+def test_sources_whose_joints_come_in_another_order_are_not_mixed(
+    places: Path, make_episode: MakeEpisode, attribute: str
+) -> None:
+    names = [f"joint_{number}" for number in range(2 if attribute == "action_names" else 3)]
+    for place, order in (("one", names), ("same", names), ("swapped", names[::-1]), ("other", ["x", *names[1:]])):
+        write_shard(
+            places / place / f"{place}.h5", [make_episode(4, 0)], {attribute: json.dumps(dict.fromkeys(order, 1))}
+        )
+    assert open_dataset("one, same").episodes == 2
+    assert open_dataset("one, other").episodes == 2
+    with pytest.raises(AimeError, match=r"joint_1.*joint_0, expected the order joint_0.*joint_1") as problem:
+        open_dataset("one, swapped")
+    assert "swapped.h5" in str(problem.value) and "\n" not in str(problem.value)
+
+
+def test_many_names_are_longer_together_than_one_can_be() -> None:
+    names = [f"a/directory/of/some/data/{number:05d}" for number in range(300)]
+    assert parse_sources(join_sources(names)) == tuple(map(Source, names))
 
 
 @pytest.mark.parametrize(

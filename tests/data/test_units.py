@@ -96,3 +96,25 @@ def test_a_scale_of_another_width_is_damage(tmp_path: Path) -> None:
     imported(tmp_path / "a.h5", ActionScale.identity(3))
     with pytest.raises(AimeError, match="are 3 wide, expected 2 as 'action'"):
         open_dataset(tmp_path)
+
+
+def test_an_action_that_the_run_knows_as_one_number_must_be_that_number(tmp_path: Path) -> None:
+    run = ActionScale((-1.0, 0.3), (1.0, 0.3))
+    actions = np.array([[0.5, 0.3], [-0.5, 0.3], [0.0, 0.3]], np.float32)
+    for name, second, own in (
+        ("same", 0.3, ActionScale((-1.0, -1.0), (1.0, 1.0))),
+        ("constant", 0.0, run),
+        ("moves", 0.31, ActionScale((-1.0, -1.0), (1.0, 1.0))),
+        ("elsewhere", 0.0, ActionScale((-1.0, 0.4), (1.0, 0.4))),
+    ):
+        episode = synthetic_episode(3)
+        episode = Episode(episode.pixels, actions.copy(), episode.reward, episode.terminated, episode.state)
+        episode.action[1, 1] = second
+        episode.action[[0, 2], 1] = 0.0 if own.low[1] == own.high[1] else 0.3
+        write_shard(tmp_path / f"{name}.h5", [episode], own.attributes())
+        if name in ("moves", "elsewhere"):
+            with pytest.raises(AimeError, match=r"some lie outside of the run's -1 to 1, 0\.3 to 0\.3"):
+                open_dataset(tmp_path / f"{name}.h5").in_scale(run)
+        else:
+            read = open_dataset(tmp_path / f"{name}.h5").in_scale(run).read(0).action
+            np.testing.assert_allclose(read, [[0.5, 0.0], [-0.5, 0.0], [0.0, 0.0]], atol=1e-6)

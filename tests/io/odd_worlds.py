@@ -39,12 +39,18 @@ class Odd(gymnasium.Env):
         self.observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float64)
         self.action_space = SPACES.get(oddity, spaces.Box(-1, 1, (1,), np.float32))
         self.done: list[Any] = []
+        self.buffer = np.zeros(3, np.float32)
+        if oddity == "one buffer":
+            self.observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float32)
 
     @property
     def odd(self) -> bool:
         return self.time >= 4
 
     def observed(self) -> np.ndarray:
+        if self.oddity == "one buffer":
+            self.buffer[0] = self.time
+            return self.buffer
         last = {"large observation": 1e300, "nan observation": np.nan}.get(self.oddity, 0.0) if self.odd else 0.0
         return np.array([self.time, 0.0, last])
 
@@ -58,6 +64,9 @@ class Odd(gymnasium.Env):
         self.done.append(action)
         if self.oddity == "fails" and self.odd:
             raise RuntimeError("joint\nlimit")
+        if self.oddity == "one buffer":
+            earned, action[:] = float(action[0]), 9
+            return self.observed(), earned, False, False, {}
         return self.observed(), REWARDS.get(self.oddity, 1.0), False, False, {}
 
     def render(self) -> Any:
@@ -66,6 +75,6 @@ class Odd(gymnasium.Env):
         return np.full((64, 96, 3), self.time * 10, np.uint8)
 
 
-for oddity in (*SPACES, *REWARDS, *FRAMES, "large observation", "nan observation", "fails"):
+for oddity in (*SPACES, *REWARDS, *FRAMES, "large observation", "nan observation", "fails", "one buffer"):
     name = "".join(word.capitalize() for word in oddity.split())
     gymnasium.register(f"odd/{name}-v0", "tests.io.odd_worlds:Odd", kwargs={"oddity": oddity})

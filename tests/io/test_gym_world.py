@@ -202,3 +202,10 @@ def test_discrete_actions_that_start_at_five_and_boxes_of_any_shape_reach_the_en
             expected = low + (episode.action[:-1].astype(float) + 1) / 2 * (high - low)
             np.testing.assert_allclose(np.stack(done).reshape(-1, 4), expected, rtol=1e-12)
             assert np.stack(done).shape[1:] == (2, 2)
+
+
+def test_an_environment_may_write_into_its_observations_and_into_actions() -> None:
+    (episode,) = episodes(replace(odd("OneBuffer"), action_repeat=2), 1)
+    assert episode.state is not None
+    assert episode.state[:, 0].tolist() == [2 * step for step in range(len(episode))]
+    np.testing.assert_allclose(episode.reward[1:], 2 * episode.action[:-1, 0], atol=1e-6)

@@ -72,6 +72,7 @@ def test_fine_tuning_keeps_what_an_action_of_the_source_means(
     monkeypatch.setattr(Trainer, "_differentiate", noted)
     capsys.readouterr()
     train(replace(config, data=str(tmp_path / "b.h5"), init_from=start.out, steps=3, batch=4))
+    train(replace(config, data=str(tmp_path / "b.h5"), resume=True, steps=4, batch=4))
     assert "actions keep the units of" in capsys.readouterr().out
     # an action of 1 in the source is a third of the way from the middle to the end of the first run's range
     expected = source[np.isfinite(source).all(1)] / 3
@@ -106,6 +107,16 @@ def test_units_that_the_first_run_does_not_say_are_said_to_be_unknown(tmp_path: 
     start = RunInfo(tmp_path, "tiny", small_config(), {})
     same, said = in_units_of(start, dataset)
     assert same is dataset and "does not say in which units it learned actions; -1 to 1 is now -3 to 3" in said
+
+
+def test_a_run_without_units_that_goes_on_with_other_data_says_so(
+    config: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(config)
+    write_scaled(tmp_path / "b.h5", NEWTON)
+    capsys.readouterr()
+    train(replace(config, data=str(tmp_path / "b.h5"), resume=True, steps=2))
+    assert "does not say in which units it learned actions; -1 to 1 is now -3 to 3" in capsys.readouterr().out
 
 
 def test_fine_tuning_keeps_the_frame_that_the_model_is_centred_on(config: TrainConfig, tmp_path: Path) -> None:

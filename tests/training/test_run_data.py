@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 from tests.conftest import synthetic_episode
 from tests.models import SIZE, small_config
 
+from aime.agents.experience import open_experience
 from aime.agents.online import _link_data
 from aime.cli.train import configure
 from aime.data import Episode, open_dataset, write_shard
@@ -320,3 +322,36 @@ def test_a_bit_of_the_checkpoints_manifest_is_missed(config: TrainConfig, first:
     kept.write_text(kept.read_text().replace(digit, f"{'1' if digit[0] == '0' else '0'}{digit[1:]}"))
     with pytest.raises(AimeError, match=f"{MANIFEST}: damaged"):
         unseen(config.out)
+
+
+def test_data_whose_joints_come_in_another_order_is_refused(tmp_path: Path) -> None:
+    for name, order in (("a", ("throttle", "steer")), ("swapped", ("steer", "throttle")), ("other", ("x", "steer"))):
+        named = {"action_names": json.dumps(dict.fromkeys(order, 1))}
+        write_shard(tmp_path / name / "0.h5", episodes(range(8)), named)
+    write_shard(tmp_path / "unnamed" / "0.h5", episodes(range(8, 12)))
+    config = TrainConfig(str(tmp_path / "a"), tmp_path / "run", small_config(), "small", steps=1)
+    fake_training(config)
+    swapped, words = str(tmp_path / "swapped"), "action steer, throttle, expected the order throttle, steer as in"
+    for changed in (
+        replace(config, resume=True, data=swapped),
+        replace(config, out=tmp_path / "tuned", init_from=config.out, data=swapped),
+    ):
+        with pytest.raises(AimeError, match=words):
+            fake_training(changed)
+    assert not (tmp_path / "tuned" / MANIFEST).exists()
+    with pytest.raises(AimeError, match=words):
+        unseen(config.out, tmp_path / "swapped")
+    with pytest.raises(AimeError, match=words):
+        open_experience(read_run(config.out), swapped)
+    fake_training(replace(config, resume=True, data=str(tmp_path / "unnamed")))
+    with pytest.raises(AimeError, match=words):  # the run remembers
+        unseen(config.out, tmp_path / "swapped")
+    fake_training(replace(config, resume=True, data=str(tmp_path / "other")))
+
+
+@pytest.mark.parametrize(("rate", "told"), [(29.97, False), (10.0, True)])
+def test_sources_of_another_rate_are_told(tmp_path: Path, rate: float, told: bool) -> None:
+    for name, fps in (("a", 30.0), ("b", rate)):
+        write_shard(tmp_path / f"{name}.h5", episodes(range(4) if name == "a" else range(4, 8)), {"fps": fps})
+    config = TrainConfig(f"{tmp_path}/a.h5, {tmp_path}/b.h5", tmp_path / "run", small_config(), "small", steps=1)
+    assert any("10 to 30 frames a second" in note for note in open_run_data(config).notes) == told

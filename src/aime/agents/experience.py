@@ -57,7 +57,8 @@ def open_experience(info: RunInfo, data: str | Path | None) -> Dataset:
     """The episodes that an agent of a run learns from.
 
     They are all but those that the run or one of its ancestors holds out, and those that bundled data does: agents are
-    judged on these.
+    judged on these. Of several of the same content there is one: a clone's validation episodes are no copies of those
+    that it learns from.
 
     Args:
         info: the run.
@@ -67,8 +68,9 @@ def open_experience(info: RunInfo, data: str | Path | None) -> Dataset:
         AimeError: if there is no such data, its frames or actions do not fit the model, or all of it is held out.
     """
     dataset = open_dataset(own_data(info) if data is None else data)
-    check_fit(dataset, info.model, info.path)
-    return dataset.part("train", held_out_by(info, dataset)).in_scale(info.action_scale)
+    check_fit(dataset, info)
+    learned = dataset.part("train", held_out_by(info, dataset))
+    return learned.select(learned.different).in_scale(info.action_scale)
 
 
 def check_rewarding(info: RunInfo) -> None:

@@ -20,7 +20,7 @@ from aime.data.shard_files import shard_paths
 from aime.data.shards import Attribute, Shard
 from aime.data.sources import BUNDLED, Mixture, Pools, Source, parse_sources
 from aime.data.splitting import SPLITS, Rule, SourceDigests, Split, in_split
-from aime.data.state_names import read_state_names
+from aime.data.state_names import in_another_order, read_state_names
 from aime.data.units import Units
 from aime.errors import AimeError
 
@@ -166,6 +166,12 @@ class Dataset:
         return agreed if self.action_scale is None else agreed | self.action_scale.attributes()
 
     @property
+    def rates(self) -> tuple[float, ...]:
+        """Frames a second that the shards with an episode here note, each once, the slowest first."""
+        noted = {shard.attributes.get("fps") for shard in self._used}
+        return tuple(sorted(float(rate) for rate in noted if isinstance(rate, int | float | np.number) and rate > 0))
+
+    @property
     def action_scale(self) -> ActionScale | None:
         """What actions of -1 and 1 are in the units of the source; None where no writer noted it."""
         return self._units.scale
@@ -266,16 +272,30 @@ class Dataset:
         return Dataset(self._shards, self.name, self._index[chosen], self._cache, self._mixture, self._units)
 
     def leave_out(self, share: float) -> tuple[Dataset, Dataset | None]:
-        """The other episodes, and a share of them at equal distances through all.
+        """The other episodes, and a share of them at equal distances through all; copies are on one side.
 
         Args:
-            share: in [0, 1); the nearest whole number of episodes is left out, never all. None is at 0.
+            share: in [0, 1); the nearest whole number of different episodes is left out, never all. None is at 0.
+
+        Raises:
+            AimeError: if a file is damaged.
         """
-        count = min(round(share * self.episodes), self.episodes - 1)
+        first = self.different
+        count = min(round(share * len(first)), len(first) - 1)
         if not count:
             return self, None
-        left = ((np.arange(count) + 0.5) * self.episodes / count).astype(np.int64)
-        return self.select(np.setdiff1d(np.arange(self.episodes), left)), self.select(left)
+        left = first[((np.arange(count) + 0.5) * len(first) / count).astype(np.int64)]
+        digests = np.array(self.digests)
+        return self.select(np.flatnonzero(~np.isin(digests, digests[left]))), self.select(left)
+
+    @property
+    def different(self) -> Int64[np.ndarray, " D"]:
+        """The numbers of the episodes that are no copy of an earlier one, in order.
+
+        Raises:
+            AimeError: if a file is damaged.
+        """
+        return np.sort(np.unique(np.array(self.digests), return_index=True)[1])
 
     def part(self, split: Split, held_out: frozenset[str]) -> Dataset:
         """The episodes of a split.
@@ -450,3 +470,9 @@ def _check_agreement(shards: Sequence[Shard]) -> None:
                     f"{shard.path}: '{field}' has {found} {unit}, expected {expected} as in {first.path}; keep shards "
                     "of different worlds in different directories, or import them alike"
                 )
+        order = in_another_order(shard.attributes, first.attributes, (first.action_width, first.state_width))
+        if order:
+            raise AimeError(
+                f"{shard.path}: has the {order} as in {first.path}; import one of them again in the other's order "
+                "(--action-columns, --state-columns)"
+            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,7 @@ def parse_sources(text: str) -> tuple[Source, ...]:
     Raises:
         AimeError: if a weight is no share, the weights leave nothing for those that have none, or a name comes twice.
     """
-    if Path(text).exists():
+    if _is_there(text):
         return (Source(text),)
     parts = [part.strip() for part in text.split(",")]
     sources = tuple(_parse(part) for part in parts if part)
@@ -102,7 +103,7 @@ def join_sources(names: Sequence[str]) -> str:
         AimeError: if one of several has a comma in its name, which would be read as two.
     """
     for name in names:
-        if len(names) > 1 and "," in name and Path(name).exists():
+        if len(names) > 1 and "," in name and _is_there(name):
             raise AimeError(f"{name}: has a comma, by which names are told apart; expected none: rename or link it")
     return ", ".join(names)
 
@@ -116,9 +117,14 @@ def places_of(text: str) -> set[str]:
     return {source.place for source in parse_sources(text)}
 
 
+def _is_there(name: str) -> bool:
+    """Whether a name is that of a file or directory; several together may be longer than a name can be."""
+    return os.path.exists(name)  # where Path.exists raises an error
+
+
 def _parse(part: str) -> Source:
     name, equals, number = part.rpartition("=")
-    if not equals or Path(part).exists():
+    if not equals or _is_there(part):
         return Source(part)
     try:
         weight = float(number)

@@ -10,6 +10,7 @@ from aime.data.shards import Attribute
 
 ATTRIBUTE = "state_names"
 ACTION_ATTRIBUTE = "action_names"
+NAMES = (ACTION_ATTRIBUTE, ATTRIBUTE)
 
 
 def note_state_names(names: Mapping[str, int]) -> dict[str, Attribute]:
@@ -89,3 +90,19 @@ def entries_by_name(names: Mapping[str, int]) -> dict[str, range]:
     """
     starts = itertools.accumulate(names.values(), initial=0)
     return {name: range(first, first + width) for (name, width), first in zip(names.items(), starts, strict=False)}
+
+
+def in_another_order(own: Mapping[str, Attribute], others: Mapping[str, Attribute], widths: tuple[int, int]) -> str:
+    """What has the same names in another order, in words for a message; empty where nothing has, or they are unknown.
+
+    Args:
+        own: attributes of some shards.
+        others: those of others.
+        widths: of actions and states, of both.
+    """
+    for attribute, width in zip(NAMES, widths, strict=True):
+        if own.get(attribute) != others.get(attribute):
+            mine, theirs = (number_names(_read(attribute, each, width), width) for each in (own, others))
+            if mine and theirs and mine != theirs and sorted(mine) == sorted(theirs):
+                return f"{attribute.removesuffix('_names')} {', '.join(mine)}, expected the order {', '.join(theirs)}"
+    return ""

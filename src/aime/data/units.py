@@ -80,6 +80,15 @@ def _scale_of(shard: Shard) -> ActionScale | None:
     return scale
 
 
+def _leaves_a_constant(shard: Shard, own: ActionScale, target: ActionScale) -> bool:
+    """Whether an action that has one value in the target scale, and would be read as 0, has another in the shard."""
+    low, high, constant = (np.array(each) for each in (own.low, own.high, target.low))
+    fixed = constant == target.high
+    half = (high - low) / 2
+    off = np.abs(shard.action * half + (low + high) / 2 - constant)[:, fixed]
+    return bool((off > (_SLACK * (half + np.abs(constant)))[fixed]).any())
+
+
 def _line(shard: Shard, own: ActionScale | None, target: ActionScale) -> Line | None:
     if own == target or (own is None and target.is_identity) or np.isnan(shard.action).all():
         return None
@@ -90,7 +99,7 @@ def _line(shard: Shard, own: ActionScale | None, target: ActionScale) -> Line | 
         )
     line = Line.between(own, target)
     moved = shard.action * line.gain + line.offset
-    if np.nanmax(np.abs(moved)) > 1 + _SLACK:
+    if np.nanmax(np.abs(moved)) > 1 + _SLACK or _leaves_a_constant(shard, own, target):
         raise AimeError(
             f"{shard.path}: has actions of {own}, of which some lie outside of the run's {target}; import it with "
             "--action-range as the run's data was"

@@ -11,8 +11,8 @@ from jaxtyping import Int64
 
 from aime.data import Clips, Dataset
 from aime.data.clips import Places, clip_places, read_clips
+from aime.data.state_names import in_another_order
 from aime.errors import AimeError
-from aime.world_model.config import ModelConfig
 from aime.world_model.model import AIME
 from aime.world_model.saved import RunInfo, read_run
 
@@ -55,12 +55,14 @@ def check_lengths(context: int, horizon: int) -> None:
             raise AimeError(f"{name} is {value}; expected 1 or more frames: take --{name} {usual}, say")
 
 
-def check_fit(dataset: Dataset, model: ModelConfig, run: Path) -> None:
-    """Refuse episodes whose frames, actions or states are not those of the model.
+def check_fit(dataset: Dataset, info: RunInfo) -> None:
+    """Refuse episodes whose frames, actions or states are not those of a run's model.
 
     Raises:
-        AimeError: if the image size, the action width or the width of a state that is there differs, naming both.
+        AimeError: if the image size, the action width or the width of a state that is there differs, naming both, or if
+            the run's data has the same actions or states in another order.
     """
+    model, run = info.model, info.path
     for name, found, expected in (
         ("pixels: image size", dataset.image_size, model.image_size),
         ("action: width", dataset.action_width, model.action_width),
@@ -72,6 +74,12 @@ def check_fit(dataset: Dataset, model: ModelConfig, run: Path) -> None:
                 f"{dataset.name}: {name} is {found}, expected {expected} as in the model of {run}; take episodes "
                 "recorded as the run's training data was, or train a model on these"
             )
+    order = in_another_order(dataset.attributes, info.names, (dataset.action_width, dataset.state_width))
+    if order:
+        raise AimeError(
+            f"{dataset.name}: has the {order} as in the data of {run}; take data in that order by --data, or import it "
+            "again"
+        )
 
 
 def lively_clips(dataset: Dataset, length: int, count: int) -> Clips:

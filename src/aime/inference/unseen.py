@@ -94,7 +94,7 @@ def open_unseen(info: RunInfo, data: str | Path | None, context: int, horizon: i
     if part not in PARTS:
         raise AimeError(f"part is {part!r}; expected one of {', '.join(PARTS)}: take --part test")
     whole = open_dataset(own_data(info) if data is None else data)
-    check_fit(whole, info.model, info.path)
+    check_fit(whole, info)
     whole = whole.in_scale(info.action_scale)
     digests, manifest = whole.digests, info.manifest
     known = learned_by_position(info, whole) if manifest is None else manifest.learned

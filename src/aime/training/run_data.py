@@ -15,6 +15,9 @@ from aime.data.splitting import Rule, count_held_out
 from aime.training.config import TrainConfig
 from aime.world_model.saved import has_checkpoint, read_run
 
+SAME_RATE = 1.05
+"""How many times the frames a second of one source another's may be, without a word."""
+
 
 class RunData(NamedTuple):
     """What a run reads, and what its manifest records."""
@@ -121,6 +124,12 @@ def _notes(config: TrainConfig, before: Manifest, whole: Dataset, held_out: froz
         notes.append(
             f"{len(gone)} episodes that the run has learned from are not in {whole.name} any more; it goes on without "
             "them, and they stay known as learned"
+        )
+    slowest, *_, fastest = whole.rates if len(whole.rates) > 1 else (1.0, 1.0)
+    if fastest > SAME_RATE * slowest:
+        notes.append(
+            f"{whole.name} has films of {slowest:g} to {fastest:g} frames a second: a step is as long as one of them, "
+            "and the model is not told"
         )
     if config.held_out and not held_out and len(episodes) > 1:
         notes.append(

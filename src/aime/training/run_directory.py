@@ -9,6 +9,8 @@ from pathlib import Path
 
 from aime.data import Dataset
 from aime.data.manifest import MANIFEST
+from aime.data.shards import Attribute
+from aime.data.state_names import NAMES, in_another_order
 from aime.errors import AimeError
 from aime.objectives.weights import KLBalance
 from aime.primitives.checksums import seal
@@ -65,9 +67,24 @@ def prepare(config: TrainConfig, data: RunData) -> None:
     assert isinstance(plain, dict)
     model, preset = plain.pop("model"), plain.pop("preset")
     actions = {} if dataset.action_scale is None else {"actions": to_plain(dataset.action_scale)}
-    content = {"preset": preset, "model": model, "train": plain} | actions
+    names = _check_order(config, dataset)
+    content = {"preset": preset, "model": model, "train": plain} | actions | ({"names": names} if names else {})
     data.manifest.write(config.out / MANIFEST)
     write_atomically(config.out / CONFIG, seal(to_yaml(content)).encode())
+
+
+def _check_order(config: TrainConfig, dataset: Dataset) -> dict[str, Attribute]:
+    """The names of actions and states, of this training or the one before.
+
+    Raises:
+        AimeError: if the data has those of the training before in another order.
+    """
+    start = config.out if config.resume else config.init_from
+    before = {} if start is None else dict(read_run(start).names)
+    order = in_another_order(dataset.attributes, before, (dataset.action_width, dataset.state_width))
+    if order:
+        raise AimeError(f"{dataset.name}: has the {order} as in the data of {start}; import it again in that order")
+    return before | {name: each for name, each in dataset.attributes.items() if name in NAMES}
 
 
 def in_units_of(start: RunInfo, dataset: Dataset) -> tuple[Dataset, str]:

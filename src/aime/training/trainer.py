@@ -239,8 +239,9 @@ def _train(config: TrainConfig, interrupted: Interruption) -> TrainResult:
     hardware = choose_hardware(config.device, config.precision)
     going_on = config.resume and has_checkpoint(config.out)
     data = open_run_data(config)
-    if config.init_from is not None and not going_on:
-        data = data.in_units(*run_directory.in_units_of(read_run(config.init_from), data.train))
+    start = config.out if going_on else config.init_from
+    if start is not None:
+        data = data.in_units(*run_directory.in_units_of(read_run(start), data.train))
     if rank() == 0:
         run_directory.prepare(config, data)
     torch.manual_seed(config.seed)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,6 +31,7 @@ from torch.nn.modules.module import (
 
 from aime.data.action_scale import ActionScale
 from aime.data.manifest import MANIFEST, Manifest, find_manifest
+from aime.data.shards import Attribute
 from aime.errors import AimeError, one_line
 from aime.primitives.checksums import check_sums
 from aime.primitives.files import write_atomically
@@ -83,6 +84,8 @@ class RunInfo:
     """The run's settings, plain: data, seed, held_out, batch, ... by name."""
     action_scale: ActionScale | None = None
     """What actions of -1 and 1 are in the units of the training data; None where that does not say."""
+    names: Mapping[str, Attribute] = field(default_factory=dict)
+    """Of actions and states, as the shards that it learned from note them (`aime.data.state_names`)."""
 
     @cached_property
     def manifest(self) -> Manifest | None:
@@ -132,7 +135,9 @@ def read_run(run: str | Path) -> RunInfo:
     _require(train, "data", str, path, "train.")
     _require(train, "seed", int, path, "train.")
     model = from_plain(ModelConfig, _require(content, "model", dict, path), str(path), "model")
-    return RunInfo(run, preset, model, train, _action_scale(content, model, path))
+    names = content.get("names")
+    names = {str(name): str(noted) for name, noted in names.items()} if isinstance(names, dict) else {}
+    return RunInfo(run, preset, model, train, _action_scale(content, model, path), names)
 
 
 def _action_scale(content: Mapping[str, Any], model: ModelConfig, path: Path) -> ActionScale | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image, ImageSequence
 from tests.io.importers.films import coded, numbers, write_film
 
 from aime.io.importers.film_damage import Damaged, check_units
@@ -256,3 +257,53 @@ def test_times_are_those_of_the_film(tmp_path: Path) -> None:
     block = next(read_film(tmp_path / "a.mkv"))
     np.testing.assert_allclose(block.times, times, atol=1e-3)
     assert numbers(block.frames) == [0, 1, 2, 3, 4]
+
+
+def glass() -> list[Image.Image]:
+    """Frames that are opaque on the left, half or wholly transparent on the right, and red everywhere."""
+    frames = []
+    for step in range(3):
+        rgba = np.full((32, 32, 4), (200, 30 + 40 * step, 10, 255), np.uint8)
+        rgba[:, 16:, 3] = (0, 128, 0)[step]
+        frames.append(Image.fromarray(rgba))
+    return frames
+
+
+def over_black(picture: Image.Image) -> np.ndarray:
+    """As Pillow lays it over black."""
+    return np.asarray(Image.alpha_composite(Image.new("RGBA", picture.size, (0, 0, 0, 255)), picture).convert("RGB"))
+
+
+@pytest.mark.parametrize(("name", "codec", "pixels"), [("a.mov", "png", "rgba"), ("a.mkv", "ffv1", "bgra")])
+def test_what_is_transparent_lies_over_black(tmp_path: Path, name: str, codec: str, pixels: str) -> None:
+    needs(codec)
+    with av.open(str(tmp_path / name), "w") as film:
+        stream = film.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, pixels
+        for picture in glass():
+            film.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(picture), format="rgba")))
+        film.mux(stream.encode())
+    expected = np.stack([over_black(picture) for picture in glass()])
+    assert np.abs(frames_of(tmp_path / name).astype(int) - expected).max() <= 1
+
+
+def test_a_gif_with_nothing_in_places_shows_black_there(tmp_path: Path) -> None:
+    pictures = [glass()[0], glass()[2]]
+    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=100, disposal=2)
+    with Image.open(tmp_path / "a.gif") as gif:
+        expected = np.stack([over_black(each.convert("RGBA")) for each in ImageSequence.Iterator(gif)])
+    assert (expected[:, :, 16:] == 0).all() and (expected[:, :, :16] > 0).any()
+    assert np.abs(frames_of(tmp_path / "a.gif").astype(int) - expected).max() <= 1
+
+
+def test_transparency_that_is_not_decoded_is_refused(tmp_path: Path) -> None:
+    needs("libvpx-vp9")
+    with av.open(str(tmp_path / "a.webm"), "w") as film:
+        stream = film.add_stream("libvpx-vp9", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuva420p"
+        stream.metadata["alpha_mode"] = "1"
+        for picture in glass():
+            film.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(picture), format="rgba")))
+        film.mux(stream.encode())
+    with pytest.raises(BadEpisode, match="has transparency that FFmpeg does not decode"):
+        frames_of(tmp_path / "a.webm")

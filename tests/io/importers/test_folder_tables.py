@@ -337,3 +337,73 @@ def test_films_of_other_rates_are_not_mixed(tmp_path: Path, capsys: pytest.Captu
     assert "b.mp4: has 30 frames a second, the first film 25" in complaint(capsys, tmp_path / "source", tmp_path / "o")
     assert run(tmp_path / "source", tmp_path / "out", "--fps", 20) == 0
     assert open_dataset(tmp_path / "out").attributes["fps"] == 20
+
+
+def pictures_and(source: Path, suffix: str, frames: int = 6) -> Path:
+    """Pictures in `source`/a, and the path of their table."""
+    (source / "a").mkdir(parents=True)
+    for number, frame in enumerate(coded(frames, 16, 16)):
+        Image.fromarray(frame).save(source / "a" / f"{number}.png")
+    return source / f"a{suffix}"
+
+
+@pytest.mark.parametrize("name", ["reward", "terminated", "state", "action_b", "t"])
+@pytest.mark.parametrize("rows", [5, 7])
+def test_arrays_of_other_lengths_are_refused(
+    tmp_path: Path, name: str, rows: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pictures_and(tmp_path / "source", ".npz")
+    columns = {key: np.zeros(6) for key in ("action_a", "action_b", "reward", "terminated", "state")}
+    columns |= {"t": np.arange(6) / 10, name: np.arange(rows) / 10}
+    np.savez(table, **columns)  # type: ignore[arg-type]
+    flags = ("--time-column", "t", "--fps", 10) if name == "t" else ()
+    assert "differ in their numbers of rows" in complaint(capsys, tmp_path / "source", tmp_path / "out", *flags)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".npy", ".parquet"])
+def test_a_table_without_rows_is_refused(tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
+    table = pictures_and(tmp_path / "source", suffix)
+    if suffix == ".parquet":
+        pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        parquet.write_table(pyarrow.table({"action": pyarrow.array([], pyarrow.float64())}), table)
+    elif suffix == ".npz":
+        np.savez(table, action=np.zeros((0, 2)))
+    else:
+        np.save(table, np.zeros((0, 2)))
+    assert "column 'action' has no rows" in complaint(capsys, tmp_path / "source", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("index", "words"),
+    [
+        ((0, 5, 4, 3, 2, 1), "goes from 5 to 4 at row 2"),  # DataFrame.sample(frac=1)
+        ((0, 1, 2, 4, 5, 6), "goes from 2 to 4 at row 3"),  # dropna()
+        ((0, 1, 2, 0, 1, 2), ""),  # concat()
+        ((0.0, 0.1, 0.2, 0.3, 0.4, 0.5), ""),  # seconds
+        ((0.0, 0.1, 0.2, 0.7, 0.8, 0.9), "after the first in"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_an_index_of_pandas_says_which_rows_are_there(
+    tmp_path: Path, suffix: str, index: tuple[float, ...], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, action = tmp_path / "source", np.arange(6) / 100
+    table = source / f"a{suffix}"
+    write_film(source / "a.mkv", coded(6), "ffv1", 10)
+    if suffix == ".csv":
+        table.write_text(",action\n" + "".join(f"{at},{value}\n" for at, value in zip(index, action, strict=True)))
+    else:
+        pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        parquet.write_table(pyarrow.table({"action": action, "__index_level_0__": list(index)}), table)
+    if words:
+        assert words in complaint(capsys, source, tmp_path / "out")
+    else:
+        assert run(source, tmp_path / "out") == 0
+
+
+def test_a_film_alone_with_a_gap_is_told(tmp_path: Path) -> None:
+    for name, times in (("even", [0, 0.1, 0.2, 0.3]), ("gap", [0, 0.1, 0.5, 0.6])):
+        write_film(tmp_path / "source" / f"{name}.mkv", coded(4), "ffv1", 10, times)
+    assert run(tmp_path / "source", tmp_path / "out", "--no-actions") == 0
+    left_out = json.loads((tmp_path / "out" / "import.json").read_text())["left_out"]
+    assert left_out == {"films whose frames are not evenly spaced, taken as if they were": 1}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import zlib
 from pathlib import Path
 
@@ -141,3 +142,23 @@ def test_most_zeroed_blocks_of_jpeg_pictures_are_found() -> None:
         except (ValueError, OSError):
             continue
     assert missed == 0
+
+
+@pytest.mark.parametrize(("kind", "samples"), [(0, 1), (2, 3)])
+def test_one_transparent_colour_of_16_bits_is_refused(tmp_path: Path, kind: int, samples: int) -> None:
+    # PNG 1.2, 11.2.2 and 11.3.2.1: a colour of this kind is compared in all of its 16 bits
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", 2, 1, 16, kind, 0, 0, 0)
+    shown, hidden = (struct.pack(f">{samples}H", *[value] * samples) for value in (40 * 257, 40))
+    parts = [(b"IHDR", header), (b"tRNS", hidden), (b"IDAT", zlib.compress(b"\0" + 2 * shown)), (b"IEND", b"")]
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
+    with pytest.raises(BadEpisode, match="16 bits with one colour that is transparent"):
+        read_picture(tmp_path / "a.png", PLAIN)
+
+
+def test_another_content_than_the_name_says_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(saved(Image.new("RGB", (4, 4)), "JPEG"))
+    with pytest.raises(BadEpisode, match=r"a\.png: is no picture \(its content is no PNG, or damaged"):
+        picture_size(tmp_path / "a.png")

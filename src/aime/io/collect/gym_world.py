@@ -6,6 +6,7 @@ gymnasium is imported when an environment is looked for and not before: it is an
 from __future__ import annotations
 
 import importlib
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -159,7 +160,7 @@ class GymWorld:
         reward, terminated, truncated = 0.0, False, False
         done, taken = self._done(action)
         for _ in range(self._action_repeat):
-            observation, earned, terminated, truncated, _ = self._call("step", done)
+            observation, earned, terminated, truncated, _ = self._call("step", copy(done))
             reward += self._reward(earned)
             if terminated or truncated:
                 break
@@ -213,7 +214,7 @@ class GymWorld:
 
     def _state(self, observation: Any) -> Float32[np.ndarray, " S"]:
         with np.errstate(over="ignore"):
-            state = np.asarray(observation, np.float32)
+            state = np.array(observation, np.float32)  # some environments go on writing into what they gave
         if not np.isfinite(state).all():
             place = int(np.flatnonzero(~np.isfinite(state))[0])
             raise AimeError(

@@ -27,6 +27,7 @@ class Shown:
         transposed: whether rows and columns change places.
         upside_down: whether the outcome is mirrored from top to bottom.
         mirrored: whether it is mirrored from left to right.
+        transparent: whether frames have a channel that says how transparent they are.
     """
 
     path: Path
@@ -35,15 +36,17 @@ class Shown:
     transposed: bool = False
     upside_down: bool = False
     mirrored: bool = False
+    transparent: bool = False
 
     @classmethod
-    def of(cls, path: Path, frame: Any, aspect: Fraction | None) -> Shown:
+    def of(cls, path: Path, frame: Any, aspect: Fraction | None, codec: str = "") -> Shown:
         """From the first frame of a film.
 
         Args:
             path: the file.
             frame: PyAV's.
             aspect: width of a pixel divided by its height; None where it is not known.
+            codec: FFmpeg's name of it.
 
         Raises:
             BadEpisode: if frames are too large, or need turning by an angle that is not a multiple of 90 degrees.
@@ -57,7 +60,9 @@ class Shown:
         for rows, columns in ((height, width), square):
             if rows * columns * 3 > MAX_FRAME_BYTES:
                 raise BadEpisode(f"{path}: has frames of {rows}x{columns}, expected 64 MB at most; reduce them")
-        return cls(path, (height, width), square, *_orientation(path, frame))
+        # the fourth byte of uncompressed pixels means nothing
+        transparent = codec != "rawvideo" and _has_alpha(frame.format)
+        return cls(path, (height, width), square, *_orientation(path, frame), transparent)
 
     def picture(self, frame: Any) -> UInt8[np.ndarray, "h w 3"]:
         """One frame, from its colour matrix and range to RGB from 0 to 255.
@@ -71,12 +76,24 @@ class Shown:
                 f"{self.path}: frames change from {first} to {frame.height}x{frame.width}, expected one size; cut it"
             )
         height, width = self.square
+        frame = _over_black(frame) if self.transparent else frame
         rgb = frame.reformat(width=width, height=height, format="rgb24", interpolation="BICUBIC").to_ndarray()
         if self.transposed:
             rgb = rgb.swapaxes(0, 1)
         rows, columns = slice(None, None, -1 if self.upside_down else 1), slice(None, None, -1 if self.mirrored else 1)
         picture: np.ndarray = np.ascontiguousarray(rgb[rows, columns])
         return picture
+
+
+def _has_alpha(pixels: Any) -> bool:
+    return pixels.has_palette or any(component.is_alpha for component in pixels.components)
+
+
+def _over_black(frame: Any) -> Any:
+    """The frame as a viewer shows it: FFmpeg's RGB has the colours of what is invisible."""
+    rgba = frame.reformat(format="rgba", interpolation="BICUBIC").to_ndarray()
+    rgb = (rgba[..., :3].astype(np.uint16) * rgba[..., 3:] + 127) // 255
+    return type(frame).from_ndarray(rgb.astype(np.uint8), format="rgb24")
 
 
 def _orientation(path: Path, frame: Any) -> tuple[bool, bool, bool]:

@@ -40,7 +40,7 @@ from aime.io.importers.interface import (
 )
 from aime.io.importers.picture_names import check_names, pictures_in
 from aime.io.importers.pictures import Depth, picture_size, read_picture
-from aime.io.importers.timing import rate_of
+from aime.io.importers.timing import LARGEST_GAP, rate_of
 
 NO_COLUMNS = Wanted()
 SAME_RATE = 0.05
@@ -191,7 +191,8 @@ class FolderImporter:
         notes = Counter[str]()
         if not self.columns.action:
             depth = Depth.of(self.choice.depth_range, notes)
-            return Recorded(together([self._frames(film, depth) for film in episode.films]), left_out=notes)
+            uneven = notes if self.choice.fps is None else None
+            return Recorded(together([self._frames(film, depth, uneven) for film in episode.films]), left_out=notes)
         table = self._table(item, episode)
         times = self._times(episode)
         chosen = self._chosen(table, episode, times)
@@ -241,9 +242,11 @@ class FolderImporter:
         times = video.film_times(path)
         return times if self.choice.fps is None else np.arange(len(times)) / self.choice.fps
 
-    def _frames(self, film: str, depth: Depth) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
+    def _frames(
+        self, film: str, depth: Depth, uneven: Counter[str] | None = None
+    ) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
         path = self.place / film
-        return _read_pictures(path, depth) if path.is_dir() else (block.frames for block in video.read_film(path))
+        return _read_pictures(path, depth) if path.is_dir() else _read_film(path, uneven)
 
     def actions(self, item: Item) -> Float[np.ndarray, "L A"]:
         """The actions in one table."""
@@ -291,6 +294,17 @@ def _selected(
             yield [block if len(inside) == length else block[inside] for block in blocks]
     if start != total:
         raise BadEpisode(f"{start} frames can be decoded of {total}, expected all; record it again")
+
+
+def _read_film(path: Path, uneven: Counter[str] | None) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
+    """The frames of a film; counts it among those whose frames have gaps between them, if that is wanted."""
+    times = []
+    for block in video.read_film(path):
+        times.append(block.times)
+        yield block.frames
+    steps = np.diff(np.concatenate(times)) if times else np.zeros(0)
+    if uneven is not None and len(steps) and steps.max() > LARGEST_GAP * np.median(steps):
+        uneven["films whose frames are not evenly spaced, taken as if they were"] += 1
 
 
 def _read_pictures(directory: Path, depth: Depth) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:

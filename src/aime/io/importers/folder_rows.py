@@ -29,9 +29,9 @@ _NOT_ACTIONS = re.compile(
 _NUMBER = r"([_ ]?(no|nr|num|number|id|idx|index|count))"
 _NUMBERS_OF_FRAMES = re.compile(rf"((video|image|img|camera)[_ ]?)?frame{_NUMBER}?|(image|img|picture){_NUMBER}")
 _NUMBERS_OF_STEPS = re.compile(rf"(time[_ ]?)?steps?{_NUMBER}?|row{_NUMBER}?|index|idx")
-_INDEX_OF_PANDAS = re.compile(r"unnamed: 0|\(column 1\)")
+_INDEX_OF_PANDAS = re.compile(r"unnamed: 0|\(column 1\)|__index_level_0__")
 _TIMES = re.compile(
-    r"((elapsed|ros|sim|log|wall|system|header|unix)[_. ]?)?(time|timestamp|t|stamp|seconds|secs)"
+    r"((elapsed|ros|sim|log|wall|system|header|unix)[_. ]?)?(time|timestamp|datetime|t|stamp|seconds|secs)"
     r"([_. ]?(s|sec|ms|us|ns))?"
 )
 
@@ -62,6 +62,11 @@ class Wanted:
     choices: tuple[tuple[str, Choices | Switches], ...] = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def taken(self) -> list[str]:
+        """The names of all columns to take."""
+        return [*self.action, *self.state, *(name for name in (self.reward, self.terminated) if name)]
+
     def actions(self, path: Path, found: tables.Columns) -> Float64[np.ndarray, "L A"]:
         """The actions of a table.
 
@@ -69,6 +74,7 @@ class Wanted:
             BadEpisode: if a column is missing or holds something else.
         """
         _check_widths(path, found, self.action, self.action_widths)
+        tables.check_lengths(path, found, self.action)
         return action_matrix(path, found, self.action, dict(self.choices))
 
     def states(self, path: Path, found: tables.Columns) -> Float64[np.ndarray, "L S"]:
@@ -244,6 +250,7 @@ def choose_rows(
         BadEpisode: if frames and rows cannot be paired.
     """
     found = tables.read_table(path)
+    tables.check_lengths(path, found, [*wanted.taken, *([choice.time_column] if choice.time_column else [])])
     action = wanted.actions(path, found)
     notes: dict[str, int] = {}
     _check_numbers(path, found, choice)
@@ -339,18 +346,24 @@ def _named(found: tables.Columns, names: re.Pattern[str]) -> Iterator[tuple[str,
             yield name, column
 
 
+def _is_time(index: np.ndarray) -> bool:
+    """Whether an index of pandas holds times and no numbers of rows."""
+    return bool((index != np.floor(index)).any())
+
+
 def _check_numbers(path: Path, found: tables.Columns, choice: Choice) -> None:
     """Refuse rows that are out of order or missing, as far as a column that numbers them says so."""
     for kind in (_NUMBERS_OF_FRAMES, _NUMBERS_OF_STEPS, _INDEX_OF_PANDAS, _TIMES):
         for name, column in _named(found, kind):
             steps = np.diff(column.astype(np.float64))
             wrong = np.flatnonzero(~(steps > 0))
-            if kind is _INDEX_OF_PANDAS and len(wrong):
+            if kind is _INDEX_OF_PANDAS and len(wrong) and (column[wrong + 1] == column[0]).all():
                 continue  # tables were joined; a gap in an index that increases says that rows were dropped
+            times = kind is _TIMES or (kind is _INDEX_OF_PANDAS and _is_time(column))
             if choice.time_column is None and not len(wrong):
                 if kind is _NUMBERS_OF_FRAMES and choice.every == 1:
                     wrong = np.flatnonzero(steps != 1)
-                elif kind is not _TIMES:
+                elif not times:
                     wrong = np.flatnonzero(steps != np.median(steps))
             if len(wrong):
                 row = int(wrong[0])
@@ -362,7 +375,8 @@ def _check_numbers(path: Path, found: tables.Columns, choice: Choice) -> None:
 
 def _check_same_clock(path: Path, found: tables.Columns, pairs: Pairs, times: np.ndarray) -> None:
     """Refuse rows whose times say that they belong to other frames than their number does."""
-    for name, column in _named(found, _TIMES) if len(times) > 2 else ():
+    index = ((name, column) for name, column in _named(found, _INDEX_OF_PANDAS) if _is_time(column))
+    for name, column in (*_named(found, _TIMES), *index) if len(times) > 2 else ():
         last = min(len(column) - 1, int(pairs.rows[-1]))
         rows = pairs.rows[pairs.rows <= last]
         clock, film = column[rows].astype(np.float64), times[: len(rows)] - times[0]

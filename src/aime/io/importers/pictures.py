@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from aime.errors import one_line
 from aime.io.importers.files import opened
@@ -140,11 +140,17 @@ def decode_picture(
 def _open(content: bytes | memoryview, formats: tuple[str, ...]) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        picture = Image.open(io.BytesIO(content), formats=formats)
+        try:
+            picture = Image.open(io.BytesIO(content), formats=formats)
+        except UnidentifiedImageError as error:
+            raise ValueError(f"its content is no {' or '.join(formats)}, or damaged from the start") from error
     if picture.width * picture.height * 3 > MAX_FRAME_BYTES:
         raise ValueError(f"a picture of {picture.height}x{picture.width}, expected 64 MB at most")
     if picture.format in ("PNG", "WEBP") and getattr(picture, "n_frames", 1) > 1:
         raise ValueError(f"an animation of {getattr(picture, 'n_frames', 0)} pictures, expected one")
+    if "transparency" in picture.info and any("16B" in str(tile.args) for tile in picture.tile):
+        # Pillow compares 8 bits with 16
+        raise ValueError("16 bits with one colour that is transparent, expected 8 bits or an alpha channel")
     return picture
 
 

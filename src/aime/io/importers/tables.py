@@ -264,11 +264,23 @@ def matrix(path: Path, columns: Mapping[str, np.ndarray], names: Sequence[str]) 
         if columns[name].dtype.kind not in "fiub":
             found = columns[name][0] if columns[name].dtype.kind == "U" and len(columns[name]) else columns[name].dtype
             raise BadEpisode(f"{path}: column '{name}' holds {found}, expected numbers; convert it")
-    lengths = {len(columns[name]) for name in names}
-    if len(lengths) > 1:
-        raise BadEpisode(f"{path}: columns {list(names)} have {sorted(lengths)} rows, expected as many each; mend it")
+    check_lengths(path, columns, names)
     wide = sum(columns[name].size // max(len(columns[name]), 1) for name in names)
     if wide > MAX_WIDTH:
         raise BadEpisode(f"{path}: columns {list(names)[:8]} have {wide} numbers a row, expected {MAX_WIDTH} at most")
     parts = [columns[name].reshape(len(columns[name]), -1).astype(np.float64) for name in names]
     return np.concatenate(parts, axis=1)
+
+
+def check_lengths(path: Path, columns: Mapping[str, np.ndarray], names: Sequence[str]) -> None:
+    """Refuse columns without rows, or with other numbers of rows: which rows belong together is not known then.
+
+    Raises:
+        BadEpisode: naming a column without rows, or the columns and their lengths.
+    """
+    lengths = {name: len(columns[name]) for name in names if name in columns}
+    empty = next((name for name, length in lengths.items() if not length), None)
+    if empty is not None:
+        raise BadEpisode(f"{path}: column '{empty}' has no rows, expected one for each frame; write it again")
+    if len(set(lengths.values())) > 1:
+        raise BadEpisode(f"{path}: columns {lengths} differ in their numbers of rows, expected as many each; mend it")

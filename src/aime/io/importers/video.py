@@ -146,6 +146,8 @@ def _pictures(path: Path, film: Any) -> Any:
         raise BadEpisode(f"{path}: has {len(streams)} streams of pictures, expected one; make a file of each")
     if streams[0].codec_context is None:
         raise BadEpisode(f"{path}: is in a codec that FFmpeg cannot read, expected another; convert it")
+    if any(name.lower() == "alpha_mode" and text == "1" for name, text in streams[0].metadata.items()):
+        raise BadEpisode(f"{path}: has transparency that FFmpeg does not decode, expected an opaque film; convert it")
     return streams[0]
 
 
@@ -162,7 +164,7 @@ def _blocks(path: Path, film: Any, stream: Any, start: float) -> Iterator[FilmBl
     times: list[float] = []
     shown: Shown | None = None
     for frame, time in _timed(film, stream, start):
-        shown = shown or Shown.of(path, frame, stream.sample_aspect_ratio)
+        shown = shown or Shown.of(path, frame, stream.sample_aspect_ratio, stream.codec_context.name)
         frames.append(shown.picture(frame))
         times.append(time)
         if len(frames) == block_length(*frames[0].shape[:2]):
