@@ -36,7 +36,7 @@ def data(tmp_path: Path, make_episode: Callable[..., Episode]) -> str:
 
 
 def test_variants_are_trained_compared_and_not_trained_again(
-    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], make_episode: Callable[..., Episode]
 ) -> None:
     out = tmp_path / "ablation"
     line = ["ablate", "--data", data, "--out", str(out), "--variants", "complete,no-context", *SMALL.split()]
@@ -59,6 +59,10 @@ def test_variants_are_trained_compared_and_not_trained_again(
     message = capsys.readouterr().err
     assert "seed is 0 there; expected 1" in message
     assert message.count("\n") == 1
+    write_shard(Path(data) / "1.h5", [make_episode(12, 99, size=32)])
+    assert main(line) == 2
+    message = capsys.readouterr().err
+    assert "has 1 new episodes and lacks 0 of those" in message and message.count("\n") == 1
 
 
 def test_the_complete_model_has_every_part_whatever_the_defaults(data: str, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_evaluate_counts_returns(run: Run, policy: str, tmp_path: Path, capsys: 
 
 @pytest.mark.skipif(find_spec("dm_control") is None, reason="needs dm_control")
 @pytest.mark.parametrize("beside", [False, True])
-def test_online_goes_on_round_by_round(tmp_path: Path, beside: bool) -> None:
+def test_online_goes_on_round_by_round(tmp_path: Path, beside: bool, capsys: pytest.CaptureFixture[str]) -> None:
     start, out = tmp_path / "run", tmp_path / "online"
     recorded = f"collect dmc:cartpole_swingup --out {tmp_path}/data --episodes 3 --length 8 --image-size 32 --workers 1"
     assert main(recorded.split()) == 0
@@ -74,6 +74,11 @@ def test_online_goes_on_round_by_round(tmp_path: Path, beside: bool) -> None:
     assert sorted(path.name for path in (out / "rounds").iterdir()) == ["000", "001"]
     lines = [json.loads(line) for line in (out / "returns.jsonl").read_text().splitlines()]
     assert [line["round"] for line in lines] == [0, 1] and all(len(line["returns"]) == 2 for line in lines)
+    moved = (tmp_path / "data").rename(tmp_path / "moved")
+    assert main(line.split()) == 2 and "say where it is by --data" in capsys.readouterr().err
+    assert main([*line.split(), *quick.split(), "--data", str(moved), "--online.rounds", "2"]) == 0
+    played = f"agent evaluate {start} --env dmc:cartpole_swingup --policy random --episodes 1 --steps 2 --data {moved}"
+    assert main(played.split()) == 0
     episodes = list(open_dataset(out / "data" / "round-001.h5"))
     assert [len(episode) for episode in episodes] == [7, 7]
     assert lines[1]["returns"] == pytest.approx([float(np.nansum(each.reward)) for each in episodes], rel=1e-5)

@@ -163,6 +163,25 @@ def test_what_is_finished_is_kept(done: Done, monkeypatch: pytest.MonkeyPatch) -
     assert text.count("| not played | not played | not played |") == 2 and "there is no GL library" in text
 
 
+def test_a_clone_that_was_replaced_is_made_again(done: Done) -> None:
+    run = done.out / "none" / "seed-0"
+    part, weights = run / "benchmark" / "clone.json", run / "agents" / "imitate" / "agent.safetensors"
+    before = part.read_bytes(), weights.read_bytes()
+    assert main(f"agent imitate {run} --seed 7 --imitation.steps 2 --imitation.policy.hidden 16".split()) == 0
+    assert weights.read_bytes() != before[1]
+    benchmark([*done.line, "--episodes", "0"], done.out)
+    assert (part.read_bytes(), weights.read_bytes()) == before
+
+
+def test_data_that_has_changed_is_refused(done: Done, capsys: pytest.CaptureFixture[str]) -> None:
+    extra = Path(done.line[2]) / "none" / "1.h5"
+    write_shard(extra, [episode(99)], {"state_names": json.dumps({"place": 1, "others": 2})})
+    assert main(done.line) == 2
+    extra.unlink()
+    message = capsys.readouterr().err
+    assert "has 1 new episodes and lacks 0 of those" in message and message.count("\n") == 1
+
+
 def test_another_training_is_refused(done: Done, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*done.line, "--steps", "2"]) == 2
     message = capsys.readouterr().err

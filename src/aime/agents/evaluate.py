@@ -109,6 +109,7 @@ def evaluate_agent(
     told: Callable[[int, int], None] = lambda done, total: None,
     distractor: DistractorKind | None = None,
     noise: float | None = None,
+    data: str | Path | None = None,
 ) -> AgentEvaluation:
     """Play some episodes, and write what came of them.
 
@@ -128,6 +129,7 @@ def evaluate_agent(
         distractor: what sky and floor are replaced by; by default, as the run's data was recorded.
         noise: standard deviation of what is added to the actions of imitate or imagine; by default the least that
             imagine has learned under, and none for imitate.
+        data: the run's data, if it has moved; by default it is looked for where it was.
 
     Raises:
         AimeError: if run, agent, environment and files do not fit together; before anything is played.
@@ -143,7 +145,7 @@ def evaluate_agent(
             )
         check_film_path(video)
     info, model = load_run(run, device)
-    recording = recording_like(environment, info, distractor)
+    recording = recording_like(environment, info, distractor, data)
     if policy == "expert":
         _check_expert(recording)
     steps = SUITE_STEPS // recording.action_repeat if steps is None else steps
@@ -177,18 +179,22 @@ def evaluate_agent(
     return evaluation
 
 
-def recording_like(environment: str, info: RunInfo, distractor: DistractorKind | None = None) -> Recording:
+def recording_like(
+    environment: str, info: RunInfo, distractor: DistractorKind | None = None, data: str | Path | None = None
+) -> Recording:
     """The settings that the run's data was recorded with, or the usual ones where it is not of this environment.
 
     Args:
         environment: dmc:DOMAIN_TASK.
         info: the run.
         distractor: in place of that of the data.
+        data: the run's data, if it has moved.
 
     Raises:
         AimeError: if there is no such environment, or the data of the run is not there.
     """
-    return recording_of(environment, open_dataset(own_data(info)).attributes, info.model.image_size, distractor)
+    noted = open_dataset(own_data(info) if data is None else data).attributes
+    return recording_of(environment, noted, info.model.image_size, distractor)
 
 
 def recording_of(

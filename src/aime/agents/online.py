@@ -74,7 +74,13 @@ class OnlineConfig:
 
 
 def learn_online(
-    run: str | Path, environment: str, out: Path, config: OnlineConfig, seed: int, told: Told
+    run: str | Path,
+    environment: str,
+    out: Path,
+    config: OnlineConfig,
+    seed: int,
+    told: Told,
+    data: str | None = None,
 ) -> tuple[Path, list[float]]:
     """Go on with a run in a real environment; called again, it goes on after the last whole round.
 
@@ -85,6 +91,7 @@ def learn_online(
         config: how.
         seed: of all randomness.
         told: see `aime.agents.runs.Told`.
+        data: the run's data, if it has moved; by default it is looked for where it was.
 
     Returns:
         The last round's run, and the mean return that each round collected.
@@ -92,21 +99,30 @@ def learn_online(
     Raises:
         AimeError: if run and environment do not fit together, or `out` holds something else.
     """
-    recording = recording_like(environment, read_run(run))
+    info = read_run(run)
+    data = own_data(info) if data is None else data
+    recording = recording_like(environment, info, data=data)
     steps = config.steps or SUITE_STEPS // recording.action_repeat
     if out.exists() and not (out / "data").is_dir() and any(path.name != LOCK for path in out.iterdir()):
         raise AimeError(f"{out}: exists and is no online run; expected a new directory: take another --out")
     with only_writer(out):
-        return _rounds(run, recording, steps, out, config, seed, told)
+        return _rounds(run, data, recording, steps, out, config, seed, told)
 
 
 def _rounds(
-    run: str | Path, recording: Recording, steps: int, out: Path, config: OnlineConfig, seed: int, told: Told
+    run: str | Path,
+    data: str,
+    recording: Recording,
+    steps: int,
+    out: Path,
+    config: OnlineConfig,
+    seed: int,
+    told: Told,
 ) -> tuple[Path, list[float]]:
     (out / "data").mkdir(exist_ok=True)
     if config.keep_data:
         info = read_run(run)
-        dataset = open_dataset(own_data(info))
+        dataset = open_dataset(data)
         _link_data(dataset.part("train", held_out_by(info, dataset)), out / "data")
     latest, means = Path(run), []
     context = multiprocessing.get_context("spawn")

@@ -30,7 +30,8 @@ from aime.world_model.saved import build_for, fill, read_tensors, require_finite
 Kind = Literal["imitate", "imagine"]
 
 LOG = "log.jsonl"
-_CONFIG, _WEIGHTS = "config.yaml", "agent.safetensors"
+WEIGHTS = "agent.safetensors"
+_CONFIG = "config.yaml"
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,11 @@ def save_agent(
     """
     with staging(directory) as new:
         write_atomically(new / _CONFIG, to_yaml(to_plain(info)).encode())
-        save_weights(networks.state_dict(), new / _WEIGHTS)
+        save_weights(networks.state_dict(), new / WEIGHTS)
         write_atomically(new / LOG, "".join(json.dumps(line) + "\n" for line in lines).encode())
         if manifest is not None:
             manifest.write(new / MANIFEST)
-        write_sums(new, [_CONFIG, _WEIGHTS, *([] if manifest is None else [MANIFEST])])
+        write_sums(new, [_CONFIG, WEIGHTS, *([] if manifest is None else [MANIFEST])])
         sync_directory(new)
         try:
             replace_directory(new, directory)
@@ -101,7 +102,7 @@ def load_agent(run: str | Path, name: str, model: AIME) -> tuple[AgentInfo, Netw
         AimeError: if there is no such agent, or its files are damaged, not finite or do not fit the model.
     """
     directory = agent_directory(run, name)
-    if not (directory / _WEIGHTS).is_file():
+    if not (directory / WEIGHTS).is_file():
         raise AimeError(f"{directory}: no agent there; expected what `aime agent {name} {run}` writes: run it first")
     networks = load_networks(directory, model)
     return read_agent(directory), networks.eval().requires_grad_(False)
@@ -124,10 +125,10 @@ def load_networks(directory: Path, model: AIME) -> Networks:
     """
     check_sums(directory)
     info = read_agent(directory)
-    networks = build_for(directory / _WEIGHTS, info.policy, lambda: _networks(info, model))
-    tensors = read_tensors(directory / _WEIGHTS)
-    fill(networks, tensors, directory / _WEIGHTS)
-    require_finite(tensors, directory / _WEIGHTS)
+    networks = build_for(directory / WEIGHTS, info.policy, lambda: _networks(info, model))
+    tensors = read_tensors(directory / WEIGHTS)
+    fill(networks, tensors, directory / WEIGHTS)
+    require_finite(tensors, directory / WEIGHTS)
     return networks.to(model.device)
 
 

@@ -56,6 +56,8 @@ class OnlineOptions:
     """Such as dmc:cartpole_swingup."""
     out: Path
     """A directory of its own: data, a run a round, returns. The same command again goes on after the last round."""
+    data: str | None = None
+    """The run's data, if it has moved. By default it is looked for where it was."""
     seed: int = 0
     online: OnlineConfig = field(default_factory=OnlineConfig)
 
@@ -68,6 +70,9 @@ class EvaluateOptions:
     """The run directory that `aime train` wrote, or bundled:cartpole."""
     env: str
     """Such as dmc:cartpole_swingup; it is recorded as the run's data was, if that is from there."""
+    data: str | None = None
+    """The run's data, if it has moved: it says how the environment was recorded. By default it is looked for where it
+    was."""
     distractor: DistractorKind | None = None
     """What sky and floor are replaced by: none, static or dynamic. By default as in the run's data."""
     policy: Literal["imitate", "imagine", "plan", "expert", "random"] = "imagine"
@@ -138,7 +143,9 @@ def online(arguments: list[str]) -> int:
     from aime.agents.online import learn_online
 
     with stages() as told:
-        latest, means = learn_online(options.run, options.env, options.out, options.online, options.seed, told)
+        latest, means = learn_online(
+            options.run, options.env, options.out, options.online, options.seed, told, options.data
+        )
     print(f"mean return of each round: {', '.join(f'{mean:.1f}' for mean in means)}")
     print(f"the last world model and its agent: {latest}")
     return 0
@@ -166,6 +173,7 @@ def evaluate(arguments: list[str]) -> int:
             told,
             options.distractor,
             options.noise,
+            options.data,
         )
     mean, count = found.mean, len(found.returns)
     interval = f"95 %: {bounds_text(mean.bounds, '.1f')}" if mean.bounds else NO_INTERVAL

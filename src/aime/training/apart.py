@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from aime.data import open_dataset
 from aime.data.pool import when_parent_ends
 from aime.errors import AimeError
 from aime.primitives.files import write_atomically
@@ -27,7 +28,7 @@ from aime.training.config import TrainConfig
 from aime.training.run_data import with_absolute_paths
 from aime.training.run_directory import read_config
 from aime.training.schedule import Budget
-from aime.world_model.saved import CONFIG, has_checkpoint
+from aime.world_model.saved import CONFIG, has_checkpoint, read_run
 
 MEMORY = "peak_memory.json"
 """In a run directory: {"peak_memory_mb": number} of the process that ended its training."""
@@ -42,7 +43,7 @@ def refuse_other_settings(run: TrainConfig) -> None:
     """Go on with a run only as it was begun: whatever is compared must differ in nothing else.
 
     Raises:
-        AimeError: if the run that is there was made with other settings.
+        AimeError: if the run that is there was made with other settings, or on other episodes.
     """
     if not (run.out / CONFIG).is_file():
         return
@@ -53,6 +54,21 @@ def refuse_other_settings(run: TrainConfig) -> None:
                 f"{run.out}: {name} is {found[name]} there; expected {wanted}: take another --out, or the flags that "
                 "the run there was started with"
             )
+    _refuse_other_episodes(run)
+
+
+def _refuse_other_episodes(run: TrainConfig) -> None:
+    """The path of the data may be the same and its content not."""
+    manifest = read_run(run.out).manifest
+    if manifest is None:
+        return
+    known = frozenset().union(*(each.episodes for each in manifest.current))
+    there = frozenset(open_dataset(run.data).digests)
+    if known != there:
+        raise AimeError(
+            f"{run.data}: has {len(there - known)} new episodes and lacks {len(known - there)} of those that {run.out} "
+            "was started with; expected the same data for all runs that are compared: restore it, or take another --out"
+        )
 
 
 def is_complete(run: TrainConfig) -> bool:

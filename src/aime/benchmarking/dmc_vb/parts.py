@@ -19,13 +19,14 @@ from aime.agents.experience import open_experience, perceive
 from aime.agents.imitation import judge
 from aime.agents.policy import ClonedPolicy
 from aime.agents.runs import Told, train_imitation
-from aime.agents.saved import load_agent
+from aime.agents.saved import WEIGHTS, agent_directory, load_agent
 from aime.benchmarking.dmc_vb.levels import LEVELS
 from aime.benchmarking.dmc_vb.plan import PLAYED_FROM, Plan, Training
 from aime.inference.loading import load_run
 from aime.inference.probe import ProbeScores, probe
 from aime.inference.unseen import open_unseen
 from aime.io.collect.distractors import DistractorKind
+from aime.primitives.checksums import sha256_of
 from aime.primitives.files import write_atomically
 from aime.primitives.plain import from_plain, to_plain
 from aime.training.checkpoint import Progress, read_progress
@@ -42,6 +43,8 @@ class CloneScores(NamedTuple):
     """Mean distance of an action of the test part from the clone's likeliest; actions span 2."""
     nats: float
     """-log π(a)."""
+    agent: str
+    """SHA-256 of its weights."""
 
 
 class Finished(NamedTuple):
@@ -67,15 +70,16 @@ def follow(plan: Plan, training: Training, told: Told) -> Finished:
     Raises:
         AimeError: if a file is damaged or cannot be written.
     """
-    run, progress = training.config.out, read_progress(training.config.out)
+    progress = read_progress(training.config.out)
     base: dict[str, Any] = {"step": progress.step, "seconds": progress.seconds}
     scores = _probe(plan, training, base, told)
     cloning = {**base, "seed": training.config.seed, "imitation": to_plain(plan.protocol.imitation)}
-    clone = _kept(run, "clone", cloning, lambda: _clone(plan, training, told))
+    clone = _kept_clone(plan, training, cloning, told)
+    played = {**cloning, "agent": clone.agent}
     returns: dict[str, tuple[float, ...]] = {
-        distractor: _play(plan, training, distractor, cloning, told) for distractor in _distractors(plan)
+        distractor: _play(plan, training, distractor, played, told) for distractor in _distractors(plan)
     }
-    return Finished(training, progress, scores, CloneScores(**clone), returns)
+    return Finished(training, progress, scores, clone, returns)
 
 
 def _distractors(plan: Plan) -> tuple[DistractorKind, ...]:
@@ -96,6 +100,19 @@ def _probe(plan: Plan, training: Training, base: Mapping[str, Any], told: Told) 
     return from_plain(ProbeScores, found, str(_file(config.out, "probe")))
 
 
+def _kept_clone(plan: Plan, training: Training, cloning: Mapping[str, Any], told: Told) -> CloneScores:
+    """The clone's scores; it is made again where `aime agent imitate` has put another in its place."""
+    run = training.config.out
+    if _weights_of_clone(run) != _content(run, "clone").get("found", {}).get("agent"):
+        _file(run, "clone").unlink(missing_ok=True)
+    return CloneScores(**_kept(run, "clone", cloning, lambda: _clone(plan, training, told)))
+
+
+def _weights_of_clone(run: Path) -> str | None:
+    path = agent_directory(run, "imitate") / WEIGHTS
+    return sha256_of(path) if path.is_file() else None
+
+
 def _clone(plan: Plan, training: Training, told: Told) -> Any:
     config, imitation = training.config, plan.protocol.imitation
     train_imitation(config.out, None, imitation, config.seed, told)
@@ -106,7 +123,7 @@ def _clone(plan: Plan, training: Training, told: Told) -> Any:
     policy = load_agent(config.out, "imitate", model)[1].policy
     assert isinstance(policy, ClonedPolicy)
     error, nats = judge(policy, test.rows(test.outcomes.action_valid))
-    return {"error": error, "nats": nats}
+    return {"error": error, "nats": nats, "agent": _weights_of_clone(config.out)}
 
 
 def _play(
@@ -138,15 +155,20 @@ def _file(run: Path, name: str) -> Path:
     return run / DIRECTORY / f"{name}.json"
 
 
+def _content(run: Path, name: str) -> dict[str, Any]:
+    """What is in a part's file; nothing where there is none, or it is damaged."""
+    try:
+        content = json.loads(_file(run, name).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def _kept(run: Path, name: str, made_with: Mapping[str, Any], make: Callable[[], Any]) -> Any:
     """What a part's file holds, if it was made with the same; else it is made now."""
-    path, wanted = _file(run, name), json.loads(json.dumps(made_with))
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["made_with"] == wanted:
-            return content["found"]
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    content = json.dumps({"made_with": wanted, "found": make()}, indent=1)
-    write_atomically(path, content.encode())
-    return json.loads(content)["found"]
+    path, wanted, content = _file(run, name), json.loads(json.dumps(made_with)), _content(run, name)
+    if content.get("made_with") == wanted and "found" in content:
+        return content["found"]
+    text = json.dumps({"made_with": wanted, "found": make()}, indent=1)
+    write_atomically(path, text.encode())
+    return json.loads(text)["found"]
