@@ -1,4 +1,4 @@
-"""`aime inspect`: what every part of a run does, by intervention, as a table and a JSON file."""
+"""`aime inspect`: the effect of every part of a run, by intervention, as a table and a JSON file."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ WIDTH = 120
 
 @dataclass(frozen=True)
 class InspectOptions:
-    """Measure what every part of a run does: replace its work by something simpler, and see what is lost.
+    """Measure the effect of every part of a run: replace its output by something simpler, and see what is lost.
 
-    Where the data has a state, also how well it can be read from each part.
+    Where the data has a state, also how well it is predicted linearly from each part.
     """
 
     run: tyro.conf.Positional[Path]
@@ -85,15 +85,15 @@ def main(arguments: list[str]) -> int:
 def _tables(inspection: Inspection) -> Iterator[str | Table]:
     yield (
         f"{counted(inspection.clips, 'clip')} of {counted(inspection.episodes, 'episode')} of {inspection.data} "
-        f"({inspection.unseen}), context {inspection.context}; what is lost by each change, above 0 where the model is "
-        "worse, with 95 % intervals over episodes; =: cannot change"
+        f"({inspection.unseen}), context {inspection.context}; the loss by each change, above 0 where the model "
+        "is worse, with 95 % intervals over episodes; =: cannot change"
     )
     yield _losses(inspection)
     if inspection.absent:
         yield f"left out, since the model has no such part: {', '.join(inspection.absent)}"
     yield "\n".join(f"{part}: {verdict}" for part, verdict in inspection.parts())
     if inspection.probes:
-        yield "\nR² of the recorded state, told linearly from a part"
+        yield "\nR² of the recorded state, predicted linearly from a part"
         yield _probes(inspection)
 
 

@@ -17,7 +17,7 @@ from aime.primitives.signals import exit_status, handled
 VERBS = {
     "train": "train a world model on a data set",
     "evaluate": "measure a run's predictions on episodes it has never seen",
-    "inspect": "measure what every part of a run does, by replacing its work with something simpler",
+    "inspect": "measure the effect of every part of a run, by replacing its output",
     "predict": "draw truth, dreams and difference side by side, moving",
     "ablate": "compare the complete model with variants that lack one part",
     "agent": "act with a run: imitate, learn in imagination, plan, and be judged",

@@ -18,8 +18,8 @@ from aime.inference.evaluate import weights_digest
 from aime.inference.inspection import Inspection, inspect_run
 from aime.inference.inspection.interventions import INTERVENTIONS
 from aime.inference.inspection.probes import probe_parts
+from aime.inference.report.inspection import NOT_INSPECTED, read_inspection
 from aime.inference.report.inspection import inspection as section
-from aime.inference.report.inspection import read_inspection
 
 FLAGS = "--context 2 --horizon 6 --samples 2 --clips 4 --part all"
 
@@ -71,7 +71,7 @@ def test_the_report_shows_it_until_the_weights_change(run: Run, inspection: Insp
     ]
     assert read_inspection(run.path, "0") is None
     assert read_inspection(run.data, weights_digest(run.path)) is None
-    assert "aime inspect RUN" in section(None)
+    assert NOT_INSPECTED in section(None)
 
 
 def test_a_damaged_inspection_is_not_shown(inspection: Inspection, tmp_path: Path) -> None:
@@ -89,8 +89,25 @@ def test_parts_that_a_model_lacks_are_left_out(tmp_path: Path, capsys: pytest.Ca
     assert not (run.path / "inspection.json").exists()
 
 
+def test_a_bundled_run_keeps_its_directory(
+    inspection: Inspection, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[object] = []
+
+    def inspect(*_: object, out: Path | None, **__: object) -> Inspection:
+        asked.append(out)
+        return inspection
+
+    monkeypatch.setattr("aime.inference.inspection.inspect_run", inspect)
+    assert main(["inspect", "bundled:cartpole"]) == 0
+    assert asked == [None]
+    printed = capsys.readouterr().out
+    assert "inspection:" not in printed
+    assert all(f"{part}: {verdict}" in printed for part, verdict in inspection.parts())
+
+
 def test_what_cannot_be_inspected_is_refused(run: Run) -> None:
-    with pytest.raises(AimeError, match="1 clip of 8 frames to inspect, expected 2 or more"):
+    with pytest.raises(AimeError, match="clips is 1; expected 2 or more"):
         inspect_run(run.path, context=2, horizon=6, clips=1)
     with pytest.raises(AimeError, match="samples is 0"):
         inspect_run(run.path, context=2, horizon=6, samples=0)

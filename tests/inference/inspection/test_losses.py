@@ -51,9 +51,9 @@ def test_the_interval_is_that_of_paired_episodes() -> None:
     assert_allclose([even.mean, even.low, even.high], 1.0)
 
 
-def test_an_unknown_measure_is_known_to_be_unknown() -> None:
+def test_which_measures_were_computed() -> None:
     partial = Figures(INTACT.scores._replace(psnr=None), INTACT.baselines, (1, 5))
-    assert [partial.knows(each) for each in measures_up_to(5)] == [False, True, True, True]
+    assert [partial.has(each) for each in measures_up_to(5)] == [False, True, True, True]
     assert [each.name for each in measures_up_to(20)] == [
         "reconstruction",
         "nats",
@@ -73,7 +73,7 @@ def test_an_unknown_measure_is_known_to_be_unknown() -> None:
         (0.0, 0.4, "has no effect"),
         (-0.1, 0.0, "has no effect"),
         (-3.0, 3.0, "has no effect"),
-        (math.nan, math.nan, "cannot tell"),
+        (math.nan, math.nan, "undetermined"),
     ],
 )
 def test_verdicts(low: float, high: float, verdict: Verdict) -> None:
@@ -85,5 +85,5 @@ def test_each_measure_has_its_own_threshold() -> None:
     found = [judge(narrow, each.notable) for each in measures_up_to(1)]
     assert found == ["carries weight", "weak", "carries weight"]
     assert strongest(["has no effect", "weak"]) == "weak"
-    assert strongest(["cannot tell", "has no effect"]) == "has no effect"
-    assert strongest([]) == "cannot tell"
+    assert strongest(["undetermined", "has no effect"]) == "has no effect"
+    assert strongest([]) == "undetermined"

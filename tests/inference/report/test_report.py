@@ -20,6 +20,7 @@ from aime.inference import EvaluationRequest, evaluate_run, write_report
 from aime.inference.evaluation import DEFINITIONS
 from aime.inference.report import material
 from aime.inference.report.figures import NO_BALANCE
+from aime.inference.report.inspection import NOT_INSPECTED
 from aime.inference.watching import NO_ATTENTION
 
 REQUEST = EvaluationRequest(context=2, horizon=8, part="all")
@@ -139,7 +140,7 @@ def test_settings_and_definitions_are_there(run: Run, html: str) -> None:
 
 def test_a_run_that_was_not_inspected_says_how(html: str) -> None:
     assert '<h2 id="parts">What each part does</h2>' in html
-    assert html.count("aime inspect RUN") == 1
+    assert html.count(NOT_INSPECTED) == 1
 
 
 def test_attention_and_components_are_shown(html: str) -> None:

@@ -1,4 +1,4 @@
-"""The model's own computation with one value replaced: clips are perceived once, and what depends is computed again."""
+"""The model's forward pass with one value replaced: clips are perceived once, and only what depends on it again."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ AT_ONCE = 8
 
 
 class Window(NamedTuple):
-    """What is predicted of a clip, and from what."""
+    """Which frames of a clip are seen, and which are predicted."""
 
     context: int
     """Frames that the model sees."""
     horizons: Sequence[int]
-    """Frames ahead, in rising order, that are drawn."""
+    """Frames ahead that are decoded, in rising order."""
     samples: int
     """Sampled futures of each clip."""
 
 
 class Recording(NamedTuple):
-    """What a model perceives in B clips of T frames, and the clips themselves."""
+    """B clips of T frames, and what a model perceives in them."""
 
     frames: UInt8[Tensor, "B T 3 H W"]
     seeds: Int[Tensor, " B"]
@@ -48,12 +48,12 @@ class Recording(NamedTuple):
     actions: Float[Tensor, "B T A"]
     """As the belief reads them: missing ones are the null action."""
     states: Float[Tensor, "B T S"] | None
-    """Where the model observes them."""
+    """None for a model that observes frames alone."""
     tokens: Int[Tensor, "B T h w"]
     seen: BottomUp
     """Slots and U_t; all fields are `[B,T,…]`."""
     features: Float[Tensor, "B T C h w"]
-    """The coarsest level of the encoder's pyramid, which is what the posterior reads."""
+    """The coarsest level of the encoder's pyramid, the one that the posterior reads."""
     contexts: Float[Tensor, "B T context"]
     posterior: DiagonalGaussian
 
@@ -65,7 +65,7 @@ class Recording(NamedTuple):
 
 @torch.inference_mode()
 def record(
-    model: AIME, clips: Clips, seeds: Sequence[int], told: Callable[[int], None] = lambda done: None
+    model: AIME, clips: Clips, seeds: Sequence[int], progress: Callable[[int], None] = lambda done: None
 ) -> Recording:
     """Perceive clips once, for any number of interventions.
 
@@ -73,7 +73,7 @@ def record(
         model: in eval mode.
         clips: B clips of T steps without padding.
         seeds: one a clip; see `clip_seeds`.
-        told: is called with the number of clips that are done.
+        progress: is called with the number of clips that are done.
     """
     given = (clips.frames, torch.tensor(seeds), clips.actions, clips.action_valid, observed(clips.states, model.config))
 
@@ -92,7 +92,7 @@ def record(
             posterior=model.infer(sight),
         )
 
-    return _by_clips(perceive, *_on(model.device, given), told=told)
+    return _by_clips(perceive, *_on(model.device, given), progress=progress)
 
 
 @torch.inference_mode()
@@ -103,7 +103,7 @@ def score(
     intervention: Intervention,
     measures: Collection[Kind] = ALL,
 ) -> Scores:
-    """What the clips score with one value replaced.
+    """The scores of the clips with one value replaced.
 
     The noise of the samples is that of `AIME.predict_future` for the same seeds, whatever is replaced. The nats are
     those of the same samples of the unchanged posterior, so that only the prior changes.
@@ -244,12 +244,12 @@ def _on(device: torch.device, values: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(None if each is None else each.to(device) for each in values)
 
 
-def _by_clips(work: Callable[..., Any], *values: Any, told: Callable[[int], None] = lambda done: None) -> Any:
+def _by_clips(work: Callable[..., Any], *values: Any, progress: Callable[[int], None] = lambda done: None) -> Any:
     """`work(*values)` for a few clips at a time; values and result are trees of tensors whose first axis is clips."""
     count, parts = len(values[0]), []
     for start in range(0, count, AT_ONCE):
         parts.append(work(*_some(values, slice(start, start + AT_ONCE))))
-        told(min(start + AT_ONCE, count))
+        progress(min(start + AT_ONCE, count))
     return tree_map(lambda *each: None if each[0] is None else torch.cat(each), *parts)
 
 

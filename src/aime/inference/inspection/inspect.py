@@ -1,8 +1,8 @@
-"""A run inspected: its clips perceived once, each intervention judged on them, and the state told from its parts."""
+"""The inspection of a run: clips perceived once, every intervention judged on them, the state predicted from parts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +10,13 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from aime.data.clips import clip_places, clip_seeds, read_clips
+from aime.data import Dataset
+from aime.data.clips import Places, clip_places, clip_seeds, read_clips
 from aime.errors import AimeError
-from aime.inference.evaluate import Progress, weights_digest
+from aime.inference.evaluate import MOST_CLIPS, Progress, weights_digest
 from aime.inference.inspection.chain import Recording, Window, baselines, record, score
 from aime.inference.inspection.interventions import INTACT, INTERVENTIONS, Intervention
-from aime.inference.inspection.measures import Figures, Measure, figure, loss, measures_up_to
+from aime.inference.inspection.measures import Figures, Measure, figure, horizons_up_to, loss, measures_up_to
 from aime.inference.inspection.probes import probe_parts
 from aime.inference.inspection.result import Effect, Figure, Finding, Inspection
 from aime.inference.inspection.verdict import judge, strongest
@@ -26,9 +27,6 @@ from aime.world_model.model import AIME
 
 INSPECTION = "inspection.json"
 """The file in a run directory that the report shows."""
-
-MOST_CLIPS = 64
-"""Clips that an inspection takes unless told otherwise: the first of every episode, then the second, and so on."""
 
 
 def inspect_run(
@@ -43,7 +41,7 @@ def inspect_run(
     progress: Progress | None = None,
     part: Part = "validation",
 ) -> Inspection:
-    """Measure what each part of a run does, by interventions on unseen clips; always gives the same numbers.
+    """Measure the effect of each part of a run, by interventions on unseen clips; always gives the same numbers.
 
     Args:
         run: the run directory, or bundled:NAME.
@@ -52,10 +50,10 @@ def inspect_run(
         context: frames that the model sees, 1 or more.
         horizon: frames that it then predicts, 1 or more.
         samples: sampled futures of each clip, 1 or more.
-        clips: at most so many clips, `MOST_CLIPS` by default.
+        clips: at most so many clips, 2 or more, `MOST_CLIPS` by default: the first of every episode, then the second.
         device: where to compute.
         out: a JSON file to write; one that is there is replaced.
-        progress: told how much is done, and how much there is.
+        progress: called with how much is done, and how much there is.
         part: the half of the unseen episodes; "validation" leaves the test half for reports.
 
     Raises:
@@ -64,35 +62,22 @@ def inspect_run(
     """
     if samples < 1:
         raise AimeError(f"samples is {samples}; expected 1 or more: take --samples 16, say")
-    count = MOST_CLIPS if clips is None else clips
     info, model = load_run(run, device)
     unseen = open_unseen(info, data, context, horizon, part)
-    places = clip_places(unseen.dataset, context + horizon, max(count, 1))
-    if len(places.episodes) < 2:
-        raise AimeError(
-            f"{unseen.dataset.name}: there is 1 clip of {context + horizon} frames to inspect, expected 2 or more, "
-            "since clips exchange their values; take --clips 64, more episodes, or a smaller --horizon"
-        )
+    places = _two_or_more(unseen.dataset, context + horizon, MOST_CLIPS if clips is None else clips)
     batch = read_clips(unseen.dataset, places, context + horizon)
-    measures = measures_up_to(horizon)
-    window = Window(context, [each.horizon for each in measures if each.kind == "skill"], samples)
-    present = [each for each in INTERVENTIONS if each.applies(info.model)]
-    steps, size = 2 + len(present), len(places.episodes)
+    interventions = [each for each in INTERVENTIONS if each.applies(info.model)]
+    size, passes = len(places.episodes), 2 + len(interventions)
 
-    def told(done: int) -> None:
+    def tell(done: int) -> None:
         if progress is not None:
-            progress(done, steps * size)
+            progress(done, passes * size)
 
-    recording = record(model, batch, clip_seeds(unseen.dataset, places), told)
-    references = baselines(model, recording, window)
-    intact = Figures(score(model, recording, window, INTACT), references, window.horizons)
-    told(2 * size)
-    findings = []
-    for number, intervention in enumerate(present, start=3):
-        scores = score(model, recording, window, intervention, intervention.measures)
-        changed = Figures(scores, references, window.horizons)
-        findings.append(_finding(intervention, intact, changed, measures, places.episodes))
-        told(number * size)
+    recording = record(model, batch, clip_seeds(unseen.dataset, places), tell)
+    window = Window(context, horizons_up_to(horizon), samples)
+    intact, findings = _judged(
+        model, recording, window, interventions, places.episodes, lambda done: tell((1 + done) * size)
+    )
     result = Inspection(
         run=str(run),
         data=unseen.dataset.name,
@@ -105,9 +90,9 @@ def inspect_run(
         context=context,
         horizon=horizon,
         samples=samples,
-        intact=tuple((each.name, Figure.of(figure(intact, each, places.episodes))) for each in measures),
-        findings=tuple(findings),
-        absent=tuple(each.name for each in INTERVENTIONS if each not in present),
+        intact=intact,
+        findings=findings,
+        absent=tuple(each.name for each in INTERVENTIONS if each not in interventions),
         probes=probe_parts(_probed(model, recording), batch.states, places.episodes, unseen.dataset.state_names),
     )
     if out is not None:
@@ -115,27 +100,64 @@ def inspect_run(
     return result
 
 
-def _finding(
-    intervention: Intervention,
-    intact: Figures,
-    changed: Figures,
-    measures: Sequence[Measure],
+def _two_or_more(dataset: Dataset, length: int, count: int) -> Places:
+    """The places of at most `count` clips.
+
+    Raises:
+        AimeError: if there is only one.
+    """
+    if count < 2:
+        raise AimeError(
+            f"clips is {count}; expected 2 or more, since clips exchange their values: take --clips 64, say"
+        )
+    places = clip_places(dataset, length, count)
+    if len(places.episodes) < 2:
+        raise AimeError(
+            f"{dataset.name}: there is 1 unseen clip of {length} frames, expected 2 or more, which exchange their "
+            "values; take more episodes, --part all, or a smaller --horizon"
+        )
+    return places
+
+
+def _judged(
+    model: AIME,
+    recording: Recording,
+    window: Window,
+    interventions: Sequence[Intervention],
     episodes: Int64[np.ndarray, " B"],
-) -> Finding:
+    progress: Callable[[int], None],
+) -> tuple[tuple[tuple[str, Figure], ...], tuple[Finding, ...]]:
+    """The measures of the model as it is, and the effects of each intervention on them."""
+    measures = measures_up_to(window.horizons[-1])
+    references = baselines(model, recording, window)
+    intact = Figures(score(model, recording, window, INTACT), references, window.horizons)
+    progress(1)
+    findings = []
+    for number, intervention in enumerate(interventions, start=2):
+        scores = score(model, recording, window, intervention, intervention.measures)
+        effects = _effects(intact, Figures(scores, references, window.horizons), measures, episodes)
+        verdict = strongest(each.verdict for each in effects if each.verdict is not None)
+        findings.append(Finding(intervention.part, intervention.change, verdict, effects))
+        progress(number)
+    return tuple((each.name, Figure.of(figure(intact, each, episodes))) for each in measures), tuple(findings)
+
+
+def _effects(
+    intact: Figures, changed: Figures, measures: Sequence[Measure], episodes: Int64[np.ndarray, " B"]
+) -> tuple[Effect, ...]:
     effects = []
     for measure in measures:
-        if not changed.knows(measure):
+        if changed.has(measure):
+            lost = loss(intact, changed, measure, episodes)
+            effects.append(Effect(measure.name, Figure.of(lost), judge(lost, measure.notable)))
+        else:
             effects.append(Effect(measure.name, None, None))
-            continue
-        lost = loss(intact, changed, measure, episodes)
-        effects.append(Effect(measure.name, Figure.of(lost), judge(lost, measure.notable)))
-    verdict = strongest(each.verdict for each in effects if each.verdict is not None)
-    return Finding(intervention.part, intervention.change, verdict, tuple(effects))
+    return tuple(effects)
 
 
 @torch.inference_mode()
 def _probed(model: AIME, recording: Recording) -> dict[str, Float[Tensor, "B T F"]]:
-    """The parts from which the state is told."""
+    """The parts from which the state is predicted."""
     beliefs = model.dynamics.scan(recording.latents, recording.contexts, recording.actions).beliefs
     parts = {
         "c_t": recording.contexts,

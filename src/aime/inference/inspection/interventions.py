@@ -1,4 +1,4 @@
-"""The interventions of an inspection: each replaces one value that one part of the model hands to the next.
+"""The interventions of an inspection: each replaces one value that one part of the model passes to the next.
 
 To add one, add an `Intervention` to `INTERVENTIONS`. It is then run, judged, printed and shown in the report.
 """
@@ -21,7 +21,7 @@ from aime.world_model.config import ModelConfig
 Value = TypeVar("Value")
 
 Place = Literal["tokens", "slots", "context", "posterior context", "belief context", "actions", "prior", "map"]
-"""Where a value can be replaced; all that is computed from it is computed again.
+"""Where a value can be replaced; everything that depends on it is computed again.
 
     tokens              indices `[B,T,h,w]`, which the Perceiver reads
     slots               `BottomUp`, fields `[B,T,…]`: the slots, their maps, and U_t, which is made of them
@@ -29,16 +29,16 @@ Place = Literal["tokens", "slots", "context", "posterior context", "belief conte
     posterior context   c_t where the posterior reads it, and not where the belief does
     belief context      c_t where the belief reads it, and not where the posterior does
     actions             `[B,T,A]`, which the belief reads, the future ones too
-    prior               the mixtures `[…,K,latent]` that latents are scored and futures are drawn by
+    prior               mixtures `[…,K,latent]`, which score the latents and from which futures are sampled
     map                 `[…,h,w]`, which the decoder reads: A_t of frames seen, P_t of frames imagined
 
-B clips, of which two that follow each other are of different episodes as far as possible. Mixtures and maps may also
-be those of a part of the clips.
+Neighbours among the B clips are of different episodes where there are several. Mixtures and maps may be those of some
+of the clips.
 """
 
 ALL: frozenset[Kind] = frozenset({"reconstruction", "nats", "skill"})
 FRAMES: frozenset[Kind] = frozenset({"reconstruction", "skill"})
-"""What changes with the latents or with what is drawn of them: the nats are those of the unchanged latents."""
+"""Of a value that the belief does not read: the nats are those of the unchanged latents."""
 FUTURES: frozenset[Kind] = frozenset({"nats", "skill"})
 
 
@@ -47,11 +47,11 @@ class Intervention:
     """A value replaced at one place.
 
     Attributes:
-        part: the part of the model whose work is withheld.
-        change: what stands in its place.
+        part: the part of the model whose output is replaced.
+        change: what it is replaced by.
         place: where the value is replaced.
-        edit: from the value to the one in its place, of the same shape.
-        measures: what this can change at all. The others cannot change, since they do not depend on the value.
+        edit: the value to its replacement, of the same shape.
+        measures: those that depend on the value; the others cannot change and are not computed.
         applies: whether a model of such a config has the part.
     """
 
@@ -68,7 +68,7 @@ class Intervention:
         return f"{self.part}: {self.change}"
 
     def at(self, place: Place, value: Value) -> Value:
-        """The value at a place, replaced if it is this intervention's."""
+        """The value at a place, replaced if this is the intervention's place."""
         return self.edit(value) if place == self.place else value
 
 
@@ -78,17 +78,17 @@ def of_another_clip(value: Value) -> Value:
 
 
 def mean_over_clips(value: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
-    """The mean over all clips and frames, everywhere."""
+    """The mean over all clips and frames, at every frame."""
     return value.mean(dim=(0, 1)).expand_as(value)
 
 
 def commonest_token(tokens: Int[Tensor, "B T h w"]) -> Int[Tensor, "B T h w"]:
-    """In each cell, the token that is most frequent there."""
+    """The most frequent token of each cell."""
     return tokens.flatten(0, 1).mode(dim=0).values.expand_as(tokens)
 
 
 def uniform_map(maps: Float[Tensor, "*N h w"]) -> Float[Tensor, "*N h w"]:
-    """The same in every cell."""
+    """The same share in every cell."""
     return torch.full_like(maps, 1 / (maps.shape[-2] * maps.shape[-1]))
 
 
@@ -102,7 +102,7 @@ def moment_matched(mixture: GaussianMixture) -> GaussianMixture:
 
         σ² = Σ_k π_k (σ_k² + (μ_k - μ)²)
 
-    Of one component it is that component itself, to the last bit.
+    The match of one component is that component itself, bit for bit.
     """
     weights, mean = mixture.weights[..., None], mixture.mean[..., None, :]
     variance = (weights * (mixture.stds.square() + (mixture.means - mean).square())).sum(dim=-2, keepdim=True)

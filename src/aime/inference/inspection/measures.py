@@ -1,4 +1,4 @@
-"""What an intervention is judged by: reconstruction, nats of the prior, and skill at a few horizons."""
+"""The measures of an inspection: reconstruction, nats of the prior, and skill at a few horizons."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Measure:
 
     @property
     def notable(self) -> float:
-        """The least loss that counts as weight: in dB, in nats a frame, and of skill."""
+        """The smallest loss with which a part carries weight: in dB, in nats a frame, and of skill."""
         return {"reconstruction": 0.3, "nats": 1.0, "skill": 0.02}[self.kind]
 
 
@@ -49,12 +49,12 @@ def measures_up_to(horizon: int) -> tuple[Measure, ...]:
 
 
 def horizons_up_to(horizon: int) -> list[int]:
-    """Those of `HORIZONS` that are not beyond it."""
+    """Those of `HORIZONS` that are at most `horizon`."""
     return [each for each in HORIZONS if each <= horizon]
 
 
 class Scores(NamedTuple):
-    """What B clips score; a field is None where it was not computed."""
+    """The scores of B clips; a field is None where it was not computed."""
 
     psnr: Float[Tensor, " B"] | None
     """In dB, of the reconstructions, averaged over all frames."""
@@ -65,25 +65,25 @@ class Scores(NamedTuple):
 
 
 class Baselines(NamedTuple):
-    """Mean squared errors of predictors that know nothing, at each of the horizons."""
+    """Mean squared errors of the two baselines of skill, at each of the horizons."""
 
     persistence: Float[Tensor, "B H"]
     climatology: Float[Tensor, "B H"]
 
 
 class Figures:
-    """The figures of one set of scores over R sets of clips, each clip counted so many times."""
+    """The measures of B clips, for any numbers of times that each clip is counted."""
 
     def __init__(self, scores: Scores, baselines: Baselines, horizons: Sequence[int]) -> None:
         self.scores, self.baselines, self.horizons = scores, baselines, list(horizons)
 
-    def knows(self, measure: Measure) -> bool:
+    def has(self, measure: Measure) -> bool:
         """Whether the measure was computed."""
         field = {"reconstruction": self.scores.psnr, "nats": self.scores.nats, "skill": self.scores.mse}[measure.kind]
         return field is not None
 
     def of(self, measure: Measure, counts: Float64[np.ndarray, "R B"]) -> Float64[np.ndarray, " R"]:
-        """The measure in its own unit: higher is better, but for nats."""
+        """The measure in its own unit, for each of R sets of counts."""
         if measure.kind == "skill":
             column = self.horizons.index(measure.horizon)
             errors = (self.scores.mse, *self.baselines)
@@ -97,9 +97,9 @@ def figure(figures: Figures, measure: Measure, episodes: Sequence[int] | np.ndar
 
 
 def loss(intact: Figures, changed: Figures, measure: Measure, episodes: Sequence[int] | np.ndarray) -> Interval:
-    """What a change costs, with its 95 % interval over episodes: above 0 the model is worse with the change.
+    """What the model loses by a change, with its 95 % interval over episodes: above 0 it is worse with the change.
 
-    The difference is taken within each resampled set of clips, so that it is paired.
+    The difference is paired: it is taken within each resampled set of clips.
     """
     sign = -1.0 if measure.kind == "nats" else 1.0
     return interval_over(lambda counts: sign * (intact.of(measure, counts) - changed.of(measure, counts)), episodes)
@@ -108,6 +108,6 @@ def loss(intact: Figures, changed: Figures, measure: Measure, episodes: Sequence
 def _mean(
     values: Float[Tensor, "B *H"] | None, counts: Float64[np.ndarray, "R B"], column: int | None = None
 ) -> Float64[np.ndarray, " R"]:
-    assert values is not None, "asked of what was computed"
+    assert values is not None, "only what was computed is asked for"
     each = (values if column is None else values[:, column]).double().numpy()
     return counts @ each / counts.sum(axis=1)

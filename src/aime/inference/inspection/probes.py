@@ -1,4 +1,4 @@
-"""What each part of a model tells of the recorded state, by a linear map that is judged on other episodes."""
+"""How well the recorded state is predicted linearly from each part of a model, on episodes left out of the fit."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def probe_parts(
     The first `SETTLED_AFTER` frames of a clip do not count.
 
     Args:
-        parts: what to tell the state from, by name; features of B clips of T frames.
+        parts: what the state is predicted from, by name; features of B clips of T frames.
         states: in their own units, NaN where not known; None where none were recorded.
         episodes: the number of the episode of each clip.
         names: the fields of the state and their widths, in order; empty where they have no names.
@@ -74,7 +74,7 @@ def probe_parts(
 def _predicted_by_others(
     features: Float[Tensor, "N F"], targets: Float[Tensor, "N C"], episode: Float[Tensor, " N"]
 ) -> Float[Tensor, "N C"]:
-    """Each row as a ridge predicts it that has seen no row of its episode."""
+    """Each row, predicted by a ridge that was fitted to rows of other episodes."""
     predicted = torch.empty_like(targets)
     group = episode.unique(return_inverse=True)[1] % FOLDS
     for number in group.unique().tolist():

@@ -17,13 +17,14 @@ DEFINITIONS: dict[str, str] = {
     "low, high": "the 95 % interval, by the bootstrap over episodes, each drawn with all of its clips; null of one "
     "episode",
     "verdict": "carries weight: the whole interval is at or above 0.3 dB, 1 nat or 0.02 of skill; weak: it excludes 0; "
-    "has no effect: it holds 0; cannot tell: there is no interval. Of an intervention, the strongest of its measures'",
+    "has no effect: it contains 0; undetermined: there is no interval. An intervention has the strongest of its "
+    "measures",
     "effect null": "the intervention cannot change this measure, which does not depend on the value that it replaces",
     "reconstruction": "PSNR in dB of each frame decoded from its own latent, averaged",
     "nats": "-log p(z_t | past) in nats per frame after the context, z_t the same sample of the unchanged posterior",
     "skill": "1 - mse / min(mse of persistence, mse of climatology) of the mean of the sampled futures",
-    "probes": "R² of a ridge regression of the recorded state from a part, predicted for episodes that it was not "
-    "fitted to; an angle is told as its cosine and sine",
+    "probes": "R² of a ridge regression of the recorded state from a part, on episodes left out of its fit; an angle "
+    "is predicted as its cosine and sine",
 }
 
 
@@ -48,7 +49,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Effect:
-    """What an intervention does to one measure; see `DEFINITIONS`."""
+    """The effect of an intervention on one measure; see `DEFINITIONS`."""
 
     measure: str
     loss: Figure | None
@@ -58,7 +59,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class Finding:
-    """What one intervention does."""
+    """The effects of one intervention."""
 
     part: str
     change: str
@@ -69,8 +70,8 @@ class Finding:
     @property
     def better_without(self) -> bool:
         """Whether the model is better with the change wherever there is an effect."""
-        told = [each.loss for each in self.effects if each.loss and each.verdict in ("carries weight", "weak")]
-        return bool(told) and all(each.high is not None and each.high < 0 for each in told)
+        clear = [each.loss for each in self.effects if each.loss and each.verdict in ("carries weight", "weak")]
+        return bool(clear) and all(each.high is not None and each.high < 0 for each in clear)
 
     @property
     def verdict_text(self) -> str:
@@ -80,7 +81,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Probe:
-    """How well a linear map from one part tells the recorded state."""
+    """How well the recorded state is predicted linearly from one part."""
 
     part: str
     entry: str
@@ -90,7 +91,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What the parts of a run do, by intervention on clips that it never learned from."""
+    """The effect of every part of a run, by intervention on clips that it never learned from."""
 
     run: str
     data: str

@@ -1,4 +1,4 @@
-"""What an interval says about a part of the model, in words."""
+"""The verdict on a part of the model, from the interval of what the model loses without it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Literal, get_args
 
 from aime.primitives.intervals import Interval
 
-Verdict = Literal["carries weight", "weak", "has no effect", "cannot tell"]
-"""From the strongest; the last one where there is no interval, as of one episode."""
+Verdict = Literal["carries weight", "weak", "has no effect", "undetermined"]
+"""From the strongest; "undetermined" where there is no interval, as with one episode."""
 
 
 def judge(loss: Interval, notable: float) -> Verdict:
-    """Say what a loss means.
+    """The verdict on one loss.
 
     Args:
         loss: what the model loses by a change, above 0 where it is worse.
@@ -20,16 +20,16 @@ def judge(loss: Interval, notable: float) -> Verdict:
 
     Returns:
         "carries weight" where the whole interval is at or above `notable`, "weak" where it excludes 0 on either side,
-        "has no effect" where it holds 0.
+        "has no effect" where it contains 0, "undetermined" where there is no interval.
     """
     bounds = loss.bounds
     if bounds is None:
-        return "cannot tell"
+        return "undetermined"
     if bounds.low >= notable:
         return "carries weight"
     return "weak" if bounds.low > 0 or bounds.high < 0 else "has no effect"
 
 
 def strongest(verdicts: Iterable[Verdict]) -> Verdict:
-    """The verdict on a whole from those on its measures: the strongest of them; "cannot tell" of none."""
-    return min(verdicts, key=get_args(Verdict).index, default="cannot tell")
+    """The strongest of several verdicts; "undetermined" if there are none."""
+    return min(verdicts, key=get_args(Verdict).index, default="undetermined")

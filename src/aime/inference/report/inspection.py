@@ -1,4 +1,4 @@
-"""The report's section on what each part of the model does, from the inspection in the run directory."""
+"""The report's section on the effect of each part of the model, from the inspection in the run directory."""
 
 from __future__ import annotations
 
@@ -10,16 +10,22 @@ from aime.inference.inspection import INSPECTION, Inspection
 from aime.inference.inspection.result import DEFINITIONS, Figure, Finding
 from aime.inference.report import page
 from aime.inference.report.page import Cell
+from aime.primitives.files import read_small
 from aime.primitives.interval_text import bounds_text, counted
+
+_LONGEST = 2**20
+"""Bytes of an inspection that are read: it has about 30,000."""
 
 _KINDS = {"carries weight": "good", "has no effect": "bad"}
 """How a verdict is marked."""
 
+NOT_INSPECTED = "These weights have not been inspected: <code>aime inspect RUN</code> measures the effect of each part."
+
 _CAPTION = (
-    "Each row replaces what one part hands on, and shows what is lost: dB of reconstruction, nats of the prior, and "
-    "skill so many frames ahead. Above 0 the model is worse with the change, = stands where it cannot change. A part "
+    "Each row replaces the output of one part and shows the loss: dB of reconstruction, nats of the prior, and skill "
+    "some frames ahead. Above 0 the model is worse with the change; = means that the measure cannot change. A part "
     "carries weight where the whole interval is at or above 0.3 dB, 1 nat or 0.02 of skill, is weak where the interval "
-    "excludes 0, and has no effect where it holds 0."
+    "excludes 0, and has no effect where it contains 0."
 )
 
 
@@ -34,7 +40,7 @@ def read_inspection(run: Path, weights: str) -> Inspection | None:
     if not path.is_file():
         return None
     try:
-        found = Inspection.from_json(path.read_text(encoding="utf-8"), str(path))
+        found = Inspection.from_json(read_small(path, _LONGEST).decode(), str(path))
     except (AimeError, UnicodeDecodeError):
         return None
     return found if found.weights == weights else None
@@ -43,7 +49,7 @@ def read_inspection(run: Path, weights: str) -> Inspection | None:
 def inspection(found: Inspection | None) -> str:
     """The tables of an inspection, or a sentence on how to make one."""
     if found is None:
-        return page.note("These weights have not been inspected: aime inspect RUN measures what each part does.")
+        return page.note(NOT_INSPECTED)
     judged = (
         f"On {counted(found.clips, 'clip')} from {counted(found.episodes, 'episode')} of {escape(found.data)} "
         f"({escape(found.unseen)}), {counted(found.context, 'frame')} of context."
@@ -56,7 +62,7 @@ def inspection(found: Inspection | None) -> str:
         + f"<p>{_CAPTION}</p>"
         + _absent(found)
         + _probes(found)
-        + page.folded("What these words mean", page.definitions(DEFINITIONS))
+        + page.folded("Definitions of these measures", page.definitions(DEFINITIONS))
     )
 
 
@@ -79,7 +85,7 @@ def _probes(found: Inspection) -> str:
         (part, [_cell(each.r2) for each in found.probes if each.part == part])
         for part in dict.fromkeys(each.part for each in found.probes)
     ]
-    return "<h3>R² of the recorded state, told linearly from a part</h3>" + page.table(["part", *entries], rows)
+    return "<h3>R² of the recorded state, predicted linearly from a part</h3>" + page.table(["part", *entries], rows)
 
 
 def _cell(figure: Figure) -> Cell:
