@@ -54,24 +54,23 @@ def main(arguments: list[str]) -> int:
     """Run `aime inspect` and return the exit status."""
     options = parse(InspectOptions, "inspect", arguments)
     from aime.inference.inspection import INSPECTION, inspect_run
+    from aime.inference.request import EvaluationRequest
     from aime.world_model.bundled import PREFIX
 
     out = options.out
     if out is None and not str(options.run).startswith(PREFIX):
         out = options.run / INSPECTION
+    request = EvaluationRequest(
+        data=options.data,
+        part=options.part,
+        context=options.context,
+        horizon=options.horizon,
+        samples=options.samples,
+        clips=options.clips,
+        device=options.device,
+    )
     with counting("inspecting") as progress:
-        inspection = inspect_run(
-            options.run,
-            options.data,
-            options.context,
-            options.horizon,
-            samples=options.samples,
-            clips=options.clips,
-            device=options.device,
-            out=out,
-            progress=progress,
-            part=options.part,
-        )
+        inspection = inspect_run(options.run, request, out, progress)
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=WIDTH)

@@ -20,6 +20,7 @@ from aime.inference.inspection.interventions import INTERVENTIONS
 from aime.inference.inspection.probes import probe_parts
 from aime.inference.report.inspection import NOT_INSPECTED, read_inspection
 from aime.inference.report.inspection import inspection as section
+from aime.inference.request import EvaluationRequest
 
 FLAGS = "--context 2 --horizon 6 --samples 2 --clips 4 --part all"
 
@@ -55,7 +56,7 @@ def test_every_intervention_is_judged_on_every_measure_that_it_can_change(inspec
 
 
 def test_the_same_run_gives_the_same_numbers(run: Run, inspection: Inspection) -> None:
-    again = inspect_run(run.path, context=2, horizon=6, samples=2, clips=4, part="all")
+    again = inspect_run(run.path, EvaluationRequest(context=2, horizon=6, samples=2, clips=4, part="all"))
     assert again == inspection
     assert Inspection.from_json(again.to_json(), "memory") == again
 
@@ -94,13 +95,13 @@ def test_a_bundled_run_keeps_its_directory(
 ) -> None:
     asked: list[object] = []
 
-    def inspect(*_: object, out: Path | None, **__: object) -> Inspection:
-        asked.append(out)
+    def inspect(run: Path, request: EvaluationRequest, out: Path | None, _: object) -> Inspection:
+        asked.append((str(run), request.part, out))
         return inspection
 
     monkeypatch.setattr("aime.inference.inspection.inspect_run", inspect)
     assert main(["inspect", "bundled:cartpole"]) == 0
-    assert asked == [None]
+    assert asked == [("bundled:cartpole", "validation", None)]
     printed = capsys.readouterr().out
     assert "inspection:" not in printed
     assert all(f"{part}: {verdict}" in printed for part, verdict in inspection.parts())
@@ -108,9 +109,9 @@ def test_a_bundled_run_keeps_its_directory(
 
 def test_what_cannot_be_inspected_is_refused(run: Run) -> None:
     with pytest.raises(AimeError, match="clips is 1; expected 2 or more"):
-        inspect_run(run.path, context=2, horizon=6, clips=1)
-    with pytest.raises(AimeError, match="samples is 0"):
-        inspect_run(run.path, context=2, horizon=6, samples=0)
+        inspect_run(run.path, EvaluationRequest(context=2, horizon=6, clips=1, part="all"))
+    with pytest.raises(AimeError, match="1 unseen clip of 18 frames, expected 2 or more"):
+        inspect_run(run.path, EvaluationRequest(context=2, horizon=16))
     with pytest.raises(AimeError, match="not an inspection"):
         Inspection.from_json("[]", "file")
 

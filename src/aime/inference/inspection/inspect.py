@@ -13,15 +13,16 @@ from torch import Tensor
 from aime.data import Dataset
 from aime.data.clips import Places, clip_places, clip_seeds, read_clips
 from aime.errors import AimeError
-from aime.inference.evaluate import MOST_CLIPS, Progress, weights_digest
+from aime.inference.evaluate import Progress, weights_digest
 from aime.inference.inspection.chain import Recording, Window, baselines, record, score
 from aime.inference.inspection.interventions import INTACT, INTERVENTIONS, Intervention
 from aime.inference.inspection.measures import Figures, Measure, figure, horizons_up_to, loss, measures_up_to
 from aime.inference.inspection.probes import probe_parts
 from aime.inference.inspection.result import Effect, Figure, Finding, Inspection
 from aime.inference.inspection.verdict import judge, strongest
-from aime.inference.loading import Device, load_run
-from aime.inference.unseen import Part, open_unseen
+from aime.inference.loading import load_run
+from aime.inference.request import EvaluationRequest
+from aime.inference.unseen import open_unseen
 from aime.primitives.files import write_atomically
 from aime.world_model.model import AIME
 
@@ -31,41 +32,28 @@ INSPECTION = "inspection.json"
 
 def inspect_run(
     run: str | Path,
-    data: str | Path | None = None,
-    context: int = 5,
-    horizon: int = 45,
-    samples: int = 16,
-    clips: int | None = None,
-    device: Device = "auto",
+    request: EvaluationRequest | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
-    part: Part = "validation",
 ) -> Inspection:
     """Measure the effect of each part of a run, by interventions on unseen clips; always gives the same numbers.
 
     Args:
         run: the run directory, or bundled:NAME.
-        data: what `open_dataset` takes; by default, the run's own data. Episodes that the run was trained on are left
-            out: see `open_unseen`.
-        context: frames that the model sees, 1 or more.
-        horizon: frames that it then predicts, 1 or more.
-        samples: sampled futures of each clip, 1 or more.
-        clips: at most so many clips, 2 or more, `MOST_CLIPS` by default: the first of every episode, then the second.
-        device: where to compute.
+        request: on which clips, two or more, and how; by default those of the validation part, which leaves the test
+            part for reports.
         out: a JSON file to write; one that is there is replaced.
         progress: called with how much is done, and how much there is.
-        part: the half of the unseen episodes; "validation" leaves the test half for reports.
 
     Raises:
-        AimeError: if `run` is no run, if `data` is missing, damaged, too short or does not fit the model, if there are
-            fewer than two clips, if a number is below 1, or if `out` cannot be written.
+        AimeError: if `run` is no run, if the data is missing, damaged, too short or does not fit the model, if there
+            are fewer than two clips, or if `out` cannot be written.
     """
-    if samples < 1:
-        raise AimeError(f"samples is {samples}; expected 1 or more: take --samples 16, say")
-    info, model = load_run(run, device)
-    unseen = open_unseen(info, data, context, horizon, part)
-    places = _two_or_more(unseen.dataset, context + horizon, MOST_CLIPS if clips is None else clips)
-    batch = read_clips(unseen.dataset, places, context + horizon)
+    request = EvaluationRequest(part="validation") if request is None else request
+    info, model = load_run(run, request.device)
+    unseen = open_unseen(info, request.data, request.context, request.horizon, request.part)
+    places = _two_or_more(unseen.dataset, request)
+    batch = read_clips(unseen.dataset, places, request.length)
     interventions = [each for each in INTERVENTIONS if each.applies(info.model)]
     size, passes = len(places.episodes), 2 + len(interventions)
 
@@ -74,7 +62,7 @@ def inspect_run(
             progress(done, passes * size)
 
     recording = record(model, batch, clip_seeds(unseen.dataset, places), tell)
-    window = Window(context, horizons_up_to(horizon), samples)
+    window = Window(request.context, horizons_up_to(request.horizon), request.samples)
     intact, findings = _judged(
         model, recording, window, interventions, places.episodes, lambda done: tell((1 + done) * size)
     )
@@ -87,9 +75,9 @@ def inspect_run(
         weights=weights_digest(run),
         episodes=len(np.unique(places.episodes)),
         clips=size,
-        context=context,
-        horizon=horizon,
-        samples=samples,
+        context=request.context,
+        horizon=request.horizon,
+        samples=request.samples,
         intact=intact,
         findings=findings,
         absent=tuple(each.name for each in INTERVENTIONS if each not in interventions),
@@ -100,21 +88,19 @@ def inspect_run(
     return result
 
 
-def _two_or_more(dataset: Dataset, length: int, count: int) -> Places:
-    """The places of at most `count` clips.
+def _two_or_more(dataset: Dataset, request: EvaluationRequest) -> Places:
+    """The places of the clips.
 
     Raises:
         AimeError: if there is only one.
     """
-    if count < 2:
-        raise AimeError(
-            f"clips is {count}; expected 2 or more, since clips exchange their values: take --clips 64, say"
-        )
-    places = clip_places(dataset, length, count)
+    if request.most_clips < 2:
+        raise AimeError("clips is 1; expected 2 or more, which exchange their values: take --clips 64, say")
+    places = clip_places(dataset, request.length, request.most_clips)
     if len(places.episodes) < 2:
         raise AimeError(
-            f"{dataset.name}: there is 1 unseen clip of {length} frames, expected 2 or more, which exchange their "
-            "values; take more episodes, --part all, or a smaller --horizon"
+            f"{dataset.name}: there is 1 unseen clip of {request.length} frames, expected 2 or more, which exchange "
+            "their values; take more episodes, --part all, or a smaller --horizon"
         )
     return places
 
