@@ -147,7 +147,7 @@ def test_fused_maps_are_distributions_between_their_parts(fusion: Literal["gated
 
 
 def test_uniform_attention_says_nothing() -> None:
-    off = UniformAttention(GRID).double()
+    off = UniformAttention(AttentionConfig(), (), 1, 1, GRID).double()
     attention = off(off.look(pyramid()), vectors(1, N, BELIEF), vectors(1, N, LATENT))
     assert (attention.fused == 1 / GRID**2).all()
     assert not attention.motion.any() and not attention.slot_error.any()

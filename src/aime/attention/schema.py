@@ -78,6 +78,8 @@ class AttentionPillar(nn.Module):
     """What every kind of attention offers: a bottom-up map, a prior map, and one made of both."""
 
     expected_share: float = 0.0
+    attends: ClassVar[bool] = True
+    """Whether its maps differ from cell to cell, so that losses have something to say about them."""
 
     def look(self, pyramid: tuple[Tensor, ...]) -> BottomUp:
         """Slots and U_t of N frames, from the encoder's features at 1/2, 1/4 and 1/8 of the frame."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from einops import repeat
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from aime.attention.bottom_up import BottomUp
-from aime.attention.schema import AttentionPillar
+from aime.attention.schema import AttentionConfig, AttentionPillar
 from aime.attention.top_down import TopDown
 
 
@@ -18,9 +20,11 @@ class UniformAttention(AttentionPillar):
     No loss of the schema has anything to say about it.
     """
 
+    attends: ClassVar[bool] = False
     even: Tensor
 
-    def __init__(self, grid: int) -> None:
+    def __init__(self, config: AttentionConfig, channels: tuple[int, ...], belief: int, latent: int, grid: int) -> None:
+        """Maps of `grid` x `grid` cells; the other sizes are those of the schema, and count for nothing."""
         super().__init__()
         self.register_buffer("even", torch.full((grid, grid), 1 / grid**2), persistent=False)
 

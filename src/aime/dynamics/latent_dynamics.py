@@ -14,9 +14,9 @@ from aime.dynamics.choices import Choice, Chooser, Picker, likeliest, sampled
 from aime.dynamics.contexts import ContextHead, NoContextHead
 from aime.dynamics.heads.control import Control
 from aime.dynamics.heads.state import StateHead
-from aime.dynamics.prior import DirichletProcessMixture, DirichletProcessPrior
+from aime.dynamics.prior import DirichletProcessMixture
+from aime.dynamics.priors import Prior
 from aime.dynamics.recurrences.interface import Memory, Recurrence
-from aime.dynamics.single_gaussian_prior import SingleGaussianPrior
 from aime.dynamics.states import Carry, Dream, Track, Widths
 from aime.errors import AimeError
 from aime.primitives.autocast import fp32_to_learn
@@ -47,7 +47,7 @@ class LatentDynamics(nn.Module):
 
     def __init__(
         self,
-        prior: DirichletProcessPrior | SingleGaussianPrior,
+        prior: Prior,
         recurrence: Recurrence,
         expect_context: ContextHead | NoContextHead,
         imply_context: ContextHead | NoContextHead,

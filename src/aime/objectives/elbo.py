@@ -11,7 +11,6 @@ from torch import Tensor
 
 from aime.attention.maps import map_kl
 from aime.attention.schema import Attention
-from aime.attention.uniform import UniformAttention
 from aime.dynamics.prior import DirichletProcessMixture
 from aime.objectives.behaviour import Terms, arrival_terms
 from aime.objectives.ledger import TaskLoss, gaussian_nats, unless_off, weigh
@@ -65,7 +64,7 @@ def elbo_loss(
     2006.13202, equation 5), so that nats of reconstruction and of KL keep their true proportion.
     """
     wanted, balance, valid = weights.elbo, weights.kl_balance, outcomes.valid
-    attends = not isinstance(model.attention, UniformAttention)
+    attends = model.attention.attends
     squared_error = (output.reconstructions - frames).square().mean(dim=2)
     model.decoder.calibrate(masked_mean(squared_error.mean(dim=(2, 3)), valid))
     precision = pixel_precision(output.attention.fused, frames.shape[-1], model.config.attention.precision)

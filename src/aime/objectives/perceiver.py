@@ -13,7 +13,6 @@ from torch import Tensor
 
 from aime.objectives.ledger import TaskLoss, gaussian_nats, unless_off, weigh
 from aime.objectives.weights import LossWeights
-from aime.perception.perceiver import CausalPerceiver
 from aime.primitives.draws import draw_counted_first
 from aime.primitives.means import masked_mean
 from aime.world_model.model import AIME
@@ -53,7 +52,7 @@ def perceiver_loss(
     wanted = weights.perceiver
     values = output.codes[0, 0].numel()
     commitment = unless_off(wanted.vq_commitment, lambda: masked_mean(0.5 * values * output.commitment, valid))
-    if not isinstance(model.perceiver, CausalPerceiver):
+    if not model.perceiver.reads_tokens:
         return weigh("perceiver", PerceiverTerms(commitment, None, None), wanted)
     perceiver = model.perceiver
     whole = valid.any(1)

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from aime.attention.maps import centre_of_mass
 from aime.attention.schema import Attention
-from aime.attention.uniform import UniformAttention
 from aime.dynamics.choices import Choice
 from aime.dynamics.latent_dynamics import LatentDynamics
 from aime.dynamics.states import Track
@@ -88,7 +87,7 @@ def predictive_loss(
     clips, many more than one step can perceive. A batch's own clips are few and their frames much alike.
     """
     wanted, attention, valid = weights.predictive, output.attention, outcomes.valid
-    attends = not isinstance(model.attention, UniformAttention)
+    attends = model.attention.attends
     clips = output.clips(outcomes) if replayed is None else output.clips(outcomes).join(replayed)
     paths = _Paths(model.dynamics, clips, overshoot)
     terms = PredictiveTerms(

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from jaxtyping import Float
-from torch import Tensor, nn
+from typing import ClassVar
 
-from aime.perception.perceiver import Percept
+from jaxtyping import Float
+from torch import Tensor
+
+from aime.perception.perceiver import ContextMaker, PerceiverConfig, Percept
 from aime.primitives.transformer import TimeCache
 
 
-class NoContext(nn.Module):
+class NoContext(ContextMaker):
     """A context of width 0 in the Perceiver's place: no parameter, and no computation.
 
     All that reads a context then reads nothing there; the losses about it have nothing to say.
     """
+
+    reads_tokens: ClassVar[bool] = False
+
+    def __init__(self, config: PerceiverConfig, codes: int, code_width: int, grid: int, context: int) -> None:
+        """The sizes are those of the Perceiver, and count for nothing."""
+        super().__init__()
 
     def forward(
         self,

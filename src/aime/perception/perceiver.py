@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -52,7 +52,34 @@ class Percept(NamedTuple):
     latents: Float[Tensor, "B T N width"]
 
 
-class CausalPerceiver(nn.Module):
+class ContextMaker(nn.Module):
+    """What every kind of perceiver offers: contexts of frames, of new videos or of videos that go on."""
+
+    reads_tokens: ClassVar[bool] = True
+    """Whether there is a context, and latents from which the tokens can be read back."""
+
+    def forward(
+        self,
+        codes: Float[Tensor, "B T code h w"],
+        attention: Float[Tensor, "B T y x"],
+        cache: TimeCache | None = None,
+    ) -> tuple[Percept, TimeCache | None]:
+        """Contexts of all frames at once from code vectors and attention maps, finer than the codes and of sum 1.
+
+        With the cache of earlier frames the videos go on, and the cache for later ones is returned.
+        """
+        raise NotImplementedError
+
+    def empty_cache(self, batch: int, like: Float[Tensor, "..."]) -> TimeCache:
+        """The cache before the first frame, in the type and on the device of `like`."""
+        raise NotImplementedError
+
+    def token_logits(self, latents: Float[Tensor, "N n width"]) -> Float[Tensor, "N hw codes"]:
+        """Logits over the codebook for each cell of a frame, read from its latents."""
+        raise NotImplementedError
+
+
+class CausalPerceiver(ContextMaker):
     """Perceiver IO over video tokens: context c_t has seen frames 1..t, never a later one.
 
     A learned latent array cross-attends to each frame's tokens (code + 2-D position), attends to itself, then each
@@ -87,10 +114,7 @@ class CausalPerceiver(nn.Module):
         attention: Float[Tensor, "B T y x"],
         cache: TimeCache | None = None,
     ) -> tuple[Percept, TimeCache | None]:
-        """Contexts of all frames at once from code vectors and attention maps, finer than the codes and of sum 1.
-
-        With the cache of earlier frames the videos go on, and the cache for later ones is returned.
-        """
+        """See `ContextMaker.forward`."""
         batch = codes.shape[0]
         read = self._read_frames(codes.flatten(0, 1), attention.flatten(0, 1))
         latents = rearrange(read, "(b t) n d -> b t n d", b=batch)

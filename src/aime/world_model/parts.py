@@ -4,43 +4,38 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from aime.attention.schema import AttentionPillar, AttentionSchema
-from aime.attention.uniform import UniformAttention
+from aime.attention.kinds import ATTENTIONS
+from aime.attention.schema import AttentionPillar
 from aime.dynamics.contexts import ContextHead, NoContextHead, make_context_head
 from aime.dynamics.heads.control import Control
 from aime.dynamics.heads.state import StateHead
 from aime.dynamics.latent_dynamics import LatentDynamics
-from aime.dynamics.prior import DirichletProcessPrior
+from aime.dynamics.priors import PRIORS, Prior
 from aime.dynamics.recurrences import RECURRENCES
 from aime.dynamics.recurrences.interface import Recurrence
-from aime.dynamics.single_gaussian_prior import SingleGaussianPrior
 from aime.dynamics.states import Widths
-from aime.perception.no_context import NoContext
-from aime.perception.perceiver import CausalPerceiver
+from aime.perception.kinds import PERCEIVERS
+from aime.perception.perceiver import ContextMaker
 from aime.perception.state_reader import StateReader
 from aime.world_model.config import ModelConfig
 
 
-def make_perceiver(config: ModelConfig) -> CausalPerceiver | NoContext:
+def make_perceiver(config: ModelConfig) -> ContextMaker:
     """What makes the tokens a context, or nothing in its place (`perceiver.kind`)."""
-    if config.perceiver.kind == "none":
-        return NoContext()
     codes, width = config.tokenizer.codes, config.tokenizer.code_width
-    return CausalPerceiver(config.perceiver, codes, width, config.image_size // 8, config.context)
+    kind = PERCEIVERS[config.perceiver.kind]
+    return kind(config.perceiver, codes, width, config.image_size // 8, config.context)
 
 
-def make_prior(config: ModelConfig) -> DirichletProcessPrior | SingleGaussianPrior:
+def make_prior(config: ModelConfig) -> Prior:
     """The mixture, or one Gaussian (`prior.kind`)."""
-    kind = SingleGaussianPrior if config.prior.kind == "single_gaussian" else DirichletProcessPrior
-    return kind(config.prior, config.belief, config.context_width, config.latent)
+    return PRIORS[config.prior.kind](config.prior, config.belief, config.context_width, config.latent)
 
 
 def make_attention(config: ModelConfig, channels: tuple[int, ...]) -> AttentionPillar:
     """The attention schema on a pyramid of so many channels a level, or uniform maps (`attention.kind`)."""
-    grid = config.attention_grid
-    if config.attention.kind == "uniform":
-        return UniformAttention(grid)
-    return AttentionSchema(config.attention, channels, config.belief, config.latent, grid)
+    kind = ATTENTIONS[config.attention.kind]
+    return kind(config.attention, channels, config.belief, config.latent, config.attention_grid)
 
 
 def make_control(config: ModelConfig) -> Control | None:
@@ -58,7 +53,7 @@ def make_state_reader(config: ModelConfig) -> StateReader | None:
 class Belief(NamedTuple):
     """The parts of the dynamics that are made before attention and decoder: a seed gives the same weights as ever."""
 
-    prior: DirichletProcessPrior | SingleGaussianPrior
+    prior: Prior
     recurrence: Recurrence
     expect_context: ContextHead | NoContextHead
     imply_context: ContextHead | NoContextHead
