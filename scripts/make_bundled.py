@@ -46,7 +46,7 @@ class Options:
 def record(part: Part, raw: Path, workers: int) -> Dataset:
     """Record both policies of a part, then join them, an episode of the one after an episode of the other."""
     recordings = [
-        Recording("cartpole", "swingup", 100, policy, seed, "none", action_repeat=4, image_size=64, camera=0)
+        Recording("cartpole", "swingup", 100, policy, seed, "none", 4, image_size=64, camera=0, masks=True)
         for policy, seed in SEEDS[part].items()
     ]
     for recording in recordings:

@@ -37,7 +37,7 @@ def packs(tmp_path_factory: pytest.TempPathFactory, shard_directory: Path, monke
 def assert_same_episodes(one: Dataset, other: Dataset) -> None:
     assert one.lengths.tolist() == other.lengths.tolist()
     for left, right in zip(one, other, strict=True):
-        for field in ("pixels", "action", "reward", "terminated", "state"):
+        for field in ("pixels", "action", "reward", "terminated", "state", "mask"):
             np.testing.assert_array_equal(getattr(left, field), getattr(right, field))
 
 
@@ -75,10 +75,11 @@ def test_an_episode_in_two_parts_is_refused(tmp_path: Path, shard_directory: Pat
 
 
 @pytest.mark.parametrize("state_width", [None, 2])
-def test_any_pixels_survive(tmp_path: Path, make_episode: MakeEpisode, state_width: int | None) -> None:
+@pytest.mark.parametrize("masked", [3, 2])
+def test_any_pixels_survive(tmp_path: Path, make_episode: MakeEpisode, state_width: int | None, masked: int) -> None:
     """Noise, where nothing repeats, and a still picture, where nothing changes."""
     generator = np.random.default_rng(0)
-    episodes = [make_episode(9, seed, state_width=state_width) for seed in range(3)]
+    episodes = [make_episode(9, seed, state_width=state_width, masked=seed < masked) for seed in range(3)]
     episodes[1].pixels[:] = generator.integers(0, 256, episodes[1].pixels.shape)
     episodes[2].pixels[:] = episodes[2].pixels[0]
     write_shard(tmp_path / "s.h5", episodes)
@@ -91,7 +92,13 @@ def test_any_pixels_survive(tmp_path: Path, make_episode: MakeEpisode, state_wid
     pack(parts, tmp_path / "p.npy.xz")
     unpack(tmp_path / "p.npy.xz", tmp_path / "out")
     for part in parts:
-        assert_same_episodes(open_dataset(tmp_path / "out" / part), parts[part])
+        found = open_dataset(tmp_path / "out" / part)
+        if masked < 3:  # masks of some are left out
+            assert not found.has_mask.any()
+            (episode,) = parts[part]
+            np.testing.assert_array_equal(found.read(0).pixels, episode.pixels)
+        else:
+            assert_same_episodes(found, parts[part])
 
 
 def test_memory_is_bounded_by_several_shards(packs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,8 +184,8 @@ def test_flipped_bit_is_found(packs: Path, place: float) -> None:
 def test_other_versions_and_other_files_are_refused(packs: Path) -> None:
     path = packs / "square.npy.xz"
     content = lzma.decompress(path.read_bytes())
-    path.write_bytes(lzma.compress(content.replace(b'"version": 2', b'"version": 9')))
-    with pytest.raises(AimeError, match="has format aime-pack 9, expected aime-pack 2"):
+    path.write_bytes(lzma.compress(content.replace(b'"version": 3', b'"version": 9')))
+    with pytest.raises(AimeError, match="has format aime-pack 9, expected aime-pack 3"):
         bundled_path("square", "train")
     path.write_bytes(lzma.compress(b"a letter to a friend"))
     with pytest.raises(AimeError, match=r"square\.npy\.xz: is no pack"):

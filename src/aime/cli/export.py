@@ -50,6 +50,8 @@ def main(arguments: list[str]) -> int:
         settings = Settings(rate, options.pictures, lambda frames: bar.advance(task, frames))
         module.export(dataset, options.out, settings)
     print(f"{options.out}: {dataset.episodes} episodes, {dataset.frames} frames")
+    if dataset.has_mask.any() and (options.kind == "lerobot" or (options.kind == "folder" and not options.pictures)):
+        print("masks are left out: films would change them; stable-worldmodel and folder --pictures keep them")
     if options.kind == "lerobot":
         print(module.NOTE)
     if options.fps is None and "fps" not in dataset.attributes and _has_rate(options):

@@ -9,7 +9,8 @@ executing anything:
     classes     [L, H, W] uint8: 0 where a pixel is as in the frame before (the background, before the first frame),
                 1 where it falls back to the background, 2 where it takes another value
     values      [V, 4] uint8: the values of the pixels of class 2 in order, padded to whole words, which xz models best
-    action, reward, terminated, and state if the header says so
+    action, reward, terminated, and state and masks if the header says so
+    masks       [L, H, W] uint8: each XOR the one before (0, before the first frame)
 
 2500 frames of 64 x 64 cartpole took 86 bytes each this way, 140 as plain differences under the same xz, and 1270 in a
 shard.
@@ -22,6 +23,7 @@ import itertools
 import json
 import lzma
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
@@ -40,7 +42,10 @@ Part = Literal["train", "validation", "test"]
 
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 
-FORMAT, VERSION = "aime-pack", 2
+FORMAT, VERSION = "aime-pack", 3
+
+_READABLE = (2, VERSION)
+"""Version 2 has no masks."""
 
 PACK, DIGESTS = ".npy.xz", ".digests.json"
 """The endings of a pack, and of the digests of its episodes by part, which are known without unpacking it."""
@@ -53,6 +58,8 @@ _FRAMES_FOR_BACKGROUND = 256
 
 def pack(parts: Mapping[Part, Dataset], path: str | Path) -> None:
     """Pack data sets of the same world into one file, losslessly, and the digests of their episodes into a second one.
+
+    Masks are kept where all episodes have them.
 
     Args:
         parts: "train", to learn from, whose background is taken; "validation", for choices; "test", to report on.
@@ -72,14 +79,15 @@ def pack(parts: Mapping[Part, Dataset], path: str | Path) -> None:
         if set(datasets[one].digests) & set(datasets[other].digests):
             raise AimeError(f"{path}: {one} and {other} share an episode, expected none in common: record another")
     facts = {part: {"episodes": data.episodes, "attributes": data.attributes} for part, data in datasets.items()}
-    header = {"format": FORMAT, "version": VERSION, "state": train.has_state, "parts": facts}
+    masks = all(bool(data.has_mask.all()) for data in datasets.values())
+    header = {"format": FORMAT, "version": VERSION, "state": train.has_state, "masks": masks, "parts": facts}
     background = _background(train)
     packed = io.BytesIO()
     with lzma.open(packed, "wb", check=lzma.CHECK_SHA256, preset=9 | lzma.PRESET_EXTREME) as stream:
         _save(stream, np.frombuffer(json.dumps(header).encode(), dtype=np.uint8), background)
         for data in datasets.values():
             for episode in data:
-                _save(stream, *_encode(episode, background))
+                _save(stream, *_encode(episode if masks else replace(episode, mask=None), background))
     digests = {part: data.digests for part, data in datasets.items()}
     table = path.with_name(path.name.removesuffix(PACK) + DIGESTS)
     write_atomically(table, (json.dumps(digests, indent=0) + "\n").encode())
@@ -119,7 +127,7 @@ def unpack(source: Path, directory: Path) -> None:
         for part in PARTS:
             facts, batch = header["parts"][part], list[Episode]()
             for number in range(facts["episodes"]):
-                batch.append(_decode(stream, background, header["state"]))
+                batch.append(_decode(stream, background, header["state"], header.get("masks", False)))
                 if number == facts["episodes"] - 1 or sum(map(len, batch)) >= _FRAMES_PER_SHARD:
                     write_shard(directory / part / f"{number:06d}.h5", batch, facts["attributes"])
                     batch.clear()
@@ -140,7 +148,7 @@ def _read_header(source: Path, stream: IO[bytes]) -> dict[str, Any]:
         header: dict[str, Any] = json.loads(_load(stream).tobytes())
     except ValueError as error:
         raise AimeError(f"{source}: is no pack ({error}), expected one that `pack` made; install aime again") from error
-    if header.get("format") != FORMAT or header.get("version") != VERSION:
+    if header.get("format") != FORMAT or header.get("version") not in _READABLE:
         raise AimeError(
             f"{source}: has format {header.get('format')} {header.get('version')}, expected {FORMAT} {VERSION}; "
             "install the version of aime that made it"
@@ -156,13 +164,15 @@ def _encode(episode: Episode, background: UInt8[np.ndarray, "H W 3"]) -> list[np
     classes = np.where(changed, np.where(typical, 1, 2), 0).astype(np.uint8)
     values = np.pad(pixels[classes == 2], ((0, 0), (0, 1)))
     state = [] if episode.state is None else [episode.state]
-    return [classes, values, episode.action, episode.reward, episode.terminated, *state]
+    mask = [] if episode.mask is None else [episode.mask ^ np.concatenate([0 * episode.mask[:1], episode.mask[:-1]])]
+    return [classes, values, episode.action, episode.reward, episode.terminated, *state, *mask]
 
 
-def _decode(stream: IO[bytes], background: UInt8[np.ndarray, "H W 3"], has_state: bool) -> Episode:
+def _decode(stream: IO[bytes], background: UInt8[np.ndarray, "H W 3"], has_state: bool, has_mask: bool) -> Episode:
     """The inverse of `_encode`."""
     classes, values, action, reward, terminated = (_load(stream) for _ in range(5))
     state = _load(stream) if has_state else None
+    mask = np.bitwise_xor.accumulate(_load(stream), axis=0) if has_mask else None
     pixels = np.empty((*classes.shape, 3), dtype=np.uint8)
     typical = background.reshape(-1, 3)
     frame, used = typical.copy(), 0
@@ -172,7 +182,7 @@ def _decode(stream: IO[bytes], background: UInt8[np.ndarray, "H W 3"], has_state
         frame[new] = values[used : used + len(new), :3]
         used += len(new)
         pixels[step] = frame.reshape(background.shape)
-    return Episode(pixels, action, reward, terminated, state)
+    return Episode(pixels, action, reward, terminated, state, mask)
 
 
 def _save(stream: IO[bytes], *arrays: np.ndarray) -> None:

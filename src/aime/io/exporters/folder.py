@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
 from aime.data.dataset import Dataset
 from aime.io.exporters.films import write_film
 from aime.io.exporters.interface import Original, Settings, named_numbers, originals, whole
+from aime.io.importers.picture_masks import MASKS
 
 
 def export(dataset: Dataset, out: Path, settings: Settings) -> None:
@@ -25,7 +27,9 @@ def export(dataset: Dataset, out: Path, settings: Settings) -> None:
         for number, episode in enumerate(originals(dataset)):
             name = f"episode-{number:06d}"
             if settings.pictures:
-                _write_pictures(place / name, episode)
+                _write_pictures(place / name, episode.pixels)
+                if episode.mask is not None:
+                    _write_masks(place / name / MASKS, episode.mask)
             else:
                 write_film(place / f"{name}.mp4", episode.pixels, settings.fps)
             columns = table(dataset, episode)
@@ -53,10 +57,21 @@ def _column(kind: str, name: str) -> str:
     return name if name == kind or name.startswith(f"{kind}[") else f"{kind}_{name}"
 
 
-def _write_pictures(place: Path, episode: Original) -> None:
+def _write_pictures(place: Path, frames: UInt8[np.ndarray, "L H W 3"]) -> None:
     place.mkdir()
-    for step, frame in enumerate(episode.pixels):
+    for step, frame in enumerate(frames):
         Image.fromarray(frame).save(place / f"{step:06d}.png")
+
+
+def _write_masks(place: Path, masks: UInt8[np.ndarray, "L H W"]) -> None:
+    """As pictures whose colours are numbers in a palette, so that a viewer tells instances apart."""
+    place.mkdir()
+    palette = np.random.default_rng(0).integers(64, 256, (256, 3))
+    palette[0] = 0
+    for step, mask in enumerate(masks):
+        picture = Image.fromarray(mask, "L")
+        picture.putpalette(palette.astype(np.uint8).tobytes())
+        picture.save(place / f"{step:06d}.png")
 
 
 def _write_csv(path: Path, columns: dict[str, np.ndarray]) -> None:

@@ -32,6 +32,8 @@ class Original(NamedTuple):
     """Whether the arrival ended the episode."""
     state: Float32[np.ndarray, "L S"] | None
     """None where none was recorded."""
+    mask: UInt8[np.ndarray, "L H W"] | None = None
+    """Ids of instances, 0 the background; None where none was recorded."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def originals(dataset: Dataset) -> Iterator[Original]:
         if action is not None and scale is not None and scale.width == action.shape[1]:
             action = scale.to_source(action)
         reward = None if np.isnan(episode.reward).all() else episode.reward
-        yield Original(episode.pixels, action, reward, episode.terminated, episode.state)
+        yield Original(episode.pixels, action, reward, episode.terminated, episode.state, episode.mask)
 
 
 def named_numbers(dataset: Dataset, of: Literal["action", "state"], width: int) -> list[str] | None:

@@ -1,6 +1,7 @@
 """One HDF5 file in stable-worldmodel's flat schema, actions in the source's units.
 
-The frame rate, the task, the names of states and actions and the range of the actions are attributes of the file.
+The frame rate, the task, the range of the actions, and the names of states, actions and ids in masks are attributes of
+the file.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 
 from aime.data.action_scale import ActionScale
 from aime.data.dataset import Dataset
+from aime.data.mask_names import note_mask_names
 from aime.data.shards import Attribute
 from aime.data.source_range import note_range
 from aime.data.state_names import ACTION_ATTRIBUTE, ATTRIBUTE
@@ -34,16 +36,12 @@ def export(dataset: Dataset, out: Path, settings: Settings) -> None:
         unscaled = ActionScale.identity(dataset.action_width).attributes()
         file.attrs.update(_noted({**unscaled, **dataset.attributes}))
         shape, chunks = (frames, size, size, 3), (min(CHUNK_STEPS, frames), size, size, 3)
-        file.create_dataset(
-            "pixels",
-            shape,
-            "uint8",
-            chunks=chunks,
-            compression="gzip",
-            compression_opts=1,
-            shuffle=True,
-            fletcher32=True,
-        )
+        packed = {"compression": "gzip", "compression_opts": 1, "shuffle": True, "fletcher32": True}
+        file.create_dataset("pixels", shape, "uint8", chunks=chunks, **packed)
+        if dataset.has_mask.any():
+            file.create_dataset("mask", shape[:3], "uint8", chunks=chunks[:3], **packed)
+            file["ep_mask"] = dataset.has_mask
+            file.attrs.update(note_mask_names(dataset.mask_names))
         file.create_dataset("action", (frames, dataset.action_width), "float32", fletcher32=True)
         file.create_dataset("reward", (frames,), "float32", fletcher32=True)
         file.create_dataset("terminated", (frames,), "bool", fletcher32=True)
@@ -67,5 +65,7 @@ def _put(file: Any, row: int, episode: Original) -> None:
     file["action"][rows] = np.nan if episode.action is None else episode.action
     file["reward"][rows] = np.nan if episode.reward is None else episode.reward
     file["terminated"][rows] = episode.terminated
+    if "mask" in file:
+        file["mask"][rows] = 0 if episode.mask is None else episode.mask
     if episode.state is not None:
         file["state"][rows] = episode.state

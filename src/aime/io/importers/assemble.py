@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 
 from aime.data.action_scale import ActionScale
 from aime.data.episodes import Episode
-from aime.io.importers.fitting import Fit, fit_frames
+from aime.io.importers.fitting import Fit, fit_frames, fit_masks
 from aime.io.importers.interface import BadEpisode, Recorded
 
 EPISODE_BYTES = 128 * 2**20
@@ -56,6 +56,7 @@ class _Rows:
         self.length: int | None = known[0] if known else None
         self._recorded, self._form = recorded, form
         self._action = self._scaled_actions(tally)
+        self._masks = _Masks(recorded, form)
         self._check_finite()
 
     def _scaled_actions(self, tally: Counter[str]) -> Float[np.ndarray, "L A"] | None:
@@ -98,7 +99,39 @@ class _Rows:
             state=recorded.state[rows].astype(np.float32)
             if self._form.state_width and recorded.state is not None
             else None,
+            mask=self._masks.take(length),
         )
+
+    def finish(self) -> None:
+        """Refuse masks that are more than the frames."""
+        self._masks.finish()
+
+
+class _Masks:
+    """The masks of an episode, resized, as many at a time as are asked for."""
+
+    def __init__(self, recorded: Recorded, form: Form) -> None:
+        self._blocks, self._form = recorded.masks, form
+        self._held: list[UInt8[np.ndarray, "n H W"]] = []
+
+    def take(self, count: int) -> UInt8[np.ndarray, "{count} H W"] | None:
+        """The next ones; None where the episode has none."""
+        if self._blocks is None:
+            return None
+        while sum(map(len, self._held)) < count:
+            blocks = next(self._blocks, None)
+            if blocks is None:
+                raise BadEpisode("has fewer masks than frames, expected one each; add them, or remove all masks")
+            self._held.append(fit_masks(blocks, self._form.image_size, self._form.fit))
+        masks = np.concatenate(self._held)
+        self._held = [masks[count:]]
+        return masks[:count]
+
+    def finish(self) -> None:
+        """Refuse what is left."""
+        left = any(len(part) for part in self._held)
+        if self._blocks is not None and (left or next(self._blocks, None) is not None):
+            raise BadEpisode("has more masks than frames, expected one each; remove those without a frame")
 
 
 def _column(values: np.ndarray | None, rows: slice, absent: float, dtype: type, length: int) -> np.ndarray:
@@ -147,7 +180,9 @@ def episodes_of(recorded: Recorded, form: Form, tally: Counter[str]) -> Iterator
     tally["repeated"] += recorded.repeated
     tally["frames"] += start + filled
     tally.update({f"{LEFT_OUT}{text}": count for text, count in recorded.left_out.items()})
-    yield rows.cut(buffer[:filled], start)
+    last = rows.cut(buffer[:filled], start)
+    rows.finish()
+    yield last
 
 
 def _tally_sizes(tally: Counter[str], blocks: object) -> None:

@@ -21,14 +21,14 @@ def tile_columns(cameras: int) -> int:
 
 
 def together(
-    streams: Sequence[Iterator[UInt8[np.ndarray, "n h w 3"]]],
-) -> Iterator[list[UInt8[np.ndarray, "n h w 3"]]]:
+    streams: Sequence[Iterator[UInt8[np.ndarray, "n *pixels"]]],
+) -> Iterator[list[UInt8[np.ndarray, "n *pixels"]]]:
     """Blocks of several cameras, cut so that all have as many frames.
 
     Raises:
         BadEpisode: if one camera ends before another.
     """
-    held: list[UInt8[np.ndarray, "n h w 3"] | None] = [next(stream, None) for stream in streams]
+    held: list[UInt8[np.ndarray, "n *pixels"] | None] = [next(stream, None) for stream in streams]
     while any(block is not None for block in held):
         blocks = [block for block in held if block is not None]
         if len(blocks) < len(held):
@@ -49,28 +49,52 @@ def fit_frames(
         size: height and width of the outcome in pixels.
         fit: what to do with frames that are not square.
     """
+    return _tiled(blocks, size, fit, Image.Resampling.BILINEAR)
+
+
+def fit_masks(
+    blocks: Sequence[UInt8[np.ndarray, "n h w"]], size: int, fit: Fit
+) -> UInt8[np.ndarray, "n {size} {size}"]:
+    """The same for masks, by the nearest neighbour; empty tiles and bars are background (0).
+
+    Args:
+        blocks: one for each camera, of the sizes of its frames.
+        size: height and width of the outcome in pixels.
+        fit: what to do with masks that are not square.
+    """
+    return _tiled(blocks, size, fit, Image.Resampling.NEAREST)
+
+
+def _tiled(
+    blocks: Sequence[UInt8[np.ndarray, "n h w *channels"]], size: int, fit: Fit, filter: Image.Resampling
+) -> UInt8[np.ndarray, "n {size} {size} *channels"]:
     columns = tile_columns(len(blocks))
     edges = np.linspace(0, size, columns + 1).round().astype(int)
     if columns == 1 and blocks[0].shape[1:3] == (size, size):
         return blocks[0]
-    out = np.zeros((len(blocks[0]), size, size, 3), np.uint8)
+    out = np.zeros((len(blocks[0]), size, size, *blocks[0].shape[3:]), np.uint8)
     for camera, block in enumerate(blocks):
         row, column = divmod(camera, columns)
         tile = out[:, edges[row] : edges[row + 1], edges[column] : edges[column + 1]]
         for target, frame in zip(tile, block, strict=True):
-            _fit_into(target, frame, fit)
+            _fit_into(target, frame, fit, filter)
     return out
 
 
-def _fit_into(target: UInt8[np.ndarray, "H W 3"], frame: UInt8[np.ndarray, "h w 3"], fit: Fit) -> None:
+def _fit_into(
+    target: UInt8[np.ndarray, "H W *channels"],
+    frame: UInt8[np.ndarray, "h w *channels"],
+    fit: Fit,
+    filter: Image.Resampling,
+) -> None:
     height, width = target.shape[:2]
     if frame.shape == target.shape:
         target[:] = frame
         return
     box, inner = _boxes(frame.shape[0], frame.shape[1], height, width, fit)
     top, left, rows, columns = inner
-    # pillow's filters grow with the reduction, so that none of the source's pixels is left out
-    picture = Image.fromarray(frame).resize((columns, rows), Image.Resampling.BILINEAR, box=box)
+    # pillow's bilinear filter grows with the reduction, so that none of the source's pixels is left out
+    picture = Image.fromarray(frame).resize((columns, rows), filter, box=box)
     target[top : top + rows, left : left + columns] = np.asarray(picture)
 
 

@@ -3,6 +3,7 @@
     pick-001.mp4     pick-001.csv          a film, and the table of the same name
     pick-002/        pick-002.parquet      a directory of pictures in the order of their names, and its table
     pick-003/        pick-003/actions.npz  or the table in the directory
+    pick-004/masks/                        a mask for each picture: PNG files of the same names, ids in 8 bits
 
 A row of the table belongs to each frame: the actions taken after seeing it, the reward and `terminated` that came with
 it, a state. The actions of the last row, which nothing followed, may be empty or missing. Rows that have times of their
@@ -38,6 +39,7 @@ from aime.io.importers.interface import (
     arriving,
     block_length,
 )
+from aime.io.importers.picture_masks import has_masks, read_masks
 from aime.io.importers.picture_names import check_names, pictures_in
 from aime.io.importers.pictures import Depth, picture_size, read_picture
 from aime.io.importers.timing import LARGEST_GAP, rate_of
@@ -192,13 +194,15 @@ class FolderImporter:
         if not self.columns.action:
             depth = Depth.of(self.choice.depth_range, notes)
             uneven = notes if self.choice.fps is None else None
-            return Recorded(together([self._frames(film, depth, uneven) for film in episode.films]), left_out=notes)
+            frames = together([self._frames(film, depth, uneven) for film in episode.films])
+            return Recorded(frames, left_out=notes, masks=self._masks(episode))
         table = self._table(item, episode)
         times = self._times(episode)
         chosen = self._chosen(table, episode, times)
         notes.update(chosen.notes)
         depth = Depth.of(self.choice.depth_range, notes)
         frames = together([self._frames(film, depth) for film in episode.films])
+        masks = self._masks(episode)
         return _with_what_came_after(
             Recorded(
                 _selected(frames, chosen.frames, len(times)),
@@ -207,6 +211,7 @@ class FolderImporter:
                 terminated=chosen.terminated,
                 state=chosen.state,
                 left_out=notes,
+                masks=None if masks is None else _selected(masks, chosen.frames, len(times)),
             ),
             chosen,
         )
@@ -248,6 +253,11 @@ class FolderImporter:
         path = self.place / film
         return _read_pictures(path, depth) if path.is_dir() else _read_film(path, uneven)
 
+    def _masks(self, episode: Place) -> Iterator[list[UInt8[np.ndarray, "n h w"]]] | None:
+        """Where all cameras are directories of pictures with masks."""
+        places = [self.place / film for film in episode.films]
+        return together([read_masks(place) for place in places]) if all(map(has_masks, places)) else None
+
     def actions(self, item: Item) -> Float[np.ndarray, "L A"]:
         """The actions in one table."""
         table = self._table(item, self.episodes[int(item.place[0])])
@@ -282,8 +292,8 @@ def _with_what_came_after(recorded: Recorded, chosen: Chosen) -> Recorded:
 
 
 def _selected(
-    frames: Iterator[list[UInt8[np.ndarray, "n h w 3"]]], wanted: np.ndarray, total: int
-) -> Iterator[list[UInt8[np.ndarray, "n h w 3"]]]:
+    frames: Iterator[list[UInt8[np.ndarray, "n *pixels"]]], wanted: np.ndarray, total: int
+) -> Iterator[list[UInt8[np.ndarray, "n *pixels"]]]:
     """Some of the frames; all are decoded, so that damage is found wherever it is."""
     start = 0
     for blocks in frames:

@@ -20,6 +20,7 @@ from aime.errors import AimeError
 from aime.io.importers import tables, video
 from aime.io.importers.files import is_litter
 from aime.io.importers.interface import in_order
+from aime.io.importers.picture_masks import MASKS
 from aime.io.importers.picture_names import pictures_in
 
 
@@ -76,7 +77,7 @@ def _beside_pictures(source: Path, used: set[str]) -> list[str]:
         if directory.is_dir():
             others = set(directory.iterdir()) - set(pictures_in(directory))
             names = sorted(_texts(source, (path for path in others if not is_litter(path))))
-            names = [name for name in names if name not in used]
+            names = [name for name in names if name not in used and Path(name).name != MASKS]
             found += [f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]] if names else []
     return found
 

@@ -146,6 +146,8 @@ class Recorded:
         state: `[L, S]`.
         repeated: how many frames at the end, 0 or 1, repeat the last picture of the source, because the source has
             none of what its last action led to.
+        masks: the id of the instance that each pixel shows, in blocks of any length, for each camera one; of the sizes
+            of the frames.
         left_out: counts of what is not taken or is changed, by words for the report; is added to while the frames are
             read.
     """
@@ -156,6 +158,7 @@ class Recorded:
     terminated: Bool[np.ndarray, " L"] | None = None
     state: Float[np.ndarray, "L S"] | None = None
     repeated: int = 0
+    masks: Iterator[Sequence[UInt8[np.ndarray, "n h w"]]] | None = None
     left_out: Counter[str] = field(default_factory=Counter)
 
 
@@ -292,7 +295,8 @@ def arriving(
     if not extends:
         return moved
     state = None if after.state is None else _with_unknown_row(after.state)
-    return replace(moved, frames=_with_last_repeated(after.frames), state=state, repeated=1)
+    masks = None if after.masks is None else _with_last_repeated(after.masks)
+    return replace(moved, frames=_with_last_repeated(after.frames), state=state, repeated=1, masks=masks)
 
 
 def _says_something(reward: np.ndarray | None, ended: np.ndarray | None) -> bool:
@@ -323,9 +327,9 @@ def _with_unknown_row(rows: np.ndarray) -> Float[np.ndarray, "L N"]:
 
 
 def _with_last_repeated(
-    frames: Iterator[Sequence[UInt8[np.ndarray, "n h w 3"]]],
-) -> Iterator[Sequence[UInt8[np.ndarray, "n h w 3"]]]:
-    last: list[UInt8[np.ndarray, "1 h w 3"]] = []
+    frames: Iterator[Sequence[UInt8[np.ndarray, "n *pixels"]]],
+) -> Iterator[Sequence[UInt8[np.ndarray, "n *pixels"]]]:
+    last: list[UInt8[np.ndarray, "1 *pixels"]] = []
     for blocks in frames:
         last = [block[-1:] for block in blocks]
         yield blocks

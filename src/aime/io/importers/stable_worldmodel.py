@@ -1,7 +1,8 @@
 """stable-worldmodel's HDF5 files: the schema of AIME's shards, but frames of any size and actions in any units.
 
-One file, or a directory of them: `pixels`, `action`, `ep_len` and `ep_offset`; `reward`, `terminated` and a state where
-they are there. Time is as in AIME: the action of a row follows its frame, reward and end came with it.
+One file, or a directory of them: `pixels`, `action`, `ep_len` and `ep_offset`; `reward`, `terminated`, a state and
+`mask` (as in AIME's shards) where they are there. Time is as in AIME: the action of a row follows its frame, reward and
+end came with it.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, UInt8
 
-from aime.data.hdf5_bounds import own_object, scalar_attributes
+from aime.data.hdf5_bounds import own_object, read_rows, scalar_attributes
+from aime.data.mask_names import ATTRIBUTE as MASK_NAMES
 from aime.data.shards import Attribute
 from aime.data.source_range import read_range
 from aime.data.state_names import read_action_names, read_state_names
@@ -24,6 +26,7 @@ from aime.io.importers.action_parts import ActionPart, Quantities, discrete_colu
 from aime.io.importers.files import is_litter
 from aime.io.importers.hdf5 import field, frame_size, is_frames, opened, read_frames, rows
 from aime.io.importers.interface import (
+    MAX_FRAME_BYTES,
     BadEpisode,
     Choice,
     Facts,
@@ -31,6 +34,7 @@ from aime.io.importers.interface import (
     Recorded,
     Sources,
     Survey,
+    block_length,
     in_order,
     one_number,
     refuse_others,
@@ -71,7 +75,8 @@ def open_source(source: Path, choice: Choice) -> Sources:
         states = _state(file) if choice.state else {}
         noted = tuple(scalar_attributes(file.attrs).items())
         success = () if "reward" in file else ("success",)
-        unused = sorted(set(file) - {camera, "action", *states, *success, *_BOOKKEEPING})
+        masks = ("mask", "ep_mask") if _has_masks(file, camera) else ()
+        unused = sorted(set(file) - {camera, "action", *states, *success, *masks, *_BOOKKEEPING})
     part, notes = _action_part(found) if choice.actions else (None, ())
     notes = (*notes, *([f"fields not taken: {', '.join(unused)}"] if unused else []))
     return {"": StableWorldmodelImporter(tuple(map(str, found)), camera, part, tuple(states.items()), notes, noted)}
@@ -93,6 +98,14 @@ def _state(file: h5py.File) -> dict[str, int]:
         if isinstance(found, h5py.Dataset) and found.ndim == 2:
             return {name: int(found.shape[1])}
     return {}
+
+
+def _has_masks(file: h5py.File, camera: str) -> bool:
+    """Whether `mask` has ids of instances, a byte for each pixel of each frame."""
+    mask, pixels = own_object(file, "mask"), own_object(file, camera)
+    if not isinstance(mask, h5py.Dataset) or mask.dtype != np.uint8 or not is_frames(pixels):
+        return False
+    return bool(mask.shape == (len(pixels), *frame_size(pixels)))
 
 
 def _action_part(paths: Sequence[Path]) -> tuple[ActionPart, tuple[str, ...]]:
@@ -158,7 +171,7 @@ class StableWorldmodelImporter:
         """Widths, as the first file has them."""
         noted, states = dict(self.noted), dict(self.states)
         states = read_state_names(noted, sum(states.values())) or states
-        attributes: dict[str, Attribute] = {name: noted[name] for name in noted if name in ("fps", "task")}
+        attributes: dict[str, Attribute] = {name: noted[name] for name in noted if name in ("fps", "task", MASK_NAMES)}
         if self.part is None:
             return Facts(0, states, attributes=attributes, notes=self.notes)
         parts, width = (self.part,), self.part.width
@@ -210,12 +223,14 @@ class StableWorldmodelImporter:
                 if own_object(file, name)
             }
             action = self._encoded(path, rows(path, _action_field(path, file), start, stop)) if self.part else None
+            has_masks = _has_masks(file, self.camera) and _is_masked(path, file, start)
         return Recorded(
             ([block] for block in read_frames(path, self.camera, start, stop)),
             action=action,
             reward=_reward(known, length),
             terminated=truths("terminated", known["terminated"], length) if "terminated" in known else None,
             state=known[self.states[0][0]] if self.states and self.states[0][0] in known else None,
+            masks=_read_masks(path, start, stop) if has_masks else None,
         )
 
     def _small(self) -> list[str]:
@@ -240,6 +255,27 @@ class StableWorldmodelImporter:
         encoded = np.full((len(action), self.part.width), np.nan)
         encoded[known] = self.part.encode(action[known], f"{path}: 'action'")
         return encoded
+
+
+def _is_masked(path: Path, file: h5py.File, start: int) -> bool:
+    """Whether the episode at a row has masks; all have where no field says which."""
+    if own_object(file, "ep_mask") is None:
+        return True
+    masked, offsets = (rows(path, field(path, file, name, axes=1)) for name in ("ep_mask", "ep_offset"))
+    if masked.dtype != np.bool_ or masked.shape != offsets.shape:
+        raise BadEpisode(f"{path}: 'ep_mask' is {masked.dtype} {masked.shape}, expected bool {offsets.shape}; mend it")
+    return bool(masked[offsets == start].any())
+
+
+def _read_masks(path: Path, start: int, stop: int) -> Iterator[list[UInt8[np.ndarray, "n h w"]]]:
+    with opened(path) as file:
+        mask = field(path, file, "mask", axes=3)
+        height, width = mask.shape[1:]
+        if height * width * 3 > MAX_FRAME_BYTES:
+            raise BadEpisode(f"{path}: 'mask' has masks of {height}x{width}, expected 64 MB at most")
+        step = block_length(height, width)
+        for at in range(start, stop, step):
+            yield [read_rows(mask, at, min(at + step, stop))]
 
 
 def _whole_numbers(path: Path, values: h5py.Dataset) -> Int64[np.ndarray, " E"]:

@@ -1,0 +1,58 @@
+"""Masks of a directory of pictures: a directory `masks` in it, with a PNG file of the same name for each picture."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from aime.errors import one_line
+from aime.io.importers.files import opened
+from aime.io.importers.interface import BadEpisode, block_length
+from aime.io.importers.picture_names import pictures_in
+from aime.io.importers.pictures import MAX_FILE_BYTES, UNDECODABLE, picture_size
+
+MASKS = "masks"
+
+
+def has_masks(pictures: Path) -> bool:
+    """Whether a directory of pictures has masks."""
+    return (pictures / MASKS).is_dir() and any((pictures / MASKS).glob("*.png"))
+
+
+def read_masks(pictures: Path) -> Iterator[UInt8[np.ndarray, "n h w"]]:
+    """The masks of a directory of pictures, in the order of the pictures, in blocks.
+
+    Raises:
+        BadEpisode: if a picture has no mask of its size, or a mask is damaged or none of 8 bits.
+    """
+    paths = pictures_in(pictures)
+    size = picture_size(paths[0])
+    length = block_length(*size)
+    for start in range(0, len(paths), length):
+        block = [_read_mask(pictures / MASKS / f"{path.stem}.png", size) for path in paths[start : start + length]]
+        yield np.stack(block)
+
+
+def _read_mask(path: Path, size: tuple[int, int]) -> UInt8[np.ndarray, "h w"]:
+    with opened(path) as file:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                picture = Image.open(io.BytesIO(file.read(MAX_FILE_BYTES)), formats=("PNG",))
+            if (picture.height, picture.width) != size or picture.mode not in ("L", "P"):
+                found = f"{picture.height}x{picture.width} of mode {picture.mode}"
+                raise BadEpisode(
+                    f"{path}: is {found}, expected ids of {size[0]}x{size[1]} in 8-bit grey or palette; save it so, or "
+                    "move it away"
+                )
+            return np.asarray(picture)
+        except UNDECODABLE as error:
+            raise BadEpisode(
+                f"{path}: cannot be decoded ({one_line(error)}), expected a PNG file; save it again"
+            ) from error
