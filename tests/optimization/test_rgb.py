@@ -101,6 +101,21 @@ def test_tasks_that_reach_different_parameters(data: st.DataObject) -> None:
     torch.testing.assert_close(consensus(balancer), reference.consensus, rtol=1e-9, atol=1e-12)
 
 
+def test_a_module_may_be_any_function_of_the_name() -> None:
+    """Parts of a joined module turn by themselves, as they do as modules of their own."""
+    alone = {f"{'ab'[number % 2]}.{number}": each for number, each in enumerate(parameters().values())}
+    joined = {f"whole.{name}": each for name, each in zip(alone, parameters().values(), strict=True)}
+    first = RGB(alone.items(), RGBConfig(scope="module"))
+    second = RGB(joined.items(), RGBConfig(scope="module"), lambda name: name.split(".")[1])
+    for step in range(2):
+        gradients = random(3, step)
+        for balancer, named in ((first, alone), (second, joined)):
+            clear(named)
+            balancer.backward(losses(named, gradients, [EVERYTHING] * 3))
+        assert torch.equal(flat_grad(alone), flat_grad(joined))
+    assert torch.equal(first.state_dict()["angles.task0"], second.state_dict()["angles.task0"])
+
+
 def consensus(balancer: RGB) -> Tensor:
     state = balancer.state_dict()
     return torch.cat([state[f"consensus.layer.{number}"].reshape(-1) for number in range(len(SHAPES))])

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from aime.errors import AimeError
 from aime.optimization.aggregators import TorchJD, torchjd_aggregator
 from aime.optimization.balancers import Balancer, NamedParameters, Sum
+from aime.optimization.gradients import top_level
 from aime.optimization.rgb import RGB, RGBConfig
 
 
-def make_balancer(name: str, named_parameters: NamedParameters, config: RGBConfig | None = None) -> Balancer:
+def make_balancer(
+    name: str,
+    named_parameters: NamedParameters,
+    config: RGBConfig | None = None,
+    module_of: Callable[[str], str] = top_level,
+) -> Balancer:
     """The balancer that a configuration names.
 
     Args:
         name: "rgb", "sum" or "torchjd:NAME" with the name of an aggregator, as in "torchjd:UPGrad".
         named_parameters: those to train, as `module.named_parameters()` gives them.
         config: the constants of RGB; the others have none.
+        module_of: of RGB as well, see there.
 
     Raises:
         AimeError: if there is no such balancer, or it needs a package that is not installed.
@@ -25,7 +34,7 @@ def make_balancer(name: str, named_parameters: NamedParameters, config: RGBConfi
     """
     require_balancer(name)
     if name == "rgb":
-        return RGB(named_parameters, config)
+        return RGB(named_parameters, config, module_of)
     if name == "sum":
         return Sum(named_parameters)
     return TorchJD(named_parameters, torchjd_aggregator(name.removeprefix("torchjd:")))

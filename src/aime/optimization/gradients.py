@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -28,17 +28,22 @@ class Run(NamedTuple):
     """The index of the block, in the order in which blocks come."""
 
 
+def top_level(name: str) -> str:
+    """The top-level module of a parameter of that name."""
+    return name.partition(".")[0]
+
+
 class Layout:
     """The trainable parameters laid end to end in one vector `[P]`, each in the order of its own memory.
 
-    They belong to one block, or, if taken `by_module`, to one for each first part of their names.
+    They belong to one block, or to one for each value that `block_of` gives for their names.
     """
 
-    def __init__(self, named_parameters: NamedParameters, by_module: bool = False) -> None:
+    def __init__(self, named_parameters: NamedParameters, block_of: Callable[[str], str] | None = None) -> None:
         trainable = {name: parameter for name, parameter in named_parameters if parameter.requires_grad}
         self.names, self.parameters = list(trainable), list(trainable.values())
-        modules = [name.partition(".")[0] if by_module else "" for name in self.names]
-        places = {module: place for place, module in enumerate(dict.fromkeys(modules))}
+        modules = [block_of(name) if block_of else "" for name in self.names]
+        places = {module: place for place, module in enumerate(sorted(set(modules)))}
         self.blocks = [places[module] for module in modules]
         self.bounds = list(itertools.accumulate((each.numel() for each in self.parameters), initial=0))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from aime.errors import AimeError
 from aime.optimization.balancers import Balance, NamedParameters, Votes
-from aime.optimization.gradients import Layout, Run, TaskGradients
+from aime.optimization.gradients import Layout, Run, TaskGradients, top_level
 from aime.optimization.rotation import RGBConfig, Rotation, rotate
 
 __all__ = ["RGB", "RGBConfig"]
@@ -41,6 +41,8 @@ class RGB:
     Args:
         named_parameters: those to train, all on one device; frozen ones are left out.
         config: the constants.
+        module_of: the module that a parameter belongs to by its name, for the scope "module"; by default the first part
+            of the name.
 
     Reference: docs/mathematics.md, "RGB".
 
@@ -53,12 +55,18 @@ class RGB:
 
     waits_for_nothing = True
 
-    def __init__(self, named_parameters: NamedParameters, config: RGBConfig | None = None) -> None:
+    def __init__(
+        self,
+        named_parameters: NamedParameters,
+        config: RGBConfig | None = None,
+        module_of: Callable[[str], str] = top_level,
+    ) -> None:
         self.config = config or RGBConfig()
-        self._layout = Layout(named_parameters, self.config.scope == "module")
+        self._layout = Layout(named_parameters, module_of if self.config.scope == "module" else None)
         self._blocks = max(self._layout.blocks, default=0) + 1
         self._consensus: Float[Tensor, "P"] = self._layout.zeros()
         self._angles: dict[str, Float[Tensor, "blocks"]] = {}
+        self._key = "angle" if self.config.scope == "model" else "angles"
         self._held: TaskGradients | None = None
         self._votes: tuple[float | Tensor, ...] = ()
 
@@ -146,18 +154,20 @@ class RGB:
         self._layout.add_to_grad(gradient, held.reached())
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The consensus as "consensus.PARAMETER" in each parameter's shape, and "angle.TASK" of the tasks seen.
+        """The consensus as "consensus.PARAMETER" in each parameter's shape, and the angles of the tasks seen.
 
-        An angle is one number, or `[modules]` where each top-level module has its own.
+        "angle.TASK" is one number; where each module has its own, "angles.TASK" is `[modules]`, sorted by name.
         """
         pieces = zip(self._layout.names, self._layout.views(self._consensus), strict=True)
         return {
             **{f"consensus.{name}": piece.clone() for name, piece in pieces},
-            **{f"angle.{task}": angle.clone().squeeze(0) for task, angle in self._angles.items()},
+            **{f"{self._key}.{task}": angle.clone().squeeze(0) for task, angle in self._angles.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a `state_dict`, of this balancer or of one of the same parameters.
+
+        Angles of modules from versions up to 0.1 are not read, since their order is not known: they start at 0.
 
         Raises:
             AimeError: if the consensus of a parameter is missing or it or an angle has another shape; nothing is
@@ -173,15 +183,22 @@ class RGB:
                     "balancer's state was saved with"
                 )
         angles = {
-            name.removeprefix("angle."): torch.atleast_1d(angle)
+            name.removeprefix(f"{self._key}."): torch.atleast_1d(angle)
             for name, angle in state.items()
-            if name.startswith("angle.")
+            if name.startswith(f"{self._key}.")
         }
+        of_modules = self._key == "angles"
+        other = [name for name in state if name.startswith("angle." if of_modules else "angles.")]
+        if any(not of_modules or state[name].ndim == 0 for name in other):
+            raise AimeError(
+                f"{other[0]}: was saved with another rgb.scope than {self.config.scope}; resume with the one that "
+                "the balancer's state was saved with"
+            )
         for task, angle in angles.items():
             if len(angle) != self._blocks:
                 raise AimeError(
-                    f"angle.{task}: found {len(angle)}, expected {self._blocks}; resume with the rgb.scope that the "
-                    "balancer's state was saved with"
+                    f"{self._key}.{task}: found {len(angle)}, expected {self._blocks}; resume with the one that "
+                    "the balancer's state was saved with"
                 )
         for name, piece in pieces.items():
             piece.copy_(state[f"consensus.{name}"])

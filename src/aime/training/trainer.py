@@ -48,6 +48,7 @@ from aime.training.settling import Settling
 from aime.world_model import input_validation
 from aime.world_model.model import AIME
 from aime.world_model.outputs import SequenceOutput
+from aime.world_model.parts import part_of
 from aime.world_model.saved import (
     AVERAGED_WEIGHTS,
     build_for,
@@ -115,7 +116,7 @@ class Trainer:
         self.config, self.hardware = config, hardware
         self.model = model.to(hardware.device).train()
         share_from_first_rank([*self.model.parameters(), *self.model.buffers()])
-        self.balancer = make_balancer(config.balancer, self.model.named_parameters(), config.rgb)
+        self.balancer = make_balancer(config.balancer, self.model.named_parameters(), config.rgb, part_of)
         self.average = WeightAverage(self.model, config.optimizer.ema_decay)
         self.optimizers = make_optimizers(self.model, config.optimizer)
         self.replay = LatentReplay(config.replay, config.length, config.model).to(hardware.device)

@@ -20,6 +20,12 @@ from aime.perception.state_reader import StateReader
 from aime.world_model.config import ModelConfig
 
 
+def part_of(name: str) -> str:
+    """The part of the model that the parameter of that name belongs to: those of the latent dynamics are parts, too."""
+    whole, _, rest = name.partition(".")
+    return rest.partition(".")[0] if whole == "dynamics" else whole
+
+
 def make_perceiver(config: ModelConfig) -> ContextMaker:
     """What makes the tokens a context, or nothing in its place (`perceiver.kind`)."""
     codes, width = config.tokenizer.codes, config.tokenizer.code_width
