@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from aime.attention.schema import Attention
-from aime.inference.mask_scores import contingency, foreground_ari, score_masks, slot_overlap
+from aime.inference.mask_scores import best_on_grid, contingency, foreground_ari, score_masks, slot_overlap
 
 CELL, GRID = 4, 4
 SIZE = CELL * GRID
@@ -33,6 +33,7 @@ def test_a_slot_on_the_body_and_attention_on_it() -> None:
     found = score_masks(attention(slots, fused), masks)
     assert float(found.slot_iou) == 1
     assert float(found.whole_iou) == pytest.approx(32 / 256)
+    assert float(found.grid_iou) == 1
     assert math.isnan(float(found.foreground_ari))
     assert float(found.attention / found.area) == pytest.approx(0.75 * 8)
     # a slot one cell too large, and a uniform map
@@ -40,6 +41,19 @@ def test_a_slot_on_the_body_and_attention_on_it() -> None:
     found = score_masks(attention(slots, torch.full((GRID, GRID), 1 / 16)), masks)
     assert float(found.slot_iou) == pytest.approx(2 / 3)
     assert float(found.attention / found.area) == pytest.approx(1)
+
+
+def test_the_best_slot_of_whole_cells_is_that_of_all_selections() -> None:
+    masks = torch.randint(0, 2, (6, 6), generator=torch.Generator().manual_seed(0))
+    masks[:, 2:] *= torch.tensor([1, 0, 1, 0])
+    cells = [(slice(row, row + 2), slice(column, column + 2)) for row in (0, 2, 4) for column in (0, 2, 4)]
+    best = 0.0
+    for chosen in itertools.product((False, True), repeat=9):
+        slot = torch.zeros(6, 6, dtype=torch.bool)
+        for cell, taken in zip(cells, chosen, strict=True):
+            slot[cell] = taken
+        best = max(best, float((slot & (masks > 0)).sum() / (slot | (masks > 0)).sum()))
+    assert best_on_grid(masks, 2) == pytest.approx(best)
 
 
 def test_a_frame_without_a_body_has_no_score() -> None:

@@ -47,7 +47,7 @@ def scores() -> ClipScores:
     def draw_counts() -> Counts:
         return Counts(10 * draw(CLIPS, AHEAD), *(10 + 10 * draw(2, CLIPS, AHEAD)))
 
-    masks = MaskErrors(*draw(5, CLIPS, length))
+    masks = MaskErrors(*draw(6, CLIPS, length))
     masks.foreground_ari[0] = torch.nan
     masks.attention[1, 2] = masks.area[1, 2] = torch.nan
     return found._replace(

@@ -84,7 +84,8 @@ def _tables(evaluation: Evaluation) -> Iterator[str | Table]:
     if evaluation.states:
         yield "state: R², and error in spreads of the data"
         yield _states(evaluation.states, evaluation.intervals.states or {})
-    yield f"foreground (F1): scene from {evaluation.foreground_from}"
+    share = f"; {evaluation.foreground.share:.1%} of the pixels" if evaluation.foreground else ""
+    yield f"foreground (F1): scene from {evaluation.foreground_from}{share}"
     yield f"state read from frames (R²): {evaluation.state_reader}"
     if evaluation.foreground or evaluation.read_states:
         yield _things(evaluation)
@@ -149,6 +150,7 @@ def _overall(evaluation: Evaluation) -> Table:
         rows += [
             ("IoU of a body and its best slot", figures.masks.slot_iou, ends.masks.slot_iou, ".2f"),
             ("IoU of a body and the whole frame", figures.masks.whole_iou, ends.masks.whole_iou, ".2f"),
+            ("the best that the grid allows", figures.masks.grid_iou, ends.masks.grid_iou, ".2f"),
             ("foreground ARI of the slots", figures.masks.foreground_ari, ends.masks.foreground_ari, ".2f"),
             ("attention on a body, uniform = 1", figures.masks.attention_ratio, ends.masks.attention_ratio, ".2f"),
         ]

@@ -52,9 +52,10 @@ DEFINITIONS: dict[str, str] = {
     "read from the true frames, persistence from the last frame of the context; entries, over all frames ahead, are in "
     "the order of read_entries; an angle is read as cosine and sine",
     "masks": "slots and attention against the masks of the bodies, over all frames that show one: slot_iou is the "
-    "intersection over union of each instance with its best slot, and whole_iou that of a slot that holds the whole "
-    "frame; foreground_ari the adjusted Rand index on the pixels of the bodies, in frames with two or more; "
-    "attention_ratio the mass of A_t on the body divided by the body's share of the area: 1 is a uniform map",
+    "intersection over union of each instance with its best slot, whole_iou that of a slot that holds the whole frame, "
+    "grid_iou the best that the cells of the attention grid allow; foreground_ari the adjusted Rand index on the "
+    "pixels of the bodies, in frames with two or more; attention_ratio the mass of A_t on the body divided by the "
+    "body's share of the area: 1 is a uniform map",
     "latent_surprise": "-log p(z | past) above its least, relative to what is usual for a world that moves as fast: no "
     "unit, and higher where the world did not go as expected",
     "frame_bound": "an upper bound on -log p(frame | past) in nats per frame, by importance-weighted samples"
@@ -181,6 +182,7 @@ class MaskScores(Generic[Leaf]):
 
     slot_iou: Leaf
     whole_iou: Leaf
+    grid_iou: Leaf
     foreground_ari: Leaf
     attention_ratio: Leaf
 

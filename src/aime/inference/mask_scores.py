@@ -20,6 +20,8 @@ class MaskErrors(NamedTuple):
     """Of each instance with the slot that overlaps it most, averaged over the instances that the frame shows."""
     whole_iou: Float[Tensor, "B T"]
     """The same if one slot held the whole frame."""
+    grid_iou: Float[Tensor, "B T"]
+    """The same with the best slots that the attention grid allows: its cells are several pixels wide."""
     foreground_ari: Float[Tensor, "B T"]
     """NaN where fewer than two instances are shown."""
     attention: Float[Tensor, "B T"]
@@ -47,6 +49,7 @@ def score_masks(attention: Attention, masks: UInt8[Tensor, "B T H W"]) -> MaskEr
     found = {
         "slot_iou": torch.tensor([slot_overlap(table) for table in tables]),
         "whole_iou": torch.tensor([whole_overlap(table) for table in tables]),
+        "grid_iou": torch.tensor([best_on_grid(own, size_of_cell) for own in flat]),
         "foreground_ari": torch.tensor([foreground_ari(table) for table in tables]),
         "attention": torch.where(area > 0, mass, torch.nan),
         "area": torch.where(area > 0, area, torch.nan),
@@ -81,6 +84,23 @@ def slot_overlap(table: Float64[Tensor, "I S"]) -> float:
 def whole_overlap(table: Float64[Tensor, "I S"]) -> float:
     """`slot_overlap` of one slot that holds everything."""
     return slot_overlap(rearrange(table.sum(dim=1), "i -> i 1"))
+
+
+def best_on_grid(masks: Int64[Tensor, "H W"], cell: int) -> float:
+    """`slot_overlap` of the best slots of whole cells, one for each instance; NaN without instances.
+
+    Args:
+        masks: id of the instance that each pixel shows, 0 the background.
+        cell: pixels of a side of a cell.
+    """
+    scores = []
+    for number in masks.unique().tolist():
+        if number:
+            covered = F.avg_pool2d((masks == number).double()[None], cell).flatten() * cell**2
+            hits = covered.sort(descending=True).values.cumsum(0)
+            taken = cell**2 * torch.arange(1, len(hits) + 1)
+            scores.append(float((hits / (covered.sum() + taken - hits)).max()))
+    return sum(scores) / len(scores) if scores else float("nan")
 
 
 def foreground_ari(table: Float64[Tensor, "I S"]) -> float:

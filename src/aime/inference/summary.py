@@ -216,7 +216,7 @@ class _Averages:
     def masks(self, scores: MaskErrors) -> MaskScores[Drawn] | None:
         if not scores.area.isfinite().any():
             return None
-        single = {name: getattr(scores, name) for name in ("slot_iou", "whole_iou", "foreground_ari")}
+        single = {name: getattr(scores, name) for name in ("slot_iou", "whole_iou", "grid_iou", "foreground_ari")}
         clips = {name: each.nanmean(dim=1, keepdim=True) for name, each in single.items()}
         mass, area = (self.total(each.nansum(dim=1, keepdim=True))[:, 0] for each in (scores.attention, scores.area))
         return MaskScores(

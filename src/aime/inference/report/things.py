@@ -29,9 +29,9 @@ _READ = (
     "can be read better than. Two bodies, a lost part or a bent one are misread. The network is"
 )
 _MASKS = (
-    "A slot that holds a body has an intersection over union of 1 with it; the whole frame as one slot has what stands "
-    "beside it. Attention on a body is the mass of the map on its pixels, divided by its share of the area: 1 is a "
-    "uniform map. The foreground ARI needs two bodies."
+    "A slot that holds a body has an intersection over union of 1 with it; the next two rows are the least and the "
+    "most: one slot for the whole frame, and the best one of whole cells. Attention on a body is the mass of the map "
+    "on its pixels, divided by its share of the area: 1 is a uniform map. The foreground ARI needs two bodies."
 )
 
 
@@ -41,7 +41,8 @@ def things(evaluation: Evaluation) -> str:
     drawn, missing = [], []
     if evaluation.foreground and ends.foreground:
         chart = _chart("foreground F1", "F1", "f1", evaluation.foreground.horizons, ends.foreground.horizons)
-        drawn.append(page.figure(chart, f"{_FOREGROUND} {escape(evaluation.foreground_from)}."))
+        share = f"the true foreground is {evaluation.foreground.share:.1%} of the pixels"
+        drawn.append(page.figure(chart, f"{_FOREGROUND} {escape(evaluation.foreground_from)}; {share}."))
     else:
         missing.append(f"Scene without the body: {escape(evaluation.foreground_from)}.")
     if evaluation.read_states and ends.read_states:
@@ -70,6 +71,7 @@ def _masks(evaluation: Evaluation) -> str:
     names = {
         "slot_iou": "IoU of a body and its best slot",
         "whole_iou": "IoU of a body and the whole frame",
+        "grid_iou": "IoU of a body and the best slot on the attention grid",
         "foreground_ari": "foreground ARI of the slots",
         "attention_ratio": "attention on a body",
     }
