@@ -8,6 +8,7 @@ import resource
 import shutil
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from aime.errors import AimeError
+from aime.perception.state_reader import StateConfig
 from aime.primitives.plain import to_plain, to_yaml
 from aime.world_model.config import ModelConfig
 from aime.world_model.model import AIME
 from aime.world_model.presets import tiny
-from aime.world_model.saved import fill, load_model, read_run, read_tensors, save_weights
+from aime.world_model.saved import current_name, fill, load_model, read_run, read_tensors, save_weights
 
 CONFIG = tiny(action_width=2, image_size=32)
 
@@ -215,3 +217,23 @@ def test_numbers_that_make_no_model_are_one_line(run: Path, part: str, name: str
     with pytest.raises(AimeError) as caught:
         load_model(run)
     assert str(caught.value).startswith(str(run))
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ("dynamics.lstm.weight_hh_l0", "dynamics.recurrence.lstm.weight_hh_l0"),
+        ("prior.head.weight.exp_avg", "dynamics.prior.head.weight.exp_avg"),
+        ("consensus.control.reward.logits.bias", "consensus.dynamics.control.reward.logits.bias"),
+        ("second_observation.scale.mean", "dynamics.state_head.scale.mean"),
+        ("second_observation.reader.unknown", "state_reader.unknown"),
+        ("angle.elbo", "angle.elbo"),
+    ],
+)
+def test_names_of_earlier_versions_are_brought_up_to_date(before: str, now: str) -> None:
+    assert current_name(before) == current_name(now) == now
+
+
+def test_present_names_stay() -> None:
+    names = [*AIME(replace(CONFIG, state=StateConfig(width=2))).state_dict()]
+    assert [current_name(name) for name in names] == names
