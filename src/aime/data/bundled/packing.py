@@ -10,7 +10,7 @@ executing anything:
                 1 where it falls back to the background, 2 where it takes another value
     values      [V, 4] uint8: the values of the pixels of class 2 in order, padded to whole words, which xz models best
     action, reward, terminated, and state and masks if the header says so
-    masks       [L, H, W] uint8: each XOR the one before (0, before the first frame)
+    masks       [L, H, W] uint8, as they are: 11 bytes a frame of cartpole under xz, 15 as differences
 
 2500 frames of 64 x 64 cartpole took 86 bytes each this way, 140 as plain differences under the same xz, and 1270 in a
 shard.
@@ -164,7 +164,7 @@ def _encode(episode: Episode, background: UInt8[np.ndarray, "H W 3"]) -> list[np
     classes = np.where(changed, np.where(typical, 1, 2), 0).astype(np.uint8)
     values = np.pad(pixels[classes == 2], ((0, 0), (0, 1)))
     state = [] if episode.state is None else [episode.state]
-    mask = [] if episode.mask is None else [episode.mask ^ np.concatenate([0 * episode.mask[:1], episode.mask[:-1]])]
+    mask = [] if episode.mask is None else [episode.mask]
     return [classes, values, episode.action, episode.reward, episode.terminated, *state, *mask]
 
 
@@ -172,7 +172,7 @@ def _decode(stream: IO[bytes], background: UInt8[np.ndarray, "H W 3"], has_state
     """The inverse of `_encode`."""
     classes, values, action, reward, terminated = (_load(stream) for _ in range(5))
     state = _load(stream) if has_state else None
-    mask = np.bitwise_xor.accumulate(_load(stream), axis=0) if has_mask else None
+    mask = _load(stream) if has_mask else None
     pixels = np.empty((*classes.shape, 3), dtype=np.uint8)
     typical = background.reshape(-1, 3)
     frame, used = typical.copy(), 0
