@@ -274,8 +274,10 @@ def test_tasks_that_are_off_imagine_nothing(config: TrainConfig, monkeypatch: py
     frames, valid = torch.rand(B, T, 3, SIZE, SIZE), torch.ones(B, T, dtype=torch.bool)
     output = model.forward_sequence(frames)
     called: list[str] = []
-    for name in ("follow", "decode", "redraw", "advance"):
-        monkeypatch.setattr(model, name, lambda *_, name=name: called.append(name))
+    used: list[tuple[torch.nn.Module, str]] = [(model, name) for name in ("draw", "redraw")]
+    used += [(model.dynamics, name) for name in ("scan", "step", "rollout", "behave")]
+    for owner, name in used:
+        monkeypatch.setattr(owner, name, lambda *_, name=name: called.append(name))
     off = LossWeights(perceiver=zeros(PerceiverWeights), predictive=zeros(PredictiveWeights))  # type: ignore[arg-type]
     tasks = task_losses(model, output, frames, outcomes(valid, torch.zeros(B, T, STATE)), off, config.overshoot)
     assert [task.task for task in tasks if task.off] == ["perceiver", "predictive"]
