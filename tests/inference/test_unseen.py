@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.inference.runs import write_manifest
 from tests.models import SIZE, small_config
 
 from aime.data import Episode, write_shard
+from aime.data.action_scale import ActionScale
 from aime.data.identity import episode_digest, half_of
 from aime.data.manifest import Ancestor, Manifest, SourceRecord
 from aime.errors import AimeError
@@ -52,6 +54,17 @@ def held_out(info: RunInfo) -> frozenset[str]:
     assert info.manifest is not None
     assert len(info.manifest.held_out) == 5 and len(info.manifest.learned) == 15
     return info.manifest.held_out
+
+
+def test_units_that_the_run_does_not_say_are_named(info: RunInfo, tmp_path: Path) -> None:
+    scale = ActionScale((-2.0, 0.0), (2.0, 5.0))
+    write_shard(tmp_path / "other" / "0.h5", episodes(range(30, 34)), scale.attributes())
+    assert f"; the run does not say the units of its actions: -1 to 1 is read as {scale}" in (
+        unseen(info, tmp_path / "other").title
+    )
+    known = replace(info, action_scale=ActionScale((-2.0, 0.0), (2.0, 5.0)))
+    assert "units" not in unseen(known, tmp_path / "other").title
+    assert "units" not in unseen(info).title
 
 
 def test_the_halves_of_what_is_held_out(info: RunInfo) -> None:

@@ -41,6 +41,7 @@ class Unseen:
         gap: why the provenance is unknown; else empty.
         others: episodes of the same data that may serve to judge these: those that the run was trained on, and of the
             others the validation half if it is not judged. The test half serves for nothing but to be judged.
+        units: what is assumed about the units of actions, where the run does not say them and the data does.
     """
 
     dataset: Dataset
@@ -50,6 +51,7 @@ class Unseen:
     foreign: int = 0
     gap: str = ""
     others: Dataset | None = None
+    units: str = ""
 
     @property
     def content(self) -> str:
@@ -58,7 +60,11 @@ class Unseen:
 
     @property
     def title(self) -> str:
-        """For the title of a table: which part it is, and how sure it is that it was never learned from."""
+        """For the title of a table: which part it is, how sure it is that it was never learned from, unknown units."""
+        return f"{self._origin}; {self.units}" if self.units else self._origin
+
+    @property
+    def _origin(self) -> str:
         part = "test and validation parts" if self.part == "all" else f"{self.part} part"
         dropped = f"; {self.dropped} episodes that it was trained on are left out" if self.dropped else ""
         if self.provenance == "unknown":
@@ -95,6 +101,7 @@ def open_unseen(info: RunInfo, data: str | Path | None, context: int, horizon: i
         raise AimeError(f"part is {part!r}; expected one of {', '.join(PARTS)}: take --part test")
     whole = open_dataset(own_data(info) if data is None else data)
     check_fit(whole, info)
+    units = _assumed_units(info, whole)
     whole = whole.in_scale(info.action_scale)
     digests, manifest = whole.digests, info.manifest
     known = learned_by_position(info, whole) if manifest is None else manifest.learned
@@ -115,10 +122,17 @@ def open_unseen(info: RunInfo, data: str | Path | None, context: int, horizon: i
     fitting = _long_enough(whole.select(chosen), context, horizon)
     others = _others(whole, [digests[number] for number in unseen], part)
     if manifest is None:
-        return Unseen(fitting, part, dropped, "unknown", gap="the run has no manifest", others=others)
+        return Unseen(fitting, part, dropped, "unknown", gap="the run has no manifest", others=others, units=units)
     foreign = sum(digest not in manifest.held_out for digest in fitting.digests)
     provenance: Provenance = "unknown" if manifest.gap else "not in manifest" if foreign else "held out"
-    return Unseen(fitting, part, dropped, provenance, foreign, manifest.gap, others)
+    return Unseen(fitting, part, dropped, provenance, foreign, manifest.gap, others, units)
+
+
+def _assumed_units(info: RunInfo, dataset: Dataset) -> str:
+    scale = dataset.action_scale
+    if info.action_scale is not None or scale is None or scale.is_identity:
+        return ""
+    return f"the run does not say the units of its actions: -1 to 1 is read as {scale}"
 
 
 def _others(whole: Dataset, unseen: Sequence[str], part: Part) -> Dataset | None:

@@ -199,7 +199,10 @@ def test_minari(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     actions = [random.uniform([-2, 0], [2, 10], (length, 2)) for length in (4, 6, *[3] * 9)]
     space = {"type": "Box", "dtype": "float64", "shape": [2], "low": [-2.0, 0.0], "high": [2.0, 10.0]}
     truth = write_minari(tmp_path / "source", space, actions)
+    with h5py.File(tmp_path / "source" / "data" / "main_data.hdf5", "r+") as file:
+        file["episode_0/infos/time"] = np.arange(4.0)
     assert run("minari", tmp_path / "source", tmp_path / "out") == 0
+    assert "fields not taken: infos\n" in capsys.readouterr().out
     dataset = open_dataset(tmp_path / "out")
     assert json.loads(str(dataset.attributes["state_names"])) == {"speed": 2}
     for episode, known in zip(dataset, truth, strict=True):

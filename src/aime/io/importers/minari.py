@@ -72,11 +72,14 @@ def open_source(source: Path, choice: Choice) -> Sources:
         cameras = _cameras(path, observations, choice.cameras)
         states = _vectors(observations) if choice.state else {}
         parts, notes = _parts(path, file, first, declared) if choice.actions else ({}, [])
+        others = sorted({*first} - {"observations", "actions", "rewards", "terminations", "truncations"})[:20]
     unused = [name for name in observations if name not in (*cameras, *states)] if choice.state else []
     if unused:
         notes.append(
             f"observations not taken, because they are no frames and no vectors of floats: {', '.join(unused)}"
         )
+    if others:
+        notes.append(f"fields not taken: {', '.join(others)}")
     return {"": MinariImporter(path, tuple(cameras), tuple(states.items()), tuple(parts.items()), tuple(notes))}
 
 
