@@ -193,14 +193,14 @@ def test_hidden_features_are_dropped_in_training_alone(kind: type[DirichletProce
 
 @pytest.mark.parametrize("prior", [dirichlet(), single()])
 @pytest.mark.parametrize("rows", [3, 100])
-def test_foresight_gives_the_weights_and_the_picked_component(
+def test_the_lazy_prior_gives_the_weights_and_the_picked_component(
     prior: DirichletProcessPrior | SingleGaussianPrior, rows: int
 ) -> None:
     prior = prior.double().eval()
     read = [each.double() for each in inputs(rows)]
-    whole, foreseen = prior(*read).mixture, prior.foresight()(*read)
-    torch.testing.assert_close(foreseen.log_weights, whole.log_weights, rtol=1e-10, atol=1e-10)
+    whole, lazy = prior(*read).mixture, prior.lazy()(*read)
+    torch.testing.assert_close(lazy.log_weights, whole.log_weights, rtol=1e-10, atol=1e-10)
     component = torch.arange(rows) % whole.log_weights.shape[-1]
-    for mine, theirs in zip(foreseen.pick(component), whole.pick(component), strict=True):
+    for mine, theirs in zip(lazy.pick(component), whole.pick(component), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-10)
     prior.float()

@@ -180,9 +180,9 @@ def test_a_clip_goes_on_in_pieces(dynamics: LatentDynamics) -> None:
     def read(track: Track) -> tuple[Tensor, ...]:
         return *track.read, track.prior.mixture.means, track.expected_contexts
 
-    for mine, straight, anew in zip(read(rest), read(whole), read(again), strict=True):
+    for mine, straight, repeated in zip(read(rest), read(whole), read(again), strict=True):
         torch.testing.assert_close(mine[:2], straight[:2, 4:], rtol=1e-9, atol=1e-9)
-        torch.testing.assert_close(mine[2], anew[2], rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(mine[2], repeated[2], rtol=1e-9, atol=1e-9)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What an agent foresees while it plays: the dream a second ahead, beside what came, and where it looks."""
+"""A film of an agent at play: the frame predicted a second ahead, the true frame, and where the agent looks."""
 
 from __future__ import annotations
 

@@ -244,7 +244,7 @@ class Dataset:
         return self._shards[number], int(self._shards[number].offsets[local]) + start, steps
 
     def read_into(self, frames: UInt8[np.ndarray, "L H H 3"], episode: int, start: int) -> Episode:
-        """The L steps of an episode from `start` on; its pixels are put into `frames`, with no copy beside it.
+        """The L steps of an episode from `start` on; its pixels are written into `frames` without a copy.
 
         Its masks are not read: they are None.
 

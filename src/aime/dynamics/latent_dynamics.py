@@ -180,15 +180,15 @@ class LatentDynamics(nn.Module):
         carry = start
         steps: list[tuple[Tensor, ...]] = []
         with fp32_to_learn(start.latent):
-            advance, foresee = self.recurrence.many_steps(), self.prior.foresight()
+            advance, prior = self.recurrence.many_steps(), self.prior.lazy()
             for number in range(count):
                 latent, action = carry.latent, act(carry, number)
                 inputs = _joined(latent, carry.step, carry.context, action)
                 belief, memory = advance(inputs, carry.belief, carry.memory)
-                outlook = foresee(belief, latent, carry.step, self.expect_context(belief))
-                choice = choose(outlook, number)
+                mixture = prior(belief, latent, carry.step, self.expect_context(belief))
+                choice = choose(mixture, number)
                 carry = self._arrive(belief, memory, choice.latent, latent)
-                steps.append((carry.latent, carry.step, belief, outlook.log_weights, choice.component, action))
+                steps.append((carry.latent, carry.step, belief, mixture.log_weights, choice.component, action))
         return Dream(*(torch.stack(field, dim=1) for field in zip(*steps, strict=True)))
 
     def predict_state(

@@ -143,9 +143,9 @@ class DirichletProcessPrior(nn.Module):
         """A view of the bias that all components' standard deviations share, before they are bounded."""
         return self.head.bias.split(self.sizes)[2]
 
-    def foresight(self) -> Foresight:
+    def lazy(self) -> LazyPrior:
         """The prior's mixtures for imagination, with the weights that it has now."""
-        return Foresight(self)
+        return LazyPrior(self)
 
     def read(
         self,
@@ -184,7 +184,7 @@ class DirichletProcessPrior(nn.Module):
         log_b.copy_(LOG_LIMIT * shares.clamp(max=0.99).atanh())
 
 
-class Outlook(NamedTuple):
+class LazyMixture(NamedTuple):
     """A prior of N latents whose components are computed when they are picked."""
 
     log_weights: Float[Tensor, "N K"]
@@ -192,16 +192,16 @@ class Outlook(NamedTuple):
     """Where all means start from."""
     spread: Float[Tensor, "N latent"]
     features: Float[Tensor, "N hidden"]
-    foresight: Foresight
+    prior: LazyPrior
 
     def pick(self, component: Int[Tensor, " N"]) -> DiagonalGaussian:
         """The component of each row, `component` `[N]` in 0..K-1."""
-        offset, spread = grouped_linear(self.features, component, *self.foresight.own).to(self.shared).chunk(2, dim=-1)
+        offset, spread = grouped_linear(self.features, component, *self.prior.own).to(self.shared).chunk(2, dim=-1)
         mean = torch.add(self.shared, offset, alpha=STEP_SCALE)
-        return DiagonalGaussian(mean, self.foresight.prior.std(self.spread + spread))
+        return DiagonalGaussian(mean, self.prior.whole.std(self.spread + spread))
 
 
-class Foresight:
+class LazyPrior:
     """`DirichletProcessPrior` for imagination: of the components only one a row, of the rest what a choice needs.
 
     Most of the head's outputs are means and standard deviations of components that are not taken. Its weights are
@@ -209,7 +209,7 @@ class Foresight:
     """
 
     def __init__(self, prior: DirichletProcessPrior) -> None:
-        self.prior = prior
+        self.whole = prior
         # what all components share, and each component's own
         self.shared, self.own = zip(*(self._sort(each) for each in (prior.head.weight, prior.head.bias)), strict=True)
 
@@ -219,18 +219,18 @@ class Foresight:
         last_latent: Float[Tensor, "N latent"],
         last_step: Float[Tensor, "N latent"],
         expected_context: Float[Tensor, "N context"],
-    ) -> Outlook:
+    ) -> LazyMixture:
         """The same mixture as the prior gives for the same."""
-        features, linear = self.prior.read(belief, last_latent, last_step, expected_context)
+        features, linear = self.whole.read(belief, last_latent, last_step, expected_context)
         raw = F.linear(features, *self.shared).to(torch.promote_types(torch.float32, belief.dtype))
-        sticks, latent = self.prior.grid[0] - 1, self.prior.grid[1]
+        sticks, latent = self.whole.grid[0] - 1, self.whole.grid[1]
         step, spread, log_a, log_b = raw.split((latent, latent, sticks, sticks), dim=-1)
-        _, log_weights = self.prior.break_sticks(log_a, log_b)
-        return Outlook(log_weights, last_latent + STEP_SCALE * (step + linear), spread, features, self)
+        _, log_weights = self.whole.break_sticks(log_a, log_b)
+        return LazyMixture(log_weights, last_latent + STEP_SCALE * (step + linear), spread, features, self)
 
     def _sort(self, rows: Float[Tensor, "outputs ..."]) -> tuple[Float[Tensor, "few ..."], Float[Tensor, "K own ..."]]:
-        step, offsets, spread, spreads, log_a, log_b, _, _ = rows.split(self.prior.sizes)
-        own = torch.cat([each.unflatten(0, self.prior.grid) for each in (offsets, spreads)], dim=1)
+        step, offsets, spread, spreads, log_a, log_b, _, _ = rows.split(self.whole.sizes)
+        own = torch.cat([each.unflatten(0, self.whole.grid) for each in (offsets, spreads)], dim=1)
         return as_multiplied(torch.cat([step, spread, log_a, log_b])), as_multiplied(own)
 
 

@@ -74,6 +74,6 @@ class SingleGaussianPrior(nn.Module):
         no_sticks = raw.new_zeros(*raw.shape[:-1], 0)
         return DirichletProcessMixture(mixture, Kumaraswamy(no_sticks, no_sticks), GammaPosterior(nothing, nothing))
 
-    def foresight(self) -> Callable[..., GaussianMixture]:
+    def lazy(self) -> Callable[..., GaussianMixture]:
         """The prior's mixtures for imagination: there is no component to leave out."""
         return lambda *read: self(*read).mixture

@@ -14,7 +14,7 @@ from aime.primitives.readout import STEP_SCALE, BeliefReadout
 
 
 class ActionReadout(nn.Module):
-    """A belief, and what is read beside it, to a distribution of an action in [-1, 1]: several ways of going on."""
+    """A belief and other vectors to a distribution of an action in [-1, 1]: several ways of going on."""
 
     def __init__(self, config: ControlConfig, belief: int, others: int, action: int) -> None:
         super().__init__()
