@@ -96,6 +96,13 @@ def parse_sources(text: str) -> tuple[Source, ...]:
     return sources
 
 
+def with_shares(names: Sequence[str], shares: Sequence[float | None]) -> list[str]:
+    """The sources as a user writes them: "DIR", or "DIR=0.3" with a share of the clips; one alone has all of them."""
+    if len(names) == 1:
+        return list(names)
+    return [name if share is None else f"{name}={share!r}" for name, share in zip(names, shares, strict=True)]
+
+
 def join_sources(names: Sequence[str]) -> str:
     """The one text that names them all, for `parse_sources`.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from aime.data import Dataset, open_dataset
 from aime.data.bundled import bundled_parts
 from aime.data.manifest import SourceRecord
-from aime.data.sources import BUNDLED, join_sources, places_of
+from aime.data.sources import BUNDLED, join_sources, places_of, with_shares
 from aime.data.splitting import Rule
 from aime.errors import AimeError
 from aime.world_model.saved import RunInfo
@@ -28,7 +28,7 @@ def own_data(info: RunInfo) -> str:
         return info.data
     records = info.manifest.current
     _check_same_sources(info, records)
-    return join_sources(_as_in_config([locate(record, info.path) for record in records], records))
+    return join_sources(with_shares([locate(each, info.path) for each in records], [each.weight for each in records]))
 
 
 def held_out_by(info: RunInfo, dataset: Dataset) -> frozenset[str]:
@@ -66,23 +66,14 @@ def _check_same_sources(info: RunInfo, records: Sequence[SourceRecord]) -> None:
     """Refuse a config that was edited: the run was not trained on what it names now."""
     if any("," in record.place for record in records):  # the config cannot tell such names apart
         return
-    trained = [
-        _as_in_config([each.name for each in records], records),
-        _as_in_config([each.place for each in records], records),
-    ]
-    if set(info.data.split(", ")) not in map(set, trained):
+    shares = [each.weight for each in records]
+    as_named = with_shares([each.name for each in records], shares)
+    trained = with_shares([each.place for each in records], shares)
+    if set(info.data.split(", ")) not in (set(as_named), set(trained)):
         raise AimeError(
             f"{info.path}/config.yaml: train.data is {info.data}, but by manifest.json the run was trained on "
-            f"{', '.join(trained[-1])}; set it back, or say by --data which to use"
+            f"{', '.join(trained)}; set it back, or say by --data which to use"
         )
-
-
-def _as_in_config(names: Sequence[str], records: Sequence[SourceRecord]) -> list[str]:
-    """The parts of `train.data`; a single source has all clips, whatever its weight."""
-    if len(records) == 1:
-        return list(names)
-    weights = ["" if each.weight is None else f"={each.weight!r}" for each in records]
-    return [name + weight for name, weight in zip(names, weights, strict=True)]
 
 
 def locate(record: SourceRecord, run: Path) -> str:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from aime.data import Dataset, open_dataset
 from aime.data.identity import half_of
 from aime.data.manifest import MANIFEST, Manifest, SourceRecord, find_manifest
-from aime.data.sources import BUNDLED, parse_sources
+from aime.data.sources import BUNDLED, parse_sources, with_shares
 from aime.data.splitting import Rule, count_held_out
 from aime.training.config import TrainConfig
 from aime.world_model.saved import has_checkpoint, read_run
@@ -89,11 +89,10 @@ def with_absolute_paths(config: TrainConfig) -> TrainConfig:
 
 def _absolute(data: str) -> str:
     sources = parse_sources(data)
-    if len(sources) == 1:
-        return sources[0].place
-    if any("," in each.place for each in sources):  # which would be read as two; the manifest has the places
-        return data
-    return ", ".join(each.place if each.weight is None else f"{each.place}={each.weight!r}" for each in sources)
+    places = [each.place for each in sources]
+    if len(places) > 1 and any("," in place for place in places):
+        return data  # such a name would be read as two; the manifest has the places
+    return ", ".join(with_shares(places, [each.weight for each in sources]))
 
 
 def _before(config: TrainConfig) -> Manifest:
