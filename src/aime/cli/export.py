@@ -50,16 +50,16 @@ def main(arguments: list[str]) -> int:
         settings = Settings(rate, options.pictures, lambda frames: bar.advance(task, frames))
         module.export(dataset, options.out, settings)
     print(f"{options.out}: {dataset.episodes} episodes, {dataset.frames} frames")
-    if dataset.has_mask.any() and (options.kind == "lerobot" or (options.kind == "folder" and not options.pictures)):
+    if dataset.has_mask.any() and _writes_films(options):
         print("masks are left out: films would change them; stable-worldmodel and folder --pictures keep them")
     if options.kind == "lerobot":
         print(module.NOTE)
-    if options.fps is None and "fps" not in dataset.attributes and _has_rate(options):
+    if options.fps is None and "fps" not in dataset.attributes and _writes_films(options):
         print(f"the data does not say its frame rate: films of {rate:.4g} frames a second, others by --fps")
     return 0
 
 
-def _has_rate(options: ExportOptions) -> bool:
+def _writes_films(options: ExportOptions) -> bool:
     return options.kind == "lerobot" or (options.kind == "folder" and not options.pictures)
 
 
