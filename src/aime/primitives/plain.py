@@ -105,11 +105,9 @@ def from_plain(kind: type[T], plain: object, source: str, field: str = "") -> T:
 
 
 def _is_constant(kind: type, name: object) -> bool:
-    return isinstance(name, str) and not name.startswith("_") and _has_value(getattr(kind, name, None))
-
-
-def _has_value(attribute: object) -> bool:
-    return isinstance(attribute, property | bool | int | float | str | tuple)
+    if not isinstance(name, str) or name.startswith("_"):
+        return False
+    return isinstance(getattr(kind, name, None), property | bool | int | float | str | tuple)
 
 
 def _check_constant(built: object, name: str, found: object, source: str, field: str) -> None:
