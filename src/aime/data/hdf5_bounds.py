@@ -104,11 +104,10 @@ def check_storage(dataset: h5py.Dataset) -> None:
         raise Refused(f"'{name}' lies in another file, expected all data in this one; copy it into one file")
     if dataset.shape is None:
         raise Refused(f"'{name}' is empty, expected an array; write the file again")
-    plist = dataset.id.get_create_plist()
-    filters = {plist.get_filter(number)[0] for number in range(plist.get_nfilters())}
-    if not filters <= _FILTERS:
+    unknown = set(_filters_of(dataset)) - _FILTERS
+    if unknown:
         raise Refused(
-            f"'{name}' is compressed by filter {min(filters - _FILTERS)}, expected gzip, lzf or none; h5repack "
+            f"'{name}' is compressed by filter {min(unknown)}, expected gzip, lzf or none; h5repack "
             "-f GZIP=1 OLD.h5 NEW.h5 makes such a file"
         )
     _check_written(dataset)
@@ -182,8 +181,7 @@ def _reference(dataset: h5py.Dataset, row: int) -> bytes:
         with open(dataset.file.filename, "rb") as file:
             file.seek(dataset.id.get_offset() + row * size)
             return file.read(size)
-    plist, length = dataset.id.get_create_plist(), dataset.chunks[0]
-    filters = [plist.get_filter(number)[0] for number in range(plist.get_nfilters())]
+    filters, length = _filters_of(dataset), dataset.chunks[0]
     if h5py.h5z.FILTER_LZF in filters:
         raise Refused(f"'{dataset.name}' holds rows of variable length in lzf, expected gzip or none; h5repack it")
     skipped, chunk = dataset.id.read_direct_chunk((row // length * length,))
@@ -198,6 +196,12 @@ def _reference(dataset: h5py.Dataset, row: int) -> bytes:
     return bytes(chunk[at : at + size])
 
 
+def _filters_of(dataset: h5py.Dataset) -> list[int]:
+    """HDF5's numbers of the filters that a chunk passes when it is written, in order."""
+    plist = dataset.id.get_create_plist()
+    return [plist.get_filter(number)[0] for number in range(plist.get_nfilters())]
+
+
 def _is_gzip(dataset: h5py.Dataset) -> bool:
     return dataset.chunks is not None and dataset.compression == "gzip"
 
@@ -205,9 +209,7 @@ def _is_gzip(dataset: h5py.Dataset) -> bool:
 def _check_inflation(dataset: h5py.Dataset, start: int, stop: int) -> None:
     """HDF5 itself inflates a chunk to whatever it becomes."""
     chunks, size = dataset.chunks, math.prod(dataset.chunks) * dataset.dtype.itemsize
-    plist = dataset.id.get_create_plist()
-    filters = [plist.get_filter(number)[0] for number in range(plist.get_nfilters())]
-    inflates = 1 << filters.index(h5py.h5z.FILTER_DEFLATE)
+    inflates = 1 << _filters_of(dataset).index(h5py.h5z.FILTER_DEFLATE)
     rows = range(start // chunks[0] * chunks[0], stop, chunks[0])
     others = (range(0, length, chunk) for length, chunk in zip(dataset.shape[1:], chunks[1:], strict=True))
     for place in itertools.product(rows, *others):
