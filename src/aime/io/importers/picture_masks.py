@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from aime.errors import one_line
 from aime.io.importers.files import opened
 from aime.io.importers.interface import BadEpisode, block_length
 from aime.io.importers.picture_names import pictures_in
-from aime.io.importers.pictures import MAX_FILE_BYTES, UNDECODABLE, picture_size
+from aime.io.importers.pictures import MAX_FILE_BYTES, UNDECODABLE, open_picture, picture_size
 
 MASKS = "masks"
 
@@ -42,17 +39,15 @@ def read_masks(pictures: Path) -> Iterator[UInt8[np.ndarray, "n h w"]]:
 def _read_mask(path: Path, size: tuple[int, int]) -> UInt8[np.ndarray, "h w"]:
     with opened(path) as file:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", Image.DecompressionBombWarning)
-                picture = Image.open(io.BytesIO(file.read(MAX_FILE_BYTES)), formats=("PNG",))
-            if (picture.height, picture.width) != size or picture.mode not in ("L", "P"):
-                found = f"{picture.height}x{picture.width} of mode {picture.mode}"
-                raise BadEpisode(
-                    f"{path}: is {found}, expected ids of {size[0]}x{size[1]} in 8-bit grey or palette; save it so, or "
-                    "move it away"
-                )
-            return np.asarray(picture)
+            with open_picture(file.read(MAX_FILE_BYTES), ("PNG",)) as picture:
+                mode, ids = picture.mode, np.asarray(picture)
         except UNDECODABLE as error:
             raise BadEpisode(
                 f"{path}: cannot be decoded ({one_line(error)}), expected a PNG file; save it again"
             ) from error
+    if ids.shape[:2] != size or mode not in ("L", "P"):
+        raise BadEpisode(
+            f"{path}: is {ids.shape[0]}x{ids.shape[1]} of mode {mode}, expected ids of {size[0]}x{size[1]} in 8-bit "
+            "grey or palette; save it so, or move it away"
+        )
+    return ids

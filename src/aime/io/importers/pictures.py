@@ -105,7 +105,7 @@ def picture_size(path: Path) -> tuple[int, int]:
     """
     with opened(path) as file:
         try:
-            with _open(file.read(MAX_FILE_BYTES), (FORMATS[path.suffix.lower()],)) as picture:
+            with open_picture(file.read(MAX_FILE_BYTES), (FORMATS[path.suffix.lower()],)) as picture:
                 return _shown_size(picture)
         except UNDECODABLE as error:
             raise BadEpisode(f"{path}: is no picture ({one_line(error)}); remove it or save it again") from error
@@ -128,7 +128,7 @@ def decode_picture(
     Raises:
         UNDECODABLE: if it is none of them, is damaged, or is larger than 64 MB, of which nothing is decoded.
     """
-    with _open(content, formats) as picture:
+    with open_picture(content, formats) as picture:
         if size is not None and _shown_size(picture) != size:
             height, width = _shown_size(picture)
             raise ValueError(f"it is {height}x{width}, others are {size[0]}x{size[1]}")
@@ -137,7 +137,16 @@ def decode_picture(
         return _rgb(ImageOps.exif_transpose(picture), depth or Depth())
 
 
-def _open(content: bytes | memoryview, formats: tuple[str, ...]) -> Image.Image:
+def open_picture(content: bytes | memoryview, formats: tuple[str, ...]) -> Image.Image:
+    """A picture of which nothing but the header is decoded.
+
+    Args:
+        content: of a picture's file.
+        formats: Pillow's names of those that it may have.
+
+    Raises:
+        UNDECODABLE: if it is none of them, is larger than 64 MB, is an animation, or Pillow shows it wrongly.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
