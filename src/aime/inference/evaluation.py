@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from types import UnionType
 from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from aime.errors import AimeError
+from aime.inference.result_json import from_result_json, to_result_json
 from aime.primitives.intervals import Bounds
-from aime.primitives.plain import nan_as_null, to_plain
+from aime.primitives.plain import to_plain
 
 Leaf = TypeVar("Leaf")
 """What stands in place of each figure: the figure, or its interval."""
@@ -258,8 +257,7 @@ class Evaluation(Figures[float]):
         content = to_plain(self)
         assert isinstance(content, dict)
         last = {name: content.pop(name) for name in (*_names(Figures), "intervals")}
-        content = {**content, **last, "definitions": to_plain(DEFINITIONS)}
-        return json.dumps(nan_as_null(content), indent=1, allow_nan=False)
+        return to_result_json({**content, **last}, DEFINITIONS)
 
     @classmethod
     def from_json(cls, text: str, source: str) -> Evaluation:
@@ -272,15 +270,14 @@ class Evaluation(Figures[float]):
         Raises:
             AimeError: if it is not JSON, or has other fields.
         """
-        try:
-            content = json.loads(text)
-            content.pop("definitions")
+
+        def build(content: dict[str, Any]) -> Evaluation:
             intervals = _read(Figures, content.pop("intervals"), lambda ends: None if ends is None else Bounds(*ends))
             figures = _read(Figures, {name: content.pop(name) for name in _names(Figures)}, _number)
             content["read_entries"] = tuple(content["read_entries"])
             return cls(**vars(figures), intervals=intervals, **content)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise AimeError(f"{source}: not an evaluation: {error}; write it again with `aime evaluate`") from error
+
+        return from_result_json(text, source, "an evaluation", "evaluate", build)
 
 
 def mapped(change: Callable[..., Any], *trees: Any) -> Any:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from aime.errors import AimeError
 from aime.inference.inspection.verdict import Verdict, strongest
+from aime.inference.result_json import from_result_json, to_result_json
 from aime.primitives.intervals import Bounds, Interval
-from aime.primitives.plain import from_plain, nan_as_null, to_plain
+from aime.primitives.plain import from_plain, to_plain
 
 DEFINITIONS: dict[str, str] = {
     "loss": "what the model loses by an intervention: dB of reconstruction, nats a frame, or skill. Above 0 the model "
@@ -39,7 +39,8 @@ class Figure:
     @classmethod
     def of(cls, interval: Interval) -> Figure:
         """The same as an interval, without NaN."""
-        return from_plain(cls, nan_as_null(to_plain(cls(interval.mean, interval.low, interval.high))), "interval")
+        ends = (interval.mean, interval.low, interval.high)
+        return cls(*(value if math.isfinite(value) else None for value in ends))
 
     @property
     def bounds(self) -> Bounds | None:
@@ -130,7 +131,7 @@ class Inspection:
         """JSON with every field by its name, and `definitions`, a sentence on each word."""
         content = to_plain(self)
         assert isinstance(content, dict)
-        return json.dumps({**content, "definitions": to_plain(DEFINITIONS)}, indent=1, allow_nan=False)
+        return to_result_json(content, DEFINITIONS)
 
     @classmethod
     def from_json(cls, text: str, source: str) -> Inspection:
@@ -143,9 +144,6 @@ class Inspection:
         Raises:
             AimeError: if it is not JSON, or has other fields.
         """
-        try:
-            content = json.loads(text)
-            content.pop("definitions")
-            return from_plain(cls, content, source)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise AimeError(f"{source}: not an inspection: {error}; write it again with `aime inspect`") from error
+        return from_result_json(
+            text, source, "an inspection", "inspect", lambda content: from_plain(cls, content, source)
+        )
