@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 
 from measuring import Make, machine_of, parser_with_machine, race, show
-from steps import STEPS, aime_config, aime_steps, aime_trainer
+from steps import STEPS, aime_config, aime_learning, aime_steps
 
 from aime.training.ablation.variants import COMPLETE
 from aime.training.hardware import Hardware
@@ -21,7 +21,7 @@ from aime.training.hardware import Hardware
 def balanced_step(preset: str, balancer: str, batch: int, length: int, hardware: Hardware) -> Callable[[], object]:
     """`STEPS` whole steps of the complete model."""
     config = replace(aime_config(preset, COMPLETE, batch, length), balancer=balancer)
-    return aime_steps(aime_trainer(config, hardware), batch, length)
+    return aime_steps(aime_learning(config, hardware), batch, length)
 
 
 def main() -> None:

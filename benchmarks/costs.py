@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 
 import torch
 from measuring import Figures, Machine, Make, machine_of, parser_with_machine, race, seconds, show, synthetic_clips
-from steps import STEPS, aime_config, aime_step, aime_trainer, flops, near_the_end
+from steps import NEAR_THE_END, STEPS, aime_config, aime_learning, aime_step, flops
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-import aime.training.trainer as training
+import aime.training.joint as training
 from aime.training.ablation.variants import COMPLETE
 from aime.training.hardware import Hardware
 from aime.world_model.model import AIME
@@ -76,29 +76,29 @@ def phases(preset: str, hardware: Hardware, steps: int = 12) -> Figures:
     """Milliseconds of each phase of a step; what is left is `other`."""
     # a clock's stops cannot be recorded
     config = replace(aime_config(preset, COMPLETE, BATCH, LENGTH), cuda_graphs=False)
-    trainer = aime_trainer(config, hardware)
+    joint = aime_learning(config, hardware)
     clips = [synthetic_clips(BATCH, LENGTH, 1)]
     for step in range(4):
-        trainer.step(clips, near_the_end(step))
+        joint.step(clips, step, NEAR_THE_END)
     clock = Clock(hardware)
-    assert trainer.adversary is not None
+    assert joint.adversary is not None
     for owner, attribute, phase in (
-        (trainer, "_prepare", "zoom"),
-        (trainer, "forward", "forward"),
+        (joint, "_prepare", "zoom"),
+        (joint, "forward", "forward"),
         (training, "task_losses", "losses"),
-        (trainer.adversary, "judge", "adversarial_loss"),
-        (trainer.balancer, "differentiate", "backward"),
-        (trainer.balancer, "resolve", "rgb_direction"),
-        (trainer.guard, "judge", "guard"),
-        *((optimizer, "step", type(optimizer).__name__.lower()) for optimizer in trainer.optimizers),
-        (trainer.average, "update", "average"),
-        (trainer.adversary, "differentiate", "discriminators"),
-        (trainer.adversary.optimizer, "step", "discriminators"),
+        (joint.adversary, "judge", "adversarial_loss"),
+        (joint.balancer, "differentiate", "backward"),
+        (joint.balancer, "resolve", "rgb_direction"),
+        (joint.nonfinite, "judge", "nonfinite"),
+        *((optimizer, "step", type(optimizer).__name__.lower()) for optimizer in joint.optimizers),
+        (joint.average, "update", "average"),
+        (joint.adversary, "differentiate", "discriminators"),
+        (joint.adversary.optimizer, "step", "discriminators"),
     ):
         clock.put_around(owner, attribute, phase)
-    clock.put_around(trainer, "step", "step")
+    clock.put_around(joint, "step", "step")
     for step in range(steps):
-        trainer.step(clips, near_the_end(step))
+        joint.step(clips, step, NEAR_THE_END)
     clock.take_away()
     whole = clock.spent.pop("step")
     spent = clock.spent | {"other": whole - sum(clock.spent.values())}

@@ -9,11 +9,10 @@ import itertools
 import os
 import statistics
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from measuring import Figures, Machine, machine_of, parser_with_machine, show
-from steps import aime_trainer, near_the_end
+from steps import NEAR_THE_END, aime_learning
 
 from aime.data import ClipSampler, Dataset, open_dataset, prefetch
 from aime.training.presets import preset_run
@@ -32,14 +31,14 @@ def measure(preset: str, machine: Machine, data: str) -> Figures:
     cold = _clips_per_second(sampler, 0)
     warm = _clips_per_second(sampler, 0)
     hardware = machine.hardware()
-    trainer = aime_trainer(replace(config, settle=replace(config.settle, share=0.0)), hardware)
+    joint = aime_learning(config, hardware)
     clips = prefetch(sampler, start=0, pin_memory=hardware.device.type == "cuda")
     waits, wholes = [], []
     for step in range(STEPS + WARM_UP):
         start = time.perf_counter()
         batch = next(clips)
         waits.append(time.perf_counter() - start)
-        trainer.step([batch], near_the_end(step))
+        joint.step([batch], step, NEAR_THE_END)
         hardware.synchronize()
         wholes.append(time.perf_counter() - start)
     clips.close()

@@ -15,15 +15,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from aime.objectives.weights import PredictiveWeights
 from aime.training.ablation.variants import VARIANTS, complete
-from aime.training.checkpoint import Progress
 from aime.training.config import TrainConfig
 from aime.training.hardware import Hardware
+from aime.training.joint import JointLearning
 from aime.training.presets import preset_run
-from aime.training.trainer import Trainer
 from aime.world_model.model import AIME
 
 STEPS = 2
 """In what is timed: the discriminators learn in every second step."""
+
+NEAR_THE_END = 0.9
+"""Share of a run that is done, so that every task is heard."""
 
 ELBO_AND_PERCEIVER = "elbo-and-perceiver"
 """What is left of a run without its predictive and adversarial tasks and RGB."""
@@ -39,30 +41,25 @@ def aime_config(preset: str, variant: str, batch: int, length: int) -> TrainConf
     return replace(config, weights=weights, adversary=replace(config.adversary, enabled=False), balancer="sum")
 
 
-def aime_trainer(config: TrainConfig, hardware: Hardware) -> Trainer:
-    """A trainer of fresh weights."""
-    return Trainer(config, AIME(config.model), hardware)
+def aime_learning(config: TrainConfig, hardware: Hardware) -> JointLearning:
+    """Joint learning of fresh weights."""
+    return JointLearning(config, AIME(config.model), hardware)
 
 
 def aime_step(preset: str, variant: str, batch: int, length: int, hardware: Hardware) -> Callable[[], object]:
     """`STEPS` whole steps of AIME."""
-    return aime_steps(aime_trainer(aime_config(preset, variant, batch, length), hardware), batch, length)
+    return aime_steps(aime_learning(aime_config(preset, variant, batch, length), hardware), batch, length)
 
 
-def aime_steps(trainer: Trainer, batch: int, length: int) -> Callable[[], object]:
-    """`STEPS` whole steps of a trainer, near the end of a run, where every task is heard."""
+def aime_steps(joint: JointLearning, batch: int, length: int) -> Callable[[], object]:
+    """`STEPS` whole steps, near the end of a run, where every task is heard."""
     clips, taken = [synthetic_clips(batch, length, 1)], itertools.count()
 
     def act() -> None:
         for _ in range(STEPS):
-            trainer.step(clips, near_the_end(next(taken)))
+            joint.step(clips, next(taken), NEAR_THE_END)
 
     return act
-
-
-def near_the_end(step: int) -> Progress:
-    """Of a run of one minute, after so many steps."""
-    return Progress(step, seconds=54.0)
 
 
 def peer_step(batch: int, length: int, hardware: Hardware) -> Callable[[], object]:

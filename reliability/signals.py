@@ -36,8 +36,8 @@ def _saves(child: Child, out: Path) -> bool:
     return any(out.glob("checkpoint.tmp*"))
 
 
-def _settles(child: Child, out: Path) -> bool:
-    return (out / "settling.jsonl").exists()
+def _finetunes(child: Child, out: Path) -> bool:
+    return (out / "dynamics_finetuning.jsonl").exists()
 
 
 STAGES: dict[str, Callable[[Child, Path], bool]] = {
@@ -45,7 +45,7 @@ STAGES: dict[str, Callable[[Child, Path], bool]] = {
     "reading": _reads,
     "training": _steps,
     "saving": _saves,
-    "settling": _settles,
+    "dynamics-finetuning": _finetunes,
 }
 
 

@@ -61,7 +61,8 @@ def test_online_goes_on_round_by_round(tmp_path: Path, beside: bool, capsys: pyt
     start, out = tmp_path / "run", tmp_path / "online"
     recorded = f"collect dmc:cartpole_swingup --out {tmp_path}/data --episodes 3 --length 8 --image-size 32 --workers 1"
     assert main(recorded.split()) == 0
-    flags = "--steps 1 --batch 2 --length 6 --overshoot.steps 3 --no-pictures --adversary.no-enabled --settle.share 0"
+    flags = "--steps 1 --batch 2 --length 6 --overshoot.steps 3 --no-pictures --adversary.no-enabled"
+    flags += " --dynamics-finetuning.share 0"
     assert main(["train", "tiny", "--data", f"{tmp_path}/data", "--out", str(start), *flags.split()]) == 0
     line = f"agent online {start} --env dmc:cartpole_swingup --out {out} --online.episodes 2 --online.steps 6"
     quick = "--online.minutes 0.001 --online.learning.steps 2 --online.learning.starts 4 --online.learning.horizon 2"

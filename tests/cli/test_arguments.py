@@ -11,6 +11,7 @@ import tyro
 
 from aime.cli.arguments import condense, flags_of, has_flag, parse, value_of
 from aime.errors import AimeError
+from aime.primitives.plain import renamed
 
 
 @dataclass(frozen=True)
@@ -118,3 +119,34 @@ def test_peeking_at_values() -> None:
 def test_condensing_keeps_the_first_section() -> None:
     box = "╭─ Title ───╮\n│ Error parsing --a: it is │\n│ bad:      │\n│ ───────── │\n│ For help, │\n╰──────────╯\n"
     assert condense(box) == "--a: it is bad"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Settings of a part."""
+
+    width: int = field(default=1, metadata=renamed("size"))
+    on: bool = field(default=True, metadata=renamed("enabled"))
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Settings."""
+
+    part: Part = field(default_factory=Part, metadata=renamed("piece"))
+
+
+@pytest.mark.parametrize(
+    "line", ["--piece.size 3 --piece.no-enabled", "--part.size=3 --piece.no-on", "--piece.width 3 --part.no-enabled"]
+)
+def test_flags_by_the_names_that_they_had_are_read_with_a_line_of_advice(
+    line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert parse(Whole, "train", line.split()) == Whole(Part(3, False))
+    advice = capsys.readouterr().err.splitlines()
+    assert len(advice) == 2 and advice[0].endswith(" is --part.width now; the next release knows the new name alone")
+
+
+def test_present_flags_need_no_advice(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parse(Whole, "train", ["--part.width", "3", "--part.no-on"]) == Whole(Part(3, False))
+    assert capsys.readouterr().err == ""

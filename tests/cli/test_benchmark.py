@@ -23,7 +23,7 @@ from aime.inference.probe import SETTLED_AFTER
 
 SMALL = (
     "--steps 1 --batch 1 --length 4 --held-out 0.4 --overshoot.steps 2 --overshoot.starts 1 --device cpu "
-    "--precision fp32 --adversary.no-enabled --no-pictures --settle.share 0 "
+    "--precision fp32 --adversary.no-enabled --no-pictures --dynamics-finetuning.share 0 "
     "--imitation.steps 4 --imitation.check-every 2 --imitation.policy.hidden 16"
 )
 PLAYED = ("none", "static", "dynamic")
@@ -196,7 +196,7 @@ def test_an_interruption_says_how_to_go_on(
     def interrupted(config: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(study, "train_apart", interrupted)
+    monkeypatch.setattr(study, "train_isolated", interrupted)
     data = write_levels(tmp_path / "data")
     line = f"benchmark dmc-vb {data} --levels none --episodes 0 --out {tmp_path}/out {SMALL}"
     assert main(line.split()) == 130

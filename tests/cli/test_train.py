@@ -98,8 +98,8 @@ def test_resuming_keeps_what_the_run_was_started_with(data: str, tmp_path: Path)
             "replay.capacity is 1000000000; expected",
         ),
         (
-            "tiny --data {data} --out r --steps 3 --settle.clips 1000000000",
-            "settle.clips is 1000000000; expected 65536",
+            "tiny --data {data} --out r --steps 3 --dynamics-finetuning.clips 1000000000",
+            "dynamics_finetuning.clips is 1000000000; expected 65536",
         ),
         (
             "tiny --data {data} --out r --steps 3 --model.perceiver.window 99999999999",
@@ -165,7 +165,8 @@ def test_fine_tuning_keeps_the_model_of_the_run(data: str, tmp_path: Path) -> No
 
 def test_the_bundled_model_can_be_fine_tuned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = f"train tiny --data bundled:cartpole --init-from bundled:cartpole --out {tmp_path / 'run'} --steps 1"
-    quick = "--batch 1 --length 4 --overshoot.steps 2 --device cpu --precision fp32 --settle.share 0 --no-pictures"
+    quick = "--batch 1 --length 4 --overshoot.steps 2 --device cpu --precision fp32 --no-pictures"
+    quick += " --dynamics-finetuning.share 0"
     assert main([*line.split(), *quick.split()]) == 0, capsys.readouterr().err
     before, after = (read_run(run).model for run in ("bundled:cartpole", tmp_path / "run"))
     assert replace(after, control=before.control) == before

@@ -190,7 +190,7 @@ def record(learned: range, **roles: range) -> SourceRecord:
 def test_ancestors_and_calibration_count_as_learned(tmp_path: Path) -> None:
     write_shard(tmp_path / "data" / "a.h5", episodes(range(20)))
     first = Manifest(sources=(record(range(4)),))
-    second = Manifest(sources=(record(range(4, 6), left_out=range(6, 8), settled=range(4, 6)),)).after("first", first)
+    second = Manifest(sources=(record(range(4, 6), left_out=range(6, 8), finetuned=range(4, 6)),)).after("first", first)
     third = Manifest(sources=(record(range(8, 10), held_out=range(10, 14)),)).after("second", second)
     third.write(tmp_path / "run" / "manifest.json")
     info = RunInfo(tmp_path / "run", "small", small_config(), {"data": "x", "seed": 0})

@@ -23,7 +23,7 @@ from aime.primitives.quantize import codebook_perplexity
 from aime.representation.discriminators import DiscriminatorConfig, Discriminators
 from aime.representation.divergences import effective_components
 from aime.training.calibration import fit_spread
-from aime.training.other_scenes import still_part
+from aime.training.latent_augmentation import still_part
 from aime.training.replay import LatentReplay, ReplayConfig
 from aime.world_model.model import AIME
 from aime.world_model.outputs import LatentClips, Outcomes

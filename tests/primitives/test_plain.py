@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from aime.errors import AimeError
 from aime.primitives.checksums import seal
-from aime.primitives.plain import LATER, from_plain, later, read_yaml, to_plain, to_yaml
+from aime.primitives.plain import LATER, from_plain, later, read_yaml, renamed, to_plain, to_yaml
 
 
 @dataclass(frozen=True)
@@ -256,3 +256,15 @@ def test_another_value_than_the_constant_is_refused(name: str, value: object) ->
 def test_nothing_else_of_a_class_is_a_constant(name: str) -> None:
     with pytest.raises(AimeError, match="unknown field"):
         from_plain(Fixed, {"width": 3, name: "x"}, "run.yaml")
+
+
+def test_a_field_is_read_by_the_name_that_it_had() -> None:
+    @dataclass(frozen=True)
+    class Renamed:
+        width: int = field(default=1, metadata={**later(before=5), **renamed("size")})
+
+    assert from_plain(Renamed, {"size": 3}, "a.yaml") == Renamed(3)
+    assert from_plain(Renamed, {"width": 3}, "a.yaml") == Renamed(3)
+    assert from_plain(Renamed, {}, "a.yaml") == Renamed(5)
+    with pytest.raises(AimeError, match=r"a.yaml: size: unknown field, expected width"):
+        from_plain(Renamed, {"size": 3, "width": 3}, "a.yaml")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,6 +11,9 @@ from tests.models import SIZE, small_config
 from aime.data import Clips
 from aime.objectives.weights import OvershootConfig
 from aime.training.config import TrainConfig
+from aime.training.hardware import Hardware
+from aime.training.joint import JointLearning, StepResult
+from aime.world_model.model import AIME
 
 BATCH, LENGTH = 2, 6
 
@@ -20,6 +24,17 @@ def noise() -> Clips:
     frames = torch.randint(0, 256, (BATCH, LENGTH, 3, SIZE, SIZE), dtype=torch.uint8)
     nothing = torch.zeros(BATCH, LENGTH)
     return Clips(frames, torch.rand(BATCH, LENGTH, 2), nothing, nothing.bool(), valid, valid, valid, None)
+
+
+def take(joint: JointLearning, step: int) -> StepResult:
+    """A step on noise, after `step` others of a hundred."""
+    return joint.step([noise()], step, step / 100)
+
+
+def noise_learning(hardware: Hardware, cuda_graphs: bool = True) -> JointLearning:
+    """Joint learning of fresh weights."""
+    config = replace(noise_run(), cuda_graphs=cuda_graphs)
+    return JointLearning(config, AIME(config.model), hardware)
 
 
 def noise_run() -> TrainConfig:

@@ -11,6 +11,7 @@ from tests.models import SIZE, small_config
 from aime.data import write_shard
 from aime.objectives.weights import OvershootConfig
 from aime.training.config import TrainConfig
+from aime.training.dynamics_finetuning import DynamicsFinetuningConfig
 
 
 def short_run(place: Path, **changes: Any) -> TrainConfig:
@@ -27,6 +28,7 @@ def short_run(place: Path, **changes: Any) -> TrainConfig:
         "pictures": False,
         "device": "cpu",
         "precision": "fp32",
+        "dynamics_finetuning": DynamicsFinetuningConfig(share=0.0),
         "overshoot": OvershootConfig(steps=3, starts=2, frames=4),
     }
     return TrainConfig(**settings | changes)

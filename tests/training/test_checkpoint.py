@@ -22,9 +22,9 @@ from aime.errors import AimeError
 from aime.optimization import make_balancer
 from aime.primitives import files
 from aime.training.average import WeightAverage
-from aime.training.checkpoint import Progress, Trained, read_progress, restore, save
+from aime.training.checkpoint import Trained, read_progress, restore, save
 from aime.training.config import OptimizerConfig
-from aime.training.guard import Guard
+from aime.training.nonfinite import NonfiniteSteps
 from aime.training.optimizers import make_optimizers
 
 FILES = (
@@ -33,7 +33,7 @@ FILES = (
     "optimizer.safetensors",
     "replay.safetensors",
     "balancer.safetensors",
-    "guard.safetensors",
+    "nonfinite.safetensors",
     "state.json",
     "SHA256SUMS",
 )
@@ -117,7 +117,9 @@ class Run:
         return self
 
     def trained(self) -> Trained:
-        return Trained(self.model, self.average, (self.optimizer,), self.replay, self.balancer, Guard(), adversary=None)
+        return Trained(
+            self.model, self.average, (self.optimizer,), self.replay, self.balancer, NonfiniteSteps(), adversary=None
+        )
 
     def everything(self) -> dict[str, Tensor]:
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}

@@ -19,7 +19,6 @@ from aime.data.action_scale import ActionScale
 from aime.errors import AimeError
 from aime.training.config import OptimizerConfig, TrainConfig
 from aime.training.run_directory import in_units_of
-from aime.training.settling import SettleConfig
 from aime.training.trainer import Trainer, train
 from aime.world_model.model import AIME
 from aime.world_model.saved import RunInfo, fill, read_run
@@ -27,7 +26,7 @@ from aime.world_model.saved import RunInfo, fill, read_run
 
 @pytest.fixture
 def config(tmp_path: Path) -> TrainConfig:
-    return short_run(tmp_path, settle=SettleConfig(share=0.0))
+    return short_run(tmp_path)
 
 
 def test_fine_tuning_starts_from_the_averaged_weights_of_a_run(config: TrainConfig, tmp_path: Path) -> None:

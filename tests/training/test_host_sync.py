@@ -7,13 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from tests.training.noise import noise, noise_run
+from tests.training.noise import noise_learning, take
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from aime.training.checkpoint import Progress
 from aime.training.hardware import Hardware
-from aime.training.trainer import Trainer
-from aime.world_model.model import AIME
+from aime.training.joint import JointLearning
 
 READS = {
     torch.ops.aten._local_scalar_dense.default,
@@ -43,19 +41,17 @@ class Reads(TorchDispatchMode):
 
 
 @pytest.fixture
-def trainer() -> Trainer:
-    config = noise_run()
-    return Trainer(config, AIME(config.model), Hardware(torch.device("cpu"), torch.float32))
+def joint() -> JointLearning:
+    return noise_learning(Hardware(torch.device("cpu"), torch.float32))
 
 
-def test_a_step_reads_nothing_back(trainer: Trainer) -> None:
-    near_the_end = [Progress(step=step) for step in range(80, 84)]
-    assert trainer.adversary is not None
+def test_a_step_reads_nothing_back(joint: JointLearning) -> None:
+    assert joint.adversary is not None
     # the first ones make what is kept from step to step
-    for progress in near_the_end[:2]:
-        trainer.step([noise()], progress)
+    for step in (80, 81):
+        take(joint, step)
     with Reads() as reads:
-        results = [trainer.step([noise()], progress) for progress in near_the_end[2:]]
+        results = [take(joint, step) for step in (82, 83)]
     assert any(result.critic is not None for result in results)
     assert {task.task for task in results[0].losses} == {"elbo", "perceiver", "predictive", "adversarial"}
     assert not reads.found

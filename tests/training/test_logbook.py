@@ -17,10 +17,9 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from aime.errors import AimeError
-from aime.training.checkpoint import Progress
 from aime.training.display import Status, format_duration, format_figure, pace
 from aime.training.logbook import Logbook
-from aime.training.schedule import Budget
+from aime.training.schedule import Budget, Progress
 
 STEPS = Budget(steps=100, minutes=None)
 
@@ -49,20 +48,21 @@ def _scalars(run: Path, name: str) -> dict[int, float]:
 
 
 def test_of_several_ranks_the_first_alone_touches_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written = tmp_path / "settling.jsonl"
+    written = tmp_path / "dynamics_finetuning.jsonl"
     written.write_text("what rank 0 has written\n")
     monkeypatch.setattr("aime.training.logbook.rank", lambda: 1)
     with Logbook(tmp_path, STEPS) as logbook:
-        logbook.log_settling(1, {"settling/one_step_latent": 3.0})
+        logbook.begin("dynamics_finetuning", Progress(3), {})
+        logbook.log("dynamics_finetuning", Progress(3, phase_step=1), {"dynamics_finetuning/one_step_latent": 3.0})
     assert written.read_text() == "what rank 0 has written\n"
 
 
 def test_a_line_a_logged_step(tmp_path: Path) -> None:
     with Logbook(tmp_path, STEPS, console=_plain()[0]) as logbook:
-        logbook.log(_progress(1), {"loss": 3.5, "elbo/kl_z": 0.25})
+        logbook.log("joint", _progress(1), {"loss": 3.5, "elbo/kl_z": 0.25})
         for step in range(2, 10):
             logbook.tick(_progress(step))
-        logbook.log(Progress(10, 2560, 2.75), {"loss": 2.5, "elbo/kl_z": 0.5})
+        logbook.log("joint", Progress(10, 2560, 2.75), {"loss": 2.5, "elbo/kl_z": 0.5})
         assert len(_read(tmp_path)) == 2  # complete at every moment, not only once closed
     first, second = _read(tmp_path)
     assert first == {
@@ -76,8 +76,8 @@ def test_a_line_a_logged_step(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_figure_that_is_not_finite_is_null(tmp_path: Path, value: float) -> None:
     with Logbook(tmp_path, STEPS, console=_plain()[0]) as logbook:
-        logbook.log(_progress(1), {"loss": value, "other": 1.0})
-        logbook.log(Progress(2, 512, 0.5), {"loss": 1.0, "other": 1.0})  # no time passed: the pace is unknown
+        logbook.log("joint", _progress(1), {"loss": value, "other": 1.0})
+        logbook.log("joint", Progress(2, 512, 0.5), {"loss": 1.0, "other": 1.0})  # no time passed: the pace is unknown
 
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
@@ -93,14 +93,14 @@ def test_a_figure_that_is_not_finite_is_null(tmp_path: Path, value: float) -> No
 def test_resuming_neither_restarts_nor_doubles_the_log(tmp_path: Path) -> None:
     with Logbook(tmp_path, STEPS, console=_plain()[0]) as logbook:
         for step in range(1, 8):
-            logbook.log(_progress(step), {"loss": float(step)})
+            logbook.log("joint", _progress(step), {"loss": float(step)})
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"step": 8, "los')  # a kill cuts a line short
-    with Logbook(tmp_path, STEPS, resume=True, console=_plain()[0]) as logbook:
-        logbook.resumed(_progress(4), {})
+    with Logbook(tmp_path, STEPS, console=_plain()[0]) as logbook:
+        logbook.begin("joint", _progress(4), {})
         assert [line["step"] for line in _read(tmp_path)] == [1, 2, 3, 4]
         for step in range(5, 10):  # at half the pace
-            logbook.log(Progress(step, 256 * step, 2.0 + 1.0 * (step - 4)), {"loss": 10.0 * step})
+            logbook.log("joint", Progress(step, 256 * step, 2.0 + 1.0 * (step - 4)), {"loss": 10.0 * step})
     lines = _read(tmp_path)
     assert [line["step"] for line in lines] == list(range(1, 10))
     assert [line["loss"] for line in lines] == [1.0, 2.0, 3.0, 4.0, 50.0, 60.0, 70.0, 80.0, 90.0]
@@ -111,18 +111,32 @@ def test_resuming_neither_restarts_nor_doubles_the_log(tmp_path: Path) -> None:
 def test_tensorboard_forgets_what_came_after_the_checkpoint(tmp_path: Path) -> None:
     with Logbook(tmp_path, STEPS, console=_plain()[0]) as logbook:
         for step in range(1, 8):
-            logbook.log(_progress(step), {"loss": float(step)})
-    with Logbook(tmp_path, STEPS, resume=True, console=_plain()[0]) as logbook:
-        logbook.resumed(_progress(4), {})
-        logbook.log(_progress(9), {"loss": 9.0})
+            logbook.log("joint", _progress(step), {"loss": float(step)})
+    with Logbook(tmp_path, STEPS, console=_plain()[0]) as logbook:
+        logbook.begin("joint", _progress(4), {})
+        logbook.log("joint", _progress(9), {"loss": 9.0})
     assert _scalars(tmp_path, "loss") == {1: 1.0, 2: 2.0, 3: 3.0, 4: 4.0, 9: 9.0}
 
 
 def test_a_fresh_run_does_not_append_to_an_old_log(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"step": 5}\nnot json\n[1]\n{"step": null}\n')
     with Logbook(tmp_path, STEPS, console=_plain()[0]) as logbook:
-        logbook.log(_progress(1), {"loss": 1.0})
+        logbook.begin("joint", Progress(), {})
+        logbook.log("joint", _progress(1), {"loss": 1.0})
     assert [line["step"] for line in _read(tmp_path)] == [1]
+
+
+def test_each_phase_has_a_log_of_its_own_steps(tmp_path: Path) -> None:
+    with Logbook(tmp_path, STEPS, console=_plain()[0]) as logbook:
+        logbook.log("joint", _progress(4), {"loss": 1.0})
+        for step in (1, 2, 3):
+            at = _progress(4)._replace(phase="dynamics_finetuning", phase_step=step, seconds=2.0 + step)
+            logbook.log("dynamics_finetuning", at, {"dynamics_finetuning/entropy": float(step)})
+        logbook.begin("dynamics_finetuning", at._replace(phase_step=2), {})
+    lines = (tmp_path / "dynamics_finetuning.jsonl").read_text().splitlines()
+    expected = [{"step": step, "seconds": 2.0 + step, "dynamics_finetuning/entropy": float(step)} for step in (1, 2)]
+    assert [json.loads(line) for line in lines] == expected
+    assert [line["step"] for line in _read(tmp_path)] == [4]
 
 
 def test_a_filmstrip_goes_to_tensorboard_as_it_is(tmp_path: Path) -> None:
@@ -145,7 +159,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         Logbook(tmp_path, STEPS, console=_plain()[0]) as logbook,
     ):
         monkeypatch.setattr("builtins.open", full)
-        logbook.log(_progress(1), {"loss": 1.0})
+        logbook.log("joint", _progress(1), {"loss": 1.0})
 
 
 def test_without_a_terminal_it_prints_few_whole_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +174,7 @@ def test_without_a_terminal_it_prints_few_whole_lines(tmp_path: Path, monkeypatc
         logbook.state("first step")
         for step in range(1, 41):
             if step in (1, 10):
-                logbook.log(_progress(step), {"loss": 1234.5})
+                logbook.log("joint", _progress(step), {"loss": 1234.5})
             logbook.tick(_progress(step))
             now += 1.0
     lines = stream.getvalue().splitlines()
@@ -177,7 +191,9 @@ def test_a_terminal_shows_a_panel_from_the_start_to_the_end(tmp_path: Path) -> N
         assert "preparing …" in stream.getvalue()
         logbook.state("first step")
         assert "first step …" in stream.getvalue()
-        logbook.log(_progress(25), {"loss": 12.5, "elbo/kl_z": 0.125, "effective_components": 3.25, "x[bold]": 1.0})
+        logbook.log(
+            "joint", _progress(25), {"loss": 12.5, "elbo/kl_z": 0.125, "effective_components": 3.25, "x[bold]": 1.0}
+        )
         logbook.tick(_progress(25))
     last = stream.getvalue().rpartition("aime train")[2]
     for text in ("25%", "step 25 of 100", "512 frames/s", "0:38 left", "loss", "12.50", "elbo/kl_z", "0.1250",

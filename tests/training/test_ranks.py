@@ -23,12 +23,12 @@ from aime.objectives.adversarial import AdversaryConfig
 from aime.objectives.weights import OvershootConfig
 from aime.primitives import quantize
 from aime.representation.discriminators import DiscriminatorConfig
-from aime.training.checkpoint import Progress, read_progress
+from aime.training.checkpoint import read_progress
 from aime.training.config import OptimizerConfig, TrainConfig
 from aime.training.hardware import Hardware
+from aime.training.joint import JointLearning
 from aime.training.processes import join
 from aime.training.replay import ReplayConfig
-from aime.training.trainer import Trainer
 from aime.world_model.model import AIME
 
 BATCH, LENGTH, STEPS = 4, 6, 3
@@ -122,10 +122,10 @@ def figures(halves: tuple[int, ...], balancer: str) -> list[dict[str, Tensor]]:
     """Gradients, losses and buffers of a few steps on one half of each batch or on both."""
     config = training(len(halves), balancer)
     torch.manual_seed(0)
-    trainer = Trainer(config, AIME(config.model).double(), Hardware(torch.device("cpu"), torch.float32))
-    trainer.replay.double()
-    assert trainer.adversary is not None
-    trainer.adversary.double()
+    joint = JointLearning(config, AIME(config.model).double(), Hardware(torch.device("cpu"), torch.float32))
+    joint.replay.double()
+    assert joint.adversary is not None
+    joint.adversary.double()
     found = []
     with pytest.MonkeyPatch.context() as patch:
         batches = [batch(step, halves) for step in range(STEPS)]
@@ -136,14 +136,14 @@ def figures(halves: tuple[int, ...], balancer: str) -> list[dict[str, Tensor]]:
             Tensor, "float", lambda self: self.to(torch.float32 if self.dtype == torch.bool else torch.float64)
         )
         for step, clips in enumerate(batches):
-            result = trainer.step([clips], Progress(step))
+            result = joint.step([clips], step, step / STEPS)
             critic = () if result.critic is None else (result.critic,)
             found.append(
                 {
-                    **{f"gradient of {name}": each.grad for name, each in trainer.model.named_parameters()},
-                    **{f"critic's of {name}": each.grad for name, each in trainer.adversary.named_parameters()},
-                    **{name: each.clone() for name, each in trainer.model.named_buffers()},
-                    **{name: each.clone() for name, each in trainer.adversary.named_buffers()},
+                    **{f"gradient of {name}": each.grad for name, each in joint.model.named_parameters()},
+                    **{f"critic's of {name}": each.grad for name, each in joint.adversary.named_parameters()},
+                    **{name: each.clone() for name, each in joint.model.named_buffers()},
+                    **{name: each.clone() for name, each in joint.adversary.named_buffers()},
                     **{name: value for task in (*result.losses, *critic) for name, value in task.named()},
                 }
             )

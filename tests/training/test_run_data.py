@@ -23,10 +23,10 @@ from aime.inference.own_data import held_out_by, own_data
 from aime.inference.unseen import open_unseen
 from aime.primitives.checksums import write_sums
 from aime.training import run_directory
-from aime.training.apart import refuse_other_settings
 from aime.training.config import TrainConfig
-from aime.training.run_data import open_run_data, record_settling
-from aime.training.settling import SettleConfig
+from aime.training.dynamics_finetuning import DynamicsFinetuningConfig
+from aime.training.isolated import refuse_other_settings
+from aime.training.run_data import open_run_data, record_finetuning
 from aime.training.trainer import train
 from aime.world_model.model import AIME
 from aime.world_model.saved import AVERAGED_WEIGHTS, read_run, save_weights
@@ -182,13 +182,13 @@ def test_rounds_whose_shards_are_links(config: TrainConfig, first: Manifest, tmp
     assert open_dataset(tmp_path / "data").episodes == 50
 
 
-def test_settling_is_remembered(config: TrainConfig, first: Manifest) -> None:
+def test_dynamics_finetuning_is_remembered(config: TrainConfig, first: Manifest) -> None:
     train_part = open_run_data(config).train
-    record_settling(config.out, train_part.select(range(10)), train_part.select([10, 11]))
+    record_finetuning(config.out, train_part.select(range(10)), train_part.select([10, 11]))
     found = read_run(config.out).manifest
     assert found is not None
     (record,) = found.sources
-    assert frozenset(record.settled) == frozenset(train_part.digests[:10])
+    assert frozenset(record.finetuned) == frozenset(train_part.digests[:10])
     assert frozenset(record.left_out) == frozenset(train_part.digests[10:12])
     assert (found.learned, found.held_out) == (first.learned, first.held_out)
 
@@ -206,7 +206,13 @@ def test_a_run_of_before_says_so_for_ever(config: TrainConfig, first: Manifest) 
 
 def test_a_checkpoint_has_the_manifest_too(config: TrainConfig) -> None:
     quick = replace(
-        config, batch=1, length=4, settle=SettleConfig(share=0.0), pictures=False, device="cpu", precision="fp32"
+        config,
+        batch=1,
+        length=4,
+        dynamics_finetuning=DynamicsFinetuningConfig(share=0.0),
+        pictures=False,
+        device="cpu",
+        precision="fp32",
     )
     train(quick)
     assert read_manifest(config.out / "checkpoint" / MANIFEST) == read_run(config.out).manifest

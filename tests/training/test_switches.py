@@ -137,7 +137,9 @@ CASES = {
         unreached={"tokenizer.up.", "perceiver.token_"},
         balanced={"elbo", "predictive", "adversarial"},
     ),
-    "no-moved-scenes": Case(lambda config: replace(config, settle=replace(config.settle, moved=0.0))),
+    "no-latent-augmentation": Case(
+        lambda config: replace(config, dynamics_finetuning=replace(config.dynamics_finetuning, latent_augmentation=0.0))
+    ),
     "no-muon": Case(lambda config: replace(config, optimizer=replace(config.optimizer, kind="adamw"))),
     "no-zoom": Case(lambda config: replace(config, zoom=ZoomConfig(share=0.0))),
 }

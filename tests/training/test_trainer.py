@@ -34,9 +34,10 @@ from aime.representation.discriminators import DiscriminatorConfig
 from aime.training.augmentation import ZoomConfig
 from aime.training.checkpoint import read_progress
 from aime.training.config import OptimizerConfig, TrainConfig
+from aime.training.dynamics_finetuning import DynamicsFinetuningConfig
+from aime.training.joint import JointLearning
 from aime.training.run_directory import read_config
-from aime.training.settling import SettleConfig
-from aime.training.trainer import Trainer, train
+from aime.training.trainer import train
 from aime.world_model.model import AIME
 from aime.world_model.saved import save_weights
 
@@ -63,7 +64,7 @@ def config(data: Path, tmp_path: Path) -> TrainConfig:
         precision="fp32",
         optimizer=OptimizerConfig(warmup=2),
         overshoot=OvershootConfig(steps=3, starts=2, frames=4),
-        settle=SettleConfig(share=0.0),
+        dynamics_finetuning=DynamicsFinetuningConfig(share=0.0),
         pictures=False,
     )
 
@@ -97,15 +98,15 @@ def test_a_run_leaves_a_model_a_log_and_its_config(config: TrainConfig) -> None:
 def test_an_accumulated_step_logs_the_mean_of_its_batches(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     means: list[dict[str, float]] = []
     parts: list[dict[str, float]] = []
-    differentiate = Trainer._differentiate
+    differentiate = JointLearning._differentiate
 
-    def noted(trainer: Trainer, *arguments: Any) -> Any:
-        losses, output = differentiate(trainer, *arguments)
+    def noted(joint: JointLearning, *arguments: Any) -> Any:
+        losses, output = differentiate(joint, *arguments)
         named = {name: float(value) for loss in losses for name, value in loss.named()}
         parts.append(named | {"loss": float(sum(loss.total.detach() for loss in losses))})
         return losses, output
 
-    monkeypatch.setattr(Trainer, "_differentiate", noted)
+    monkeypatch.setattr(JointLearning, "_differentiate", noted)
     train(replace(config, steps=2, accumulate=2))
     for first, second in zip(parts[::2], parts[1::2], strict=True):
         assert first["elbo/reconstruction"] != second["elbo/reconstruction"]
@@ -118,7 +119,7 @@ def test_the_logged_loss_is_what_is_learned_from(config: TrainConfig) -> None:
     """The weighted terms of the log itself; the adversary's by its ramp, a quarter of the way more at each step."""
     small = DiscriminatorConfig(channels=4, levels=2, window=3)
     adversary = AdversaryConfig(warmup=0.0, ramp=1.0, frames=6, discriminators=small)
-    train(replace(config, adversary=adversary, settle=SettleConfig(share=0.0)))
+    train(replace(config, adversary=adversary, dynamics_finetuning=DynamicsFinetuningConfig(share=0.0)))
     for number, line in enumerate(log(config.out)):
         expected = 0.0
         for task in ("elbo", "perceiver", "predictive", "adversarial"):
@@ -243,8 +244,8 @@ def stop_after(config: TrainConfig, step: int) -> None:
 
     original = Logbook.log
 
-    def log_then_signal(self: Logbook, progress, figures) -> None:  # type: ignore[no-untyped-def]
-        original(self, progress, figures)
+    def log_then_signal(self: Logbook, phase, progress, figures) -> None:  # type: ignore[no-untyped-def]
+        original(self, phase, progress, figures)
         if progress.step == step:
             os.kill(os.getpid(), signal.SIGTERM)
 

@@ -17,7 +17,7 @@ from aime.errors import AimeError
 from aime.inference.loading import check_fit
 from aime.inference.own_data import held_out_by, own_data
 from aime.training.hardware import Hardware
-from aime.training.outcomes import outcomes_of
+from aime.training.targets import targets_of
 from aime.world_model import input_validation
 from aime.world_model.model import AIME
 from aime.world_model.outputs import Outcomes
@@ -154,6 +154,6 @@ def _believe(model: AIME, clips: Clips, episode: Int[Tensor, " B"], hardware: Ha
     return Experience(
         believed.map(lambda each: each[valid].float()),
         clips.actions[valid],
-        Outcomes(*(field[valid] for field in outcomes_of(clips, model.config))),
+        Outcomes(*(field[valid] for field in targets_of(clips, model.config))),
         numbers[valid],
     )

@@ -37,7 +37,7 @@ from aime.primitives.intervals import mean_interval
 from aime.primitives.locks import LOCK, only_writer
 from aime.primitives.plain import nan_as_null, to_plain
 from aime.primitives.signals import Interrupted
-from aime.training.apart import is_complete
+from aime.training.isolated import is_complete
 from aime.training.run_directory import read_config
 from aime.training.trainer import train
 from aime.world_model.saved import CONFIG, read_run

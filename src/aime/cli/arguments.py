@@ -9,12 +9,14 @@ import io
 import itertools
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar, get_type_hints
 
 import tyro
 
 from aime.errors import AimeError, name_once
+from aime.primitives.plain import earlier_name
 
 T = TypeVar("T")
 
@@ -37,6 +39,7 @@ def parse(kind: type[T], verb: str, arguments: Sequence[str], default: T | None 
     if wants_help(arguments):
         return _cli(kind, verb, arguments, default)
     refuse_unknown_flags(kind, verb, arguments)
+    arguments = _with_present_names(kind, arguments)
     # tyro draws Unicode boxes where stdout says it takes them, whatever stderr says
     complaint = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     try:
@@ -99,7 +102,7 @@ def refuse_unknown_flags(kind: type, verb: str, arguments: Sequence[str]) -> Non
     Raises:
         AimeError: if there is one.
     """
-    known = flags_of(kind)
+    known = [*flags_of(kind), *_earlier_flags(kind)]
     for argument in arguments:
         if argument.startswith("--") and _flag_in(argument) not in known:
             name = argument.partition("=")[0]
@@ -120,6 +123,33 @@ def flags_of(kind: type) -> list[str]:
         else:
             flags += [f"--{name}", f"--no-{name}"] if hint is bool else [f"--{name}"]
     return flags
+
+
+def _with_present_names(kind: type, arguments: Sequence[str]) -> list[str]:
+    """The line with flags that have other names now under these, which is said on stderr."""
+    earlier, line = _earlier_flags(kind), []
+    for argument in arguments:
+        flag = _flag_in(argument)
+        if flag in earlier:
+            print(f"{flag} is {earlier[flag]} now; the next release knows the new name alone", file=sys.stderr)
+            argument = earlier[flag] + argument[len(flag) :]
+        line.append(argument)
+    return line
+
+
+def _earlier_flags(kind: type, path: tuple[str, ...] = (), before: tuple[str, ...] = ()) -> dict[str, str]:
+    """The present flag by every spelling in which a part has the name that it had before."""
+    found, hints = {}, get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        new, hint = field.name, hints[field.name]
+        for old in filter(None, (new, earlier_name(field))):
+            if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+                found |= _earlier_flags(hint, (*path, new), (*before, old))
+            elif (*before, old) != (*path, new):
+                for no in ("", "no_") if hint is bool else ("",):
+                    present = ".".join((*path, no + new)).replace("_", "-")
+                    found["--" + ".".join((*before, no + old)).replace("_", "-")] = f"--{present}"
+    return found
 
 
 def condense(box: str) -> str:

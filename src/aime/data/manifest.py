@@ -10,14 +10,14 @@ import json
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from aime.data.sources import BUNDLED, Source
 from aime.errors import AimeError, one_line
 from aime.primitives.files import read_small, write_atomically
-from aime.primitives.plain import from_plain, to_plain
+from aime.primitives.plain import from_plain, renamed, to_plain
 
 MANIFEST = "manifest.json"
 
@@ -28,7 +28,7 @@ MOST_BYTES = 2**28
 
 _DIGEST = re.compile("[0-9a-f]{64}")
 
-_ROLES = ("learned", "settled", "left_out", "held_out")
+_ROLES = ("learned", "finetuned", "left_out", "held_out")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class SourceRecord:
         weight: its share of the clips, as `Source.weight`.
         current: whether the run goes on with it; False of data that it was trained on before.
         learned: trained on.
-        settled: of these, that belief and prior were fine-tuned on.
+        finetuned: of these, that belief and prior were fine-tuned on.
         left_out: of those learned from, that were left out of this to choose how wide the prior is.
         held_out: kept from all training.
     """
@@ -53,7 +53,7 @@ class SourceRecord:
     weight: float | None = None
     current: bool = True
     learned: tuple[str, ...] = ()
-    settled: tuple[str, ...] = ()
+    finetuned: tuple[str, ...] = field(default=(), metadata=renamed("settled"))
     left_out: tuple[str, ...] = ()
     held_out: tuple[str, ...] = ()
 
@@ -116,8 +116,8 @@ class Manifest:
 
     @cached_property
     def learned(self) -> frozenset[str]:
-        """The digests of all that the run or an ancestor was trained, settled or calibrated on."""
-        return _union(self._records, "learned", "settled", "left_out")
+        """The digests of all that the run or an ancestor was trained, fine-tuned or calibrated on."""
+        return _union(self._records, "learned", "finetuned", "left_out")
 
     @cached_property
     def held_out(self) -> frozenset[str]:
@@ -148,9 +148,9 @@ class Manifest:
             found[each.place] = found[each.place].joined(each) if each.place in found else each
         return replace(self, sources=tuple(found.values()))
 
-    def settled_on(self, settled: Iterable[str], left_out: Iterable[str]) -> Manifest:
+    def finetuned_on(self, finetuned: Iterable[str], left_out: Iterable[str]) -> Manifest:
         """With the roles of a fine-tuning of belief and prior, on episodes of the current sources."""
-        new = {"settled": frozenset(settled), "left_out": frozenset(left_out)}
+        new = {"finetuned": frozenset(finetuned), "left_out": frozenset(left_out)}
         return replace(self, sources=tuple(_with_roles(each, new) if each.current else each for each in self.sources))
 
     def after(self, name: str, start: Manifest | None) -> Manifest:

@@ -28,6 +28,16 @@ def later(before: object) -> Mapping[str, object]:
     return {**LATER, "before": before}
 
 
+def renamed(before: str) -> Mapping[str, object]:
+    """Metadata of a field that files, and flags, of earlier versions know by the name `before`."""
+    return types.MappingProxyType({"renamed": before})
+
+
+def earlier_name(field: dataclasses.Field[Any]) -> str | None:
+    """The name that earlier versions know a field by, where it is another one."""
+    return field.metadata.get("renamed")
+
+
 _LONGEST = 2**18
 """Bytes of a YAML file: a run's config has three thousand."""
 
@@ -84,6 +94,8 @@ def from_plain(kind: type[T], plain: object, source: str, field: str = "") -> T:
         raise _misfit(source, field, plain, "a mapping of fields")
     hints = get_type_hints(kind)
     known = {each.name: each for each in dataclasses.fields(kind) if each.init}  # type: ignore[arg-type]
+    present = {earlier_name(each): name for name, each in known.items()}
+    plain = {name if present.get(name, name) in plain else present[name]: value for name, value in plain.items()}
     names = [name for name, each in known.items() if name in plain or not each.metadata.get("later")]
     for name in plain:
         if name not in known and not _is_constant(kind, name):

@@ -18,7 +18,7 @@ from aime.objectives.ledger import TaskLoss
 from aime.objectives.weights import AdversarialWeights
 from aime.primitives.ranks import average_over_ranks
 from aime.representation.discriminators import Discriminators
-from aime.training.guard import Guard
+from aime.training.nonfinite import NonfiniteSteps
 from aime.world_model.model import AIME
 from aime.world_model.outputs import SequenceOutput
 
@@ -31,7 +31,7 @@ class Adversary(nn.Module):
         self.config, self.weights = config, weights
         self.discriminators = Discriminators(config.discriminators)
         self.optimizer = torch.optim.Adam(self.parameters(), lr=config.learning_rate, betas=config.betas, fused=True)
-        self.guard = Guard()
+        self.nonfinite = NonfiniteSteps()
 
     def ramp(self, share: float) -> float:
         """The factor of the model's adversarial loss, in [0, 1], where `share` of the run is done."""
@@ -76,5 +76,5 @@ class Adversary(nn.Module):
         loss.total.backward()
         gradients = [each.grad for each in self.parameters() if each.grad is not None]
         average_over_ranks(gradients)
-        self.guard.judge([self.optimizer], [loss], nn.utils.get_total_norm(gradients))
+        self.nonfinite.judge([self.optimizer], [loss], nn.utils.get_total_norm(gradients))
         return loss

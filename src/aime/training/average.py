@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
 
+Model = TypeVar("Model", bound=nn.Module)
 
-class WeightAverage:
+
+class WeightAverage(Generic[Model]):
     """Exponential moving average of a model's parameters, in their own precision; buffers are copied.
 
     The decay is min(decay, (1 + n) / (10 + n)) after n updates, so that the start is soon forgotten. Buffers (the
@@ -16,34 +19,33 @@ class WeightAverage:
     not used because it reads its counter back from the device at every step.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: Model, decay: float) -> None:
         self.model = _copy(model).eval().requires_grad_(False)
         self.decay = decay
         self.updates = 0
-        self.settled: nn.Module | None = None
-        """A copy that has settled since the last update."""
+        self.finetuned: Model | None = None
+        """A copy whose dynamics were fine-tuned since the last update."""
 
     @property
-    def best(self) -> nn.Module:
-        """The settled copy, or the average where it has not settled."""
-        return self.model if self.settled is None else self.settled
+    def best(self) -> Model:
+        """The fine-tuned copy, or the average where there is none."""
+        return self.model if self.finetuned is None else self.finetuned
 
-    def copy_to_settle(self) -> nn.Module:
-        """Take a copy of the average to settle; it counts as settled until the next update."""
-        self.settled = _copy(self.model)
-        return self.settled
+    def copied(self) -> Model:
+        """A copy of the average, to fine-tune."""
+        return _copy(self.model)
 
     @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
+    def update(self, model: Model) -> None:
         """Move towards the weights of `model`, the uncompiled module that this was built from."""
         self.updates += 1
-        self.settled = None
+        self.finetuned = None
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
         torch._foreach_copy_(list(self.model.buffers()), list(model.buffers()))
 
 
-def _copy(model: nn.Module) -> nn.Module:
+def _copy(model: Model) -> Model:
     copied = copy.deepcopy(model)
     for part in copied.modules():
         if isinstance(part, nn.RNNBase):

@@ -1,4 +1,4 @@
-"""How wide the prior should be: fitted to how dreams of clips go that settling has not learned from."""
+"""How wide the prior should be: fitted to how dreams of clips go that the dynamics were not fine-tuned on."""
 
 from __future__ import annotations
 

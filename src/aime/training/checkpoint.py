@@ -1,17 +1,19 @@
 """Checkpoints: everything that a run needs to go on as if it had never stopped.
 
-    RUN/checkpoint/model.safetensors      weights and buffers
-    RUN/checkpoint/ema.safetensors        averaged weights and buffers, settled at the end of a run
-    RUN/checkpoint/unsettled.safetensors  the average before it settled, where it has, for the run to go on from
-    RUN/checkpoint/optimizer.safetensors  the optimizer's tensors, named PARAMETER.KEY (encoder.weight.exp_avg)
-    RUN/checkpoint/replay.safetensors     the latents remembered, of several ranks those of the first
-    RUN/checkpoint/balancer.safetensors   what the balancer carries from step to step
-    RUN/checkpoint/guard.safetensors      how many steps were skipped, and why
-    RUN/checkpoint/adversary.safetensors  the discriminators, and
-    RUN/checkpoint/critic.safetensors     their optimizer's tensors, where there are discriminators
-    RUN/checkpoint/manifest.json          what was trained on until then, as RUN/manifest.json
-    RUN/checkpoint/state.json             progress and random-number states
-    RUN/checkpoint/SHA256SUMS             of all these files, compared when they are read
+    RUN/checkpoint/model.safetensors              weights and buffers
+    RUN/checkpoint/ema.safetensors                averaged weights and buffers, fine-tuned at the end of a run
+    RUN/checkpoint/before_finetuning.safetensors  the average before that, for joint learning to go on from
+    RUN/checkpoint/optimizer.safetensors          the optimizer's tensors, named PARAMETER.KEY (encoder.weight.exp_avg)
+    RUN/checkpoint/replay.safetensors             the latents remembered, of several ranks those of the first
+    RUN/checkpoint/balancer.safetensors           what the balancer carries from step to step
+    RUN/checkpoint/nonfinite.safetensors          how many steps were skipped, and why
+    RUN/checkpoint/adversary.safetensors          the discriminators, and
+    RUN/checkpoint/critic.safetensors             their optimizer's tensors, where there are discriminators
+    RUN/checkpoint/finetuning_*.safetensors       while the dynamics are fine-tuned: weights, optimizer, skipped steps,
+                                                  cached latents, and clips left out for calibration
+    RUN/checkpoint/manifest.json                  what was trained on until then, as RUN/manifest.json
+    RUN/checkpoint/state.json                     progress and random-number states
+    RUN/checkpoint/SHA256SUMS                     of all these files, compared when they are read
 
 Nothing in them can execute code. The optimizer's settings (learning rate, betas, ...) are not among them: they belong
 to the config, so that changing one on resume has its effect.
@@ -20,15 +22,14 @@ to the config, so that changing one on resume has its effect.
 from __future__ import annotations
 
 import base64
-import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -36,12 +37,17 @@ from torch.optim import Optimizer
 
 from aime.data.manifest import MANIFEST
 from aime.errors import AimeError, one_line
-from aime.optimization import Balancer, Muon
+from aime.optimization import Balancer
 from aime.primitives.checksums import check_sums, write_sums
 from aime.primitives.files import read_small, replace_directory, sync_directory, unwritable, write_atomically
-from aime.primitives.plain import from_plain, to_plain
+from aime.primitives.plain import LATER, from_plain, to_plain
+from aime.primitives.randomness import RandomStates, random_states, set_random_states
+from aime.primitives.ranks import ranks
 from aime.training.adversary import Adversary
 from aime.training.average import WeightAverage
+from aime.training.dynamics_finetuning import DynamicsFinetuning
+from aime.training.optimizers import fill_optimizer, optimizer_tensors
+from aime.training.schedule import COMPLETE, Progress, Stage
 from aime.world_model.saved import (
     AVERAGED_WEIGHTS,
     checkpoint_directory,
@@ -56,36 +62,31 @@ FORMAT = 1
 """Raised when a checkpoint of the version before can no longer be read."""
 
 _MODEL, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
-_UNSETTLED = "unsettled.safetensors"
-_REPLAY, _BALANCER, _GUARD = "replay.safetensors", "balancer.safetensors", "guard.safetensors"
-_LONGEST_STATE = 2**24
+_BEFORE_FINETUNING = "before_finetuning.safetensors"
+_REPLAY, _BALANCER, _NONFINITE = "replay.safetensors", "balancer.safetensors", "nonfinite.safetensors"
 _ADVERSARY, _CRITIC = "adversary.safetensors", "critic.safetensors"
+_FINETUNING = "finetuning_{}.safetensors"
+_EARLIER_NAMES = {_BEFORE_FINETUNING: "unsettled.safetensors", _NONFINITE: "guard.safetensors"}
+_LONGEST_STATE = 2**24
 
 
 class Trained(NamedTuple):
     """All that training updates; `restore` fills it in place."""
 
     model: nn.Module
-    average: WeightAverage
+    average: WeightAverage[Any]
     """Of `model`."""
     optimizers: tuple[Optimizer, ...]
     """Of the model's parameters; they keep their own settings."""
     replay: nn.Module
     balancer: Balancer
-    guard: nn.Module
+    nonfinite: nn.Module
     adversary: Adversary | None
     """None where the run has no adversarial task."""
-
-
-class Progress(NamedTuple):
-    """How far a run has come."""
-
-    step: int = 0
-    """Optimizer steps taken."""
-    frames: int = 0
-    """Frames trained on."""
-    seconds: float = 0.0
-    """Wall time of training, over all resumptions."""
+    finetuning: DynamicsFinetuning | None = None
+    """Once its latents are cached, until it is over."""
+    random: RandomStates | None = None
+    """Of joint learning, while another phase draws numbers of its own; None for the present ones."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,13 @@ class _State:
     seconds: float
     average_updates: int
     cpu_random_state: str
-    """Base64, like those of the GPUs."""
+    """Base64, like the others."""
     cuda_random_states: tuple[str, ...]
+    phase: Stage = field(default=COMPLETE, metadata=LATER)
+    phase_step: int = field(default=0, metadata=LATER)
+    phase_start: float = field(default=0.0, metadata=LATER)
+    phase_random_states: tuple[str, ...] = field(default=(), metadata=LATER)
+    """Of the phase after joint learning: the CPU's, then those of the GPUs."""
 
 
 def save(run: Path, trained: Trained, progress: Progress) -> None:
@@ -115,18 +121,9 @@ def save(run: Path, trained: Trained, progress: Progress) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
     temporary = run / f"checkpoint.tmp-{os.getpid()}"
     try:
-        save_weights(trained.model.state_dict(), temporary / _MODEL)
-        save_weights(trained.average.best.state_dict(), temporary / AVERAGED_WEIGHTS)
-        if trained.average.settled is not None:
-            save_weights(trained.average.model.state_dict(), temporary / _UNSETTLED)
-        save_weights(_optimizer_tensors(trained.model, trained.optimizers), temporary / _OPTIMIZER)
-        save_weights(trained.replay.state_dict(), temporary / _REPLAY)
-        save_weights(trained.balancer.state_dict(), temporary / _BALANCER)
-        save_weights(trained.guard.state_dict(), temporary / _GUARD)
-        if trained.adversary is not None:
-            save_weights(trained.adversary.state_dict(), temporary / _ADVERSARY)
-            save_weights(_optimizer_tensors(trained.adversary, [trained.adversary.optimizer]), temporary / _CRITIC)
-        state = json.dumps(to_plain(_state(trained.average, progress)), indent=1)
+        for name, tensors in _files(trained).items():
+            save_weights(tensors, temporary / name)
+        state = json.dumps(to_plain(_state(trained, progress)), indent=1)
         write_atomically(temporary / _STATE, state.encode())
         if (run / MANIFEST).exists():
             write_atomically(temporary / MANIFEST, (run / MANIFEST).read_bytes())
@@ -139,14 +136,42 @@ def save(run: Path, trained: Trained, progress: Progress) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _files(trained: Trained) -> dict[str, Mapping[str, Tensor]]:
+    """The tensors of every file."""
+    average, adversary, finetuning = trained.average, trained.adversary, trained.finetuning
+    files: dict[str, Mapping[str, Tensor]] = {
+        _MODEL: trained.model.state_dict(),
+        AVERAGED_WEIGHTS: average.best.state_dict(),
+        _OPTIMIZER: optimizer_tensors(trained.model, trained.optimizers),
+        _REPLAY: trained.replay.state_dict(),
+        _BALANCER: trained.balancer.state_dict(),
+        _NONFINITE: trained.nonfinite.state_dict(),
+    }
+    if average.finetuned is not None:
+        files[_BEFORE_FINETUNING] = average.model.state_dict()
+    if adversary is not None:
+        files[_ADVERSARY] = adversary.state_dict()
+        files[_CRITIC] = optimizer_tensors(adversary, [adversary.optimizer])
+    # each of several ranks has latents of its own: after an interruption they are cached again
+    if finetuning is not None and ranks() == 1:
+        parts = {
+            "model": finetuning.model.state_dict(),
+            "optimizer": optimizer_tensors(finetuning.model, finetuning.optimizers),
+            "nonfinite": finetuning.nonfinite.state_dict(),
+            "cache": finetuning.cached.state_dict(),
+            "left_out": finetuning.left_out.state_dict(),
+        }
+        files |= {_FINETUNING.format(part): tensors for part, tensors in parts.items()}
+    return files
+
+
 def read_progress(run: Path) -> Progress:
     """How far a run's last checkpoint is; reads no weights.
 
     Raises:
         AimeError: if there is no checkpoint, or its state is damaged.
     """
-    state = read_checkpoint(run, lambda directory: _read_state(directory / _STATE), [_STATE])
-    return Progress(state.step, state.frames, state.seconds)
+    return _progress(read_checkpoint(run, lambda directory: _read_state(directory / _STATE), [_STATE]))
 
 
 def restore(run: Path, trained: Trained) -> Progress:
@@ -158,7 +183,8 @@ def restore(run: Path, trained: Trained) -> Progress:
     Args:
         run: the run directory.
         trained: built from the run's config, no step taken yet. The replay is left empty where the config now asks for
-            another shape than the run's; balancer, guard and adversary start again where the run had none to carry on.
+            another shape than the run's; balancer, counts of skipped steps and adversary start again where the run had
+            none to carry on.
 
     Raises:
         AimeError: if there is no checkpoint, or a file is missing, damaged, not finite, or does not fit the model.
@@ -168,86 +194,93 @@ def restore(run: Path, trained: Trained) -> Progress:
     state = _read_state(directory / _STATE)
     weights = read_tensors(directory / _MODEL)
     averaged = read_tensors(directory / AVERAGED_WEIGHTS)
-    unsettled = read_tensors(directory / _UNSETTLED) if (directory / _UNSETTLED).exists() else None
     moments = read_tensors(directory / _OPTIMIZER)
     for name, tensors in ((_MODEL, weights), (AVERAGED_WEIGHTS, averaged), (_OPTIMIZER, moments)):
         require_finite(tensors, directory / name)
-    remembered = read_tensors(directory / _REPLAY)
     carried = read_tensors(directory / _BALANCER)
-    replay = trained.replay.state_dict()
     fill(trained.model, weights, directory / _MODEL)
     fill(trained.average.model, averaged, directory / AVERAGED_WEIGHTS)
-    if unsettled is not None:
-        trained.average.copy_to_settle()
-        fill(trained.average.model, unsettled, directory / _UNSETTLED)
+    if (before := _found(directory, _BEFORE_FINETUNING)) is not None:
+        trained.average.finetuned = trained.average.copied()
+        fill(trained.average.model, read_tensors(before), before)
     for optimizer in trained.optimizers:
-        _fill_optimizer(trained.model, optimizer, moments, directory / _OPTIMIZER)
-    if all(value.shape == remembered[name].shape for name, value in replay.items() if name in remembered):
-        fill(trained.replay, remembered, directory / _REPLAY)
-    if (directory / _GUARD).exists():
-        fill(trained.guard, read_tensors(directory / _GUARD), directory / _GUARD)
+        fill_optimizer(trained.model, optimizer, moments, directory / _OPTIMIZER)
+    _fill_if_it_fits(trained.replay, directory / _REPLAY)
+    if (skipped := _found(directory, _NONFINITE)) is not None:
+        fill(trained.nonfinite, read_tensors(skipped), skipped)
     if trained.adversary is not None and (directory / _ADVERSARY).exists():
-        fill(trained.adversary, read_tensors(directory / _ADVERSARY), directory / _ADVERSARY)
+        critic = read_tensors(directory / _ADVERSARY)
+        critic = {name.replace("guard.", "nonfinite.", 1): tensor for name, tensor in critic.items()}
+        fill(trained.adversary, critic, directory / _ADVERSARY)
         moments = read_tensors(directory / _CRITIC)
-        _fill_optimizer(trained.adversary, trained.adversary.optimizer, moments, directory / _CRITIC)
+        fill_optimizer(trained.adversary, trained.adversary.optimizer, moments, directory / _CRITIC)
     if carried:
         trained.balancer.load_state_dict(carried)
     trained.average.updates = state.average_updates
-    _set_random_states(state, directory / _STATE)
-    return Progress(state.step, state.frames, state.seconds)
+    _set_random_states((state.cpu_random_state, *state.cuda_random_states), directory / _STATE)
+    return _progress(state)
 
 
-def _optimizer_tensors(model: nn.Module, optimizers: Iterable[Optimizer]) -> dict[str, Tensor]:
-    """The optimizers' tensors by parameter name and key; parameters that never had a gradient have none."""
-    tensors = {}
-    for (name, parameter), optimizer in itertools.product(model.named_parameters(), optimizers):
-        for key, value in optimizer.state.get(parameter, {}).items():
-            assert isinstance(value, Tensor), f"{name}.{key} is a {type(value).__name__}, not a tensor"
-            tensors[f"{name}.{key}"] = value
-    return tensors
+def restore_finetuning(run: Path, phase: DynamicsFinetuning) -> bool:
+    """Bring a phase, and the random numbers, to where the checkpoint that was restored left them.
+
+    Returns:
+        Whether that is in the midst of the phase. If not, or if the config now asks for another cache, it starts again.
+
+    Raises:
+        AimeError: if a file is missing, not finite, or does not fit the model.
+    """
+    directory = checkpoint_directory(run)
+    paths = {part: directory / _FINETUNING.format(part) for part in ("model", "optimizer", "nonfinite", "left_out")}
+    cache = directory / _FINETUNING.format("cache")
+    if ranks() > 1 or not cache.exists() or not _fill_if_it_fits(phase.cached, cache):
+        return False
+    weights, moments = read_tensors(paths["model"]), read_tensors(paths["optimizer"])
+    require_finite(weights, paths["model"])
+    require_finite(moments, paths["optimizer"])
+    fill(phase.model, weights, paths["model"])
+    for optimizer in phase.optimizers:
+        fill_optimizer(phase.model, optimizer, moments, paths["optimizer"])
+    fill(phase.nonfinite, read_tensors(paths["nonfinite"]), paths["nonfinite"])
+    fill(phase.left_out, read_tensors(paths["left_out"]), paths["left_out"])
+    _set_random_states(_read_state(directory / _STATE).phase_random_states, directory / _STATE)
+    return True
 
 
-def _fill_optimizer(model: nn.Module, optimizer: Optimizer, tensors: dict[str, Tensor], path: Path) -> None:
-    """Give an optimizer the tensors of its weights; those of another kind of optimizer are left out."""
-    parameters = dict(model.named_parameters())
-    states: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        owner, _, key = name.rpartition(".")
-        if owner not in parameters:
-            raise AimeError(f"{path}: '{name}': the model has no parameter '{owner}'; expected the run's own optimizer")
-        states.setdefault(owner, {})[key] = _like(parameters[owner], tensor, name, path)
-    order = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    index = {id(parameter): number for number, parameter in enumerate(order)}
-    by_number = {
-        index[id(parameters[owner])]: state
-        for owner, state in states.items()
-        if id(parameters[owner]) in index and ("momentum" in state) == isinstance(optimizer, Muon)
-    }
-    # load_state_dict also sets the groups' settings; giving it the present ones keeps them
-    optimizer.load_state_dict({"state": by_number, "param_groups": optimizer.state_dict()["param_groups"]})
+def _found(directory: Path, name: str) -> Path | None:
+    """A file under its name, or the one that earlier versions gave it."""
+    return next((directory / each for each in (name, _EARLIER_NAMES[name]) if (directory / each).exists()), None)
 
 
-def _like(parameter: Tensor, tensor: Tensor, name: str, path: Path) -> Tensor:
-    """The tensor in its parameter's memory format, as the optimizer itself would have made it; counters as they are."""
-    if tensor.ndim == 0:
-        return tensor
-    if tensor.shape != parameter.shape:
-        found, expected = list(tensor.shape), list(parameter.shape)
-        raise AimeError(f"{path}: '{name}': found shape {found}, expected {expected}; resume with the run's config")
-    return torch.empty_like(parameter, dtype=tensor.dtype, device="cpu", requires_grad=False).copy_(tensor)
+def _fill_if_it_fits(replay: nn.Module, path: Path) -> bool:
+    """Fill a memory, unless it has another shape than the saved one."""
+    saved, own = read_tensors(path), replay.state_dict()
+    if any(value.shape != saved[name].shape for name, value in own.items() if name in saved):
+        return False
+    fill(replay, saved, path)
+    return True
 
 
-def _state(average: WeightAverage, progress: Progress) -> _State:
-    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+def _progress(state: _State) -> Progress:
+    return Progress(state.step, state.frames, state.seconds, state.phase, state.phase_step, state.phase_start)
+
+
+def _state(trained: Trained, progress: Progress) -> _State:
+    present = _encode(random_states())
+    cpu, *gpus = present if trained.random is None else _encode(trained.random)
     return _State(
         format=FORMAT,
         aime=_version(),
         step=progress.step,
         frames=progress.frames,
         seconds=progress.seconds,
-        average_updates=average.updates,
-        cpu_random_state=_encode(torch.get_rng_state()),
-        cuda_random_states=tuple(_encode(each) for each in devices),
+        average_updates=trained.average.updates,
+        cpu_random_state=cpu,
+        cuda_random_states=tuple(gpus),
+        phase=progress.phase,
+        phase_step=progress.phase_step,
+        phase_start=progress.phase_start,
+        phase_random_states=() if trained.random is None else present,
     )
 
 
@@ -264,23 +297,20 @@ def _read_state(path: Path) -> _State:
     return from_plain(_State, content, str(path))
 
 
-def _set_random_states(state: _State, path: Path) -> None:
-    """GPU states only where there are as many GPUs: a run may go on on another machine."""
+def _set_random_states(states: tuple[str, ...], path: Path) -> None:
     try:
-        torch.set_rng_state(_decode(state.cpu_random_state))
-        if torch.cuda.is_initialized() and len(state.cuda_random_states) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all([_decode(each) for each in state.cuda_random_states])
+        cpu, *gpus = (
+            torch.frombuffer(bytearray(base64.b64decode(each, validate=True)), dtype=torch.uint8) for each in states
+        )
+        set_random_states(RandomStates(cpu, tuple(gpus)))
     except (ValueError, RuntimeError) as error:
         problem = one_line(error)
         raise AimeError(f"{path}: random states: {problem}; restore the checkpoint or train again") from error
 
 
-def _encode(state: Tensor) -> str:
-    return base64.b64encode(state.cpu().numpy().tobytes()).decode("ascii")
-
-
-def _decode(state: str) -> Tensor:
-    return torch.frombuffer(bytearray(base64.b64decode(state, validate=True)), dtype=torch.uint8)
+def _encode(states: RandomStates) -> tuple[str, ...]:
+    cpu, gpus = states
+    return tuple(base64.b64encode(each.cpu().numpy().tobytes()).decode("ascii") for each in (cpu, *gpus))
 
 
 def _version() -> str:

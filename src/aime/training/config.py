@@ -11,10 +11,10 @@ from aime.errors import AimeError, expect_at_least_zero, expect_at_most, expect_
 from aime.objectives.adversarial import AdversaryConfig
 from aime.objectives.weights import LossWeights, OvershootConfig
 from aime.optimization import RGBConfig, require_balancer
-from aime.primitives.plain import LATER, later
+from aime.primitives.plain import LATER, later, renamed
 from aime.training.augmentation import ZoomConfig
+from aime.training.dynamics_finetuning import DynamicsFinetuningConfig
 from aime.training.replay import MOST_CLIPS, ReplayConfig
-from aime.training.settling import SettleConfig
 from aime.world_model.config import ModelConfig
 
 
@@ -62,9 +62,9 @@ class TrainConfig:
     model: ModelConfig
     preset: str = "tiny"
     steps: int | None = None
-    """Optimizer steps to train for; settling comes after them."""
+    """Optimizer steps to train for; dynamics fine-tuning comes after them."""
     minutes: float | None = None
-    """Wall time to train for, instead of `steps`; settling is part of it."""
+    """Wall time to train for, instead of `steps`; dynamics fine-tuning is part of it."""
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -97,7 +97,9 @@ class TrainConfig:
     weights: LossWeights = field(default_factory=LossWeights)
     overshoot: OvershootConfig = field(default_factory=OvershootConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
-    settle: SettleConfig = field(default_factory=SettleConfig)
+    dynamics_finetuning: DynamicsFinetuningConfig = field(
+        default_factory=DynamicsFinetuningConfig, metadata=renamed("settle")
+    )
     adversary: AdversaryConfig = field(default_factory=AdversaryConfig)
     zoom: ZoomConfig = field(default_factory=ZoomConfig)
     balancer: str = "rgb"
@@ -106,9 +108,9 @@ class TrainConfig:
     """Constants of the balancer rgb."""
 
     @property
-    def settling_share(self) -> float:
-        """`settle.share`, or 0 where no term asks for the next latent: then there is nothing to settle."""
-        return self.settle.share if self.weights.predictive.one_step_latent else 0.0
+    def finetuning_share(self) -> float:
+        """`dynamics_finetuning.share`, or 0 where no term asks for the next latent: then there is nothing to learn."""
+        return self.dynamics_finetuning.share if self.weights.predictive.one_step_latent else 0.0
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):

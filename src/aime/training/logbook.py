@@ -15,9 +15,8 @@ from rich.console import Console
 
 from aime.primitives.files import unwritable, write_atomically
 from aime.primitives.ranks import rank
-from aime.training.checkpoint import Progress
 from aime.training.display import Status, format_duration, make_display
-from aime.training.schedule import Budget
+from aime.training.schedule import JOINT, Budget, PhaseName, Progress
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -31,27 +30,27 @@ class Logbook:
 
     metrics.jsonl holds one JSON object a logged step: step, seconds, frames, frames_per_second (since the logged step
     before), then the figures by name. A figure that is not finite is null there and absent from TensorBoard.
-    RUN/settling.jsonl holds the steps of settling in the same way. Of several ranks the first alone writes and shows.
+    RUN/dynamics_finetuning.jsonl holds the steps of that phase, counted from 1: step, seconds, then the figures. Of
+    several ranks the first alone writes and shows.
 
     Example:
         >>> import tempfile
         >>> run = Path(tempfile.mkdtemp())
         >>> with Logbook(run, Budget(steps=2, minutes=None), console=Console(quiet=True)) as logbook:
-        ...     logbook.log(Progress(step=1, frames=256, seconds=0.5), {"loss": 3.0})
+        ...     logbook.log("joint", Progress(step=1, frames=256, seconds=0.5), {"loss": 3.0})
         >>> (run / "metrics.jsonl").read_text()
         '{"step": 1, "seconds": 0.5, "frames": 256, "frames_per_second": 512.0, "loss": 3.0}\n'
     """
 
-    def __init__(self, run: Path, budget: Budget, *, resume: bool = False, console: Console | None = None) -> None:
+    def __init__(self, run: Path, budget: Budget, *, console: Console | None = None) -> None:
         """A logbook that is not open yet.
 
         Args:
             run: the run directory.
             budget: the length of the run, for progress and time left.
-            resume: whether `resumed` will be called, before the first step is logged; else an old log is emptied.
             console: where to show the run; standard output if None.
         """
-        self._run, self._resume = run, resume
+        self._run = run
         self._writes = rank() == 0
         self._console = (console or Console()) if self._writes else Console(quiet=True, force_terminal=False)
         self._status = Status(run, budget)
@@ -60,19 +59,12 @@ class Logbook:
         self._writer: SummaryWriter | None = None
         self._skipped: dict[str, int] = {}
 
-    @property
-    def path(self) -> Path:
-        """The file of JSON lines."""
-        return self._run / "metrics.jsonl"
+    def path(self, phase: PhaseName) -> Path:
+        """The file of a phase's JSON lines."""
+        return self._run / ("metrics.jsonl" if phase == JOINT else f"{phase}.jsonl")
 
     def __enter__(self) -> Logbook:
-        """Start to show the run.
-
-        Raises:
-            AimeError: if the log cannot be written.
-        """
-        if not self._resume:
-            self._drop_after(0)
+        """Start to show the run."""
         self._display.start()
         return self
 
@@ -96,19 +88,21 @@ class Logbook:
         self._status.activity = activity
         self._display.activity_changed()
 
-    def resumed(self, progress: Progress, skipped: Mapping[str, int]) -> None:
-        """Go on from a checkpoint: what was logged after it is dropped, for those steps will be taken again.
+    def begin(self, phase: PhaseName, progress: Progress, skipped: Mapping[str, int]) -> None:
+        """Go on with a phase: what its log holds of later steps is dropped, for these will be taken again.
 
         Args:
-            progress: of the checkpoint.
-            skipped: how many steps each cause had skipped until then.
+            phase: whose steps follow.
+            progress: with which it goes on.
+            skipped: how many of its steps each cause had skipped until then.
 
         Raises:
             AimeError: if the log cannot be rewritten.
         """
-        self._status.progress = self._status.started = self._logged = progress
+        if phase == JOINT:
+            self._status.progress = self._status.started = self._logged = progress
         self._skipped = dict(skipped)
-        self._drop_after(progress.step)
+        self._drop_after(self.path(phase), progress.within(phase)[0])
 
     def tick(self, progress: Progress, activity: str = "") -> None:
         """Note that a step was taken, of training or of another activity; costs next to nothing."""
@@ -116,47 +110,39 @@ class Logbook:
         self._status.activity = activity
         self._display.step_taken()
 
-    def log(self, progress: Progress, figures: Mapping[str, float]) -> None:
+    def log(self, phase: PhaseName, progress: Progress, figures: Mapping[str, float]) -> None:
         """Write down the scalars of a step.
 
         Args:
+            phase: that the step is of.
             progress: after the step.
             figures: by flat names, such as "loss" or "elbo/kl_z"; read from the device already.
 
         Raises:
             AimeError: if the disk is full or the log cannot be written.
         """
-        seconds = progress.seconds - self._logged.seconds
-        rate = (progress.frames - self._logged.frames) / seconds if seconds > 0 else math.nan
-        self._logged = self._status.progress = progress
-        self._status.frames_per_second = rate if math.isfinite(rate) else None
-        self._status.figures = dict(figures)
-        head = {"step": progress.step, "seconds": round(progress.seconds, 3), "frames": progress.frames}
-        self._write(self.path, head, {"frames_per_second": round(rate, 1), **figures})
+        self._status.progress, self._status.figures = progress, dict(figures)
+        head = {"step": progress.within(phase)[0], "seconds": round(progress.seconds, 3)}
+        if phase == JOINT:
+            seconds = progress.seconds - self._logged.seconds
+            rate = (progress.frames - self._logged.frames) / seconds if seconds > 0 else math.nan
+            self._status.frames_per_second = rate if math.isfinite(rate) else None
+            self._logged = progress
+            head["frames"] = progress.frames
+            figures = {"frames_per_second": round(rate, 1), **figures}
+        self._write(self.path(phase), head, figures)
 
-    def log_settling(self, step: int, figures: Mapping[str, float]) -> None:
-        """Write down the scalars of a step of settling, counted from 1, which empties what was written before.
-
-        Raises:
-            AimeError: if the disk is full or the log cannot be written.
-        """
-        self._status.figures = dict(figures)
-        path = self._run / "settling.jsonl"
-        if step == 1 and self._writes:
-            path.unlink(missing_ok=True)
-        self._write(path, {"step": step}, figures)
-
-    def skipped(self, progress: Progress, by_cause: Mapping[str, int]) -> None:
-        """Say on screen which steps were skipped since it was last told.
+    def skipped(self, step: int, by_cause: Mapping[str, int]) -> None:
+        """Say on screen which steps of the phase were skipped since it was last told.
 
         Args:
-            progress: after the last of them.
-            by_cause: how many steps each cause had skipped in the whole run.
+            step: the last one taken.
+            by_cause: how many steps each cause had skipped in the whole phase.
         """
         for cause, count in by_cause.items():
             if (new := count - self._skipped.get(cause, 0)) > 0:
                 steps = "a step" if new == 1 else f"{new} steps"
-                self.say(f"step {progress.step}: skipped {steps}, {cause} was not finite ({count} times in this run)")
+                self.say(f"step {step}: skipped {steps}, {cause} was not finite ({count} times in this run)")
         self._skipped = dict(by_cause)
 
     def filmstrip(self, step: int, name: str, image: UInt8[np.ndarray, "H W 3"]) -> None:
@@ -176,13 +162,13 @@ class Logbook:
         except OSError as error:
             raise unwritable(path, error) from error
 
-    def _drop_after(self, step: int) -> None:
+    def _drop_after(self, path: Path, step: int) -> None:
         """Drop the lines after a step, and one that a kill cut short."""
-        if not self._writes or not self.path.is_file():
+        if not self._writes or not path.is_file():
             return
-        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         kept = [line + "\n" for line in lines if (at := _step_of(line)) is not None and at <= step]
-        write_atomically(self.path, "".join(kept).encode())
+        write_atomically(path, "".join(kept).encode())
 
     def _tensorboard(self) -> SummaryWriter:
         """Made at its first use: importing it takes seconds, and resuming must tell it first which steps to forget."""

@@ -85,9 +85,16 @@ class LatentReplay(nn.Module):
             return None
         remembered = self.taken.clamp(max=self.config.capacity)
         drawn = (torch.rand(self.config.clips, device=remembered.device) * remembered).long()
-        latents = DiagonalGaussian(self.means[drawn], self.stds[drawn]).rsample()
-        outcomes = Outcomes(*(getattr(self, name)[drawn] for name in Outcomes._fields))
-        return LatentClips(latents, self.contexts[drawn], self.actions[drawn], outcomes)
+        return self._clips(DiagonalGaussian(self.means[drawn], self.stds[drawn]).rsample(), drawn)
+
+    def clips(self) -> LatentClips:
+        """All clips remembered, with the posteriors' means as latents; waits for the device."""
+        rows = torch.arange(min(self.seen, self.config.capacity), device=self.taken.device)
+        return self._clips(self.means[rows], rows)
+
+    def _clips(self, latents: Float[Tensor, "B T latent"], rows: Int64[Tensor, " B"]) -> LatentClips:
+        outcomes = Outcomes(*(getattr(self, name)[rows] for name in Outcomes._fields))
+        return LatentClips(latents, self.contexts[rows], self.actions[rows], outcomes)
 
     def get_extra_state(self) -> Tensor:
         """`seen`, for the checkpoint."""

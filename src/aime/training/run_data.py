@@ -62,7 +62,7 @@ def open_run_data(config: TrainConfig) -> RunData:
     )
 
 
-def record_settling(run: Path, settled: Dataset, left_out: Dataset | None) -> None:
+def record_finetuning(run: Path, learned: Dataset, left_out: Dataset | None) -> None:
     """Note in the run's manifest which episodes belief and prior are fine-tuned on, and which calibrate the prior.
 
     Raises:
@@ -70,7 +70,7 @@ def record_settling(run: Path, settled: Dataset, left_out: Dataset | None) -> No
     """
     manifest = find_manifest(run)
     assert manifest is not None, "written before the first step"
-    manifest.settled_on(settled.digests, () if left_out is None else left_out.digests).write(run / MANIFEST)
+    manifest.finetuned_on(learned.digests, () if left_out is None else left_out.digests).write(run / MANIFEST)
 
 
 def with_absolute_paths(config: TrainConfig) -> TrainConfig:

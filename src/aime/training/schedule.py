@@ -1,31 +1,65 @@
-"""How far a run is, in steps or in minutes, and the learning rate that goes with it."""
+"""How far a run is, how long it and its phases are, and the learning rate that goes with it."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple
+
+PhaseName = Literal["joint", "dynamics_finetuning"]
+Stage = Literal["joint", "dynamics_finetuning", "complete"]
+JOINT: Final = "joint"
+DYNAMICS_FINETUNING: Final = "dynamics_finetuning"
+COMPLETE: Final = "complete"
+
+
+class Progress(NamedTuple):
+    """How far a run has come."""
+
+    step: int = 0
+    """Optimizer steps of joint learning."""
+    frames: int = 0
+    """Frames trained on in these steps."""
+    seconds: float = 0.0
+    """Wall time of training, over all phases and resumptions."""
+    phase: Stage = JOINT
+    """The phase that the run is in; `complete` after the last one."""
+    phase_step: int = 0
+    """Optimizer steps of the phase after joint learning."""
+    phase_start: float = 0.0
+    """`seconds` when that phase took its first step."""
+
+    def within(self, phase: PhaseName) -> tuple[int, float]:
+        """Steps and seconds spent in a phase."""
+        return (self.step, self.seconds) if phase == JOINT else (self.phase_step, self.seconds - self.phase_start)
+
+    def after_step(self, phase: PhaseName, frames: int, seconds: float) -> Progress:
+        """After one more step of a phase, on so many frames, at `seconds` of training."""
+        if phase == JOINT:
+            return Progress(self.step + 1, self.frames + frames, seconds)
+        return self._replace(seconds=seconds, phase=phase, phase_step=self.phase_step + 1)
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The length of a run: steps, or minutes of wall time (one of them is None)."""
+    """The length of a run or a phase: steps, minutes of wall time, or whichever of both ends first."""
 
     steps: int | None
     minutes: float | None
 
     def share(self, step: int, seconds: float) -> float:
-        """The share of the run that is done, in [0, 1], after `step` steps and `seconds` of training."""
-        if self.steps is not None:
-            return min(1.0, step / self.steps)
-        assert self.minutes is not None
-        return min(1.0, seconds / (60 * self.minutes))
+        """The share that is done, in [0, 1], after `step` steps and `seconds`."""
+        of_steps = 0.0 if self.steps is None else step / self.steps
+        if self.minutes is None:
+            return min(1.0, of_steps)
+        return min(1.0, max(of_steps, seconds / (60 * self.minutes))) if self.minutes > 0 else 1.0
 
     def without(self, share: float) -> Budget:
         """What is left of it when a share of its minutes, in [0, 1), is set aside; steps stay."""
         return Budget(self.steps, None if self.minutes is None else self.minutes * (1 - share))
 
     def seconds_left(self, seconds: float) -> float:
-        """Of its minutes, after so many seconds; endless where steps are counted."""
+        """Of its minutes, after so many seconds; infinite where only steps are counted."""
         return math.inf if self.minutes is None else max(0.0, 60 * self.minutes - seconds)
 
 

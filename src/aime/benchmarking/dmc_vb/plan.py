@@ -17,8 +17,8 @@ from aime.errors import AimeError
 from aime.io.collect.distractors import DistractorKind
 from aime.io.collect.environment import SUITE_STEPS, rendering_problem
 from aime.io.collect.recording import Distracted
-from aime.training.apart import is_complete, plain_config, refuse_other_settings
 from aime.training.config import TrainConfig
+from aime.training.isolated import is_complete, plain_config, refuse_other_settings
 
 PLAYED_FROM = 10_000
 """The seed of the first episode that clones play; recordings have seeds of another kind."""

@@ -12,8 +12,8 @@ from aime.benchmarking.dmc_vb.plan import Plan
 from aime.benchmarking.dmc_vb.results import Benchmark, compare
 from aime.benchmarking.dmc_vb.table import to_markdown
 from aime.primitives.files import write_atomically
-from aime.training.apart import is_complete, train_apart
 from aime.training.hardware import keep_freed_memory
+from aime.training.isolated import is_complete, train_isolated
 
 NAME = "benchmark"
 """Of the files that are written, less their endings."""
@@ -42,7 +42,7 @@ def run_benchmark(
         place = f"{training.place} ({number} of {len(trainings)})"
         if not is_complete(training.config):
             tell(f"{place}: training")
-            train_apart(training.config)
+            train_isolated(training.config)
         tell(f"{place}: probing, cloning, playing")
         with watched() as told:
             finished.append(follow(plan, training, told))

@@ -12,9 +12,9 @@ from aime.inference.request import EvaluationRequest
 from aime.primitives.files import write_atomically
 from aime.training.ablation.results import Ablation, Row, Trained, make_row
 from aime.training.ablation.variants import COMPLETE, VARIANTS
-from aime.training.apart import is_complete, peak_memory, plain_config, refuse_other_settings, train_apart
 from aime.training.checkpoint import read_progress
 from aime.training.config import TrainConfig
+from aime.training.isolated import is_complete, peak_memory, plain_config, refuse_other_settings, train_isolated
 
 Tell = Callable[[str], None]
 """Told, in a line, what is being done."""
@@ -50,7 +50,7 @@ def run_ablation(
         place = f"{name} ({number} of {len(names)})"
         if not is_complete(run):
             tell(f"{place}: training")
-            train_apart(run)
+            train_isolated(run)
         tell(f"{place}: evaluating")
         judged = judge_run(run.out, own, run.out / "evaluation.json")
         progress = read_progress(run.out)

@@ -63,8 +63,8 @@ def _no_overshooting(config: TrainConfig) -> TrainConfig:
     return replace(config, weights=replace(config.weights, predictive=predictive))
 
 
-def _no_settling(config: TrainConfig) -> TrainConfig:
-    return replace(config, settle=replace(config.settle, share=0.0))
+def _no_dynamics_finetuning(config: TrainConfig) -> TrainConfig:
+    return replace(config, dynamics_finetuning=replace(config.dynamics_finetuning, share=0.0))
 
 
 def _spine(config: TrainConfig) -> TrainConfig:
@@ -79,7 +79,9 @@ VARIANTS: dict[str, Variant] = {
     "no-adversary": Variant("the adversarial task", _no_adversary),
     "sum": Variant("RGB: gradients are summed", _sum),
     "no-overshooting": Variant("overshooting", _no_overshooting),
-    "no-settling": Variant("settling: belief and prior never learn on fixed latents", _no_settling),
+    "no-dynamics-finetuning": Variant(
+        "dynamics fine-tuning: belief and prior never learn on fixed latents", _no_dynamics_finetuning
+    ),
     "spine": Variant("attention schema, adversarial task and RGB", _spine),
 }
 """By the name that `--variants` and the run directories take; all of them by default, in this order."""

@@ -23,7 +23,7 @@ GRADIENT = "gradient"
 _NAMES_BYTES = 4096
 
 
-class Guard(nn.Module):
+class NonfiniteSteps(nn.Module):
     """Decides on the device whether a step is taken, and counts there; the host reads when it likes.
 
     Optimizers are told by `found_inf`, as by torch's gradient scaler: they then leave weights, moments and their count
@@ -99,11 +99,12 @@ class Guard(nn.Module):
             self._known[names] = torch.tensor(places, device=self.counts.device)
         return self._known[names]
 
-    def require_progress(self, last_good: Callable[[], str]) -> None:
-        """Stop a training that has come to nothing; waits for the device.
+    def require_progress(self, rate_flag: str, last_good: Callable[[], str]) -> None:
+        """Stop a training whose steps are all skipped; waits for the device.
 
         Args:
-            last_good: tells where the weights can be had from before it came to that, for the message.
+            rate_flag: the setting of the learning rate, for the message.
+            last_good: tells where the weights from before can be had, for the message.
 
         Raises:
             AimeError: if 20 steps or more in a row were skipped.
@@ -112,7 +113,7 @@ class Guard(nn.Module):
             causes = ", ".join(f"{name} ({count})" for name, count in self.by_cause.items())
             raise AimeError(
                 f"{in_a_row} steps in a row were skipped, as these were not finite: {causes}; expected finite losses "
-                f"and gradients: lower optimizer.learning_rate or check the data, and go on from {last_good()}"
+                f"and gradients: lower {rate_flag} or check the data, and go on from {last_good()}"
             )
 
     @property

@@ -21,7 +21,7 @@ from aime.objectives.ledger import TaskLoss
 from aime.objectives.tasks import task_losses
 from aime.objectives.weights import OvershootConfig
 from aime.representation.discriminators import DiscriminatorConfig
-from aime.training import adversary, trainer
+from aime.training import adversary, joint
 from aime.training.config import TrainConfig
 from aime.training.trainer import train
 from aime.world_model.model import AIME
@@ -53,7 +53,7 @@ def spoil_steps(monkeypatch: pytest.MonkeyPatch, steps: set[int], task: str, spo
         sound = losses(*arguments)  # type: ignore[arg-type]
         return tuple(spoil(each) if each.task == task and taken in steps else each for each in sound)
 
-    monkeypatch.setattr(trainer, "task_losses", spoiled)
+    monkeypatch.setattr(joint, "task_losses", spoiled)
 
 
 def with_nan(term: str) -> Spoil:

@@ -1,4 +1,4 @@
-"""What a batch of clips holds beside its frames and actions."""
+"""What a batch of clips holds for the model to predict, besides frames and actions."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from aime.world_model.config import ModelConfig
 from aime.world_model.outputs import Outcomes
 
 
-def outcomes_of(clips: Clips, config: ModelConfig) -> Outcomes:
-    """Its rewards, ends and, where the model observes them, states, and where anything is known."""
+def targets_of(clips: Clips, config: ModelConfig) -> Outcomes:
+    """Rewards, ends and, where the model observes them, states, and where each is known."""
     width = config.state.width
     states = input_validation.observed(clips.states, config)
     if states is None:

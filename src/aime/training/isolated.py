@@ -27,7 +27,7 @@ from aime.training.checkpoint import read_progress
 from aime.training.config import TrainConfig
 from aime.training.run_data import with_absolute_paths
 from aime.training.run_directory import read_config
-from aime.training.schedule import Budget
+from aime.training.schedule import COMPLETE, Budget
 from aime.world_model.saved import CONFIG, has_checkpoint, read_run
 
 MEMORY = "peak_memory.json"
@@ -76,10 +76,10 @@ def is_complete(run: TrainConfig) -> bool:
     if not has_checkpoint(run.out):
         return False
     progress = read_progress(run.out)
-    return Budget(run.steps, run.minutes).share(progress.step, progress.seconds) >= 1
+    return progress.phase == COMPLETE and Budget(run.steps, run.minutes).share(progress.step, progress.seconds) >= 1
 
 
-def train_apart(run: TrainConfig) -> None:
+def train_isolated(run: TrainConfig) -> None:
     """Train in a fresh process, so that no run inherits another's memory, threads or random numbers.
 
     A run that was interrupted is gone on with; one that never came to a checkpoint begins again.

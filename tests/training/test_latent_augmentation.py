@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from aime.errors import AimeError
-from aime.training.other_scenes import STILL_RATIO, in_other_scenes, still_part
-from aime.training.settling import SettleConfig
+from aime.training.dynamics_finetuning import DynamicsFinetuningConfig
+from aime.training.latent_augmentation import STILL_RATIO, in_other_scenes, still_part
 
 CLIPS, LENGTH, STILL, MOVING = 200, 12, 2, 3
 
@@ -93,5 +93,5 @@ def test_padding_has_no_say_in_where_a_clip_goes() -> None:
 
 @pytest.mark.parametrize("moved", [-0.1, 1.1, float("nan")])
 def test_a_share_that_is_none_is_refused(moved: float) -> None:
-    with pytest.raises(AimeError, match=r"^settle\.moved is .*; expected a share"):
-        replace(SettleConfig(), moved=moved)
+    with pytest.raises(AimeError, match=r"^dynamics_finetuning\.latent_augmentation is .*; expected a share"):
+        replace(DynamicsFinetuningConfig(), latent_augmentation=moved)

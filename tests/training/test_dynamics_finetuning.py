@@ -1,4 +1,4 @@
-"""Settling: a run's last act teaches belief and prior on fixed latents, and leaves no trace in the run itself."""
+"""Dynamics fine-tuning: belief and prior learn on fixed latents; the phase goes on after a stop."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import itertools
 import json
 import os
 import signal
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from scipy import integrate, stats
 from tests.conftest import synthetic_episode
@@ -27,12 +30,14 @@ from aime.objectives.ledger import TaskLoss
 from aime.objectives.predictive import latent_losses
 from aime.objectives.weights import ElboWeights, LossWeights, PredictiveWeights
 from aime.perception.state_reader import StateConfig
-from aime.training import settling, trainer
+from aime.training import dynamics_finetuning, trainer
+from aime.training.checkpoint import read_progress
 from aime.training.config import TrainConfig
+from aime.training.dynamics_finetuning import DynamicsFinetuning, DynamicsFinetuningConfig
 from aime.training.hardware import choose_hardware
-from aime.training.logbook import Logbook
-from aime.training.schedule import Budget
-from aime.training.settling import SettleConfig, Settling
+from aime.training.isolated import is_complete
+from aime.training.run_directory import read_config
+from aime.training.schedule import Budget, Progress
 from aime.training.trainer import train
 from aime.world_model.model import AIME
 from aime.world_model.outputs import LatentClips, Outcomes
@@ -43,18 +48,26 @@ ON_VECTORS = tuple(f"dynamics.{part}" for part in PARTS)
 
 @pytest.fixture
 def config(tmp_path: Path) -> TrainConfig:
-    return short_run(tmp_path, steps=3, log_every=2, settle=SettleConfig(clips=4, learning_rate=5e-3))
+    return short_run(
+        tmp_path, steps=3, log_every=2, dynamics_finetuning=DynamicsFinetuningConfig(clips=4, learning_rate=5e-3)
+    )
 
 
-def begin(config: TrainConfig, most_steps: int) -> Settling:
+def begin(config: TrainConfig, most_steps: int) -> DynamicsFinetuning:
+    """A phase whose latents are cached."""
     torch.manual_seed(0)
     dataset = open_dataset(config.data)
     model, frames = AIME(config.model).eval().requires_grad_(False), int(dataset.lengths.sum())
-    begun = Settling(config, model, choose_hardware("cpu", "fp32"), frames, most_steps)
-    sampler = ClipSampler(dataset, config.batch, config.length, config.seed)
-    for number in range(begun.batches):
-        begun.perceive(sampler.sample(number))
-    return begun
+    phase = DynamicsFinetuning(config, model, choose_hardware("cpu", "fp32"), frames, most_steps)
+    phase.cache(dataset, None, Progress(), lambda _: True)
+    return phase
+
+
+def steps(phase: DynamicsFinetuning, number: int) -> Iterator[tuple[TaskLoss, ...]]:
+    """The losses of the first steps, of as many."""
+    source = phase.source(open_dataset(phase.run.data), 0)
+    for step in range(number):
+        yield phase.step(next(source), step, step / number)
 
 
 def tensors(run: Path, name: str) -> dict[str, torch.Tensor]:
@@ -69,8 +82,9 @@ def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> 
 def test_it_learns_to_predict_and_changes_only_what_runs_on_vectors(config: TrainConfig) -> None:
     begun = begin(config, most_steps=60)
     before = {name: value.clone() for name, value in begun.model.state_dict().items()}
-    nats = [float(sum(loss.total.detach() for loss in begun.step(step / 60))) for step in range(60)]
+    nats = [float(sum(loss.total.detach() for loss in losses)) for losses in steps(begun, 60)]
     assert sum(nats[-10:]) < sum(nats[:10]) - 10 * 5, "at least 5 nats a frame"
+    begun.finish()
     found = changed(before, begun.model.state_dict())
     assert found and all(name.startswith(ON_VECTORS) for name in found)
     for part in ON_VECTORS:
@@ -84,7 +98,7 @@ def test_the_sticks_stay_near_their_prior_while_latents_are_learned(config: Trai
     for weight in (1e-9, 0.1):
         elbo = replace(config.weights.elbo, kl_hierarchical=weight)
         begun = begin(replace(config, weights=replace(config.weights, elbo=elbo)), most_steps=60)
-        terms = [dict(pair for loss in begun.step(step / 60) for pair in loss.named()) for step in range(60)]
+        terms = [dict(pair for loss in losses for pair in loss.named()) for losses in steps(begun, 60)]
         nats[weight] = [float(each["elbo/kl_hierarchical"]) for each in terms]
     assert nats[0.1][-1] < 0.7 * nats[1e-9][-1]
 
@@ -106,9 +120,9 @@ def mixture_nats(a: np.ndarray, b: np.ndarray, shape: float, rate: float) -> flo
     return float(nats)
 
 
-def test_what_the_mixture_costs_is_a_term_of_settling_with_the_weights_of_training(config: TrainConfig) -> None:
+def test_what_the_mixture_costs_is_a_term_with_the_weights_of_training(config: TrainConfig) -> None:
     begun = begin(config, most_steps=2)
-    drawn = begun._memory.draw()
+    drawn = begun.cached.draw()
     assert drawn is not None
     first = Outcomes(*(field[:1] for field in drawn.outcomes))
     latents, contexts, actions = (field[:1] for field in drawn[:3])
@@ -128,7 +142,7 @@ def test_what_the_mixture_costs_is_a_term_of_settling_with_the_weights_of_traini
     assert float(loss.total.detach()) == pytest.approx(0.3 * every - 0.7 * entropy, rel=1e-3)
 
 
-def test_states_are_withheld_in_settling_and_still_predicted(config: TrainConfig) -> None:
+def test_states_are_withheld_and_still_predicted(config: TrainConfig) -> None:
     state = StateConfig(width=3, hidden=16, withheld=1.0)
     observing = replace(config, model=replace(config.model, state=state), batch=200, observe_state=True)
     begun = begin(observing, most_steps=1)
@@ -148,20 +162,20 @@ def test_states_are_withheld_in_settling_and_still_predicted(config: TrainConfig
     assert hidden.outcomes.states.isfinite().any()
 
 
-def test_it_perceives_no_more_than_there_is_or_than_it_can_use(config: TrainConfig) -> None:
+def test_it_caches_no_more_than_there_is_or_than_it_can_use(config: TrainConfig) -> None:
     # 3 times 80 frames of data are 40 clips of 6 frames, and 60 passes over them in batches of 4 are 600 steps
     assert (begin(config, 1000).batches, begin(config, 1000).steps) == (20, 600)
     assert (begin(config, 2).batches, begin(config, 2).steps) == (4, 2)
-    few = replace(config, settle=replace(config.settle, frames=12, passes=2.0))
+    few = replace(config, dynamics_finetuning=replace(config.dynamics_finetuning, frames=12, passes=2.0))
     assert (begin(few, 1000).batches, begin(few, 1000).steps) == (1, 1)
 
 
 def test_episodes_left_out_tell_how_wide_the_prior_is(config: TrainConfig, tmp_path: Path) -> None:
     write_shard(tmp_path / "forty.h5", [synthetic_episode(8, seed, size=SIZE) for seed in range(40)])
     forty = replace(config, data=str(tmp_path / "forty.h5"))
-    train(replace(forty, out=tmp_path / "all", settle=replace(config.settle, left_out=0.0)))
+    train(replace(forty, out=tmp_path / "all", dynamics_finetuning=replace(config.dynamics_finetuning, left_out=0.0)))
     train(forty)
-    logs = [(tmp_path / run / "settling.jsonl").read_text().splitlines() for run in ("all", "run")]
+    logs = [(tmp_path / run / "dynamics_finetuning.jsonl").read_text().splitlines() for run in ("all", "run")]
     found = [[json.loads(line) for line in lines] for lines in logs]
     assert not any(name.startswith("calibration/") for line in found[0] for name in line)
     fit = found[1][-1]
@@ -171,10 +185,10 @@ def test_episodes_left_out_tell_how_wide_the_prior_is(config: TrainConfig, tmp_p
 
 
 def test_few_episodes_are_all_learned_from(tmp_path: Path) -> None:
-    settle = SettleConfig(left_out=0.5)
+    config = DynamicsFinetuningConfig(left_out=0.5)
     for episodes, left in ((7, 4), (6, 0)):
         write_shard(tmp_path / f"{episodes}.h5", [synthetic_episode(8, seed) for seed in range(episodes)])
-        learned, left_out = settle.divide(open_dataset(tmp_path / f"{episodes}.h5"))
+        learned, left_out = config.divide(open_dataset(tmp_path / f"{episodes}.h5"))
         assert (learned.episodes, 0 if left_out is None else left_out.episodes) == (episodes - left, left)
 
 
@@ -189,56 +203,142 @@ def test_a_step_that_is_not_finite_changes_nothing(config: TrainConfig, monkeypa
         first, *others = sound(dynamics, clips, weights, elsewhere)
         return (first._replace(total=first.total * torch.nan), *others)
 
-    monkeypatch.setattr(settling, "latent_losses", broken)
-    begun.step(0.0)
+    monkeypatch.setattr(dynamics_finetuning, "latent_losses", broken)
+    list(steps(begun, 1))
     assert not changed(before, begun.model.state_dict())
-    monkeypatch.setattr(settling, "latent_losses", sound)
-    begun.step(0.5)
+    monkeypatch.setattr(dynamics_finetuning, "latent_losses", sound)
+    list(steps(begun, 1))
     assert changed(before, begun.model.state_dict())
 
 
-def test_a_run_settles_and_goes_on_as_if_it_had_not(config: TrainConfig) -> None:
-    never = replace(config, out=config.out.with_name("never"), settle=SettleConfig(share=0.0))
+def test_joint_learning_goes_on_as_if_nothing_had_been_fine_tuned(config: TrainConfig) -> None:
+    never = replace(config, out=config.out.with_name("never"), dynamics_finetuning=DynamicsFinetuningConfig(share=0.0))
     train(config)
     train(never)
-    assert not (never.out / "checkpoint" / "unsettled.safetensors").exists()
-    assert not (never.out / "settling.jsonl").exists()
-    lines = [json.loads(line) for line in (config.out / "settling.jsonl").read_text().splitlines()]
+    assert not (never.out / "checkpoint" / "before_finetuning.safetensors").exists()
+    assert not (never.out / "dynamics_finetuning.jsonl").exists()
+    lines = [json.loads(line) for line in (config.out / "dynamics_finetuning.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2]
     terms = {"one_step_latent", "expected_context", "kl_hierarchical", "entropy"}
-    assert lines[0].keys() >= {f"settling/{term}" for term in terms}
-    assert not changed(tensors(config.out, "unsettled"), tensors(never.out, "ema"))
-    settled = tensors(config.out, "ema")
-    found = changed(tensors(config.out, "unsettled"), settled)
+    assert lines[0].keys() >= {f"dynamics_finetuning/{term}" for term in terms}
+    assert not changed(tensors(config.out, "before_finetuning"), tensors(never.out, "ema"))
+    finetuned = tensors(config.out, "ema")
+    found = changed(tensors(config.out, "before_finetuning"), finetuned)
     assert found and all(name.startswith(ON_VECTORS) for name in found)
-    assert not changed(settled, dict(AIME.from_pretrained(config.out).state_dict()))
+    assert not changed(finetuned, dict(AIME.from_pretrained(config.out).state_dict()))
 
     train(replace(config, resume=True))
-    assert not changed(settled, tensors(config.out, "ema")), "what has settled does not settle again"
-    assert (config.out / "checkpoint" / "unsettled.safetensors").exists()
+    assert not changed(finetuned, tensors(config.out, "ema")), "what is fine-tuned is not fine-tuned again"
+    assert (config.out / "checkpoint" / "before_finetuning.safetensors").exists()
 
     for each in (config, never):
         train(replace(each, resume=True, steps=5))
     assert not changed(tensors(config.out, "model"), tensors(never.out, "model"))
-    assert not changed(tensors(config.out, "unsettled"), tensors(never.out, "ema"))
+    assert not changed(tensors(config.out, "before_finetuning"), tensors(never.out, "ema"))
 
 
-def test_what_is_interrupted_has_not_settled_and_does_so_when_it_goes_on(
+def test_a_run_that_is_stopped_while_it_caches_does_so_again(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(Logbook, "log_settling", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        patch.setattr(DynamicsFinetuning, "perceive", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
         assert train(config).interrupted
-    assert not (config.out / "checkpoint" / "unsettled.safetensors").exists()
+    assert (read_progress(config.out).phase, is_complete(config)) == ("dynamics_finetuning", False)
+    assert not (config.out / "checkpoint" / "finetuning_cache.safetensors").exists()
     assert train(replace(config, resume=True)).step == 3
-    assert (config.out / "checkpoint" / "unsettled.safetensors").exists()
+    assert is_complete(config)
+    assert (config.out / "checkpoint" / "before_finetuning.safetensors").exists()
 
 
-def test_a_run_that_predicts_no_latent_does_not_settle(config: TrainConfig) -> None:
-    config = replace(config, weights=replace(config.weights, predictive=PredictiveWeights(*[0.0] * 8)))
-    assert config.settling_share == 0
+@pytest.mark.parametrize("saved_by", ["signal", "checkpoint"])
+def test_a_run_that_is_stopped_in_the_midst_ends_at_the_same_bits(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch, saved_by: str
+) -> None:
+    """By a signal, after which it is saved; or by a kill, after which the last periodic checkpoint is there."""
+    whole = replace(config, steps=4, out=config.out.with_name("whole"))
+    stopped = replace(config, steps=4, checkpoint_every=2)
+    train(whole)
+    original = DynamicsFinetuning.step
+
+    def stopping(phase: DynamicsFinetuning, batches: list[LatentClips], step: int, share: float) -> Any:
+        if step == 3 and saved_by == "checkpoint":
+            raise KeyboardInterrupt
+        if step == 1 and saved_by == "signal":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(phase, batches, step, share)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DynamicsFinetuning, "step", stopping)
+        if saved_by == "signal":
+            assert train(stopped).interrupted
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                train(stopped)
+    at = read_progress(stopped.out)
+    assert (at.step, at.phase, at.phase_step) == (4, "dynamics_finetuning", 2)
+    assert not changed(tensors(stopped.out, "ema"), tensors(whole.out, "before_finetuning")), (
+        "as joint learning left it"
+    )
+    train(replace(stopped, resume=True))
+    names = sorted(path.name for path in (whole.out / "checkpoint").iterdir())
+    assert names == sorted(path.name for path in (stopped.out / "checkpoint").iterdir())
+    for name in ("ema", "before_finetuning", "model", "optimizer", "replay"):
+        assert not changed(tensors(whole.out, name), tensors(stopped.out, name)), name
+    states = [json.loads((run.out / "checkpoint" / "state.json").read_text()) for run in (whole, stopped)]
+    assert states[0]["cpu_random_state"] == states[1]["cpu_random_state"]
+    found = [figures(run.out) for run in (whole, stopped)]
+    assert found[0] == found[1] and [line["step"] for line in found[0]] == [1, 2, 4]
+
+
+def figures(run: Path) -> list[dict[str, float]]:
+    """The phase's log without the time."""
+    lines = [json.loads(line) for line in (run / "dynamics_finetuning.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+
+
+def test_steps_that_are_all_skipped_stop_the_phase(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = latent_losses
+
+    def broken(*arguments: Any) -> tuple[TaskLoss, ...]:
+        return tuple(loss._replace(total=loss.total * torch.nan) for loss in sound(*arguments))
+
+    monkeypatch.setattr(dynamics_finetuning, "latent_losses", broken)
+    with pytest.raises(AimeError, match=r"20 steps in a row.*lower dynamics_finetuning\.learning_rate.*from .*run"):
+        train(replace(config, steps=20, batch=1, length=2))
+
+
+def test_checkpoints_of_before_are_read(config: TrainConfig) -> None:
+    """With the names that files, fields and roles had."""
     train(config)
-    assert not (config.out / "settling.jsonl").exists()
+    checkpoint = config.out / "checkpoint"
+    (checkpoint / "SHA256SUMS").unlink()
+    for new, old in (("before_finetuning", "unsettled"), ("nonfinite", "guard")):
+        (checkpoint / f"{new}.safetensors").rename(checkpoint / f"{old}.safetensors")
+    state = json.loads((checkpoint / "state.json").read_text())
+    old_state = {name: value for name, value in state.items() if not name.startswith("phase")}
+    (checkpoint / "state.json").write_text(json.dumps(old_state))
+    manifest = (config.out / "manifest.json").read_text()
+    assert '"finetuned": [' in manifest
+    (config.out / "manifest.json").write_text(manifest.replace('"finetuned"', '"settled"'))
+    plain = yaml.safe_load((config.out / "config.yaml").read_text())
+    phase = plain["train"].pop("dynamics_finetuning")
+    del phase["latent_augmentation"]
+    plain["train"]["settle"] = {**phase, "moved": 0.25}
+    (config.out / "config.yaml").write_text(yaml.safe_dump(plain))
+    assert read_config(config.out).dynamics_finetuning.latent_augmentation == 0.25
+    assert is_complete(config)
+    finetuned, before = tensors(config.out, "ema"), tensors(config.out, "unsettled")
+    train(replace(config, resume=True))
+    assert not changed(finetuned, tensors(config.out, "ema"))
+    assert not changed(before, tensors(config.out, "before_finetuning"))
+    assert json.loads((config.out / "manifest.json").read_text()) == json.loads(manifest)
+
+
+def test_a_run_that_predicts_no_latent_is_not_fine_tuned(config: TrainConfig) -> None:
+    config = replace(config, weights=replace(config.weights, predictive=PredictiveWeights(*[0.0] * 8)))
+    assert config.finetuning_share == 0
+    train(config)
+    assert not (config.out / "dynamics_finetuning.jsonl").exists()
 
 
 def test_minutes_are_shared_and_steps_are_not() -> None:
@@ -254,24 +354,24 @@ def test_a_run_of_minutes_ends_with_them(config: TrainConfig, monkeypatch: pytes
     clock = SimpleNamespace(perf_counter=lambda: 0.5 * next(readings))
     monkeypatch.setattr(trainer, "time", clock)
     result = train(replace(config, steps=None, minutes=20 / 60))
-    assert (config.out / "settling.jsonl").exists()
-    assert result.step == 32, "settling takes 0.2 of the minutes"
+    assert (config.out / "dynamics_finetuning.jsonl").exists()
+    assert result.step == 32, "fine-tuning takes 0.2 of the minutes"
     assert 20.0 <= result.seconds <= 21.0
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"share": 1.0}, r"settle.share is 1.0; expected a share in \[0, 1\)"),
-        ({"frames": 0}, "settle.frames is 0; expected a positive number"),
-        ({"passes": -1.0}, "settle.passes is -1.0; expected a positive number"),
-        ({"left_out": 1.0}, r"settle.left_out is 1.0; expected a share in \[0, 1\)"),
-        ({"weight_decay": -0.1}, "settle.weight_decay is -0.1; expected 0 or more"),
+        ({"share": 1.0}, r"dynamics_finetuning.share is 1.0; expected a share in \[0, 1\)"),
+        ({"frames": 0}, "dynamics_finetuning.frames is 0; expected a positive number"),
+        ({"passes": -1.0}, "dynamics_finetuning.passes is -1.0; expected a positive number"),
+        ({"left_out": 1.0}, r"dynamics_finetuning.left_out is 1.0; expected a share in \[0, 1\)"),
+        ({"weight_decay": -0.1}, "dynamics_finetuning.weight_decay is -0.1; expected 0 or more"),
     ],
 )
 def test_numbers_out_of_range_are_refused(change: dict[str, float], message: str) -> None:
     with pytest.raises(AimeError, match=message):
-        SettleConfig(**change)  # type: ignore[arg-type]
+        DynamicsFinetuningConfig(**change)  # type: ignore[arg-type]
 
 
 def test_the_rate_falls_over_the_steps_and_not_while_they_wait(
@@ -279,13 +379,13 @@ def test_the_rate_falls_over_the_steps_and_not_while_they_wait(
 ) -> None:
     readings, shares = itertools.count(), []
     monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=lambda: 0.1 * next(readings)))
-    step = Settling.step
+    step = DynamicsFinetuning.step
 
-    def counted(settling: Settling, share: float) -> tuple[TaskLoss, ...]:
+    def counted(phase: DynamicsFinetuning, batches: list[LatentClips], number: int, share: float) -> Any:
         shares.append(share)
-        return step(settling, share)
+        return step(phase, batches, number, share)
 
-    monkeypatch.setattr(Settling, "step", counted)
+    monkeypatch.setattr(DynamicsFinetuning, "step", counted)
     train(replace(config, steps=None, minutes=6 / 60))
-    assert shares[0] < 0.2, "a third of the time went into perceiving"
+    assert shares[0] < 0.2, "a third of the time went into caching"
     assert shares == sorted(shares) and 0.8 < shares[-1] < 1

@@ -1,0 +1,194 @@
+"""The first phase of a run: every part learns from clips, the tasks' gradients balanced, against discriminators."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from aime.data import Clips, Dataset
+from aime.objectives.ledger import TaskLoss, mean_losses
+from aime.objectives.tasks import task_losses
+from aime.optimization import Balance, make_balancer
+from aime.primitives.cuda_graphs import GraphedWork
+from aime.primitives.quantize import codebook_perplexity
+from aime.primitives.ranks import ranks, share_from_first_rank
+from aime.representation.divergences import effective_components
+from aime.training.adversary import Adversary
+from aime.training.augmentation import zoom
+from aime.training.average import WeightAverage
+from aime.training.compiling import compiled
+from aime.training.config import TrainConfig
+from aime.training.hardware import Hardware
+from aime.training.optimizers import make_optimizers
+from aime.training.phase import Phase, clips_from
+from aime.training.replay import LatentReplay
+from aime.training.schedule import JOINT, Budget, learning_rate_factor
+from aime.training.targets import targets_of
+from aime.world_model import input_validation
+from aime.world_model.model import AIME
+from aime.world_model.outputs import SequenceOutput
+from aime.world_model.parts import part_of
+
+
+class StepResult(NamedTuple):
+    """What one step leaves behind for the log; tensors, so that nothing waits for the device."""
+
+    losses: tuple[TaskLoss, ...]
+    """Of the model's tasks that are not off, each the mean over the accumulated batches; the adversarial one once the
+    model listens to it."""
+    critic: TaskLoss | None
+    """The discriminators' own loss, where they took a step."""
+    gradient_norm: Tensor
+    balance: Balance | None
+    """Norms, angles and cosines of the tasks' gradients, where the balancer knows them."""
+    tokens: Int[Tensor, "N h w"]
+    """Of all frames of the accumulated batches; `valid` is False on padding."""
+    log_weights: Float[Tensor, "N K"]
+    """Of the prior's components, likewise."""
+    valid: Bool[Tensor, " N"]
+
+
+class StepKind(NamedTuple):
+    """What some steps do and others do not, as far as the host decides it."""
+
+    heard: bool
+    """The model listens to the discriminators."""
+    judged: bool
+    """The discriminators learn."""
+
+
+class JointLearning(Phase[Clips, StepResult]):
+    """Everything that learns from clips, and the step that teaches it."""
+
+    name, activity, rate_flag = JOINT, "", "optimizer.learning_rate"
+
+    def __init__(self, config: TrainConfig, model: AIME, hardware: Hardware) -> None:
+        self.config = config
+        self.model = model.to(hardware.device).train()
+        share_from_first_rank([*self.model.parameters(), *self.model.buffers()])
+        super().__init__(
+            list(self.model.parameters()),
+            make_optimizers(self.model, config.optimizer),
+            make_balancer(config.balancer, self.model.named_parameters(), config.rgb, part_of),
+            Budget(config.steps, config.minutes).without(config.finetuning_share),
+            config.optimizer.clip,
+            hardware,
+        )
+        self.average = WeightAverage(self.model, config.optimizer.ema_decay)
+        self.replay = LatentReplay(config.replay, config.length, config.model).to(hardware.device)
+        self.forward = compiled(self.model.run_sequence) if config.compile else self.model.run_sequence
+        self.adversary: Adversary | None = None
+        if config.adversary.enabled:
+            self.adversary = Adversary(config.adversary, config.weights.adversarial).to(hardware.device)
+            share_from_first_rank([*self.adversary.parameters(), *self.adversary.buffers()])
+        self._ramp = torch.zeros((), device=hardware.device)
+        self._compute: Callable[[StepKind, list[Clips]], StepResult] = self._computed
+        if config.cuda_graphs and hardware.device.type == "cuda" and ranks() == 1 and self.balancer.waits_for_nothing:
+            adversary = [] if self.adversary is None else self.adversary.parameters()
+            self._compute = GraphedWork(self._computed, hardware.device, [*self.parameters, *adversary])
+
+    def source(self, dataset: Dataset, step: int) -> Iterator[list[Clips]]:
+        """Clips drawn at random."""
+        clips = clips_from(self.config, self.hardware, dataset, step)
+        while batches := list(itertools.islice(clips, self.config.accumulate)):
+            yield batches
+
+    def frames(self, batches: list[Clips]) -> int:
+        """All but padding."""
+        return sum(int(clips.valid.sum()) for clips in batches)
+
+    def schedule(self, step: int, share: float) -> float:
+        """A linear warm-up, then half a cosine down to a tenth."""
+        return learning_rate_factor(step, share, self.config.optimizer.warmup)
+
+    def step(self, batches: list[Clips], step: int, share: float) -> StepResult:
+        """One optimizer step on the mean of the batches' losses, and one of the discriminators where it is due."""
+        result = super().step(batches, step, share)
+        self.average.update(self.model)
+        if self.adversary is not None and result.critic is not None:
+            self.adversary.optimizer.step()
+        return result
+
+    def losses(self, batches: list[Clips], step: int, share: float) -> StepResult:
+        """Those of the tasks, and of the adversary by its ramp."""
+        ramp = 0.0 if self.adversary is None else self.adversary.ramp(share)
+        self._ramp.fill_(ramp)
+        kind = StepKind(ramp > 0, self.adversary is not None and self.adversary.learns(step))
+        return self._compute(kind, batches)
+
+    def _computed(self, kind: StepKind, batches: list[Clips]) -> StepResult:
+        self.model.zero_grad(set_to_none=True)
+        parts, seen = [], []
+        for clips in batches:
+            clips = self._prepare(clips)
+            part, output = self._differentiate(clips, kind.heard)
+            parts.append(part)
+            seen.append((output.tokens, output.prior.mixture.log_weights.detach(), clips.valid))
+        losses = mean_losses(parts)
+        norm, balance = self.resolve(losses)
+        critic = None
+        if self.adversary is not None and kind.judged:
+            with self.hardware.autocast():
+                frames = clips.frames.float() / 255
+                critic = self.adversary.differentiate(output.reconstructions, frames, clips.valid)
+        frames_seen = (torch.cat([each.flatten(0, 1) for each in field]) for field in zip(*seen, strict=True))
+        return StepResult(losses, critic, norm, balance, *frames_seen)
+
+    def _prepare(self, clips: Clips) -> Clips:
+        """On the device, zoomed."""
+        clips = clips.to(self.hardware.device)
+        return clips._replace(frames=zoom(clips.frames, self.config.zoom))
+
+    def _differentiate(self, clips: Clips, heard: bool) -> tuple[tuple[TaskLoss, ...], SequenceOutput]:
+        targets = targets_of(clips, self.config.model)
+        if self.model.dynamics.control is not None and self.config.weights.elbo.reward:
+            self.model.dynamics.control.count_rewards(targets.rewards, targets.reward_valid)
+        states = input_validation.observed(clips.states, self.config.model)
+        with self.hardware.autocast():
+            frames = clips.frames.float() / 255
+            output = self.forward(frames, clips.actions, clips.action_valid, states, clips.valid)
+            losses: tuple[TaskLoss, ...] = task_losses(
+                self.model,
+                output,
+                frames,
+                targets,
+                self.config.weights,
+                self.config.overshoot,
+                self.replay.draw(),
+            )
+            if self.adversary is not None and heard:
+                losses = (*losses, self.adversary.judge(self.model, output, frames, clips.valid))
+            losses = tuple(task for task in losses if not task.off)
+        self.replay.remember(output.posterior, output.clips(targets))
+        # nats per frame to nats per pixel value: keeps gradients near 1 at any frame size
+        scale = 1 / (frames[0, 0].numel() * self.config.accumulate)
+        ramps = {"adversarial": self._ramp * scale}
+        totals = {task.task: task.total * ramps.get(task.task, scale) for task in losses}
+        self.balancer.differentiate(totals, {"adversarial": self._ramp * self.config.adversary.vote})
+        return losses, output
+
+    def figures(self, result: StepResult) -> dict[str, float]:
+        """Loss, terms, balance, and what tokens and components are in use."""
+        tasks = result.losses if result.critic is None else (*result.losses, result.critic)
+        # what is learned from, where the adversary is only heard in part
+        ramps = {"adversarial": self._ramp}
+        figures = {
+            "loss": torch.stack([task.total * ramps.get(task.task, 1.0) for task in result.losses]).sum(),
+            **dict(pair for task in tasks for pair in task.named()),
+            **dict(result.balance.named() if result.balance else ()),
+            "gradient_norm": result.gradient_norm,
+            "skipped_steps": self.nonfinite.counts.sum(),
+            "reconstruction_psnr": -10 * torch.log10(self.model.decoder.variance),
+            "effective_components": effective_components(result.log_weights.exp(), result.valid),
+            "codebook_perplexity": codebook_perplexity(result.tokens, result.valid, self.config.model.tokenizer.codes),
+            "learning_rate": torch.tensor(self.optimizers[0].param_groups[0]["lr"]),
+        }
+        skipped = {f"skipped_steps/{cause}": float(count) for cause, count in self.nonfinite.by_cause.items()}
+        if self.adversary is not None:
+            figures["skipped_critic_steps"] = self.adversary.nonfinite.counts.sum()
+        return {name: float(value.detach()) for name, value in figures.items()} | skipped
