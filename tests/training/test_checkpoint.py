@@ -26,6 +26,7 @@ from aime.training.checkpoint import Trained, read_progress, restore, save
 from aime.training.config import OptimizerConfig
 from aime.training.nonfinite import NonfiniteSteps
 from aime.training.optimizers import make_optimizers
+from aime.training.schedule import JOINT, Progress
 
 FILES = (
     "model.safetensors",
@@ -104,8 +105,7 @@ class Run:
             self.replay.last, self.replay.seen = batch, self.replay.seen + 2
             self.optimizer.step()
             self.average.update(self.model)
-            step, frames, seconds = self.progress
-            self.progress = Progress(step + 1, frames + 2, seconds + 0.1)
+            self.progress = self.progress.after_step(JOINT, 2, self.progress.seconds + 0.1)
         return self
 
     def save(self, run: Path) -> Run:

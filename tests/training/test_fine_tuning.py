@@ -18,8 +18,9 @@ from aime.data import Clips, open_dataset, write_shard
 from aime.data.action_scale import ActionScale
 from aime.errors import AimeError
 from aime.training.config import OptimizerConfig, TrainConfig
+from aime.training.joint import JointLearning
 from aime.training.run_directory import in_units_of
-from aime.training.trainer import Trainer, train
+from aime.training.trainer import train
 from aime.world_model.model import AIME
 from aime.world_model.saved import RunInfo, fill, read_run
 
@@ -62,13 +63,13 @@ def test_fine_tuning_keeps_what_an_action_of_the_source_means(
     start = replace(config, data=str(tmp_path / "a.h5"), out=tmp_path / "start", steps=1)
     train(start)
     given: list[np.ndarray] = []
-    differentiate = Trainer._differentiate
+    differentiate = JointLearning._differentiate
 
-    def noted(trainer: Trainer, clips: Clips, *rest: Any) -> Any:
+    def noted(trainer: JointLearning, clips: Clips, *rest: Any) -> Any:
         given.append(clips.actions[clips.action_valid].numpy())
         return differentiate(trainer, clips, *rest)
 
-    monkeypatch.setattr(Trainer, "_differentiate", noted)
+    monkeypatch.setattr(JointLearning, "_differentiate", noted)
     capsys.readouterr()
     train(replace(config, data=str(tmp_path / "b.h5"), init_from=start.out, steps=3, batch=4))
     train(replace(config, data=str(tmp_path / "b.h5"), resume=True, steps=4, batch=4))

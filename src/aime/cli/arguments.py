@@ -139,7 +139,8 @@ def _with_present_names(kind: type, arguments: Sequence[str]) -> list[str]:
 
 def _earlier_flags(kind: type, path: tuple[str, ...] = (), before: tuple[str, ...] = ()) -> dict[str, str]:
     """The present flag by every spelling in which a part has the name that it had before."""
-    found, hints = {}, get_type_hints(kind)
+    hints = get_type_hints(kind)
+    found: dict[str, str] = {}
     for field in dataclasses.fields(kind):
         new, hint = field.name, hints[field.name]
         for old in filter(None, (new, earlier_name(field))):
