@@ -23,7 +23,7 @@ from torch import Tensor
 
 from aime.attention.maps import centre_of_mass
 from aime.data import Clips, open_dataset
-from aime.data.clips import clip_places, read_clips
+from aime.data.clips import clip_starts, read_clips
 from aime.inference.loading import load_run
 from aime.primitives.interval_text import bounds_text
 from aime.primitives.intervals import Interval, interval_over
@@ -77,7 +77,7 @@ def main() -> None:
     options = parser.parse_args()
     _, model = load_run(options.run)
     dataset = open_dataset(options.data, "test")
-    places = clip_places(dataset, options.length, options.clips)
+    places = clip_starts(dataset, options.length, options.clips)
     clips = read_clips(dataset, places, options.length)
     assert clips.states is not None, f"{options.data} holds no states"
     columns = cart_columns(clips.states.double().numpy(), model.config.image_size)[:, CONTEXT:]

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from aime.data import open_dataset
-from aime.primitives.plain import to_yaml
+from aime.primitives.config_io import to_yaml
 from aime.world_model.model import AIME
 from aime.world_model.presets import PRESETS
 from aime.world_model.saved import save_weights

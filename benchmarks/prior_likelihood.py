@@ -28,7 +28,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from aime.data import Clips, load_clips, open_dataset
-from aime.data.clips import clip_places, read_clips
+from aime.data.clips import clip_starts, read_clips
 from aime.dynamics.prior import DirichletProcessMixture
 from aime.inference.loading import Device, load_run
 from aime.inference.unseen import open_unseen
@@ -159,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     kept, aside = (seen.select(episodes) for episodes in by_rest)
     train = frozen(model, load_clips(kept, options.length, options.train_clips))
     set_aside = frozen(model, load_clips(aside, options.length, options.clips))
-    places = clip_places(unseen.dataset, options.length, options.clips)
+    places = clip_starts(unseen.dataset, options.length, options.clips)
     held_out = frozen(model, read_clips(unseen.dataset, places, options.length))
     usual, alone = ElboWeights(), ElboWeights(kl_hierarchical=0.0, entropy=0.0)
     figures: dict[str, object] = {

@@ -30,7 +30,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from aime.data import Clips, ClipSampler, Dataset, open_dataset, prefetch
-from aime.data.clips import Places, clip_places, clip_seeds, read_clips
+from aime.data.clips import ClipStarts, clip_seeds, clip_starts, read_clips
 from aime.inference import metrics
 from aime.inference.probe import fit_ridge, goes_round, r_squared_intervals, score_probe, unwrapped
 from aime.primitives.interval_text import bounds_text
@@ -207,7 +207,12 @@ def curves(scores: dict[str, Float[Tensor, "B F"]], counts: Float64[Tensor, "R B
 
 @torch.no_grad()
 def probe(
-    contender: Contender, seen: Clips, of_seen: Places, names: Mapping[str, int], judged: Clips, of_judged: Places
+    contender: Contender,
+    seen: Clips,
+    of_seen: ClipStarts,
+    names: Mapping[str, int],
+    judged: Clips,
+    of_judged: ClipStarts,
 ) -> Interval:
     """R² of the simulator's state from (h, z), fitted to clips of a data set, on unseen clips."""
     (inputs, targets), (test, truth) = (_material(contender, clips) for clips in (seen, judged))
@@ -242,7 +247,7 @@ def compare(setting: Setting, out: Path, models: list[str]) -> dict[str, Verdict
     unseen = unseen.in_scale(dataset.action_scale)
     device = setting.machine.hardware().device
     mean_image = torch.from_numpy(dataset.mean_image())
-    places, of_seen = clip_places(unseen, LENGTH, setting.clips), clip_places(dataset, LENGTH, PROBE_CLIPS)
+    places, of_seen = clip_starts(unseen, LENGTH, setting.clips), clip_starts(dataset, LENGTH, PROBE_CLIPS)
     clips, seen = read_clips(unseen, places, LENGTH), read_clips(dataset, of_seen, LENGTH)
     seeds, groups = clip_seeds(unseen, places), pooled(places.episodes)
     counts = torch.from_numpy(resampled_counts(len(groups)) @ groups)

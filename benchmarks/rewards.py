@@ -16,7 +16,7 @@ import torch
 from measuring import correlations
 
 from aime.agents.experience import check_rewarding
-from aime.data.clips import clip_places, read_clips
+from aime.data.clips import clip_starts, read_clips
 from aime.dynamics.choices import likeliest
 from aime.inference.loading import load_run
 from aime.inference.unseen import open_unseen
@@ -42,7 +42,7 @@ def main() -> None:
     control = model.dynamics.expect_control()
     unseen = open_unseen(info, options.data, options.context, options.horizon)
     length = options.context + options.horizon
-    places = clip_places(unseen.dataset, length, options.clips)
+    places = clip_starts(unseen.dataset, length, options.clips)
     clips = read_clips(unseen.dataset, places, length)
     expected, came = [], []
     for part in torch.arange(len(clips.frames)).split(AT_ONCE):

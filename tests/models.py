@@ -13,7 +13,7 @@ from aime.perception.tokenizer import TokenizerConfig
 from aime.representation.decoder import DecoderConfig
 from aime.representation.encoder import EncoderConfig
 from aime.world_model.config import ModelConfig
-from aime.world_model.outputs import Outcomes
+from aime.world_model.outputs import Targets
 
 SIZE = 32
 
@@ -37,10 +37,10 @@ def small_config(window: int = 3) -> ModelConfig:
     )
 
 
-def outcomes(valid: Tensor, states: Tensor | None = None) -> Outcomes:
+def targets(valid: Tensor, states: Tensor | None = None) -> Targets:
     """All actions and rewards known wherever there is no padding, and the last frame of each clip an end."""
     rewards = torch.linspace(-1, 3, valid.shape[1]).expand(valid.shape)
     terminated = torch.zeros_like(valid)
     terminated[:, -1] = True
     none = torch.zeros(*valid.shape, 0)
-    return Outcomes(valid, valid, rewards, valid, terminated, none if states is None else states)
+    return Targets(valid, valid, rewards, valid, terminated, none if states is None else states)

@@ -19,7 +19,7 @@ from aime.errors import AimeError
 from aime.primitives.distributions import CensoredGaussian
 from aime.training.hardware import Hardware
 from aime.world_model.model import AIME
-from aime.world_model.outputs import Outcomes
+from aime.world_model.outputs import Targets
 
 CPU = Hardware(torch.device("cpu"), torch.float32)
 SMALL = PolicyConfig(hidden=32, bins=41)
@@ -93,8 +93,8 @@ def test_after_a_start_on_the_record_it_is_held_to_what_it_began_as(monkeypatch:
     )
     episode = torch.arange(400) // 20
     sure = torch.ones(400, dtype=torch.bool)
-    outcomes = Outcomes(sure, sure, torch.rand(400), sure, ~sure, torch.empty(400, 0))
-    experience = Experience(states(dynamics, 400), torch.full((400, 2), -0.4), outcomes, episode)
+    targets = Targets(sure, sure, torch.rand(400), sure, ~sure, torch.empty(400, 0))
+    experience = Experience(states(dynamics, 400), torch.full((400, 2), -0.4), targets, episode)
     agent.begin(experience, lambda step, figures: None)
     expected = largest_return(experience, agent.config.discount)
     assert float(agent.critic.largest) == float(agent.slow_critic.largest) == pytest.approx(expected)

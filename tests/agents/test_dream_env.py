@@ -19,8 +19,8 @@ from aime.agents.experience import open_experience
 from aime.data import write_shard
 from aime.dynamics.choices import likeliest
 from aime.errors import AimeError
+from aime.primitives.config_io import to_yaml
 from aime.primitives.distributions.two_hot import symlog
-from aime.primitives.plain import to_yaml
 from aime.world_model.model import AIME
 from aime.world_model.saved import load_model, read_run, save_weights
 

@@ -64,8 +64,8 @@ def test_states_are_those_of_an_agent_that_plays(model: AIME, data: Path) -> Non
             torch.testing.assert_close(getattr(mine.states, name), torch.cat(seen), rtol=1e-3, atol=1e-4)
         taken = torch.from_numpy(episode.action[:-1])
         torch.testing.assert_close(mine.actions[:-1], taken)
-        assert mine.outcomes.action_valid.tolist() == [True] * (len(episode) - 1) + [False]
-        assert mine.outcomes.terminated.tolist() == episode.terminated.tolist()
+        assert mine.targets.action_valid.tolist() == [True] * (len(episode) - 1) + [False]
+        assert mine.targets.terminated.tolist() == episode.terminated.tolist()
 
 
 def test_long_episodes_are_cut_and_keep_their_numbers(model: AIME, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

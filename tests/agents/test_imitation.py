@@ -10,7 +10,7 @@ from aime.agents.imitation import ImitationConfig, imitate
 from aime.agents.policy import PolicyConfig
 from aime.errors import AimeError
 from aime.world_model.model import AIME
-from aime.world_model.outputs import Outcomes
+from aime.world_model.outputs import Targets
 
 QUICK = ImitationConfig(steps=300, batch=128, learning_rate=5e-3, check_every=50, policy=PolicyConfig(hidden=32))
 
@@ -22,8 +22,8 @@ def habit(latents: torch.Tensor) -> torch.Tensor:
 def experience(model: AIME, count: int, episodes: int = 10) -> Experience:
     there = states(model.dynamics, count)
     known = torch.ones(count, dtype=torch.bool)
-    outcomes = Outcomes(known, known, torch.zeros(count), known, ~known, torch.zeros(count, 0))
-    return Experience(there, habit(there.latent), outcomes, torch.arange(count) * episodes // count)
+    targets = Targets(known, known, torch.zeros(count), known, ~known, torch.zeros(count, 0))
+    return Experience(there, habit(there.latent), targets, torch.arange(count) * episodes // count)
 
 
 def test_a_clone_does_what_was_done() -> None:
@@ -46,8 +46,8 @@ def test_actions_that_nobody_took_teach_nothing() -> None:
     seen = experience(model, 400)
     unknown = torch.rand(400) < 0.3
     actions = seen.actions.masked_fill(unknown[:, None], float("nan"))
-    outcomes = seen.outcomes._replace(action_valid=~unknown)
-    cloned = imitate(model, seen._replace(actions=actions, outcomes=outcomes), QUICK)
+    targets = seen.targets._replace(action_valid=~unknown)
+    cloned = imitate(model, seen._replace(actions=actions, targets=targets), QUICK)
     assert torch.tensor(cloned.nats).isfinite()
 
 

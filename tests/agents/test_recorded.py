@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from aime.agents.experience import Experience
 from aime.agents.recorded import followed, largest_return, recorded_returns
 from aime.dynamics.states import Carry
-from aime.world_model.outputs import Outcomes
+from aime.world_model.outputs import Targets
 
 
 def recorded(episode: list[int], rewards: list[float], terminated: list[bool]) -> Experience:
     count, sure = len(episode), torch.ones(len(episode), dtype=torch.bool)
     states = Carry(*(torch.zeros(count, 1) for _ in Carry._fields))
-    outcomes = Outcomes(sure, sure, torch.tensor(rewards), sure, torch.tensor(terminated), torch.empty(count, 0))
-    return Experience(states, torch.zeros(count, 1), outcomes, torch.tensor(episode))
+    targets = Targets(sure, sure, torch.tensor(rewards), sure, torch.tensor(terminated), torch.empty(count, 0))
+    return Experience(states, torch.zeros(count, 1), targets, torch.tensor(episode))
 
 
 @settings(max_examples=30, deadline=None)

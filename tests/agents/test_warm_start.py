@@ -9,7 +9,7 @@ from aime.agents.policy import Critic, Policy, PolicyConfig
 from aime.agents.warm_start import WarmStartConfig, advantage_weights, clone_what_paid, follow_the_record, values
 from aime.dynamics.states import Carry
 from aime.errors import AimeError
-from aime.world_model.outputs import Outcomes
+from aime.world_model.outputs import Targets
 
 SMALL = PolicyConfig(hidden=32, bins=41)
 BEST = 0.5
@@ -28,8 +28,8 @@ def record(known_actions: bool = True) -> Experience:
     latent[:, 0] = (episode % 2 == 0).float()
     states = Carry(torch.zeros(count, 8), torch.zeros(count, 8), latent, torch.zeros(count, 4), torch.zeros(count, 2))
     sure = torch.ones(count, dtype=torch.bool)
-    outcomes = Outcomes(sure, sure & known_actions, rewards, sure, ~sure, torch.empty(count, 0))
-    return Experience(states, actions, outcomes, episode)
+    targets = Targets(sure, sure & known_actions, rewards, sure, ~sure, torch.empty(count, 0))
+    return Experience(states, actions, targets, episode)
 
 
 def silent(step: int, figures: object) -> None:
@@ -49,7 +49,7 @@ def test_the_critic_comes_to_know_what_was_recorded_and_the_policy_what_paid() -
     # by the mean reward of an episode's kind over 1 - γ, away from its end
     away = torch.arange(experience.frames) % LENGTH < LENGTH - 6
     even = experience.episode % 2 == 0
-    mean = experience.outcomes.rewards[1:][even[1:] & (torch.arange(1, experience.frames) % LENGTH > 0)].mean()
+    mean = experience.targets.rewards[1:][even[1:] & (torch.arange(1, experience.frames) % LENGTH > 0)].mean()
     assert float(value[away & even].mean()) == pytest.approx(2 * float(mean), rel=0.1)
     assert value[away & even].mean() > value[away & ~even].mean() + 3
     clone_what_paid(policy, critic, experience, config, 0.5, silent)
@@ -64,7 +64,7 @@ def test_the_critic_learns_the_expectile_of_what_came(expectile: float) -> None:
     config = WarmStartConfig(critic_steps=600, batch=512, expectile=expectile, learning_rate=3e-3)
     follow_the_record(critic, experience, config, 0.0, silent)
     last = torch.arange(experience.frames) % LENGTH == LENGTH - 1
-    reward, value = experience.outcomes.rewards.roll(-1), values(critic, experience)
+    reward, value = experience.targets.rewards.roll(-1), values(critic, experience)
     for even in (False, True):  # what the latent tells apart
         kind = (experience.episode % 2 == 0) == even
         expected = expectile_of(reward[kind & ~last], expectile)
@@ -86,7 +86,7 @@ def test_weights_are_those_of_the_advantages() -> None:
     config = WarmStartConfig(temperature=2.0, most=3.0)
     found = advantage_weights(critic, experience, config, 0.0)
     # nothing is learned yet, so that a return without a future is the next reward
-    reward = experience.outcomes.rewards.roll(-1)
+    reward = experience.targets.rewards.roll(-1)
     last = torch.arange(experience.frames) % LENGTH == LENGTH - 1
     known = reward[~last]
     expected = ((reward - known.mean()) / (2.0 * known.std())).exp().clamp(max=3.0)

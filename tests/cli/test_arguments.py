@@ -11,7 +11,7 @@ import tyro
 
 from aime.cli.arguments import condense, flags_of, has_flag, parse, value_of
 from aime.errors import AimeError
-from aime.primitives.plain import renamed
+from aime.primitives.config_io import renamed
 
 
 @dataclass(frozen=True)

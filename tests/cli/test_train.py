@@ -13,7 +13,7 @@ from aime.cli.main import main
 from aime.cli.train import configure
 from aime.data import Episode, write_shard
 from aime.errors import AimeError
-from aime.primitives.plain import to_plain, to_yaml
+from aime.primitives.config_io import to_plain, to_yaml
 from aime.training.config import TrainConfig
 from aime.world_model.presets import PRESETS
 from aime.world_model.saved import read_run

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.conftest import synthetic_episode
 
 from aime.data import Clips, ClipSampler, Dataset, Episode, load_clips, open_dataset, prefetch, write_shard
-from aime.data.clips import clip_places, clip_seeds
+from aime.data.clips import clip_seeds, clip_starts
 from aime.errors import AimeError
 
 LENGTHS = [40, 7, 23, 64, 16]
@@ -233,11 +233,11 @@ def test_a_clip_has_a_seed_of_its_own_wherever_its_episode_lies(tmp_path: Path) 
     write_shard(tmp_path / "all" / "0.h5", episodes)
     write_shard(tmp_path / "other" / "b.h5", episodes[2:0:-1])
     everything, other = open_dataset(tmp_path / "all"), open_dataset(tmp_path / "other")
-    places = clip_places(everything, 5)
+    places = clip_starts(everything, 5)
     seeds = clip_seeds(everything, places)
     assert len(set(seeds)) == 12
     assert clip_seeds(everything, places.take(np.arange(12)[::-1])) == seeds[::-1]
-    of_copy = dict(zip(zip(*clip_places(other, 5), strict=True), clip_seeds(other, clip_places(other, 5)), strict=True))
+    of_copy = dict(zip(zip(*clip_starts(other, 5), strict=True), clip_seeds(other, clip_starts(other, 5)), strict=True))
     for episode, start, seed in zip(*places, seeds, strict=True):
         if episode:
             assert of_copy[2 - episode, start] == seed

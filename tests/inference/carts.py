@@ -48,7 +48,7 @@ def carts(places: Tensor, pole: bool = True, scene: Tensor | None = None) -> Car
 
 
 def driving(batch: int, length: int, seed: int = 0) -> Tensor:
-    """Places of carts that drive to and fro."""
+    """ClipStarts of carts that drive to and fro."""
     generator = torch.Generator().manual_seed(seed)
     phase = torch.rand(batch, 1, generator=generator) * 6.28
     return (28 + 28 * torch.sin(phase + torch.arange(length) / 4)).round().long().clamp(0, SIZE - 8)

@@ -15,7 +15,7 @@ from tests.models import SIZE, small_config
 from aime.data import open_dataset, write_shard
 from aime.data.manifest import MANIFEST, Manifest, SourceRecord
 from aime.data.splitting import Rule
-from aime.primitives.plain import to_yaml
+from aime.primitives.config_io import to_yaml
 from aime.world_model.model import AIME
 from aime.world_model.saved import save_weights
 

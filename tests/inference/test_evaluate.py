@@ -17,7 +17,7 @@ from tests.inference.worlds import HIERARCHICAL, NOISE, Knowledge, Oracle, drift
 from torch import Tensor
 
 from aime.data import open_dataset
-from aime.data.clips import clip_places, clip_seeds, read_clips
+from aime.data.clips import clip_seeds, clip_starts, read_clips
 from aime.errors import AimeError
 from aime.inference import Evaluation, EvaluationRequest, evaluate_run
 from aime.inference import evaluate as evaluating
@@ -121,7 +121,7 @@ def test_order_and_batches_change_no_score(make_run: MakeRun, monkeypatch: pytes
     run = make_run()
     _info, model = load_run(run.path, "cpu")
     dataset = open_dataset(run.data)
-    places = clip_places(dataset, 8)
+    places = clip_starts(dataset, 8)
     clips, seeds = read_clips(dataset, places, 8), clip_seeds(dataset, places)
     together = score_clips(model, clips, seeds, 3, 9)
     turned = places.take(np.arange(len(seeds))[::-1])

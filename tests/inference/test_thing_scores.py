@@ -17,7 +17,7 @@ from tests.inference.worlds import Oracle, drifting_clips
 
 from aime.cli.evaluate import _tables
 from aime.data import Episode, open_dataset, write_shard
-from aime.data.clips import clip_places
+from aime.data.clips import clip_starts
 from aime.data.identity import half_of
 from aime.inference import Evaluation
 from aime.inference.clip_scores import ClipScores
@@ -163,11 +163,11 @@ def test_masks_are_read_where_all_clips_have_them(tmp_path: Path) -> None:
     ]
     write_shard(tmp_path / "0.h5", episodes)
     dataset = open_dataset(tmp_path)
-    places = clip_places(dataset, 5)
+    places = clip_starts(dataset, 5)
     found = read_masks(dataset, places, 5)
     assert found is not None and found.shape == (4, 5, SIZE, SIZE)
     for row, (episode, start) in enumerate(zip(*places, strict=True)):
         assert torch.equal(found[row], drawn.masks[episode, start : start + 5])
     write_shard(tmp_path / "1.h5", [replace(episodes[0], mask=None, reward=zeros[:, 0] + 1)])
     mixed = open_dataset(tmp_path)
-    assert read_masks(mixed, clip_places(mixed, 5), 5) is None
+    assert read_masks(mixed, clip_starts(mixed, 5), 5) is None

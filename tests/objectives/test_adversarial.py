@@ -21,7 +21,7 @@ from aime.objectives.adversarial import (
     adversarial_loss,
     adversarial_ramp,
     discriminator_loss,
-    draw_places,
+    draw_window_starts,
 )
 from aime.objectives.weights import AdversarialWeights
 from aime.representation.discriminators import DiscriminatorConfig, Discriminators, Judged
@@ -57,7 +57,7 @@ def valid() -> Tensor:
 
 
 def drawn(reconstructions: Tensor, frames: Tensor, valid: Tensor, config: AdversaryConfig = CONFIG) -> Windows:
-    places = draw_places(valid, config)
+    places = draw_window_starts(valid, config)
     return Windows(places.of(frames), places.of(reconstructions), places.of(valid))
 
 
@@ -206,7 +206,7 @@ def test_windows_are_consecutive_frames_at_the_same_places(valid: Tensor) -> Non
 
 def test_clips_shorter_than_a_window_are_refused(valid: Tensor) -> None:
     with pytest.raises(AimeError, match="clips are 2 frames long; expected 3"):
-        draw_places(valid[:, :2], CONFIG)
+        draw_window_starts(valid[:, :2], CONFIG)
 
 
 def test_losses_are_fp32_under_autocast(

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.models import SIZE, outcomes, small_config
+from tests.models import SIZE, small_config, targets
 
 from aime.dynamics.heads.state import StateHead
 from aime.objectives.behaviour import arrival_terms
@@ -55,7 +55,7 @@ def test_the_likelihood_counts_each_known_number_of_each_frame_once(model: AIME)
             value = (float(states[clip, time, n]) - [1, 2, 3][n]) / [2, 1, 0.5][n]
             mean, std = float(means[clip, time, n]), float(stds[clip, time, n])
             total += 0.5 * ((value - mean) / std) ** 2 + math.log(std) + 0.5 * math.log(2 * math.pi)
-    term = arrival_terms(model.dynamics, lambda: track, outcomes(valid, states), ElboWeights())["state_nll"]
+    term = arrival_terms(model.dynamics, lambda: track, targets(valid, states), ElboWeights())["state_nll"]
     assert term is not None
     assert float(term) == pytest.approx(total / count, rel=1e-5)
 
@@ -70,7 +70,7 @@ def test_a_number_that_is_predicted_well_does_not_drown_the_others(
     with torch.no_grad():
         track = model.forward_sequence(torch.rand(B, T, 3, SIZE, SIZE)).track
     monkeypatch.setattr(head, "forward", lambda *_: DiagonalGaussian(mean, std))
-    term = arrival_terms(model.dynamics, lambda: track, outcomes(valid, states), ElboWeights())["state_nll"]
+    term = arrival_terms(model.dynamics, lambda: track, targets(valid, states), ElboWeights())["state_nll"]
     assert term is not None
     value = head.scale(states)
     exact = torch.distributions.Normal(mean, std).log_prob(value)
@@ -87,7 +87,7 @@ def test_its_gradient_reaches_reader_and_head_and_no_nan_comes_through(model: AI
     states[0, :2], states[1, 2, 0] = torch.nan, torch.nan
     frames, valid = torch.rand(B, T, 3, SIZE, SIZE), torch.ones(B, T, dtype=torch.bool)
     output = model.forward_sequence(frames, None, None, states)
-    loss = elbo_loss(model, output, frames, outcomes(valid, states), LossWeights())
+    loss = elbo_loss(model, output, frames, targets(valid, states), LossWeights())
     loss.total.backward()
     read = ("state_reader.", "dynamics.state_head.")
     gradients = {name: weight.grad for name, weight in model.named_parameters() if name.startswith(read)}
@@ -100,11 +100,11 @@ def test_it_is_off_with_its_weight_and_where_no_state_is_observed(model: AIME) -
     valid = torch.ones(B, T, dtype=torch.bool)
     frames = torch.rand(B, T, 3, SIZE, SIZE)
     track = model.forward_sequence(frames).track
-    known = outcomes(valid, torch.zeros(B, T, S))
+    known = targets(valid, torch.zeros(B, T, S))
     assert arrival_terms(model.dynamics, lambda: track, known, ElboWeights(state_nll=0))["state_nll"] is None
     alone = AIME(small_config())
     output = alone.forward_sequence(frames)
-    assert arrival_terms(alone.dynamics, lambda: output.track, outcomes(valid), ElboWeights())["state_nll"] is None
+    assert arrival_terms(alone.dynamics, lambda: output.track, targets(valid), ElboWeights())["state_nll"] is None
     nothing = torch.full((B, T, S), torch.nan)
-    term = arrival_terms(model.dynamics, lambda: track, outcomes(valid, nothing), ElboWeights())["state_nll"]
+    term = arrival_terms(model.dynamics, lambda: track, targets(valid, nothing), ElboWeights())["state_nll"]
     assert term is not None and term.item() == 0

@@ -8,12 +8,18 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from tests.models import SIZE, outcomes, small_config
+from tests.models import SIZE, small_config, targets
 from torch import Tensor
 
 from aime.dynamics.choices import likeliest
 from aime.objectives import perceiver
-from aime.objectives.adversarial import AdversaryConfig, Windows, adversarial_loss, discriminator_loss, draw_places
+from aime.objectives.adversarial import (
+    AdversaryConfig,
+    Windows,
+    adversarial_loss,
+    discriminator_loss,
+    draw_window_starts,
+)
 from aime.objectives.ledger import TaskLoss
 from aime.objectives.tasks import task_losses
 from aime.objectives.weights import AdversarialWeights, LossWeights, OvershootConfig
@@ -26,7 +32,7 @@ from aime.training.calibration import fit_spread
 from aime.training.latent_augmentation import still_part
 from aime.training.replay import LatentReplay, ReplayConfig
 from aime.world_model.model import AIME
-from aime.world_model.outputs import LatentClips, Outcomes
+from aime.world_model.outputs import LatentClips, Targets
 
 B, T, STATE = 3, 5, 2
 CONFIG = replace(small_config(), state=StateConfig(width=STATE, hidden=16))
@@ -40,7 +46,7 @@ class Batch(NamedTuple):
 
     frames: Tensor
     actions: Tensor
-    known: Outcomes
+    known: Targets
 
     def padded(self, frames: int, clips: int) -> Batch:
         """With padding behind each clip and behind the last clip, of noise that has nothing to do with the clips."""
@@ -53,7 +59,7 @@ class Batch(NamedTuple):
             wider[: field.shape[0], : field.shape[1]] = field
             return wider
 
-        known = Outcomes(*(longer(field) for field in self.known))
+        known = Targets(*(longer(field) for field in self.known))
         # an end on padding is none
         ends = known.terminated | ~known.valid
         return Batch(longer(self.frames), longer(self.actions), known._replace(terminated=ends))
@@ -75,7 +81,7 @@ def batch() -> Batch:
     valid = torch.ones(B, T, dtype=torch.bool)
     valid[1, 4:] = False
     states = torch.randn(B, T, STATE, generator=generator, dtype=torch.float64)
-    return Batch(frames, actions, outcomes(valid, states))
+    return Batch(frames, actions, targets(valid, states))
 
 
 def world() -> tuple[AIME, Discriminators]:
@@ -95,7 +101,7 @@ def results(given: Batch) -> Result:
     torch.manual_seed(3)
     valid = given.known.valid
     output = model.run_sequence(given.frames, given.actions, valid, given.known.states, valid)
-    places = draw_places(valid, ADVERSARY)
+    places = draw_window_starts(valid, ADVERSARY)
     windows = Windows(*(places.of(each) for each in (given.frames, output.reconstructions, valid)))
     losses: list[TaskLoss] = [
         *task_losses(model, output, given.frames, given.known, LossWeights(), EVERYTHING),

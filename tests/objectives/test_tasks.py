@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from tests.models import SIZE, outcomes, small_config
+from tests.models import SIZE, small_config, targets
 from torch import Tensor
 
 from aime.attention.schema import Attention
@@ -24,7 +24,7 @@ from aime.objectives.weights import (
     PerceiverWeights,
     PredictiveWeights,
 )
-from aime.primitives.means import masked_mean
+from aime.primitives.masked_mean import masked_mean
 from aime.world_model.model import AIME
 from aime.world_model.outputs import LatentClips, SequenceOutput
 
@@ -54,7 +54,7 @@ def losses_of(
     torch.manual_seed(3)
     output = model.forward_sequence(frames, actions)
     valid = torch.ones(B, T, dtype=torch.bool) if valid is None else valid
-    return task_losses(model, output, frames, outcomes(valid), LossWeights(), OVERSHOOT), output
+    return task_losses(model, output, frames, targets(valid), LossWeights(), OVERSHOOT), output
 
 
 def test_terms_and_weights_have_the_same_names(model: AIME, frames: Tensor, actions: Tensor) -> None:
@@ -110,7 +110,7 @@ def test_reconstruction_is_the_log_density_of_pixels_whose_precision_differs(
     sharp = torch.rand(output.attention.fused.shape, generator=torch.Generator().manual_seed(4)) ** 6 + 1e-2
     maps = sharp / sharp.sum((2, 3), keepdim=True)
     output = output._replace(attention=output.attention._replace(fused=maps))
-    terms = elbo_loss(model, output, frames, outcomes(valid), LossWeights()).terms
+    terms = elbo_loss(model, output, frames, targets(valid), LossWeights()).terms
     cells, side = maps[0, 0].numel(), SIZE // maps.shape[-1]
     share = model.config.attention.precision
     # each cell's precision for all of its pixels
@@ -222,13 +222,13 @@ def test_replayed_clips_teach_the_belief_beside_the_batch(model: AIME, frames: T
     output = model.forward_sequence(frames, actions)
     valid = torch.ones(B, T, dtype=torch.bool)
     model.eval()  # no dropped contexts, no sampled sticks: what differs can only be the clips
-    alone = predictive_loss(model, output, frames, outcomes(valid), LossWeights(), OVERSHOOT)
-    own = output.clips(outcomes(valid))
-    twice = predictive_loss(model, output, frames, outcomes(valid), LossWeights(), OVERSHOOT, replayed=own)
+    alone = predictive_loss(model, output, frames, targets(valid), LossWeights(), OVERSHOOT)
+    own = output.clips(targets(valid))
+    twice = predictive_loss(model, output, frames, targets(valid), LossWeights(), OVERSHOOT, replayed=own)
     turned = own._replace(latents=own.latents.flip(1))
-    other = predictive_loss(model, output, frames, outcomes(valid), LossWeights(), OVERSHOOT, replayed=turned)
-    unseen = own._replace(latents=own.latents.flip(1), outcomes=outcomes(torch.zeros_like(valid)))
-    padding = predictive_loss(model, output, frames, outcomes(valid), LossWeights(), OVERSHOOT, replayed=unseen)
+    other = predictive_loss(model, output, frames, targets(valid), LossWeights(), OVERSHOOT, replayed=turned)
+    unseen = own._replace(latents=own.latents.flip(1), targets=targets(torch.zeros_like(valid)))
+    padding = predictive_loss(model, output, frames, targets(valid), LossWeights(), OVERSHOOT, replayed=unseen)
     terms = [dict(each.named())["predictive/one_step_latent"] for each in (alone, twice, padding)]
     torch.testing.assert_close(terms[0], terms[1])
     torch.testing.assert_close(terms[0], terms[2])
@@ -241,13 +241,13 @@ def test_of_clips_elsewhere_the_latents_alone_are_learned(model: AIME, frames: T
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))  # heads that start at zero tell no clips apart
     valid = torch.ones(B, T, dtype=torch.bool)
-    clips = model.forward_sequence(frames, actions).clips(outcomes(valid))
+    clips = model.forward_sequence(frames, actions).clips(targets(valid))
 
     def terms(clips: LatentClips, elsewhere: Tensor | None = None) -> dict[str, Tensor]:
         losses = latent_losses(model.dynamics, clips, LossWeights(), elsewhere)
         return {name: value.detach() for loss in losses for name, value in loss.named()}
 
-    here = LatentClips(clips.latents[:1], clips.contexts[:1], clips.actions[:1], outcomes(valid[:1]))
+    here = LatentClips(clips.latents[:1], clips.contexts[:1], clips.actions[:1], targets(valid[:1]))
     second = torch.tensor([False, True])
     both, alone, mixed = terms(clips), terms(here), terms(clips, second)
     assert terms(clips, torch.zeros_like(second)) == both
@@ -286,7 +286,7 @@ def test_clips_shorter_than_the_overshooting_still_train(model: AIME, frames: Te
         model,
         output,
         frames[:, :2],
-        outcomes(torch.ones(B, 2, dtype=torch.bool)),
+        targets(torch.ones(B, 2, dtype=torch.bool)),
         LossWeights(),
         OvershootConfig(steps=15),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from aime.primitives.randomness import apart
+from aime.primitives.randomness import preserved_random_state
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
 
@@ -16,11 +16,11 @@ def test_what_is_drawn_apart_depends_on_its_seed_and_changes_nothing_after(name:
     torch.manual_seed(1)
     undisturbed = torch.randn(3, device=device), torch.randn(3)
     torch.manual_seed(1)
-    with apart(device, 7):
+    with preserved_random_state(device, 7):
         first = torch.randn(3, device=device)
-    with apart(device, 7):
+    with preserved_random_state(device, 7):
         second = torch.randn(3, device=device)
-    with apart(device):
+    with preserved_random_state(device):
         torch.randn(3, device=device)
     assert torch.equal(first, second)
     assert torch.equal(torch.randn(3, device=device), undisturbed[0])

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from aime.errors import AimeError
+from aime.primitives.config_io import from_plain, to_plain
 from aime.primitives.distributions import DiagonalGaussian
-from aime.primitives.plain import from_plain, to_plain
 from aime.representation.encoder import Encoder, EncoderConfig
 
 SMALL = EncoderConfig(channels=4)

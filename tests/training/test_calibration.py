@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 import torch
-from tests.models import outcomes, small_config
+from tests.models import small_config, targets
 
 from aime.dynamics.choices import sampled
 from aime.training.calibration import CONTEXT, fit_spread
@@ -37,7 +37,7 @@ def drawn_from(model: AIME) -> LatentClips:
     start = model.dynamics.states_at(seen, -1)
     dream = model.dynamics.rollout(start, actions[:, CONTEXT - 1 : -1], sampled)
     latents[:, CONTEXT:] = dream.latents
-    return LatentClips(latents, contexts, actions, outcomes(torch.ones(B, T, dtype=torch.bool)))
+    return LatentClips(latents, contexts, actions, targets(torch.ones(B, T, dtype=torch.bool)))
 
 
 @pytest.mark.parametrize("kind", ["mixture", "single_gaussian"])
@@ -59,7 +59,7 @@ def test_padding_does_not_count() -> None:
     model = model_of("mixture")
     clips = drawn_from(model)
     valid = torch.arange(T)[None] < torch.randint(CONTEXT + 1, T, (B, 1))
-    clips = clips._replace(outcomes=outcomes(valid))
+    clips = clips._replace(targets=targets(valid))
     before = model.dynamics.prior.spread_bias.clone()
     fit = fit_spread(model.dynamics, clips)
     with torch.no_grad():
@@ -72,7 +72,7 @@ def test_the_shortest_clips_are_enough() -> None:
     model = model_of("mixture")
     clips = drawn_from(model)
     latents, contexts, actions = (each[:, :2] for each in clips[:3])
-    short = LatentClips(latents, contexts, actions, outcomes(torch.ones(B, 2, dtype=torch.bool)))
+    short = LatentClips(latents, contexts, actions, targets(torch.ones(B, 2, dtype=torch.bool)))
     assert fit_spread(model.dynamics, short).energy > 0
 
 

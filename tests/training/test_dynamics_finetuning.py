@@ -40,7 +40,7 @@ from aime.training.run_directory import read_config
 from aime.training.schedule import Budget, Progress
 from aime.training.trainer import train
 from aime.world_model.model import AIME
-from aime.world_model.outputs import LatentClips, Outcomes
+from aime.world_model.outputs import LatentClips, Targets
 
 PARTS = ("prior.", "recurrence.", "expect_context.", "imply_context.", "control.", "initial_latent")
 ON_VECTORS = tuple(f"dynamics.{part}" for part in PARTS)
@@ -124,7 +124,7 @@ def test_what_the_mixture_costs_is_a_term_with_the_weights_of_training(config: T
     begun = begin(config, most_steps=2)
     drawn = begun.cached.draw()
     assert drawn is not None
-    first = Outcomes(*(field[:1] for field in drawn.outcomes))
+    first = Targets(*(field[:1] for field in drawn.targets))
     latents, contexts, actions = (field[:1] for field in drawn[:3])
     clips = LatentClips(latents, contexts, actions, first)
     model, weights = begun.model.eval(), LossWeights(elbo=ElboWeights(0, 0, 0.3, 0, 0.7, 0, 0, 0, 0))
@@ -158,8 +158,8 @@ def test_states_are_withheld_and_still_predicted(config: TrainConfig) -> None:
     assert unseen.all(1).float().mean() == pytest.approx(0.5, abs=0.12)
     assert 0.05 < (unseen.any(1) & ~unseen.all(1)).float().mean() < 0.5
     assert torch.isclose(hidden.contexts, known.contexts).all(-1)[~unseen].all()
-    torch.testing.assert_close(hidden.outcomes.states, known.outcomes.states, equal_nan=True)
-    assert hidden.outcomes.states.isfinite().any()
+    torch.testing.assert_close(hidden.targets.states, known.targets.states, equal_nan=True)
+    assert hidden.targets.states.isfinite().any()
 
 
 def test_it_caches_no_more_than_there_is_or_than_it_can_use(config: TrainConfig) -> None:

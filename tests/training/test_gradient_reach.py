@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.models import SIZE, outcomes, small_config
+from tests.models import SIZE, small_config, targets
 
-from aime.objectives.adversarial import AdversaryConfig, Windows, discriminator_loss, draw_places
+from aime.objectives.adversarial import AdversaryConfig, Windows, discriminator_loss, draw_window_starts
 from aime.objectives.tasks import task_losses
 from aime.objectives.weights import AdversarialWeights, LossWeights, OvershootConfig
 from aime.perception.state_reader import StateConfig
@@ -71,10 +71,10 @@ def reached(seed: int) -> dict[str, set[str]]:
     states[:, 2] = torch.nan
     output = model.forward_sequence(frames, actions, missing, states)
     overshoot = OvershootConfig(steps=3, starts=2, frames=6)
-    places = draw_places(valid, config)
+    places = draw_window_starts(valid, config)
     windows = Windows(*(places.of(each) for each in (frames, output.reconstructions, valid)))
     losses = [
-        *task_losses(model, output, frames, outcomes(valid, states), LossWeights(), overshoot),
+        *task_losses(model, output, frames, targets(valid, states), LossWeights(), overshoot),
         adversary.judge(model, output, frames, valid),
         discriminator_loss(adversary.discriminators, windows),
     ]

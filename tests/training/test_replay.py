@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.models import SIZE, outcomes, small_config
+from tests.models import SIZE, small_config, targets
 
 from aime.errors import AimeError
 from aime.primitives.distributions import DiagonalGaussian
@@ -37,7 +37,7 @@ def test_draws_nothing_before_it_remembers_and_nothing_when_off(output: Sequence
     replay, off = replay_of(), replay_of(clips=0)
     valid = torch.ones(B, T, dtype=torch.bool)
     assert replay.draw() is None
-    off.remember(output.posterior, output.clips(outcomes(valid)))
+    off.remember(output.posterior, output.clips(targets(valid)))
     assert off.draw() is None
 
 
@@ -45,7 +45,7 @@ def test_draws_the_clips_it_was_given(output: SequenceOutput) -> None:
     torch.manual_seed(0)
     replay, valid = replay_of(clips=64), torch.ones(B, T, dtype=torch.bool)
     valid[1, 2:] = False
-    replay.remember(output.posterior, output.clips(outcomes(valid)))
+    replay.remember(output.posterior, output.clips(targets(valid)))
     drawn = replay.draw()
     assert drawn is not None
     first = (drawn.contexts == output.contexts[0]).all((1, 2))
@@ -59,7 +59,7 @@ def test_draws_the_clips_it_was_given(output: SequenceOutput) -> None:
 def test_latents_are_fresh_samples_of_the_posterior(output: SequenceOutput) -> None:
     torch.manual_seed(0)
     replay = replay_of(clips=4000, capacity=2)
-    replay.remember(output.posterior, output.clips(outcomes(torch.ones(B, T, dtype=torch.bool))))
+    replay.remember(output.posterior, output.clips(targets(torch.ones(B, T, dtype=torch.bool))))
     drawn = replay.draw()
     assert drawn is not None
     first = drawn.latents[(drawn.contexts == output.contexts[0]).all((1, 2))]
@@ -72,7 +72,7 @@ def test_the_oldest_are_forgotten_first(output: SequenceOutput) -> None:
     replay, valid = replay_of(clips=64, capacity=5), torch.ones(B, T, dtype=torch.bool)
     for mark in range(4):
         now = marked(output, mark)
-        replay.remember(now.posterior, now.clips(outcomes(valid)))
+        replay.remember(now.posterior, now.clips(targets(valid)))
     drawn = replay.draw()
     assert drawn is not None
     # eight clips came and five places remain: 1, 2, 2, 3, 3
@@ -81,7 +81,7 @@ def test_the_oldest_are_forgotten_first(output: SequenceOutput) -> None:
 
 def test_its_state_is_all_it_remembers(output: SequenceOutput) -> None:
     replay, other = replay_of(), replay_of()
-    replay.remember(output.posterior, output.clips(outcomes(torch.ones(B, T, dtype=torch.bool))))
+    replay.remember(output.posterior, output.clips(targets(torch.ones(B, T, dtype=torch.bool))))
     other.load_state_dict(replay.state_dict())
     torch.manual_seed(1)
     first = replay.draw()
@@ -89,7 +89,7 @@ def test_its_state_is_all_it_remembers(output: SequenceOutput) -> None:
     second = other.draw()
     assert first is not None
     assert second is not None
-    pairs = zip((*first[:3], *first.outcomes), (*second[:3], *second.outcomes), strict=True)
+    pairs = zip((*first[:3], *first.targets), (*second[:3], *second.targets), strict=True)
     assert all(torch.equal(mine, theirs) for mine, theirs in pairs)
 
 
@@ -104,7 +104,7 @@ def test_a_batch_above_the_capacity_leaves_its_last_clips_whole(before: int, pad
         marks = torch.arange(first, first + number, dtype=torch.float32)[:, None, None].expand(-1, T, -1)
         means, contexts, actions = (marks.expand(-1, -1, width) for width in (config.latent, config.context, 2))
         valid = torch.ones(number, T, dtype=torch.bool)
-        known = outcomes(valid)._replace(rewards=marks[..., 0])
+        known = targets(valid)._replace(rewards=marks[..., 0])
         return DiagonalGaussian(means, means), LatentClips(means, contexts, actions, known)
 
     if before:
@@ -112,7 +112,7 @@ def test_a_batch_above_the_capacity_leaves_its_last_clips_whole(before: int, pad
     posterior, clips = numbered(10, count)
     valid = clips.valid.clone()
     valid[list(padded)] = False
-    replay.remember(posterior, clips._replace(outcomes=clips.outcomes._replace(valid=valid)))
+    replay.remember(posterior, clips._replace(targets=clips.targets._replace(valid=valid)))
     # a queue of four, which padding never enters
     expected = [*range(1, 1 + before), *(10 + row for row in range(count) if row not in padded)][-4:]
     fields = (replay.means, replay.stds, replay.contexts, replay.actions, replay.rewards[..., None])

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 import torch
 from tests.conftest import synthetic_episode
-from tests.models import SIZE, outcomes, small_config
+from tests.models import SIZE, small_config, targets
 from torch import Tensor
 
 from aime.data import write_shard
@@ -220,7 +220,7 @@ def test_what_is_left_learns_and_what_is_off_gets_no_gradient(case: Case, config
     states = torch.randn(B, T, model.config.state.width)
     states[:, 2] = torch.nan
     output = model.forward_sequence(frames, actions, missing, observed(states, model.config))
-    tasks = task_losses(model, output, frames, outcomes(valid, states), variant.weights, variant.overshoot)
+    tasks = task_losses(model, output, frames, targets(valid, states), variant.weights, variant.overshoot)
     torch.stack([task.total for task in tasks if not task.off]).sum().backward()
     unreached = {name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()}
     assert unreached == {name for name, _ in model.named_parameters() if begins(name, case.unreached)}
@@ -281,7 +281,7 @@ def test_tasks_that_are_off_imagine_nothing(config: TrainConfig, monkeypatch: py
     for owner, name in used:
         monkeypatch.setattr(owner, name, lambda *_, name=name: called.append(name))
     off = LossWeights(perceiver=zeros(PerceiverWeights), predictive=zeros(PredictiveWeights))  # type: ignore[arg-type]
-    tasks = task_losses(model, output, frames, outcomes(valid, torch.zeros(B, T, STATE)), off, config.overshoot)
+    tasks = task_losses(model, output, frames, targets(valid, torch.zeros(B, T, STATE)), off, config.overshoot)
     assert [task.task for task in tasks if task.off] == ["perceiver", "predictive"]
     assert called == []
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from aime.errors import AimeError
 from aime.perception.state_reader import StateConfig
-from aime.primitives.plain import to_plain, to_yaml
+from aime.primitives.config_io import to_plain, to_yaml
 from aime.world_model.config import ModelConfig
 from aime.world_model.model import AIME
 from aime.world_model.presets import tiny

@@ -165,7 +165,7 @@ class ActorCritic(nn.Module):
             follow_the_record(self.critic, experience, config, discount, told)
             clone_what_paid(self.policy, self.critic, experience, config, discount, told)
             self.slow_critic.load_state_dict(self.critic.state_dict())
-            if config.policy_steps and bool(experience.outcomes.action_valid.any()):
+            if config.policy_steps and bool(experience.targets.action_valid.any()):
                 self._began_as = copy.deepcopy(self.policy).requires_grad_(False)
 
     def learn(self, start: Carry) -> Learned:

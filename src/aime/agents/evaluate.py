@@ -29,9 +29,9 @@ from aime.io.collect import Environment, Recording
 from aime.io.collect.distractors import DistractorKind
 from aime.io.collect.environment import SUITE_STEPS, Arrival, default_action_repeat, default_camera, split_name
 from aime.io.collect.recording import Distracted
+from aime.primitives.config_io import nan_as_null, to_plain
 from aime.primitives.files import write_atomically
 from aime.primitives.intervals import Interval, mean_interval
-from aime.primitives.plain import nan_as_null, to_plain
 from aime.world_model.model import AIME
 from aime.world_model.saved import RunInfo, read_run
 

@@ -20,7 +20,7 @@ from aime.training.hardware import Hardware
 from aime.training.targets import targets_of
 from aime.world_model import input_validation
 from aime.world_model.model import AIME
-from aime.world_model.outputs import Outcomes
+from aime.world_model.outputs import Targets
 from aime.world_model.saved import RunInfo
 
 LONGEST = 256
@@ -37,7 +37,7 @@ class Experience(NamedTuple):
     """What is believed at each frame, `[N,·]`."""
     actions: Float[Tensor, "N A"]
     """Taken there, in [-1, 1]."""
-    outcomes: Outcomes
+    targets: Targets
     """Each field `[N]`; all of them are valid."""
     episode: Int[Tensor, " N"]
     """The number of the episode, from 0."""
@@ -49,8 +49,8 @@ class Experience(NamedTuple):
 
     def rows(self, chosen: Int[Tensor, " M"] | Bool[Tensor, " N"]) -> Experience:
         """Some of the frames."""
-        outcomes = Outcomes(*(field[chosen] for field in self.outcomes))
-        return Experience(self.states.pick(chosen), self.actions[chosen], outcomes, self.episode[chosen])
+        targets = Targets(*(field[chosen] for field in self.targets))
+        return Experience(self.states.pick(chosen), self.actions[chosen], targets, self.episode[chosen])
 
 
 def open_experience(info: RunInfo, data: str | Path | None) -> Dataset:
@@ -126,9 +126,9 @@ def perceive(
         done += parts[-1].frames
         told(done, total)
     states = Carry.join([part.states for part in parts])
-    outcomes = Outcomes(*(torch.cat(field) for field in zip(*(part.outcomes for part in parts), strict=True)))
+    targets = Targets(*(torch.cat(field) for field in zip(*(part.targets for part in parts), strict=True)))
     actions, episodes = (torch.cat([getattr(part, name) for part in parts]) for name in ("actions", "episode"))
-    return Experience(states, actions, outcomes, episodes)
+    return Experience(states, actions, targets, episodes)
 
 
 def _passes(dataset: Dataset) -> Iterator[tuple[Int[Tensor, " B"], Clips]]:
@@ -154,6 +154,6 @@ def _believe(model: AIME, clips: Clips, episode: Int[Tensor, " B"], hardware: Ha
     return Experience(
         believed.map(lambda each: each[valid].float()),
         clips.actions[valid],
-        Outcomes(*(field[valid] for field in targets_of(clips, model.config))),
+        Targets(*(field[valid] for field in targets_of(clips, model.config))),
         numbers[valid],
     )

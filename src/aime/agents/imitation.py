@@ -77,7 +77,7 @@ def imitate(
     Raises:
         AimeError: if there are fewer than two episodes, or no actions.
     """
-    known = experience.rows(experience.outcomes.action_valid)
+    known = experience.rows(experience.targets.action_valid)
     episodes = int(experience.episode.max()) + 1
     if episodes < 2 or not known.frames:
         raise AimeError(

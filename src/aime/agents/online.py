@@ -32,10 +32,10 @@ from aime.inference.loading import load_run
 from aime.inference.own_data import held_out_by, own_data
 from aime.io.collect.environment import SUITE_STEPS, Arrival
 from aime.io.collect.recording import Distracted, Recording, episode_of
+from aime.primitives.config_io import nan_as_null, to_plain
 from aime.primitives.files import write_atomically
 from aime.primitives.intervals import mean_interval
 from aime.primitives.locks import LOCK, only_writer
-from aime.primitives.plain import nan_as_null, to_plain
 from aime.primitives.signals import Interrupted
 from aime.training.isolated import is_complete
 from aime.training.run_directory import read_config

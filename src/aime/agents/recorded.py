@@ -23,7 +23,7 @@ def largest_return(experience: Experience, discount: float) -> float:
         experience: with rewards.
         discount: γ in [0, 1].
     """
-    reward = (experience.outcomes.rewards * experience.outcomes.reward_valid).abs().max()
+    reward = (experience.targets.rewards * experience.targets.reward_valid).abs().max()
     steps = 1 / (1 - discount) if discount < 1 else float(torch.bincount(experience.episode).max())
     return max(float(reward) * steps, 1e-6)
 
@@ -50,9 +50,9 @@ def recorded_returns(
     reward, value, goes_on = (
         grid.index_put(place, field.to(values))
         for field in (
-            experience.outcomes.rewards * experience.outcomes.reward_valid,
+            experience.targets.rewards * experience.targets.reward_valid,
             values,
-            ~experience.outcomes.terminated,
+            ~experience.targets.terminated,
         )
     )
     returns = value.clone()

@@ -21,8 +21,8 @@ from aime.agents.policy import ClonedPolicy, Critic, Policy, PolicyConfig
 from aime.data.manifest import MANIFEST, Manifest
 from aime.errors import AimeError
 from aime.primitives.checksums import check_sums, write_sums
+from aime.primitives.config_io import from_plain, read_yaml, to_plain, to_yaml
 from aime.primitives.files import replace_directory, staging, sync_directory, unwritable, write_atomically
-from aime.primitives.plain import from_plain, read_yaml, to_plain, to_yaml
 from aime.world_model.bundled import locate
 from aime.world_model.model import AIME
 from aime.world_model.saved import build_for, fill, read_tensors, require_finite, save_weights

@@ -113,7 +113,7 @@ def clone_what_paid(
 
     Reference: Peng et al. 2019, "Advantage-weighted regression", arXiv 1910.00177, equation 10.
     """
-    rows = (followed(experience) & experience.outcomes.action_valid).nonzero()[:, 0]
+    rows = (followed(experience) & experience.targets.action_valid).nonzero()[:, 0]
     if not len(rows):
         return
     weights = advantage_weights(critic, experience, config, discount)

@@ -16,7 +16,7 @@ from typing import TypeVar, get_type_hints
 import tyro
 
 from aime.errors import AimeError, name_once
-from aime.primitives.plain import earlier_name
+from aime.primitives.config_io import earlier_name
 
 T = TypeVar("T")
 

@@ -58,7 +58,7 @@ class Clips(NamedTuple):
         return self._replace(**{name: function(field) for name, field in self._asdict().items() if field is not None})
 
 
-class Places(NamedTuple):
+class ClipStarts(NamedTuple):
     """Where B clips lie in a data set."""
 
     episodes: Int64[np.ndarray, " B"]
@@ -66,9 +66,9 @@ class Places(NamedTuple):
     starts: Int64[np.ndarray, " B"]
     """The steps at which they begin."""
 
-    def take(self, rows: Int64[np.ndarray, " N"]) -> Places:
+    def take(self, rows: Int64[np.ndarray, " N"]) -> ClipStarts:
         """Some of them, in the order given."""
-        return Places(self.episodes[rows], self.starts[rows])
+        return ClipStarts(self.episodes[rows], self.starts[rows])
 
 
 class ClipSampler:
@@ -172,10 +172,10 @@ def load_clips(
         AimeError: if a number is below 1, or the source is no data set or is damaged.
     """
     dataset = source if isinstance(source, Dataset) else open_dataset(source, split)
-    return read_clips(dataset, clip_places(dataset, length, count, stride), length)
+    return read_clips(dataset, clip_starts(dataset, length, count, stride), length)
 
 
-def clip_places(dataset: Dataset, length: int, count: int | None = None, stride: int | None = None) -> Places:
+def clip_starts(dataset: Dataset, length: int, count: int | None = None, stride: int | None = None) -> ClipStarts:
     """Where the clips lie that `load_clips` gives for the same numbers.
 
     Raises:
@@ -191,10 +191,10 @@ def clip_places(dataset: Dataset, length: int, count: int | None = None, stride:
         for start in range(0, max(steps - length + 1, 1), stride)
     ]
     starts, episodes = np.array(sorted(places)[:count], dtype=np.int64).T
-    return Places(episodes, starts)
+    return ClipStarts(episodes, starts)
 
 
-def clip_seeds(dataset: Dataset, places: Places, seed: int = 0) -> list[int]:
+def clip_seeds(dataset: Dataset, places: ClipStarts, seed: int = 0) -> list[int]:
     """A seed for each clip, in 0..2^63 - 1: a function of the episode's content, the clip's start and `seed` alone.
 
     So it is the same wherever the episode lies and whatever else is loaded.
@@ -212,7 +212,7 @@ def clip_seeds(dataset: Dataset, places: Places, seed: int = 0) -> list[int]:
     return [int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1 for text in texts]
 
 
-def read_clips(dataset: Dataset, places: Places, length: int) -> Clips:
+def read_clips(dataset: Dataset, places: ClipStarts, length: int) -> Clips:
     """Read one clip of `length` steps from each place, and pad it where the episode is shorter.
 
     Raises:

@@ -17,7 +17,7 @@ from aime.data.sources import Pools
 from aime.errors import AimeError
 
 
-class Places(NamedTuple):
+class ClipStarts(NamedTuple):
     """Where the clips of a batch begin."""
 
     episodes: Int64[np.ndarray, " B"]
@@ -47,13 +47,13 @@ class _Pool:
         self.episodes, self.ends = episodes, np.cumsum(clips)
         self.stretch = Stretch.of_rank(int(self.ends[-1]), rank, ranks)
 
-    def places(self, words: UInt64[np.ndarray, " B"]) -> Places:
+    def places(self, words: UInt64[np.ndarray, " B"]) -> ClipStarts:
         """The clips that some random words draw."""
         first, stop = self.stretch
         drawn = first + (words % np.uint64(stop - first)).astype(np.int64)
         number = np.searchsorted(self.ends, drawn, side="right")
         starts = drawn - np.concatenate([[0], self.ends])[number]
-        return Places(self.episodes[number], starts)
+        return ClipStarts(self.episodes[number], starts)
 
 
 class Drawing:
@@ -106,7 +106,7 @@ class Drawing:
         """What this rank has of each pool."""
         return tuple(pool.stretch for pool in self._pools)
 
-    def draw(self, step: int) -> Places:
+    def draw(self, step: int) -> ClipStarts:
         """The clips of one training step, 0 or later."""
         # A counter-based generator: the key names the stream and the counter's highest word the step, so that no two
         # of them can overlap. Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
@@ -117,7 +117,7 @@ class Drawing:
         if len(self._pools) == 1:
             return self._pools[0].places(drawn)
         chosen = np.searchsorted(self._limits, (choosing >> np.uint64(11)) * 2.0**-53, side="right")
-        places = Places(*np.zeros((2, self.batch), np.int64))
+        places = ClipStarts(*np.zeros((2, self.batch), np.int64))
         for number, pool in enumerate(self._pools):
             rows = chosen == number
             places.episodes[rows], places.starts[rows] = pool.places(drawn[rows])

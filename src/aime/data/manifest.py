@@ -16,8 +16,8 @@ from pathlib import Path
 
 from aime.data.sources import BUNDLED, Source
 from aime.errors import AimeError, one_line
+from aime.primitives.config_io import from_plain, renamed, to_plain
 from aime.primitives.files import read_small, write_atomically
-from aime.primitives.plain import from_plain, renamed, to_plain
 
 MANIFEST = "manifest.json"
 

@@ -22,7 +22,7 @@ from aime.errors import AimeError
 from aime.primitives.autocast import fp32_to_learn
 from aime.primitives.draws import random_spans
 from aime.primitives.readout import STEP_SCALE
-from aime.primitives.replaying import replayed
+from aime.primitives.recorded_calls import replayed
 
 Act = Callable[[Carry, int], Float[Tensor, "N A"]]
 """Takes the state of a step and the step's number from 0, gives the actions there, in [-1, 1]."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from aime.errors import AimeError, expect_at_least_zero, expect_shares_below_one, expect_sizes
 from aime.primitives.autocast import as_multiplied
+from aime.primitives.config_io import later
 from aime.primitives.distributions import (
     PARAMETER_LIMIT,
     DiagonalGaussian,
@@ -24,7 +25,6 @@ from aime.primitives.distributions import (
 from aime.primitives.distributions.gaussian import bounded_std, raw_of_std
 from aime.primitives.ends import EndLinear
 from aime.primitives.grouped_linear import grouped_linear
-from aime.primitives.plain import later
 from aime.primitives.readout import STEP_SCALE, BeliefReadout
 
 LOG_LIMIT = math.log(PARAMETER_LIMIT)

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from aime.data import Clips
-from aime.data.clips import clip_places, clip_seeds, read_clips
+from aime.data.clips import clip_seeds, clip_starts, read_clips
 from aime.inference import metrics
 from aime.inference.clip_scores import BEST_OF, ClipScores
 from aime.inference.evaluation import Evaluation
@@ -137,7 +137,7 @@ def judge_run(
     request = EvaluationRequest() if request is None else request
     info, model = load_run(run, request.device)
     unseen = open_unseen(info, request.data, request.context, request.horizon, request.part)
-    places = clip_places(unseen.dataset, request.length, request.most_clips)
+    places = clip_starts(unseen.dataset, request.length, request.most_clips)
     batch = read_clips(unseen.dataset, places, request.length)
     seeds = clip_seeds(unseen.dataset, places)
     references = gather_references(unseen, places, batch, model.baseline_image)

@@ -9,8 +9,8 @@ from types import UnionType
 from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from aime.inference.result_json import from_result_json, to_result_json
+from aime.primitives.config_io import to_plain
 from aime.primitives.intervals import Bounds
-from aime.primitives.plain import to_plain
 
 Leaf = TypeVar("Leaf")
 """What stands in place of each figure: the figure, or its interval."""

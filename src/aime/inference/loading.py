@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int64
 
 from aime.data import Clips, Dataset
-from aime.data.clips import Places, clip_places, read_clips
+from aime.data.clips import ClipStarts, clip_starts, read_clips
 from aime.data.state_names import in_another_order
 from aime.errors import AimeError
 from aime.world_model.model import AIME
@@ -83,15 +83,15 @@ def check_fit(dataset: Dataset, info: RunInfo) -> None:
 
 
 def lively_clips(dataset: Dataset, length: int, count: int) -> Clips:
-    """The clips at `lively_places`.
+    """The clips at `moving_clip_starts`.
 
     Raises:
         AimeError: if a file is damaged.
     """
-    return read_clips(dataset, lively_places(dataset, length, count), length)
+    return read_clips(dataset, moving_clip_starts(dataset, length, count), length)
 
 
-def lively_places(dataset: Dataset, length: int, count: int) -> Places:
+def moving_clip_starts(dataset: Dataset, length: int, count: int) -> ClipStarts:
     """Clips for pictures: of each of `count` stretches of the list of episodes, the one in which most moves.
 
     Up to `SEARCHED` episodes of each stretch are searched. What the model makes of a clip plays no part.
@@ -106,12 +106,12 @@ def lively_places(dataset: Dataset, length: int, count: int) -> Places:
     """
     stretches = np.array_split(np.arange(dataset.episodes), min(count, dataset.episodes))
     found = [_liveliest(dataset, each[:SEARCHED], length) for each in stretches]
-    return Places(*(np.concatenate(field) for field in zip(*found, strict=True)))
+    return ClipStarts(*(np.concatenate(field) for field in zip(*found, strict=True)))
 
 
-def _liveliest(dataset: Dataset, episodes: Int64[np.ndarray, " N"], length: int) -> Places:
+def _liveliest(dataset: Dataset, episodes: Int64[np.ndarray, " N"], length: int) -> ClipStarts:
     searched = dataset.select(episodes)
-    places = clip_places(searched, length)
+    places = clip_starts(searched, length)
     frames = read_clips(searched, places, length).frames
     movement = [(clip[1:].float() - clip[:-1].float()).abs().mean() for clip in frames]
     best = places.take(np.array([int(torch.stack(movement).nan_to_num().argmax())]))

@@ -10,7 +10,7 @@ from aime.data.clips import clip_seeds, read_clips
 from aime.errors import AimeError
 from aime.inference.animation import check_film_path, encode_film
 from aime.inference.dreams import Dreams, dream
-from aime.inference.loading import Device, lively_places, load_run
+from aime.inference.loading import Device, load_run, moving_clip_starts
 from aime.inference.render import Strip, film, scale_for
 from aime.inference.strips import dream_strips, dreamt_strip, look_strips, map_strips
 from aime.inference.unseen import Part, open_unseen
@@ -78,7 +78,7 @@ def predict_run(
         raise AimeError(f"attention is all; expected one or none for {info.path}: {NO_ATTENTION}")
     unseen = open_unseen(info, data, context, horizon, part)
     told(f"{unseen.dataset.name} ({unseen.title})")
-    places = lively_places(unseen.dataset, context + horizon, clips)
+    places = moving_clip_starts(unseen.dataset, context + horizon, clips)
     chosen = read_clips(unseen.dataset, places, context + horizon)
     dreams = dream(model, chosen, context, samples, clip_seeds(unseen.dataset, places, seed))
     gaze = watch(model, chosen).gaze if attention != "none" else None

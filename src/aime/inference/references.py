@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from aime.data import Clips, Dataset
-from aime.data.clips import Places
+from aime.data.clips import ClipStarts
 from aime.inference.foreground import Scene, find_scene
 from aime.inference.state_reader import StateReader, fit_reader
 from aime.inference.unseen import Unseen
@@ -49,7 +49,7 @@ class References:
 
 
 def gather_references(
-    unseen: Unseen, places: Places, clips: Clips, baseline_image: Float[Tensor, "3 H W"]
+    unseen: Unseen, places: ClipStarts, clips: Clips, baseline_image: Float[Tensor, "3 H W"]
 ) -> References:
     """What the clips of some unseen episodes are compared with; the same clips have the same.
 
@@ -66,7 +66,7 @@ def gather_references(
     return References(find_scene(clips.frames, masks, baseline_image.cpu()), fit_reader(unseen.others), masks)
 
 
-def read_masks(dataset: Dataset, places: Places, length: int) -> UInt8[Tensor, "B T H W"] | None:
+def read_masks(dataset: Dataset, places: ClipStarts, length: int) -> UInt8[Tensor, "B T H W"] | None:
     """The masks of clips of `length` steps; None unless all of their episodes have some.
 
     Raises:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from aime.errors import AimeError
-from aime.primitives.plain import Plain, nan_as_null
+from aime.primitives.config_io import Plain, nan_as_null
 
 T = TypeVar("T")
 

@@ -18,10 +18,10 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from aime.data import Dataset
-from aime.data.clips import clip_places, read_clips
+from aime.data.clips import clip_starts, read_clips
 from aime.data.state_names import entries_by_name, number_names
 from aime.inference.probe import RATES, STILL, r_squared
-from aime.primitives.randomness import apart
+from aime.primitives.randomness import preserved_random_state
 
 FRAMES = 3072
 """True frames that the reader is fitted to and checked on, at most."""
@@ -206,7 +206,7 @@ def fit_reader(dataset: Dataset | None) -> StateReader | str:
 def _material(dataset: Dataset) -> tuple[Float[Tensor, "N 3 h w"], Float[Tensor, "N S"], Int64[Tensor, " N"]]:
     """Frames whose state is known, as the network sees them, from short stretches at equal distances through all."""
     length = min(STRETCH, int(dataset.lengths.max()))
-    places = clip_places(dataset, length)
+    places = clip_starts(dataset, length)
     count = len(places.episodes)
     places = places.take(np.unique(np.linspace(0, count - 1, min(count, FRAMES // length)).astype(np.int64)))
     _, number = np.unique(places.episodes, return_inverse=True)
@@ -271,7 +271,7 @@ def _fitted(inputs: Float[Tensor, "N 3 h w"], targets: Float[Tensor, "N C"]) -> 
     Its two convolutions are those of Mnih et al. 2013, "Playing Atari with deep reinforcement learning", section 5.1.
     """
     steps = EPOCHS * -(-len(inputs) // BATCH)
-    with apart(torch.device("cpu"), seed=0), torch.inference_mode(False), torch.enable_grad():
+    with preserved_random_state(torch.device("cpu"), seed=0), torch.inference_mode(False), torch.enable_grad():
         network = nn.Sequential(
             nn.Conv2d(3, 16, 8, stride=4, padding=2),
             nn.SiLU(),

@@ -15,7 +15,7 @@ from aime.errors import AimeError, expect_positive, expect_shares
 from aime.objectives.ledger import TaskLoss, unless_off, weigh
 from aime.objectives.weights import AdversarialWeights
 from aime.primitives.draws import draw_counted_first
-from aime.primitives.means import masked_mean
+from aime.primitives.masked_mean import masked_mean
 from aime.representation.discriminators import DiscriminatorConfig, Discriminators, Judged, Judgement
 
 
@@ -183,7 +183,7 @@ def discriminator_loss(discriminators: Discriminators, windows: Windows) -> Task
     return TaskLoss("discriminator", terms, terms.image + terms.temporal)
 
 
-class Places(NamedTuple):
+class WindowStarts(NamedTuple):
     """Where N windows of k frames lie in B clips of T."""
 
     clips: Int[Tensor, "N 1"]
@@ -194,7 +194,7 @@ class Places(NamedTuple):
         return values[self.clips, self.times]
 
 
-def draw_places(valid: Bool[Tensor, "B T"], config: AdversaryConfig) -> Places:
+def draw_window_starts(valid: Bool[Tensor, "B T"], config: AdversaryConfig) -> WindowStarts:
     """As many different windows of the clips as hold `config.frames` frames, or all if there are fewer.
 
     Drawn from torch's random generator, all windows without padding alike; with padding only where these are too few,
@@ -213,7 +213,9 @@ def draw_places(valid: Bool[Tensor, "B T"], config: AdversaryConfig) -> Places:
         )
     whole = valid.unfold(1, window, 1).all(-1).flatten()
     drawn = draw_counted_first(whole, config.frames // window)
-    return Places((drawn // possible)[:, None], (drawn % possible)[:, None] + torch.arange(window, device=valid.device))
+    return WindowStarts(
+        (drawn // possible)[:, None], (drawn % possible)[:, None] + torch.arange(window, device=valid.device)
+    )
 
 
 def frozen_judgement(discriminators: Discriminators, frames: Float[Tensor, "B T 3 H W"]) -> Judged:

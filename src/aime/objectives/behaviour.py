@@ -15,32 +15,30 @@ from aime.dynamics.states import Track
 from aime.objectives.ledger import unless_off
 from aime.objectives.weights import ElboWeights, PredictiveWeights
 from aime.primitives.distributions import DiagonalGaussian
-from aime.primitives.means import masked_mean
-from aime.world_model.outputs import Outcomes
+from aime.primitives.masked_mean import masked_mean
+from aime.world_model.outputs import Targets
 
 Terms = dict[str, Float[Tensor, ""] | None]
 """By name, in nats per frame; None where switched off."""
 
 
-def arrival_terms(
-    dynamics: LatentDynamics, track: Callable[[], Track], outcomes: Outcomes, wanted: ElboWeights
-) -> Terms:
+def arrival_terms(dynamics: LatentDynamics, track: Callable[[], Track], targets: Targets, wanted: ElboWeights) -> Terms:
     """`reward`, `continuation`, `state_nll`: minus the log probabilities of what came with each frame."""
     control, head, state = dynamics.control, dynamics.state_head, None
     if head is not None:
-        state = unless_off(wanted.state_nll, lambda: state_nats(head, track(), outcomes))
+        state = unless_off(wanted.state_nll, lambda: state_nats(head, track(), targets))
     if control is None:
         return {"reward": None, "continuation": None, "state_nll": state}
 
     def reward() -> Tensor:
-        log_prob = control.reward(*track().read).log_prob(outcomes.rewards)
-        return masked_mean(-log_prob, outcomes.reward_valid)
+        log_prob = control.reward(*track().read).log_prob(targets.rewards)
+        return masked_mean(-log_prob, targets.reward_valid)
 
     def continuation() -> Tensor:
         logits = control.continuation(*track().read)
-        goes_on = (~outcomes.terminated).to(logits.dtype)
+        goes_on = (~targets.terminated).to(logits.dtype)
         nats = F.binary_cross_entropy_with_logits(logits, goes_on, reduction="none")
-        return masked_mean(nats, outcomes.valid)
+        return masked_mean(nats, targets.valid)
 
     return {
         "reward": unless_off(wanted.reward, reward),
@@ -49,25 +47,25 @@ def arrival_terms(
     }
 
 
-def state_nats(head: StateHead, track: Track, outcomes: Outcomes) -> Float[Tensor, ""]:
+def state_nats(head: StateHead, track: Track, targets: Targets) -> Float[Tensor, ""]:
     """-log p(s_t | h_{t-1}, z_t) in nats per frame of which any number is known, summed over those that are.
 
     The gradient of each number is that of its nats times its standard deviation: else the one that is predicted best,
     whose gradient goes with 1/std², has the head for itself. Reference: Seitzer et al. 2022, "On the pitfalls of
     heteroscedastic uncertainty estimation", arXiv 2203.09168, equation 5 with β = 1/2.
     """
-    standardised = head.scale(outcomes.states)
+    standardised = head.scale(targets.states)
     known = standardised.isfinite()
     # each number by itself, as a vector of one
     each = DiagonalGaussian(*(field[..., None] for field in head(*track.read)))
     nats = -each.log_prob(torch.where(known, standardised, 0.0)[..., None])
     teaching = nats * each.std[..., 0].detach()
     nats = nats.detach() + teaching - teaching.detach()
-    return masked_mean((nats * known).sum(-1), outcomes.valid & known.any(-1))
+    return masked_mean((nats * known).sum(-1), targets.valid & known.any(-1))
 
 
 def action_terms(
-    dynamics: LatentDynamics, track: Callable[[], Track], outcomes: Outcomes, wanted: PredictiveWeights
+    dynamics: LatentDynamics, track: Callable[[], Track], targets: Targets, wanted: PredictiveWeights
 ) -> Terms:
     """`action` and `inverse_dynamics`: minus the log densities of the actions, before and after their effect.
 
@@ -81,12 +79,12 @@ def action_terms(
     def action() -> Tensor:
         belief, latent, step = track().read
         log_prob = control.action_schema(belief.detach(), latent, step).log_prob(track().actions.detach())
-        return masked_mean(-log_prob, outcomes.action_valid)
+        return masked_mean(-log_prob, targets.action_valid)
 
     def inverse_dynamics() -> Tensor:
         beliefs, latents, actions = track().beliefs.detach(), track().latents, track().actions.detach()
         done = control.action_schema.inverse(beliefs[:, :-1], latents[:, :-1], latents[:, 1:])
-        arrived = outcomes.action_valid[:, :-1] & outcomes.valid[:, 1:]
+        arrived = targets.action_valid[:, :-1] & targets.valid[:, 1:]
         return masked_mean(-done.log_prob(actions[:, :-1]), arrived)
 
     return {

@@ -16,10 +16,10 @@ from aime.objectives.behaviour import Terms, arrival_terms
 from aime.objectives.ledger import TaskLoss, gaussian_nats, unless_off, weigh
 from aime.objectives.texture import texture_nats
 from aime.objectives.weights import AttentionBalance, ElboWeights, LossWeights
-from aime.primitives.means import masked_mean
+from aime.primitives.masked_mean import masked_mean
 from aime.representation.divergences import balanced_kl, hierarchical_kl, weights_entropy, with_gradient_of
 from aime.world_model.model import AIME
-from aime.world_model.outputs import Outcomes, SequenceOutput
+from aime.world_model.outputs import SequenceOutput, Targets
 
 
 class ElboTerms(NamedTuple):
@@ -52,7 +52,7 @@ def elbo_loss(
     model: AIME,
     output: SequenceOutput,
     frames: Float[Tensor, "B T 3 H W"],
-    outcomes: Outcomes,
+    targets: Targets,
     weights: LossWeights,
 ) -> TaskLoss:
     """-log p(x|z,A) + KL_z + KL_hierarchical + KL_attention - ω·entropy + γ·Gram, on frames in [0, 1], without padding.
@@ -63,7 +63,7 @@ def elbo_loss(
     batch's own mean of w times the squared error, the most likely one (optimal σ-VAE: Rybkin et al. 2021, arXiv
     2006.13202, equation 5), so that nats of reconstruction and of KL keep their true proportion.
     """
-    wanted, balance, valid = weights.elbo, weights.kl_balance, outcomes.valid
+    wanted, balance, valid = weights.elbo, weights.kl_balance, targets.valid
     attends = model.attention.attends
     squared_error = (output.reconstructions - frames).square().mean(dim=2)
     model.decoder.calibrate(masked_mean(squared_error.mean(dim=(2, 3)), valid))
@@ -93,7 +93,7 @@ def elbo_loss(
         ),
         gram=unless_off(wanted.gram, lambda: texture_nats(model, output.reconstructions, frames, valid)),
         **mixture_terms(lambda: output.prior, valid, wanted),
-        **arrival_terms(model.dynamics, lambda: output.track, outcomes, wanted),
+        **arrival_terms(model.dynamics, lambda: output.track, targets, wanted),
     )
     return weigh("elbo", terms, wanted)
 

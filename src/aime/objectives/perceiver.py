@@ -14,7 +14,7 @@ from torch import Tensor
 from aime.objectives.ledger import TaskLoss, gaussian_nats, unless_off, weigh
 from aime.objectives.weights import LossWeights
 from aime.primitives.draws import draw_counted_first
-from aime.primitives.means import masked_mean
+from aime.primitives.masked_mean import masked_mean
 from aime.world_model.model import AIME
 from aime.world_model.outputs import SequenceOutput
 

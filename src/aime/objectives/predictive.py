@@ -21,9 +21,9 @@ from aime.objectives.ledger import TaskLoss, gaussian_nats, unless_off, weigh
 from aime.objectives.weights import LossWeights, OvershootConfig, PredictiveWeights
 from aime.primitives.distributions import GaussianMixture
 from aime.primitives.draws import draw_counted_first
-from aime.primitives.means import masked_mean
+from aime.primitives.masked_mean import masked_mean
 from aime.world_model.model import AIME
-from aime.world_model.outputs import LatentClips, Outcomes, SequenceOutput
+from aime.world_model.outputs import LatentClips, SequenceOutput, Targets
 
 
 class PredictiveTerms(NamedTuple):
@@ -76,7 +76,7 @@ def predictive_loss(
     model: AIME,
     output: SequenceOutput,
     frames: Float[Tensor, "B T 3 H W"],
-    outcomes: Outcomes,
+    targets: Targets,
     weights: LossWeights,
     overshoot: OvershootConfig,
     replayed: LatentClips | None = None,
@@ -86,9 +86,9 @@ def predictive_loss(
     It teaches the belief and the prior, from latents without gradient: those of the batch and those of `replayed`
     clips, many more than one step can perceive. A batch's own clips are few and their frames much alike.
     """
-    wanted, attention, valid = weights.predictive, output.attention, outcomes.valid
+    wanted, attention, valid = weights.predictive, output.attention, targets.valid
     attends = model.attention.attends
-    clips = output.clips(outcomes) if replayed is None else output.clips(outcomes).join(replayed)
+    clips = output.clips(targets) if replayed is None else output.clips(targets).join(replayed)
     paths = _Paths(model.dynamics, clips, overshoot)
     terms = PredictiveTerms(
         attention_dynamics=unless_off(
@@ -100,7 +100,7 @@ def predictive_loss(
         slot_reconstruction=unless_off(
             attends * wanted.slot_reconstruction, lambda: masked_mean(attention.slot_error, valid)
         ),
-        **_one_step(paths, clips.outcomes, wanted),
+        **_one_step(paths, clips.targets, wanted),
         overshoot_latent=unless_off(wanted.overshoot_latent, lambda: paths.latent_nats),
         overshoot_frames=unless_off(
             wanted.overshoot_frames,
@@ -120,7 +120,7 @@ def latent_losses(
     they were recorded in, only the terms of the latents apply: the recorded targets are masked.
     """
     paths = _Paths(dynamics, clips)
-    here = clips.outcomes if elsewhere is None else clips.outcomes.only(~elsewhere)
+    here = clips.targets if elsewhere is None else clips.targets.only(~elsewhere)
     arrival = ElboTerms(
         **dict.fromkeys(ElboTerms._fields)
         | mixture_terms(lambda: paths.track.prior, clips.valid, weights.elbo)
@@ -130,16 +130,16 @@ def latent_losses(
     return weigh("elbo", arrival, weights.elbo), weigh("predictive", ahead, weights.predictive)
 
 
-def _one_step(paths: _Paths, outcomes: Outcomes, wanted: PredictiveWeights) -> dict[str, Float[Tensor, ""] | None]:
-    """Of all clips' latents, and of contexts and actions where the outcomes are not padding."""
+def _one_step(paths: _Paths, targets: Targets, wanted: PredictiveWeights) -> dict[str, Float[Tensor, ""] | None]:
+    """Of all clips' latents, and of contexts and actions where the targets are not padding."""
     has_context = paths.dynamics.widths.context > 0
     return {
-        **action_terms(paths.dynamics, lambda: paths.track, outcomes, wanted),
+        **action_terms(paths.dynamics, lambda: paths.track, targets, wanted),
         "expected_context": unless_off(
-            has_context * wanted.expected_context, lambda: paths.distance(paths.track.expected_contexts, outcomes.valid)
+            has_context * wanted.expected_context, lambda: paths.distance(paths.track.expected_contexts, targets.valid)
         ),
         "implied_context": unless_off(
-            has_context * wanted.implied_context, lambda: paths.distance(paths.track.implied_contexts, outcomes.valid)
+            has_context * wanted.implied_context, lambda: paths.distance(paths.track.implied_contexts, targets.valid)
         ),
         "one_step_latent": unless_off(wanted.one_step_latent, lambda: paths.one_step_nats),
     }

@@ -13,7 +13,7 @@ from aime.objectives.perceiver import perceiver_loss
 from aime.objectives.predictive import predictive_loss
 from aime.objectives.weights import LossWeights, OvershootConfig
 from aime.world_model.model import AIME
-from aime.world_model.outputs import LatentClips, Outcomes, SequenceOutput
+from aime.world_model.outputs import LatentClips, SequenceOutput, Targets
 
 
 class TaskLosses(NamedTuple):
@@ -28,14 +28,14 @@ def task_losses(
     model: AIME,
     output: SequenceOutput,
     frames: Float[Tensor, "B T 3 H W"],
-    outcomes: Outcomes,
+    targets: Targets,
     weights: LossWeights,
     overshoot: OvershootConfig,
     replayed: LatentClips | None = None,
 ) -> TaskLosses:
     """All task losses of a pass over frames in [0, 1]; `replayed` as in `LatentReplay`."""
     return TaskLosses(
-        elbo_loss(model, output, frames, outcomes, weights),
-        perceiver_loss(model, output, frames, outcomes.valid, weights),
-        predictive_loss(model, output, frames, outcomes, weights, overshoot, replayed),
+        elbo_loss(model, output, frames, targets, weights),
+        perceiver_loss(model, output, frames, targets.valid, weights),
+        predictive_loss(model, output, frames, targets, weights, overshoot, replayed),
     )

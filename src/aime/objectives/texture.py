@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from aime.primitives.draws import draw_counted_first
 from aime.primitives.gram import gram_loss, gram_matrix
-from aime.primitives.means import masked_mean
+from aime.primitives.masked_mean import masked_mean
 from aime.world_model.model import AIME
 
 JUDGED = 16

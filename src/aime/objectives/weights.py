@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from aime.errors import expect_sizes
-from aime.primitives.plain import LATER
+from aime.primitives.config_io import LATER
 
 
 @dataclass(frozen=True)

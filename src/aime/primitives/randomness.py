@@ -36,7 +36,7 @@ def set_random_states(states: RandomStates) -> None:
 
 
 @contextmanager
-def apart(device: torch.device, seed: int | None = None) -> Iterator[None]:
+def preserved_random_state(device: torch.device, seed: int | None = None) -> Iterator[None]:
     """What is drawn within, on the CPU or `device`, changes nothing for what is drawn after; it starts at `seed`."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         if seed is not None:

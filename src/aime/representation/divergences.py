@@ -13,7 +13,7 @@ from aime.primitives.distributions import (
     Kumaraswamy,
     stick_breaking_kl,
 )
-from aime.primitives.means import masked_mean
+from aime.primitives.masked_mean import masked_mean
 from aime.primitives.ranks import gather_over_ranks, total_over_ranks
 
 __all__ = [

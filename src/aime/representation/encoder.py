@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from aime.errors import AimeError, expect_positive
 from aime.primitives.blocks import FiLM, FrameNorm, ResidualCell, TimeAxis, channels_last
+from aime.primitives.config_io import later
 from aime.primitives.distributions import DiagonalGaussian
 from aime.primitives.ends import EndConv2d, EndLinear
-from aime.primitives.plain import later
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from aime.objectives.adversarial import (
     adversarial_loss,
     adversarial_ramp,
     discriminator_loss,
-    draw_places,
+    draw_window_starts,
 )
 from aime.objectives.ledger import TaskLoss
 from aime.objectives.weights import AdversarialWeights
@@ -50,7 +50,7 @@ class Adversary(nn.Module):
         maps without gradient: a backward pass through them and all that sees would cost a third of a step, and teach
         a five-hundredth of what the likelihood teaches there.
         """
-        places = draw_places(valid, self.config)
+        places = draw_window_starts(valid, self.config)
         told = [places.of(each).detach().flatten(0, 1) for each in (output.latents, output.attention.shown)]
         windows = Windows(places.of(frames), model.draw(*told).unflatten(0, places.times.shape), places.of(valid))
         return adversarial_loss(self.discriminators, windows, self.weights)
@@ -69,7 +69,7 @@ class Adversary(nn.Module):
 
         The step is skipped if loss or gradient is not finite.
         """
-        places = draw_places(valid, self.config)
+        places = draw_window_starts(valid, self.config)
         windows = Windows(*(places.of(each) for each in (frames, reconstructions, valid)))
         loss = discriminator_loss(self.discriminators, windows)
         self.optimizer.zero_grad(set_to_none=True)

@@ -12,8 +12,8 @@ from torch import Tensor
 from aime.dynamics.choices import sampled
 from aime.dynamics.latent_dynamics import LatentDynamics
 from aime.inference.metrics import energy_score
-from aime.primitives.means import masked_mean
-from aime.primitives.randomness import apart
+from aime.primitives.masked_mean import masked_mean
+from aime.primitives.randomness import preserved_random_state
 from aime.world_model.outputs import LatentClips
 
 SHIFTS = torch.arange(-4, 9) / 8
@@ -56,7 +56,7 @@ def fit_spread(dynamics: LatentDynamics, clips: LatentClips) -> SpreadFit:
 
     def energy(shift: Float[Tensor, ""]) -> Float[Tensor, ""]:
         bias.copy_(unchanged + shift)
-        with apart(dynamics.device, 0):
+        with preserved_random_state(dynamics.device, 0):
             dream = dynamics.behave(start, lambda _, number: future[:, number], future.shape[1], sampled)
         imagined = (dream.latents / scale).unflatten(0, (-1, SAMPLES))
         return masked_mean(energy_score(imagined, latents[:, seen:] / scale), clips.valid[:, seen:])

@@ -39,8 +39,8 @@ from aime.data.manifest import MANIFEST
 from aime.errors import AimeError, one_line
 from aime.optimization import Balancer
 from aime.primitives.checksums import check_sums, write_sums
+from aime.primitives.config_io import LATER, from_plain, to_plain
 from aime.primitives.files import read_small, replace_directory, sync_directory, unwritable, write_atomically
-from aime.primitives.plain import LATER, from_plain, to_plain
 from aime.primitives.randomness import RandomStates, random_states, set_random_states
 from aime.primitives.ranks import ranks
 from aime.training.adversary import Adversary

@@ -11,7 +11,7 @@ from aime.errors import AimeError, expect_at_least_zero, expect_at_most, expect_
 from aime.objectives.adversarial import AdversaryConfig
 from aime.objectives.weights import LossWeights, OvershootConfig
 from aime.optimization import RGBConfig, require_balancer
-from aime.primitives.plain import LATER, later, renamed
+from aime.primitives.config_io import LATER, later, renamed
 from aime.training.augmentation import ZoomConfig
 from aime.training.dynamics_finetuning import DynamicsFinetuningConfig
 from aime.training.replay import MOST_CLIPS, ReplayConfig

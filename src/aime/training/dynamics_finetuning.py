@@ -17,9 +17,9 @@ from aime.errors import expect_at_least_zero, expect_at_most, expect_positive, e
 from aime.objectives.ledger import TaskLoss
 from aime.objectives.predictive import latent_losses
 from aime.optimization import Sum
+from aime.primitives.config_io import later, renamed
 from aime.primitives.distributions import DiagonalGaussian
 from aime.primitives.draws import random_gaps
-from aime.primitives.plain import later, renamed
 from aime.primitives.ranks import ranks
 from aime.training.calibration import SpreadFit, fit_spread
 from aime.training.hardware import Hardware

@@ -20,8 +20,8 @@ import torch
 from aime.data import open_dataset
 from aime.data.pool import when_parent_ends
 from aime.errors import AimeError
+from aime.primitives.config_io import to_plain
 from aime.primitives.files import write_atomically
-from aime.primitives.plain import to_plain
 from aime.primitives.signals import Interrupted, handled
 from aime.training.checkpoint import read_progress
 from aime.training.config import TrainConfig

@@ -8,7 +8,7 @@ import numpy as np
 
 from aime.data import Dataset
 from aime.primitives.files import write_atomically
-from aime.primitives.randomness import apart
+from aime.primitives.randomness import preserved_random_state
 from aime.training.config import TrainConfig
 from aime.training.logbook import Logbook
 
@@ -43,7 +43,7 @@ def log_picture(
     from aime.inference.progress import draw_progress
     from aime.inference.render import encode_png
 
-    with apart(model.device):
+    with preserved_random_state(model.device):
         picture = draw_progress(model, dataset if validation is None else validation)
     write_atomically(config.out / PICTURES / f"step-{step:06d}.png", encode_png(picture))
     logbook.filmstrip(step, "progress", np.asarray(picture))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from aime.errors import AimeError, expect_at_most, expect_sizes
 from aime.primitives.distributions import DiagonalGaussian
 from aime.world_model.config import ModelConfig
-from aime.world_model.outputs import LatentClips, Outcomes
+from aime.world_model.outputs import LatentClips, Targets
 
 MOST_CLIPS = 2**16
 """In a batch: far more than the memory of any device holds the activations of."""
@@ -93,8 +93,8 @@ class LatentReplay(nn.Module):
         return self._clips(self.means[rows], rows)
 
     def _clips(self, latents: Float[Tensor, "B T latent"], rows: Int64[Tensor, " B"]) -> LatentClips:
-        outcomes = Outcomes(*(getattr(self, name)[rows] for name in Outcomes._fields))
-        return LatentClips(latents, self.contexts[rows], self.actions[rows], outcomes)
+        targets = Targets(*(getattr(self, name)[rows] for name in Targets._fields))
+        return LatentClips(latents, self.contexts[rows], self.actions[rows], targets)
 
     def get_extra_state(self) -> Tensor:
         """`seen`, for the checkpoint."""
@@ -113,7 +113,7 @@ class LatentReplay(nn.Module):
         sound = torch.stack([clips.valid.any(1), *finite]).all(0)
         rows, places, kept = self._places(sound)
         told = {"means": means, "stds": stds, "contexts": contexts, "actions": clips.actions}
-        for name, values in (told | clips.outcomes._asdict()).items():
+        for name, values in (told | clips.targets._asdict()).items():
             memory = getattr(self, name)
             new = values.detach()[rows].to(memory.dtype)
             memory[places] = torch.where(kept.view(-1, *[1] * (new.ndim - 1)), new, memory[places])

@@ -14,9 +14,9 @@ from aime.data.state_names import NAMES, in_another_order
 from aime.errors import AimeError
 from aime.objectives.weights import KLBalance
 from aime.primitives.checksums import seal
+from aime.primitives.config_io import from_plain, to_plain, to_yaml
 from aime.primitives.files import write_atomically
 from aime.primitives.locks import LOCK, only_writer
-from aime.primitives.plain import from_plain, to_plain, to_yaml
 from aime.primitives.ranks import rank
 from aime.training.config import TrainConfig
 from aime.training.run_data import RunData, with_absolute_paths

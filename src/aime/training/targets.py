@@ -7,13 +7,13 @@ import torch
 from aime.data import Clips
 from aime.world_model import input_validation
 from aime.world_model.config import ModelConfig
-from aime.world_model.outputs import Outcomes
+from aime.world_model.outputs import Targets
 
 
-def targets_of(clips: Clips, config: ModelConfig) -> Outcomes:
+def targets_of(clips: Clips, config: ModelConfig) -> Targets:
     """Rewards, ends and, where the model observes them, states, and where each is known."""
     width = config.state.width
     states = input_validation.observed(clips.states, config)
     if states is None:
         states = torch.full((*clips.valid.shape, width), torch.nan, device=clips.valid.device)
-    return Outcomes(clips.valid, clips.action_valid, clips.rewards, clips.reward_valid, clips.terminated, states)
+    return Targets(clips.valid, clips.action_valid, clips.rewards, clips.reward_valid, clips.terminated, states)

@@ -12,7 +12,7 @@ from aime.errors import AimeError, expect_shares, expect_sizes
 from aime.perception.perceiver import PerceiverConfig
 from aime.perception.state_reader import StateConfig
 from aime.perception.tokenizer import TokenizerConfig
-from aime.primitives.plain import LATER
+from aime.primitives.config_io import LATER
 from aime.representation.decoder import DecoderConfig
 from aime.representation.encoder import EncoderConfig
 

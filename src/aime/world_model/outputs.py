@@ -20,7 +20,7 @@ from aime.primitives.distributions import DiagonalGaussian
 from aime.primitives.transformer import TimeCache
 
 
-class Outcomes(NamedTuple):
+class Targets(NamedTuple):
     """What came with the frames of B clips of T steps, and where it is known."""
 
     valid: Bool[Tensor, "B T"]
@@ -36,13 +36,13 @@ class Outcomes(NamedTuple):
     """In their own units, NaN where not known; S is 0 for a model that observes frames alone."""
 
     @classmethod
-    def unknown(cls, valid: Bool[Tensor, "B T"], state_width: int = 0) -> Outcomes:
+    def unknown(cls, valid: Bool[Tensor, "B T"], state_width: int = 0) -> Targets:
         """Of frames of which nothing but their padding is known."""
         nowhere, zeros = torch.zeros_like(valid), torch.zeros(valid.shape, device=valid.device)
         states = torch.full((*valid.shape, state_width), torch.nan, device=valid.device)
         return cls(valid, nowhere, zeros, nowhere, nowhere, states)
 
-    def only(self, rows: Bool[Tensor, " B"]) -> Outcomes:
+    def only(self, rows: Bool[Tensor, " B"]) -> Targets:
         """Of some clips; all others are as if they were padding."""
         known = {name: getattr(self, name) & rows[:, None] for name in ("valid", "action_valid", "reward_valid")}
         return self._replace(**known)
@@ -56,18 +56,18 @@ class LatentClips(NamedTuple):
     contexts: Float[Tensor, "B T context"]
     actions: Float[Tensor, "B T A"]
     """As the belief reads them: missing ones are the learned null action."""
-    outcomes: Outcomes
+    targets: Targets
 
     @property
     def valid(self) -> Bool[Tensor, "B T"]:
         """False on padding."""
-        return self.outcomes.valid
+        return self.targets.valid
 
     def join(self, others: LatentClips) -> LatentClips:
         """These clips and others of the same length, in one batch."""
         latents, contexts, actions = (torch.cat(pair) for pair in zip(self[:3], others[:3], strict=True))
-        outcomes = Outcomes(*(torch.cat(pair) for pair in zip(self.outcomes, others.outcomes, strict=True)))
-        return LatentClips(latents, contexts, actions, outcomes)
+        targets = Targets(*(torch.cat(pair) for pair in zip(self.targets, others.targets, strict=True)))
+        return LatentClips(latents, contexts, actions, targets)
 
 
 class Sight(NamedTuple):
@@ -135,9 +135,9 @@ class SequenceOutput(NamedTuple):
         """h_{t-1}, the belief that enters step t."""
         return self.track.beliefs
 
-    def clips(self, outcomes: Outcomes) -> LatentClips:
+    def clips(self, targets: Targets) -> LatentClips:
         """The latents, contexts and actions of this pass, without gradient but for the null action's."""
-        return LatentClips(self.latents.detach(), self.contexts.detach(), self.track.actions, outcomes)
+        return LatentClips(self.latents.detach(), self.contexts.detach(), self.track.actions, targets)
 
 
 class BeliefState(NamedTuple):

@@ -34,8 +34,8 @@ from aime.data.manifest import MANIFEST, Manifest, find_manifest
 from aime.data.shards import Attribute
 from aime.errors import AimeError, one_line
 from aime.primitives.checksums import check_sums
+from aime.primitives.config_io import Plain, from_plain, read_yaml, to_plain
 from aime.primitives.files import write_atomically
-from aime.primitives.plain import Plain, from_plain, read_yaml, to_plain
 from aime.world_model.bundled import locate
 from aime.world_model.config import ModelConfig
 from aime.world_model.model import AIME

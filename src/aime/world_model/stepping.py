@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map
 from aime.attention.top_down import TopDown
 from aime.dynamics.choices import likeliest, sampled
 from aime.dynamics.states import Carry
-from aime.primitives.replaying import replayed
+from aime.primitives.recorded_calls import replayed
 from aime.world_model.admission import Admission
 from aime.world_model.core import WorldModel
 from aime.world_model.input_validation import Array

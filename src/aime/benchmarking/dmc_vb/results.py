@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from aime.benchmarking.dmc_vb.levels import LevelData
-from aime.benchmarking.dmc_vb.parts import Finished
+from aime.benchmarking.dmc_vb.measurements import Finished
 from aime.benchmarking.dmc_vb.plan import Plan
 from aime.data.state_names import entries_by_name
 from aime.inference.probe import ProbeScores, r_squared_intervals
+from aime.primitives.config_io import nan_as_null, to_plain
 from aime.primitives.intervals import Interval, known_mean, mean_interval
-from aime.primitives.plain import nan_as_null, to_plain
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from aime.agents.runs import Told
-from aime.benchmarking.dmc_vb.parts import Finished, follow
+from aime.benchmarking.dmc_vb.measurements import Finished, follow
 from aime.benchmarking.dmc_vb.picture import draw
 from aime.benchmarking.dmc_vb.plan import Plan
 from aime.benchmarking.dmc_vb.results import Benchmark, compare

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from aime.data import Dataset
-from aime.data.clips import Places, clip_places, clip_seeds, read_clips
+from aime.data.clips import ClipStarts, clip_seeds, clip_starts, read_clips
 from aime.errors import AimeError
 from aime.inference.evaluate import Progress, weights_digest
 from aime.inference.inspection.chain import Recording, Window, baselines, record, score
@@ -88,7 +88,7 @@ def inspect_run(
     return result
 
 
-def _two_or_more(dataset: Dataset, request: EvaluationRequest) -> Places:
+def _two_or_more(dataset: Dataset, request: EvaluationRequest) -> ClipStarts:
     """The places of the clips.
 
     Raises:
@@ -96,7 +96,7 @@ def _two_or_more(dataset: Dataset, request: EvaluationRequest) -> Places:
     """
     if request.most_clips < 2:
         raise AimeError("clips is 1; expected 2 or more, which exchange their values: take --clips 64, say")
-    places = clip_places(dataset, request.length, request.most_clips)
+    places = clip_starts(dataset, request.length, request.most_clips)
     if len(places.episodes) < 2:
         raise AimeError(
             f"{dataset.name}: there is 1 unseen clip of {request.length} frames, expected 2 or more, which exchange "

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from aime.inference.inspection.verdict import Verdict, strongest
 from aime.inference.result_json import from_result_json, to_result_json
+from aime.primitives.config_io import from_plain, to_plain
 from aime.primitives.intervals import Bounds, Interval
-from aime.primitives.plain import from_plain, to_plain
 
 DEFINITIONS: dict[str, str] = {
     "loss": "what the model loses by an intervention: dB of reconstruction, nats a frame, or skill. Above 0 the model "

@@ -21,7 +21,7 @@ from aime.inference.dreams import Dreams, dream, to_numpy
 from aime.inference.evaluate import Progress, evaluate_run, weights_digest
 from aime.inference.evaluation import Evaluation
 from aime.inference.inspection import Inspection
-from aime.inference.loading import lively_places, load_run
+from aime.inference.loading import load_run, moving_clip_starts
 from aime.inference.report.inspection import read_inspection
 from aime.inference.report.training_log import Record, read_log
 from aime.inference.request import EvaluationRequest
@@ -70,7 +70,7 @@ def gather(run: str | Path, request: EvaluationRequest, progress: Progress | Non
     info, model = load_run(run, request.device)
     unseen = open_unseen(info, request.data, request.context, request.horizon, request.part)
     log = read_log(info.path)
-    places = lively_places(unseen.dataset, request.length, CLIPS)
+    places = moving_clip_starts(unseen.dataset, request.length, CLIPS)
     clips = read_clips(unseen.dataset, places, request.length).to(model.device)
     seeds = clip_seeds(unseen.dataset, places)
     evaluation = _earlier_evaluation(info.path, unseen.content, request)

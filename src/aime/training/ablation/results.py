@@ -10,9 +10,9 @@ from typing import Generic, NamedTuple
 from aime.inference.evaluate import Judged
 from aime.inference.evaluation import Figures, Leaf, mapped
 from aime.inference.summary import Drawn, figures_of
+from aime.primitives.config_io import nan_as_null, to_plain
 from aime.primitives.interval_text import NO_INTERVAL, bounds_text, counted, number_text
 from aime.primitives.intervals import Bounds, Interval, bounds_of, resampled_counts
-from aime.primitives.plain import nan_as_null, to_plain
 from aime.training.ablation.variants import VARIANTS
 
 HORIZONS = (1, 5, 15, 45)

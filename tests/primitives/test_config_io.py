@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from aime.errors import AimeError
 from aime.primitives.checksums import seal
-from aime.primitives.plain import LATER, from_plain, later, read_yaml, renamed, to_plain, to_yaml
+from aime.primitives.config_io import LATER, from_plain, later, read_yaml, renamed, to_plain, to_yaml
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ from aime.inference.probe import ProbeScores, probe
 from aime.inference.unseen import open_unseen
 from aime.io.collect.distractors import DistractorKind
 from aime.primitives.checksums import sha256_of
+from aime.primitives.config_io import from_plain, to_plain
 from aime.primitives.files import write_atomically
-from aime.primitives.plain import from_plain, to_plain
 from aime.training.checkpoint import read_progress
 from aime.training.hardware import choose_hardware
 from aime.training.schedule import Progress
@@ -123,7 +123,7 @@ def _clone(plan: Plan, training: Training, told: Told) -> Any:
     test = perceive(model, open_unseen(info, None, 1, 1).dataset, imitation.frames, hardware)
     policy = load_agent(config.out, "imitate", model)[1].policy
     assert isinstance(policy, ClonedPolicy)
-    error, nats = judge(policy, test.rows(test.outcomes.action_valid))
+    error, nats = judge(policy, test.rows(test.targets.action_valid))
     return {"error": error, "nats": nats, "agent": _weights_of_clone(config.out)}
 
 
