@@ -14,8 +14,8 @@ from functools import partial
 from measuring import Make, machine_of, parser_with_machine, race, show
 from steps import STEPS, aime_config, aime_learning, aime_steps
 
-from aime.training.ablation.variants import COMPLETE
-from aime.training.hardware import Hardware
+from aime.benchmarking.ablation.variants import COMPLETE
+from aime.primitives.hardware import Hardware
 
 
 def balanced_step(preset: str, balancer: str, batch: int, length: int, hardware: Hardware) -> Callable[[], object]:

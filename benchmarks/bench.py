@@ -23,8 +23,8 @@ import throughput
 from costs import phases, pillars, roofline
 from measuring import Machine, machine_of, parser_with_machine
 
+from aime.primitives.hardware import keep_freed_memory
 from aime.primitives.interval_text import bounds_text
-from aime.training.hardware import keep_freed_memory
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

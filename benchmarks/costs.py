@@ -24,8 +24,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import aime.training.joint as training
-from aime.training.ablation.variants import COMPLETE
-from aime.training.hardware import Hardware
+from aime.benchmarking.ablation.variants import COMPLETE
+from aime.primitives.hardware import Hardware
 from aime.world_model.model import AIME
 
 PILLARS = ("uniform-attention", "no-context", "single-gaussian", "no-adversary", "sum", "no-overshooting", "spine")

@@ -13,7 +13,7 @@ import torch
 from measuring import Figures, Machine, Make, machine_of, parser_with_machine, race, show
 
 from aime.dynamics.choices import sampled
-from aime.training.hardware import Hardware
+from aime.primitives.hardware import Hardware
 from aime.world_model.model import AIME
 from aime.world_model.prediction import decode_in_chunks
 from aime.world_model.presets import PRESETS

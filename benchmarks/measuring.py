@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, Float64
 
 from aime.data import Clips
-from aime.training.hardware import Hardware, choose_hardware, keep_freed_memory
+from aime.primitives.hardware import Hardware, choose_hardware, keep_freed_memory
 from aime.world_model.presets import PRESETS
 
 Figures = dict[str, float | int | str]

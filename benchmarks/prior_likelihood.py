@@ -30,13 +30,14 @@ from torch import Tensor, nn
 from aime.data import Clips, load_clips, open_dataset
 from aime.data.clips import clip_starts, read_clips
 from aime.dynamics.prior import DirichletProcessMixture
-from aime.inference.loading import Device, load_run
+from aime.inference.loading import load_run
 from aime.inference.unseen import open_unseen
 from aime.objectives.weights import ElboWeights
 from aime.primitives.distributions import DiagonalGaussian
+from aime.primitives.hardware import Device
 from aime.primitives.intervals import interval_over
 from aime.representation.divergences import hierarchical_kl, weights_entropy
-from aime.training.schedule import learning_rate_factor
+from aime.runs.schedule import learning_rate_factor
 from aime.world_model.model import AIME
 from aime.world_model.parts import make_prior
 

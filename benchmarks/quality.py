@@ -33,11 +33,11 @@ from aime.data import Clips, ClipSampler, Dataset, open_dataset, prefetch
 from aime.data.clips import ClipStarts, clip_seeds, clip_starts, read_clips
 from aime.inference import metrics
 from aime.inference.probe import fit_ridge, goes_round, r_squared_intervals, score_probe, unwrapped
+from aime.primitives.hardware import Hardware, keep_freed_memory
 from aime.primitives.interval_text import bounds_text
 from aime.primitives.intervals import Bounds, Interval, bounds_of, pooled, resampled_counts
-from aime.training.hardware import Hardware, keep_freed_memory
+from aime.runs.schedule import learning_rate_factor
 from aime.training.presets import preset_run
-from aime.training.schedule import learning_rate_factor
 from aime.training.trainer import train
 from aime.world_model.model import AIME
 

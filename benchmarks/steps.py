@@ -13,10 +13,10 @@ from measuring import synthetic_clips
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from aime.benchmarking.ablation.variants import VARIANTS, complete
 from aime.objectives.weights import PredictiveWeights
-from aime.training.ablation.variants import VARIANTS, complete
+from aime.primitives.hardware import Hardware
 from aime.training.config import TrainConfig
-from aime.training.hardware import Hardware
 from aime.training.joint import JointLearning
 from aime.training.presets import preset_run
 from aime.world_model.model import AIME

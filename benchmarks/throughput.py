@@ -15,7 +15,7 @@ from functools import partial
 from measuring import Figures, Machine, Make, machine_of, parser_with_machine, race, show
 from steps import ELBO_AND_PERCEIVER, STEPS, aime_step, flops, parameters, peer_step
 
-from aime.training.ablation.variants import COMPLETE
+from aime.benchmarking.ablation.variants import COMPLETE
 from aime.world_model.model import AIME
 from aime.world_model.presets import PRESETS
 

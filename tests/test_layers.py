@@ -17,6 +17,7 @@ FLOORS = [
     {"io"},
     PILLARS,
     {"world_model"},
+    {"runs"},
     {"inference"},
     {"objectives"},
     {"training"},

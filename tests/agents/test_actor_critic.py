@@ -17,7 +17,7 @@ from aime.dynamics.choices import likeliest
 from aime.dynamics.latent_dynamics import LatentDynamics
 from aime.errors import AimeError
 from aime.primitives.distributions import CensoredGaussian
-from aime.training.hardware import Hardware
+from aime.primitives.hardware import Hardware
 from aime.world_model.model import AIME
 from aime.world_model.outputs import Targets
 

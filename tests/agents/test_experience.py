@@ -15,7 +15,7 @@ from aime.agents.agent import Agent
 from aime.agents.experience import open_experience, perceive
 from aime.data import open_dataset, write_shard
 from aime.dynamics.states import Carry
-from aime.training.hardware import Hardware
+from aime.primitives.hardware import Hardware
 from aime.world_model.model import AIME
 from aime.world_model.saved import read_run
 

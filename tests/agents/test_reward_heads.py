@@ -15,7 +15,7 @@ from aime.agents.dream_worlds import DreamWorlds, Rules
 from aime.agents.planner import Planner, PlannerConfig
 from aime.agents.policy import PolicyConfig
 from aime.errors import AimeError
-from aime.training.hardware import Hardware
+from aime.primitives.hardware import Hardware
 from aime.world_model.model import AIME
 from aime.world_model.saved import fill
 

@@ -14,13 +14,13 @@ import torch
 from tests.inference.worlds import Oracle, drifting_clips
 from torch import Tensor
 
+from aime.benchmarking.ablation.results import Ablation, Trained, make_row
+from aime.benchmarking.ablation.variants import VARIANTS
 from aime.cli.ablate import configure
 from aime.cli.main import main
 from aime.data import Episode, write_shard
 from aime.inference.evaluate import Judged, score_clips
 from aime.inference.summary import summarise
-from aime.training.ablation.results import Ablation, Trained, make_row
-from aime.training.ablation.variants import VARIANTS
 
 SMALL = (
     "--steps 2 --batch 1 --length 4 --held-out 0.5 --overshoot.steps 2 --overshoot.starts 1 --device cpu "

@@ -9,7 +9,7 @@ from torch import Tensor, distributed, nn
 from torch.multiprocessing.spawn import spawn
 
 from aime.optimization import make_balancer
-from aime.training.processes import join
+from aime.runs.processes import join
 
 STEPS, BATCH = 3, 8
 

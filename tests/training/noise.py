@@ -10,8 +10,8 @@ from tests.models import SIZE, small_config
 
 from aime.data import Clips
 from aime.objectives.weights import OvershootConfig
+from aime.primitives.hardware import Hardware
 from aime.training.config import TrainConfig
-from aime.training.hardware import Hardware
 from aime.training.joint import JointLearning, StepResult
 from aime.world_model.model import AIME
 

@@ -30,14 +30,13 @@ from aime.objectives.ledger import TaskLoss
 from aime.objectives.predictive import latent_losses
 from aime.objectives.weights import ElboWeights, LossWeights, PredictiveWeights
 from aime.perception.state_reader import StateConfig
+from aime.primitives.hardware import choose_hardware
+from aime.runs.schedule import Budget, Progress
 from aime.training import dynamics_finetuning, nonfinite, trainer
 from aime.training.checkpoint import read_progress
 from aime.training.config import TrainConfig
 from aime.training.dynamics_finetuning import DynamicsFinetuning, DynamicsFinetuningConfig
-from aime.training.hardware import choose_hardware
-from aime.training.isolated import is_complete
-from aime.training.run_directory import read_config
-from aime.training.schedule import Budget, Progress
+from aime.training.run_directory import is_complete, read_config
 from aime.training.trainer import train
 from aime.world_model.model import AIME
 from aime.world_model.outputs import LatentClips, Targets

@@ -10,7 +10,7 @@ import torch
 from tests.training.noise import noise_learning, take
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from aime.training.hardware import Hardware
+from aime.primitives.hardware import Hardware
 from aime.training.joint import JointLearning
 
 READS = {

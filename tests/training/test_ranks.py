@@ -22,12 +22,12 @@ from aime.objectives import perceiver, texture
 from aime.objectives.adversarial import AdversaryConfig
 from aime.objectives.weights import OvershootConfig
 from aime.primitives import quantize
+from aime.primitives.hardware import Hardware
 from aime.representation.discriminators import DiscriminatorConfig
+from aime.runs.processes import join
 from aime.training.checkpoint import read_progress
 from aime.training.config import OptimizerConfig, TrainConfig
-from aime.training.hardware import Hardware
 from aime.training.joint import JointLearning
-from aime.training.processes import join
 from aime.training.replay import ReplayConfig
 from aime.world_model.model import AIME
 

@@ -10,7 +10,7 @@ from tests.training.noise import noise_learning, take
 from torch import Tensor
 
 from aime.optimization import RGB
-from aime.training.hardware import Hardware
+from aime.primitives.hardware import Hardware
 from aime.training.joint import JointLearning
 
 

@@ -14,6 +14,7 @@ from tests.models import SIZE, small_config
 
 from aime.agents.experience import open_experience
 from aime.agents.online import _link_data
+from aime.benchmarking.isolated import refuse_other_settings
 from aime.cli.train import configure
 from aime.data import Episode, open_dataset, write_shard
 from aime.data.identity import episode_digest
@@ -25,7 +26,6 @@ from aime.primitives.checksums import write_sums
 from aime.training import run_directory
 from aime.training.config import TrainConfig
 from aime.training.dynamics_finetuning import DynamicsFinetuningConfig
-from aime.training.isolated import refuse_other_settings
 from aime.training.run_data import open_run_data, record_finetuning
 from aime.training.trainer import train
 from aime.world_model.model import AIME

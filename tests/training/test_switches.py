@@ -14,6 +14,7 @@ from tests.conftest import synthetic_episode
 from tests.models import SIZE, small_config, targets
 from torch import Tensor
 
+from aime.benchmarking.ablation.variants import VARIANTS, complete
 from aime.data import write_shard
 from aime.dynamics.heads.config import ControlConfig
 from aime.errors import AimeError
@@ -25,7 +26,6 @@ from aime.objectives.tasks import task_losses
 from aime.objectives.weights import ElboWeights, LossWeights, OvershootConfig, PerceiverWeights, PredictiveWeights
 from aime.perception.state_reader import StateConfig
 from aime.representation.discriminators import DiscriminatorConfig
-from aime.training.ablation.variants import VARIANTS, complete
 from aime.training.augmentation import ZoomConfig
 from aime.training.config import OptimizerConfig, TrainConfig
 from aime.training.trainer import train

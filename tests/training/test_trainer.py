@@ -240,7 +240,7 @@ def test_the_adversary_s_loss_changes_the_model_and_its_own_step_does_not(
 
 def stop_after(config: TrainConfig, step: int) -> None:
     """Train, and send this process SIGTERM as soon as the log shows the step."""
-    from aime.training.logbook import Logbook
+    from aime.runs.logbook import Logbook
 
     original = Logbook.log
 

@@ -23,7 +23,7 @@ from aime.dynamics.latent_dynamics import LatentDynamics
 from aime.dynamics.states import Carry
 from aime.errors import AimeError, expect_at_least_zero, expect_positive
 from aime.primitives.distributions import CensoredGaussian
-from aime.training.hardware import Hardware
+from aime.primitives.hardware import Hardware
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from aime.agents.dream_starts import open_starts, watch_starts
 from aime.agents.dream_worlds import DreamSnapshot, DreamWorlds, Rules
 from aime.data.action_scale import ActionScale
 from aime.errors import AimeError
-from aime.inference.loading import Device, load_run
+from aime.inference.loading import load_run
+from aime.primitives.hardware import Device
 from aime.world_model.config import ModelConfig
 from aime.world_model.saved import RunInfo, read_run
 from aime.world_model.values import expect_clipped_actions

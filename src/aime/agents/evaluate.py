@@ -23,7 +23,7 @@ from aime.agents.saved import Kind, agent_directory, load_agent
 from aime.data import Attribute, open_dataset
 from aime.errors import AimeError
 from aime.inference.animation import check_film_path, encode_film
-from aime.inference.loading import Device, load_run
+from aime.inference.loading import load_run
 from aime.inference.own_data import own_data
 from aime.io.collect import Environment, Recording
 from aime.io.collect.distractors import DistractorKind
@@ -31,6 +31,7 @@ from aime.io.collect.environment import SUITE_STEPS, Arrival, default_action_rep
 from aime.io.collect.recording import Distracted
 from aime.primitives.config_io import nan_as_null, to_plain
 from aime.primitives.files import write_atomically
+from aime.primitives.hardware import Device
 from aime.primitives.intervals import Interval, mean_interval
 from aime.world_model.model import AIME
 from aime.world_model.saved import RunInfo, read_run

@@ -16,7 +16,7 @@ from aime.dynamics.states import Carry
 from aime.errors import AimeError
 from aime.inference.loading import check_fit
 from aime.inference.own_data import held_out_by, own_data
-from aime.training.hardware import Hardware
+from aime.primitives.hardware import Hardware
 from aime.training.targets import targets_of
 from aime.world_model import input_validation
 from aime.world_model.model import AIME

@@ -37,8 +37,7 @@ from aime.primitives.files import write_atomically
 from aime.primitives.intervals import mean_interval
 from aime.primitives.locks import LOCK, only_writer
 from aime.primitives.signals import Interrupted
-from aime.training.isolated import is_complete
-from aime.training.run_directory import read_config
+from aime.training.run_directory import is_complete, read_config
 from aime.training.trainer import train
 from aime.world_model.saved import CONFIG, read_run
 

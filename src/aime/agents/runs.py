@@ -17,8 +17,8 @@ from aime.agents.saved import AgentInfo, Networks, agent_directory, save_agent
 from aime.data import Dataset
 from aime.data.manifest import Manifest, SourceRecord
 from aime.errors import AimeError
+from aime.primitives.hardware import Hardware, choose_hardware, keep_freed_memory
 from aime.primitives.locks import only_writer
-from aime.training.hardware import Hardware, choose_hardware, keep_freed_memory
 from aime.world_model.model import AIME
 from aime.world_model.saved import RunInfo, load_model, read_run
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from aime.benchmarking.ablation.variants import VARIANTS, complete
 from aime.cli.arguments import gather, parse, refuse_unknown_flags, value_of, wants_help, words
 from aime.cli.train import DATA, require_preset, required, sized_to_data
 from aime.data.sources import join_sources
 from aime.errors import expect_some_of
-from aime.training.ablation.variants import VARIANTS, complete
 from aime.training.config import TrainConfig
 from aime.training.presets import preset_run
 
@@ -48,8 +48,8 @@ class AblationOptions(TrainConfig):
 def main(arguments: list[str]) -> int:
     """Run `aime ablate` and return the exit status."""
     options = configure(arguments)
+    from aime.benchmarking.ablation.study import run_ablation
     from aime.inference.request import EvaluationRequest
-    from aime.training.ablation.study import run_ablation
 
     variants = expect_some_of(words(options.variants), VARIANTS, "variant")
     judged = EvaluationRequest(

@@ -113,7 +113,7 @@ def _memory() -> Finding:
 
 
 def _bf16() -> Finding:
-    from aime.training.hardware import has_bf16
+    from aime.primitives.hardware import has_bf16
 
     flags = Path("/proc/cpuinfo").read_text().split()
     names = [name for name in ("avx512_bf16", "amx_bf16", "bf16") if name in flags]
@@ -125,7 +125,7 @@ def _bf16() -> Finding:
 def _cuda() -> Finding:
     import torch
 
-    from aime.training.hardware import has_bf16
+    from aime.primitives.hardware import has_bf16
 
     if not torch.cuda.is_available():
         built = torch.version.cuda is not None

@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
         AimeError: if an argument, the data or the run directory does not fit.
     """
     from aime.primitives.ranks import rank
-    from aime.training.processes import process_group
+    from aime.runs.processes import process_group
 
     run, first, number = None, True, None
     try:

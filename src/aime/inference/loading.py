@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -13,25 +12,12 @@ from aime.data import Clips, Dataset
 from aime.data.clips import ClipStarts, clip_starts, read_clips
 from aime.data.state_names import in_another_order
 from aime.errors import AimeError
+from aime.primitives.hardware import Device, choose_device
 from aime.world_model.model import AIME
 from aime.world_model.saved import RunInfo, read_run
 
 SEARCHED = 4
 """Episodes that are searched for a lively clip."""
-
-Device = Literal["auto", "cpu", "cuda"]
-
-
-def choose_device(device: Device) -> torch.device:
-    """The device asked for; `auto` is a CUDA GPU where there is one.
-
-    Raises:
-        AimeError: if CUDA is asked for and there is none.
-    """
-    found = torch.cuda.is_available()
-    if device == "cuda" and not found:
-        raise AimeError("device is cuda; expected a CUDA GPU and found none: take --device cpu, or see `aime doctor`")
-    return torch.device("cuda" if found and device != "cpu" else "cpu")
 
 
 def load_run(run: str | Path, device: Device = "auto") -> tuple[RunInfo, AIME]:

@@ -10,12 +10,13 @@ from aime.data.clips import clip_seeds, read_clips
 from aime.errors import AimeError
 from aime.inference.animation import check_film_path, encode_film
 from aime.inference.dreams import Dreams, dream
-from aime.inference.loading import Device, load_run, moving_clip_starts
+from aime.inference.loading import load_run, moving_clip_starts
 from aime.inference.render import Strip, film, scale_for
 from aime.inference.strips import dream_strips, dreamt_strip, look_strips, map_strips
 from aime.inference.unseen import Part, open_unseen
 from aime.inference.watching import NO_ATTENTION, Gaze, attends, watch
 from aime.primitives.files import write_atomically
+from aime.primitives.hardware import Device
 
 Shown = Literal["one", "all", "none"]
 """How many tiles of attention a film has."""

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aime.errors import AimeError
-from aime.inference.loading import Device, check_lengths
+from aime.inference.loading import check_lengths
 from aime.inference.unseen import Part
+from aime.primitives.hardware import Device
 
 MOST_CLIPS = 64
 """Clips that an evaluation takes unless told otherwise: the first of every episode, then the second, and so on."""

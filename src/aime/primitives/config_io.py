@@ -72,6 +72,17 @@ def nan_as_null(plain: Plain) -> Plain:
     return None if isinstance(plain, float) and not math.isfinite(plain) else plain
 
 
+def flatten(plain: Plain, prefix: str = "") -> dict[str, Plain]:
+    """The values of nested mappings by dotted names.
+
+    >>> flatten({"model": {"latent": 36}, "seed": 0})
+    {'model.latent': 36, 'seed': 0}
+    """
+    if not isinstance(plain, dict):
+        return {prefix.removesuffix("."): plain}
+    return {name: value for key, each in plain.items() for name, value in flatten(each, f"{prefix}{key}.").items()}
+
+
 def from_plain(kind: type[T], plain: object, source: str, field: str = "") -> T:
     """Build a dataclass from what `to_plain` made of it: each field is there, those of `LATER` aside, and no other.
 

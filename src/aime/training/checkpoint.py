@@ -43,11 +43,11 @@ from aime.primitives.config_io import LATER, from_plain, to_plain
 from aime.primitives.files import read_small, replace_directory, sync_directory, unwritable, write_atomically
 from aime.primitives.randomness import RandomStates, random_states, set_random_states
 from aime.primitives.ranks import ranks
+from aime.runs.schedule import COMPLETE, Progress, Stage
 from aime.training.adversary import Adversary
 from aime.training.average import WeightAverage
 from aime.training.dynamics_finetuning import DynamicsFinetuning
 from aime.training.optimizers import fill_optimizer, optimizer_tensors
-from aime.training.schedule import COMPLETE, Progress, Stage
 from aime.world_model.saved import (
     AVERAGED_WEIGHTS,
     checkpoint_directory,

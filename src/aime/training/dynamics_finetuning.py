@@ -20,14 +20,14 @@ from aime.optimization import Sum
 from aime.primitives.config_io import later, renamed
 from aime.primitives.distributions import DiagonalGaussian
 from aime.primitives.draws import random_gaps
+from aime.primitives.hardware import Hardware
 from aime.primitives.ranks import ranks
+from aime.runs.schedule import DYNAMICS_FINETUNING, Budget, Progress
 from aime.training.calibration import SpreadFit, fit_spread
-from aime.training.hardware import Hardware
 from aime.training.latent_augmentation import in_other_scenes, still_part
 from aime.training.optimizers import make_optimizers
 from aime.training.phase import Phase, clips_from
 from aime.training.replay import MOST_CLIPS, LatentReplay, ReplayConfig
-from aime.training.schedule import DYNAMICS_FINETUNING, Budget, Progress
 from aime.training.targets import targets_of
 from aime.world_model import input_validation
 from aime.world_model.model import AIME

@@ -15,19 +15,19 @@ from aime.objectives.ledger import TaskLoss, mean_losses
 from aime.objectives.tasks import task_losses
 from aime.optimization import Balance, make_balancer
 from aime.primitives.cuda_graphs import GraphedWork
+from aime.primitives.hardware import Hardware
 from aime.primitives.quantize import codebook_perplexity
 from aime.primitives.ranks import ranks, share_from_first_rank
 from aime.representation.divergences import effective_components
+from aime.runs.schedule import JOINT, Budget, learning_rate_factor
 from aime.training.adversary import Adversary
 from aime.training.augmentation import zoom
 from aime.training.average import WeightAverage
 from aime.training.compiling import compiled
 from aime.training.config import TrainConfig
-from aime.training.hardware import Hardware
 from aime.training.optimizers import make_optimizers
 from aime.training.phase import Phase, clips_from
 from aime.training.replay import LatentReplay
-from aime.training.schedule import JOINT, Budget, learning_rate_factor
 from aime.training.targets import targets_of
 from aime.world_model import input_validation
 from aime.world_model.model import AIME

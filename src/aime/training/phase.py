@@ -14,11 +14,11 @@ from aime.data import Clips, ClipSampler, Dataset, prefetch
 from aime.data.clips import reading_threads
 from aime.objectives.ledger import TaskLoss
 from aime.optimization import Balance, Balancer
+from aime.primitives.hardware import Hardware
 from aime.primitives.ranks import rank, ranks
-from aime.training.hardware import Hardware
+from aime.runs.schedule import Budget, PhaseName
 from aime.training.nonfinite import NonfiniteSteps
 from aime.training.optimizers import scale_learning_rates
-from aime.training.schedule import Budget, PhaseName
 
 if TYPE_CHECKING:
     from aime.training.config import TrainConfig

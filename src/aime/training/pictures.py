@@ -9,8 +9,8 @@ import numpy as np
 from aime.data import Dataset
 from aime.primitives.files import write_atomically
 from aime.primitives.randomness import preserved_random_state
+from aime.runs.logbook import Logbook
 from aime.training.config import TrainConfig
-from aime.training.logbook import Logbook
 
 if TYPE_CHECKING:
     from aime.world_model.model import AIME

@@ -14,10 +14,12 @@ from aime.data.state_names import NAMES, in_another_order
 from aime.errors import AimeError
 from aime.objectives.weights import KLBalance
 from aime.primitives.checksums import seal
-from aime.primitives.config_io import from_plain, to_plain, to_yaml
+from aime.primitives.config_io import flatten, from_plain, to_plain, to_yaml
 from aime.primitives.files import write_atomically
 from aime.primitives.locks import LOCK, only_writer
 from aime.primitives.ranks import rank
+from aime.runs.schedule import COMPLETE, Budget
+from aime.training.checkpoint import read_progress
 from aime.training.config import TrainConfig
 from aime.training.run_data import RunData, with_absolute_paths
 from aime.world_model.config import ModelConfig
@@ -132,6 +134,14 @@ def read_config(run: Path) -> TrainConfig:
     return from_plain(TrainConfig, _with_attention_balance(plain, source), source)
 
 
+def is_complete(run: TrainConfig) -> bool:
+    """Whether the run has been trained for all of its steps or minutes."""
+    if not has_checkpoint(run.out):
+        return False
+    progress = read_progress(run.out)
+    return progress.phase == COMPLETE and Budget(run.steps, run.minutes).share(progress.step, progress.seconds) >= 1
+
+
 def _with_attention_balance(plain: dict[str, object], source: str) -> dict[str, object]:
     """The config with the weights of KL_attention's gradient, which were KL_z's over their sum in earlier versions."""
     weights = plain.get("weights")
@@ -170,21 +180,10 @@ def _check_state(config: TrainConfig, dataset: Dataset) -> None:
 
 
 def _check_same_model(wanted: ModelConfig, found: ModelConfig, where: str) -> None:
-    wanted_plain, found_plain = _flat(to_plain(wanted)), _flat(to_plain(found))
+    wanted_plain, found_plain = flatten(to_plain(wanted)), flatten(to_plain(found))
     for name, value in wanted_plain.items():
         if found_plain[name] != value:
             raise AimeError(
                 f"{where}: model.{name} is {found_plain[name]} there; expected {value}: give the same preset and "
                 "model flags"
             )
-
-
-def _flat(plain: object, prefix: str = "") -> dict[str, object]:
-    assert isinstance(plain, dict)
-    flat: dict[str, object] = {}
-    for name, value in plain.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat

@@ -14,22 +14,22 @@ import torch
 
 from aime.data import Dataset
 from aime.errors import AimeError
+from aime.primitives.hardware import choose_hardware, keep_freed_memory
 from aime.primitives.randomness import random_states, set_random_states
 from aime.primitives.ranks import first_rank_s, rank, ranks, total_on_host, true_on_any_rank
 from aime.primitives.signals import Interruption, handled
+from aime.runs.logbook import Logbook
+from aime.runs.processes import process_group, seed_noise
+from aime.runs.schedule import COMPLETE, Budget, Progress
 from aime.training import run_directory
 from aime.training.checkpoint import Trained, read_progress, restore, restore_finetuning, save
 from aime.training.config import TrainConfig
 from aime.training.dynamics_finetuning import DynamicsFinetuning
-from aime.training.hardware import choose_hardware, keep_freed_memory
 from aime.training.joint import JointLearning
-from aime.training.logbook import Logbook
 from aime.training.nonfinite import MOST_IN_A_ROW
 from aime.training.phase import Phase
 from aime.training.pictures import log_picture
-from aime.training.processes import process_group, seed_noise
 from aime.training.run_data import RunData, open_run_data, record_finetuning
-from aime.training.schedule import COMPLETE, Budget, Progress
 from aime.world_model.model import AIME
 from aime.world_model.saved import (
     AVERAGED_WEIGHTS,

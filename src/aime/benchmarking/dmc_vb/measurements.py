@@ -29,9 +29,9 @@ from aime.io.collect.distractors import DistractorKind
 from aime.primitives.checksums import sha256_of
 from aime.primitives.config_io import from_plain, to_plain
 from aime.primitives.files import write_atomically
+from aime.primitives.hardware import choose_hardware
+from aime.runs.schedule import Progress
 from aime.training.checkpoint import read_progress
-from aime.training.hardware import choose_hardware
-from aime.training.schedule import Progress
 
 DIRECTORY = "benchmark"
 """In a run directory."""

@@ -13,12 +13,13 @@ import numpy as np
 from aime.agents.evaluate import recording_of
 from aime.agents.imitation import ImitationConfig
 from aime.benchmarking.dmc_vb.levels import LEVELS, LevelData, open_levels
+from aime.benchmarking.isolated import plain_config, refuse_other_settings
 from aime.errors import AimeError
 from aime.io.collect.distractors import DistractorKind
 from aime.io.collect.environment import SUITE_STEPS, rendering_problem
 from aime.io.collect.recording import Distracted
 from aime.training.config import TrainConfig
-from aime.training.isolated import is_complete, plain_config, refuse_other_settings
+from aime.training.run_directory import is_complete
 
 PLAYED_FROM = 10_000
 """The seed of the first episode that clones play; recordings have seeds of another kind."""

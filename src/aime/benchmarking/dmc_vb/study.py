@@ -11,9 +11,10 @@ from aime.benchmarking.dmc_vb.picture import draw
 from aime.benchmarking.dmc_vb.plan import Plan
 from aime.benchmarking.dmc_vb.results import Benchmark, compare
 from aime.benchmarking.dmc_vb.table import to_markdown
+from aime.benchmarking.isolated import train_isolated
 from aime.primitives.files import write_atomically
-from aime.training.hardware import keep_freed_memory
-from aime.training.isolated import is_complete, train_isolated
+from aime.primitives.hardware import keep_freed_memory
+from aime.training.run_directory import is_complete
 
 NAME = "benchmark"
 """Of the files that are written, less their endings."""

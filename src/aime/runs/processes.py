@@ -16,7 +16,7 @@ from torch import distributed
 from aime.errors import AimeError
 from aime.primitives.ranks import rank, ranks, true_on_any_rank
 from aime.primitives.signals import handled
-from aime.training.heartbeat import Heartbeat
+from aime.runs.heartbeat import Heartbeat
 
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store

@@ -14,6 +14,8 @@ import torch
 from aime.errors import AimeError
 from aime.primitives.ranks import ranks
 
+Device = Literal["auto", "cpu", "cuda"]
+
 
 @dataclass(frozen=True)
 class Hardware:
@@ -32,28 +34,35 @@ class Hardware:
             torch.cuda.synchronize(self.device)
 
 
-def choose_hardware(
-    device: Literal["auto", "cpu", "cuda"] = "auto", precision: Literal["auto", "fp32", "bf16"] = "auto"
-) -> Hardware:
+def choose_device(device: Device) -> torch.device:
+    """The device asked for; `auto` is a CUDA GPU where there is one.
+
+    Raises:
+        AimeError: if CUDA is asked for and there is none.
+    """
+    found = torch.cuda.is_available()
+    if device == "cuda" and not found:
+        raise AimeError("device is cuda; expected a CUDA GPU and found none: take --device cpu, or see `aime doctor`")
+    return torch.device("cuda" if found and device != "cpu" else "cpu")
+
+
+def choose_hardware(device: Device = "auto", precision: Literal["auto", "fp32", "bf16"] = "auto") -> Hardware:
     """The device asked for, and bf16 where the hardware has it; of several processes each takes a GPU of its own.
 
     Raises:
         AimeError: if CUDA is asked for and there is none, or there are fewer GPUs than processes.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise AimeError("device is cuda; expected a CUDA GPU and found none: take --device cpu, or see `aime doctor`")
-    name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    chosen = choose_device(device)
     if precision == "auto":
-        precision = "bf16" if has_bf16(name) else "fp32"
-    chosen = torch.device(name)
-    if name == "cuda" and ranks() > 1:
+        precision = "bf16" if has_bf16(chosen.type) else "fp32"
+    if chosen.type == "cuda" and ranks() > 1:
         place, gpus = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
         if place >= gpus:
             raise AimeError(
                 f"process {place + 1} of this machine found {gpus} GPUs; expected one for each process: lower "
                 "--nproc-per-node or take --device cpu"
             )
-        chosen = torch.device(name, place)
+        chosen = torch.device("cuda", place)
         torch.cuda.set_device(chosen)
     return Hardware(chosen, torch.bfloat16 if precision == "bf16" else torch.float32)
 

@@ -15,8 +15,8 @@ from rich.console import Console
 
 from aime.primitives.files import unwritable, write_atomically
 from aime.primitives.ranks import rank
-from aime.training.display import Status, format_duration, make_display
-from aime.training.schedule import JOINT, Budget, PhaseName, Progress
+from aime.runs.display import Status, format_duration, make_display
+from aime.runs.schedule import JOINT, Budget, PhaseName, Progress
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

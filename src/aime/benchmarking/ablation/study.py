@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from aime.benchmarking.ablation.results import Ablation, Row, Trained, make_row
+from aime.benchmarking.ablation.variants import COMPLETE, VARIANTS
+from aime.benchmarking.isolated import peak_memory, plain_config, refuse_other_settings, train_isolated
 from aime.data import open_dataset
 from aime.errors import expect_some_of
 from aime.inference.evaluate import Judged, judge_run
 from aime.inference.request import EvaluationRequest
 from aime.primitives.files import write_atomically
-from aime.training.ablation.results import Ablation, Row, Trained, make_row
-from aime.training.ablation.variants import COMPLETE, VARIANTS
 from aime.training.checkpoint import read_progress
 from aime.training.config import TrainConfig
-from aime.training.isolated import is_complete, peak_memory, plain_config, refuse_other_settings, train_isolated
+from aime.training.run_directory import is_complete
 
 Tell = Callable[[str], None]
 """Told, in a line, what is being done."""

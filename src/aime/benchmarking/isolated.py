@@ -20,15 +20,13 @@ import torch
 from aime.data import open_dataset
 from aime.data.pool import when_parent_ends
 from aime.errors import AimeError
-from aime.primitives.config_io import to_plain
+from aime.primitives.config_io import flatten, to_plain
 from aime.primitives.files import write_atomically
 from aime.primitives.signals import Interrupted, handled
-from aime.training.checkpoint import read_progress
 from aime.training.config import TrainConfig
 from aime.training.run_data import with_absolute_paths
 from aime.training.run_directory import read_config
-from aime.training.schedule import COMPLETE, Budget
-from aime.world_model.saved import CONFIG, has_checkpoint, read_run
+from aime.world_model.saved import CONFIG, read_run
 
 MEMORY = "peak_memory.json"
 """In a run directory: {"peak_memory_mb": number} of the process that ended its training."""
@@ -47,8 +45,8 @@ def refuse_other_settings(run: TrainConfig) -> None:
     """
     if not (run.out / CONFIG).is_file():
         return
-    found = _flat(to_plain(with_absolute_paths(replace(read_config(run.out), out=run.out, resume=False))))
-    for name, wanted in _flat(to_plain(with_absolute_paths(run))).items():
+    found = flatten(to_plain(with_absolute_paths(replace(read_config(run.out), out=run.out, resume=False))))
+    for name, wanted in flatten(to_plain(with_absolute_paths(run))).items():
         if found[name] != wanted:
             raise AimeError(
                 f"{run.out}: {name} is {found[name]} there; expected {wanted}: take another --out, or the flags that "
@@ -69,14 +67,6 @@ def _refuse_other_episodes(run: TrainConfig) -> None:
             f"{run.data}: has {len(there - known)} new episodes and lacks {len(known - there)} of those that {run.out} "
             "was started with; expected the same data for all runs that are compared: restore it, or take another --out"
         )
-
-
-def is_complete(run: TrainConfig) -> bool:
-    """Whether the run has been trained for all of its steps or minutes."""
-    if not has_checkpoint(run.out):
-        return False
-    progress = read_progress(run.out)
-    return progress.phase == COMPLETE and Budget(run.steps, run.minutes).share(progress.step, progress.seconds) >= 1
 
 
 def train_isolated(run: TrainConfig) -> None:
@@ -133,9 +123,3 @@ def peak_memory(run: Path) -> float:
         return float(json.loads((run / MEMORY).read_text(encoding="utf-8"))["peak_memory_mb"])
     except (OSError, ValueError, KeyError, TypeError):
         return math.nan
-
-
-def _flat(plain: object, prefix: str = "") -> dict[str, object]:
-    if not isinstance(plain, dict):
-        return {prefix.removesuffix("."): plain}
-    return {name: value for key, each in plain.items() for name, value in _flat(each, f"{prefix}{key}.").items()}

@@ -17,9 +17,9 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from aime.errors import AimeError
-from aime.training.display import Status, format_duration, format_figure, pace
-from aime.training.logbook import Logbook
-from aime.training.schedule import Budget, Progress
+from aime.runs.display import Status, format_duration, format_figure, pace
+from aime.runs.logbook import Logbook
+from aime.runs.schedule import Budget, Progress
 
 STEPS = Budget(steps=100, minutes=None)
 
@@ -50,7 +50,7 @@ def _scalars(run: Path, name: str) -> dict[int, float]:
 def test_of_several_ranks_the_first_alone_touches_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = tmp_path / "dynamics_finetuning.jsonl"
     written.write_text("what rank 0 has written\n")
-    monkeypatch.setattr("aime.training.logbook.rank", lambda: 1)
+    monkeypatch.setattr("aime.runs.logbook.rank", lambda: 1)
     with Logbook(tmp_path, STEPS) as logbook:
         logbook.begin("dynamics_finetuning", Progress(3), {})
         logbook.log("dynamics_finetuning", Progress(3, phase_step=1), {"dynamics_finetuning/one_step_latent": 3.0})

@@ -16,7 +16,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from aime.training.schedule import Budget, Progress
+from aime.runs.schedule import Budget, Progress
 
 LINE_SECONDS = 15.0
 """Between two lines where there is no terminal."""

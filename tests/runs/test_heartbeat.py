@@ -16,7 +16,7 @@ import pytest
 from torch import distributed
 
 from aime.training import heartbeat
-from aime.training.heartbeat import Heartbeat
+from aime.runs.heartbeat import Heartbeat
 
 OTHER = """
 import sys, time

@@ -7,13 +7,13 @@ import math
 from dataclasses import dataclass
 from typing import Generic, NamedTuple
 
+from aime.benchmarking.ablation.variants import VARIANTS
 from aime.inference.evaluate import Judged
 from aime.inference.evaluation import Figures, Leaf, mapped
 from aime.inference.summary import Drawn, figures_of
 from aime.primitives.config_io import nan_as_null, to_plain
 from aime.primitives.interval_text import NO_INTERVAL, bounds_text, counted, number_text
 from aime.primitives.intervals import Bounds, Interval, bounds_of, resampled_counts
-from aime.training.ablation.variants import VARIANTS
 
 HORIZONS = (1, 5, 15, 45)
 """Frames ahead whose scores are shown, where they were predicted."""
