@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 from torch import distributed
 
-from aime.training import heartbeat
+from aime.runs import heartbeat
 from aime.runs.heartbeat import Heartbeat
 
 OTHER = """
 import sys, time
 from torch.distributed import TCPStore
-from aime.training import heartbeat
+from aime.runs import heartbeat
 heartbeat._BEAT = 0.1
 other = heartbeat.Heartbeat(TCPStore("localhost", int(sys.argv[1]), is_master=False), 1, 2)
 other.start()

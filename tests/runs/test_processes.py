@@ -13,7 +13,7 @@ from torch import distributed
 
 from aime.errors import AimeError
 from aime.primitives.signals import handled
-from aime.training import processes
+from aime.runs import processes
 
 
 class Signalled:
