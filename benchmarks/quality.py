@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from aime.data import Clips, ClipSampler, Dataset, open_dataset, prefetch
 from aime.data.clips import ClipStarts, clip_seeds, clip_starts, read_clips
 from aime.inference import metrics
-from aime.inference.probe import fit_ridge, goes_round, r_squared_intervals, score_probe, unwrapped
+from aime.inference.probe import fit_ridge, is_angle, r_squared_intervals, score_probe, with_angles_as_pairs
 from aime.primitives.hardware import Hardware, keep_freed_memory
 from aime.primitives.interval_text import bounds_text
 from aime.primitives.intervals import Bounds, Interval, bounds_of, pooled, resampled_counts
@@ -190,14 +190,14 @@ def clip_scores(
         parts["coverage"].append(within.everywhere)
     scores = {name: torch.cat(each).cpu() for name, each in parts.items()}
     scores["still"] = metrics.frame_mse(truth[:, CONTEXT - 1 : CONTEXT], future).cpu()
-    scores["climatology"] = metrics.frame_mse(mean_image, future).cpu()
+    scores["mean image"] = metrics.frame_mse(mean_image, future).cpu()
     return scores | {"psnr": metrics.psnr(scores["mse"])}
 
 
 def curves(scores: dict[str, Float[Tensor, "B F"]], counts: Float64[Tensor, "R B"]) -> dict[str, Tensor]:
     """Scores by name, `[R,F]`, averaged over R sets of clips as `aime evaluate` does."""
     mean = {name: counts @ each.double() / counts.sum(1, keepdim=True) for name, each in scores.items()}
-    baselines = mean.pop("still"), mean.pop("climatology")
+    baselines = mean.pop("still"), mean.pop("mean image")
     skills = {
         name: metrics.skill(mean.pop(error), *baselines)
         for name, error in (("skill", "mse"), ("skill_likeliest", "mse_likeliest"))
@@ -216,13 +216,13 @@ def probe(
 ) -> Interval:
     """R² of the simulator's state from (h, z), fitted to clips of a data set, on unseen clips."""
     (inputs, targets), (test, truth) = (_material(contender, clips) for clips in (seen, judged))
-    turns = goes_round(targets, names)
+    turns = is_angle(targets, names)
     each = seen.frames.shape[1] - CONTEXT
     episode, of_test = (torch.from_numpy(places.episodes).repeat_interleave(each) for places in (of_seen, of_judged))
-    wanted = unwrapped(targets, turns)
+    wanted = with_angles_as_pairs(targets, turns)
     ridge = fit_ridge(inputs, wanted, episode)
     columns = tuple(range(wanted.shape[1]))
-    scores = score_probe(columns, ridge(test), unwrapped(truth, turns), wanted.mean(0), of_test)
+    scores = score_probe(columns, ridge(test), with_angles_as_pairs(truth, turns), wanted.mean(0), of_test)
     return r_squared_intervals([scores], [columns])[0]
 
 

@@ -19,7 +19,7 @@ from aime.benchmarking.ablation.variants import VARIANTS
 from aime.cli.ablate import configure
 from aime.cli.main import main
 from aime.data import Episode, write_shard
-from aime.inference.evaluate import Judged, score_clips
+from aime.inference.evaluate import ScoredRun, score_clips
 from aime.inference.summary import summarise
 
 SMALL = (
@@ -101,13 +101,13 @@ def test_a_mistake_is_one_line_and_trains_nothing(
     assert not out.exists()
 
 
-def judged(skill: Tensor) -> Judged:
+def judged(skill: Tensor) -> ScoredRun:
     """An evaluation of eight clips, two of each episode, whose errors are those of a skill that is given."""
     episodes = np.repeat(np.arange(4), 2)
     scores = score_clips(Oracle("mean image"), drifting_clips(8, 7), range(8), 2, 2)
-    scores = scores._replace(mse=scores.climatology * (1 - skill[:, None]))
+    scores = scores._replace(mse=scores.mean_image_ahead * (1 - skill[:, None]))
     evaluation = summarise(scores, episodes, 2, run="run", data="data", split="held-out", weights="0")
-    return Judged(evaluation, scores, episodes, list(range(8)))
+    return ScoredRun(evaluation, scores, episodes, list(range(8)))
 
 
 def test_the_table_shows_paired_differences_to_the_complete_model() -> None:

@@ -19,7 +19,7 @@ from aime.cli.benchmark import configure
 from aime.cli.main import main
 from aime.data import Episode, Split, open_dataset, write_shard
 from aime.inference.loading import load_run
-from aime.inference.probe import SETTLED_AFTER
+from aime.inference.probe import WARM_UP
 
 SMALL = (
     "--steps 1 --batch 1 --length 4 --held-out 0.4 --overshoot.steps 2 --overshoot.starts 1 --device cpu "
@@ -123,7 +123,7 @@ def features(run: Path, episodes: list[Episode]) -> np.ndarray:
         frames = torch.from_numpy(each.pixels).permute(0, 3, 1, 2)[None]
         with torch.no_grad():
             output = model.forward_sequence(frames, action.nan_to_num(), ~action.isnan().any(-1))
-        found.append(torch.cat([output.beliefs, output.latents], -1)[0, SETTLED_AFTER:])
+        found.append(torch.cat([output.beliefs, output.latents], -1)[0, WARM_UP:])
     return torch.cat(found).double().numpy()
 
 
@@ -135,10 +135,10 @@ def test_the_probe_is_a_ridge_regression_judged_on_the_test_part(done: Done) -> 
     )
     inputs, test = (features(Path(run["run"]), part) for part in (learned, judged))
     targets, truth = (
-        np.concatenate([np.asarray(each.state)[SETTLED_AFTER:] for each in part]).astype(np.float64)
+        np.concatenate([np.asarray(each.state)[WARM_UP:] for each in part]).astype(np.float64)
         for part in (learned, judged)
     )
-    lengths = [len(each.action) - SETTLED_AFTER for each in learned]
+    lengths = [len(each.action) - WARM_UP for each in learned]
     told, _ = held_by_what_is_left_out(inputs, targets, test, np.repeat(np.arange(4), lengths))
     error = ((told - truth) ** 2).mean(0)
     wanted = 1 - error / truth.var(0)

@@ -69,7 +69,7 @@ def test_evaluate_writes_json_and_prints_a_table(place: Path, capsys: pytest.Cap
     content = json.loads(out.read_text(encoding="utf-8"))
     assert list(content["horizons"]) == ["1", "2", "3", "4", "5"]
     assert {"psnr", "ssim", "skill"} <= content["horizons"]["1"].keys()
-    assert {"persistence", "climatology"} <= content["baselines"].keys()
+    assert {"persistence", "mean_image"} <= content["baselines"].keys()
     printed = capsys.readouterr().out
     assert f"{content['horizons']['5']['skill']:+.2f}" in printed
     assert str(out) in printed.replace("\n", "")

@@ -52,7 +52,7 @@ def test_a_perfect_prediction_has_skill_one() -> None:
 def test_to_know_no_more_than_a_baseline_is_no_skill(knowledge: Knowledge) -> None:
     evaluation = evaluation_of(knowledge)
     for number, scores in evaluation.horizons.items():
-        baselines = evaluation.baselines.climatology[number], evaluation.baselines.persistence[number]
+        baselines = evaluation.baselines.mean_image[number], evaluation.baselines.persistence[number]
         ours, other = baselines if knowledge == "mean image" else baselines[::-1]
         assert scores.mse == pytest.approx(ours.mse)
         assert scores.psnr == pytest.approx(ours.psnr, abs=1e-4)
@@ -69,7 +69,7 @@ def test_baselines_are_the_last_frame_and_the_mean_image() -> None:
         assert evaluation.baselines.persistence[ahead].mse == pytest.approx(still.mean().item(), rel=1e-5)
         decibels = (-10 * still.log10()).mean().item()
         assert evaluation.baselines.persistence[ahead].psnr == pytest.approx(decibels, rel=1e-5)
-        assert evaluation.baselines.climatology[ahead].mse == pytest.approx(mean.mean().item(), rel=1e-5)
+        assert evaluation.baselines.mean_image[ahead].mse == pytest.approx(mean.mean().item(), rel=1e-5)
 
 
 def test_samples_are_judged_by_their_mean_and_as_samples() -> None:
@@ -89,7 +89,7 @@ def test_samples_are_judged_by_their_mean_and_as_samples() -> None:
 def test_what_the_whole_clip_tells() -> None:
     evaluation = evaluation_of("all")
     assert evaluation.reconstruction.psnr == pytest.approx(20, abs=1e-3)
-    assert evaluation.reconstruction.psnr_mean_image == pytest.approx(evaluation.baselines.climatology[1].psnr, abs=0.2)
+    assert evaluation.reconstruction.psnr_mean_image == pytest.approx(evaluation.baselines.mean_image[1].psnr, abs=0.2)
     assert evaluation.latent_surprise == pytest.approx(4)
     assert evaluation.frame_bound == pytest.approx(4)
     assert evaluation.latent_surprise_by_frame == pytest.approx(list(range(9)))
@@ -144,20 +144,20 @@ def test_figures_have_the_intervals_of_whole_episodes() -> None:
     clips = drifting_clips(12, 6)
     episodes = [0, 0, 0, 1, 1, 2, 3, 4, 5, 5, 6, 7]
     scores = score_clips(Oracle("uncertain"), clips, range(12), 2, 9)
-    noisy = scores._replace(mse=scores.climatology * torch.rand(12, 1).square(), frame_bound=torch.randn(12, 6))
+    noisy = scores._replace(mse=scores.mean_image_ahead * torch.rand(12, 1).square(), frame_bound=torch.randn(12, 6))
     found = summarise(noisy, episodes, 9, run="run", data="data", split="all", weights="0")
     assert (found.episodes, found.clips) == (8, 12)
 
     tail = stats.norm.cdf(-stats.t.ppf(0.975, 7) * math.sqrt(8 / 7))
-    below = torch.minimum(scores.persistence.mean(0), scores.climatology.mean(0))[2]
+    below = torch.minimum(scores.persistence.mean(0), scores.mean_image_ahead.mean(0))[2]
     own = [np.flatnonzero(np.array(episodes) == each) for each in range(8)]
-    sums = np.array([[noisy.mse[rows, 2].sum(), scores.climatology[rows, 2].sum(), len(rows)] for rows in own])
+    sums = np.array([[noisy.mse[rows, 2].sum(), scores.mean_image_ahead[rows, 2].sum(), len(rows)] for rows in own])
     assert found.horizons[3].skill == pytest.approx(1 - float(noisy.mse[:, 2].mean() / below), rel=1e-5)
 
     def skill(mse: np.ndarray, reference: np.ndarray, axis: int) -> np.ndarray:
         return 1 - mse.sum(axis) / reference.sum(axis)
 
-    assert (scores.climatology < scores.persistence).all(), "climatology is the better baseline of any set"
+    assert (scores.mean_image_ahead < scores.persistence).all(), "the mean image is the better baseline of any set"
     theirs = stats.bootstrap(
         (sums[:, 0], sums[:, 1]),
         skill,
@@ -215,7 +215,7 @@ def test_json_has_the_documented_names_and_comes_back() -> None:
     assert content["horizons"]["1"].keys() >= {"psnr", "ssim", "skill", "skill_likeliest", "mse", "energy_score"}
     assert content["horizons"]["1"]["coverage"] is None
     assert content["best_of"]["7"].keys() == {"mse", "psnr"}
-    assert content["baselines"].keys() == {"persistence", "climatology"}
+    assert content["baselines"].keys() == {"persistence", "mean_image"}
     assert content["reconstruction"]["psnr"] == pytest.approx(20, abs=1e-3)
     assert content.keys() >= {
         "latent_surprise",

@@ -15,9 +15,9 @@ from tests.inference.worlds import Oracle, drifting_clips
 from aime.errors import AimeError
 from aime.inference import predict_run
 from aime.inference.dreams import dream, to_pixels
+from aime.inference.filtering import filter_clips
 from aime.inference.loading import load_run
 from aime.inference.predict import Shown, film_strips
-from aime.inference.watching import watch
 
 
 def test_dreams_begin_with_what_was_seen_and_go_on_with_what_was_dreamt() -> None:
@@ -50,12 +50,12 @@ def test_a_row_of_the_film_has_truth_dream_difference_and_samples() -> None:
 def test_attention_has_a_tile_over_the_dream_or_all_maps_or_none(make_run: MakeRun) -> None:
     _, model = load_run(make_run().path, "cpu")
     clips = drifting_clips(1, 5)
-    dreams, gaze = dream(model, clips, context=2, samples=1), watch(model, clips).gaze
-    labels = {shown: [strip.label for strip in film_strips(dreams, gaze, shown)[0]] for shown in get_args(Shown)}
+    dreams, maps = dream(model, clips, context=2, samples=1), filter_clips(model, clips).attention
+    labels = {shown: [strip.label for strip in film_strips(dreams, maps, shown)[0]] for shown in get_args(Shown)}
     assert labels["one"] == ["truth", "dream", "difference", "attention", "sample 1"]
     assert labels["none"] == ["truth", "dream", "difference", "sample 1"]
-    maps = ["watching", "dreaming", "slots", "expected", "bottom-up", "fused", "motion"]
-    assert labels["all"] == ["truth", "dream", *maps]
+    tiles = ["on true frames", "on predicted", "slots", "expected", "bottom-up", "fused", "motion"]
+    assert labels["all"] == ["truth", "dream", *tiles]
     assert [strip.label for strip in film_strips(dreams, None, "one")[0]] == labels["none"]
 
 
@@ -74,9 +74,11 @@ def test_pixels_are_rounded_and_clipped() -> None:
 
 def test_a_run_gives_a_film(make_run: MakeRun, tmp_path: Path) -> None:
     out = tmp_path / "films" / "dream.webp"
-    told: list[str] = []
-    assert predict_run(make_run().path, None, out, context=2, horizon=6, samples=2, clips=2, told=told.append) == out
-    assert len(told) == 1 and told[0].endswith("(test part, held out by the run)")
+    titles: list[str] = []
+    assert (
+        predict_run(make_run().path, None, out, context=2, horizon=6, samples=2, clips=2, announce=titles.append) == out
+    )
+    assert len(titles) == 1 and titles[0].endswith("(test part, held out by the run)")
     film = Image.open(out)
     assert sum(1 for _ in ImageSequence.Iterator(film)) == 8
     assert film.width > 5 * 128

@@ -18,15 +18,15 @@ from aime.data import Dataset, open_dataset, write_shard
 from aime.errors import AimeError
 from aime.inference.loading import load_run
 from aime.inference.probe import (
-    LONGEST,
-    SETTLED_AFTER,
+    FRAMES_AT_ONCE,
+    WARM_UP,
     ProbeScores,
+    collect_features,
     fit_ridge,
-    goes_round,
+    is_angle,
     probe,
     r_squared,
-    unwrapped,
-    watch_states,
+    with_angles_as_pairs,
 )
 from aime.world_model.model import AIME
 
@@ -83,17 +83,17 @@ def test_what_is_linear_is_told_and_what_stands_still_is_not_counted() -> None:
 def test_an_angle_that_goes_round_has_two_columns() -> None:
     angle = torch.linspace(-3.1, 3.1, 50)
     states = torch.stack([angle / 2, angle, 100 * angle], 1)
-    turns = goes_round(states, {})
+    turns = is_angle(states, {})
     assert turns.tolist() == [False, True, False], "half a turn is no turn, and a place far away is no angle"
     np.testing.assert_allclose(
-        unwrapped(states, turns), torch.stack([angle / 2, 100 * angle, angle.cos(), angle.sin()], 1)
+        with_angles_as_pairs(states, turns), torch.stack([angle / 2, 100 * angle, angle.cos(), angle.sin()], 1)
     )
 
 
 def test_a_velocity_as_wide_as_an_angle_is_none() -> None:
     states = torch.linspace(-3.1, 3.1, 50)[:, None].expand(-1, 4)
-    assert goes_round(states, {"position": 1, "velocity": 2, "place": 1}).tolist() == [True, False, False, True]
-    assert goes_round(states, {}).all(), "where nothing is named the range alone can tell"
+    assert is_angle(states, {"position": 1, "velocity": 2, "place": 1}).tolist() == [True, False, False, True]
+    assert is_angle(states, {}).all(), "where nothing is named the range alone can tell"
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -134,23 +134,23 @@ def direct(model: AIME, dataset: Dataset, number: int) -> Tensor:
 
 def test_features_and_states_are_of_the_same_frames(world: tuple[AIME, Dataset]) -> None:
     model, dataset = world
-    watched = watch_states(model, dataset)
-    assert watched.episode.bincount().tolist() == [20 - SETTLED_AFTER] * dataset.episodes
+    frames = collect_features(model, dataset)
+    assert frames.episode.bincount().tolist() == [20 - WARM_UP] * dataset.episodes
     # the first state variable is the step, the second the episode's seed
-    assert watched.states[:, 0].tolist() == list(range(SETTLED_AFTER, 20)) * dataset.episodes
-    assert watched.states[:, 1].tolist() == watched.episode.tolist()
+    assert frames.states[:, 0].tolist() == list(range(WARM_UP, 20)) * dataset.episodes
+    assert frames.states[:, 1].tolist() == frames.episode.tolist()
     for number in range(2):
-        own = watched.features[watched.episode == number]
-        torch.testing.assert_close(own.float(), direct(model, dataset, number)[SETTLED_AFTER:], atol=1e-4, rtol=1e-4)
+        own = frames.features[frames.episode == number]
+        torch.testing.assert_close(own.float(), direct(model, dataset, number)[WARM_UP:], atol=1e-4, rtol=1e-4)
 
 
 def test_a_probe_is_judged_on_the_episodes_it_has_not_seen(world: tuple[AIME, Dataset]) -> None:
     model, dataset = world
     told: list[tuple[int, int]] = []
     scores = probe(model, dataset.select([0, 1, 2]), dataset.select([3]), 1000, lambda *progress: told.append(progress))
-    seen, unseen = watch_states(model, dataset.select([0, 1, 2])), watch_states(model, dataset.select([3]))
-    watched = (each.numpy() for each in (seen.features, seen.states, unseen.features, seen.episode))
-    predicted, _ = held_by_what_is_left_out(*watched)
+    seen, unseen = collect_features(model, dataset.select([0, 1, 2])), collect_features(model, dataset.select([3]))
+    frames = (each.numpy() for each in (seen.features, seen.states, unseen.features, seen.episode))
+    predicted, _ = held_by_what_is_left_out(*frames)
     error = ((predicted - unseen.states.numpy()) ** 2).mean(0)
     assert scores.r_squared()[0, 0] == pytest.approx(1 - error[0] / unseen.states[:, 0].numpy().var(), abs=1e-6)
     assert np.isnan(scores.r_squared()[0, 1:]).all(), "the seed and the third number stand still"
@@ -167,7 +167,7 @@ def test_what_cannot_be_probed_is_one_line(
 ) -> None:
     model, dataset = world
     place = tmp_path_factory.mktemp("short")
-    write_shard(place / "short.h5", [synthetic_episode(SETTLED_AFTER, size=32)])
+    write_shard(place / "short.h5", [synthetic_episode(WARM_UP, size=32)])
     write_shard(place / "stateless.h5", [synthetic_episode(9, size=32, state_width=None)])
     with pytest.raises(AimeError, match="the longest episode has 5 frames; expected more than 5"):
         probe(model, open_dataset(place / "short.h5"), dataset, 100)
@@ -179,9 +179,9 @@ def test_a_long_episode_is_watched_in_parts(
     world: tuple[AIME, Dataset], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     place = tmp_path_factory.mktemp("long") / "long.h5"
-    write_shard(place, [synthetic_episode(2 * LONGEST + 10, size=32)])
-    steps = watch_states(world[0], open_dataset(place)).states[:, 0].tolist()
-    assert steps == [*range(SETTLED_AFTER, LONGEST), *range(LONGEST + SETTLED_AFTER, 2 * LONGEST)]
+    write_shard(place, [synthetic_episode(2 * FRAMES_AT_ONCE + 10, size=32)])
+    steps = collect_features(world[0], open_dataset(place)).states[:, 0].tolist()
+    assert steps == [*range(WARM_UP, FRAMES_AT_ONCE), *range(FRAMES_AT_ONCE + WARM_UP, 2 * FRAMES_AT_ONCE)]
 
 
 def test_frames_whose_state_is_not_known_do_not_count(
@@ -193,6 +193,6 @@ def test_frames_whose_state_is_not_known_do_not_count(
     state = episode.state.copy()
     state[8, 1] = np.nan
     write_shard(place, [replace(episode, state=state)])
-    watched = watch_states(world[0], open_dataset(place))
-    assert watched.states[:, 0].tolist() == [step for step in range(SETTLED_AFTER, 12) if step != 8]
-    assert len(watched.features) == len(watched.episode) == 12 - SETTLED_AFTER - 1
+    frames = collect_features(world[0], open_dataset(place))
+    assert frames.states[:, 0].tolist() == [step for step in range(WARM_UP, 12) if step != 8]
+    assert len(frames.features) == len(frames.episode) == 12 - WARM_UP - 1

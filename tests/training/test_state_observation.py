@@ -109,7 +109,7 @@ def test_a_run_is_judged_and_reported_with_its_states(trained: TrainConfig, data
     evaluation = evaluate_run(trained.out, request)
     assert evaluation.states is not None and list(evaluation.states) == [1, 2, 3, 4, 5, 6]
     for score in evaluation.states.values():
-        assert score.r2 == pytest.approx(1 - (score.error / score.climatology) ** 2, abs=2e-7)
+        assert score.r2 == pytest.approx(1 - (score.error / score.mean) ** 2, abs=2e-7)
     page = write_report(trained.out, request).read_text(encoding="utf-8")
     assert "state error against horizon" in page and "state, R²" in page
     # a film without states is judged by its frames

@@ -88,7 +88,7 @@ def _tables(evaluation: Evaluation) -> Iterator[str | Table]:
     yield f"foreground (F1): scene from {evaluation.foreground_from}{share}"
     yield f"state read from frames (R²): {evaluation.state_reader}"
     if evaluation.foreground or evaluation.read_states:
-        yield _things(evaluation)
+        yield _body_scores(evaluation)
 
 
 def heading(evaluation: Evaluation) -> str:
@@ -126,7 +126,7 @@ def _both(evaluation: Evaluation) -> tuple[Figures[Any], Figures[Any]]:
 
 def _decibels(figures: Figures[Any], horizon: int) -> list[Any]:
     baselines = figures.baselines
-    return [each[horizon].psnr for each in (figures.best_of, baselines.persistence, baselines.climatology)]
+    return [each[horizon].psnr for each in (figures.best_of, baselines.persistence, baselines.mean_image)]
 
 
 def _overall(evaluation: Evaluation) -> Table:
@@ -165,13 +165,13 @@ def _states(states: Mapping[int, StateScores[float]], bounds: Mapping[int, State
     for column in table.columns:
         column.justify = "right"
     for horizon in _shown(states):
-        names = (("r2", ".2f"), ("error", ".2f"), ("persistence", ".2f"), ("climatology", ".2f"))
+        names = (("r2", ".2f"), ("error", ".2f"), ("persistence", ".2f"), ("mean", ".2f"))
         found, ends = states[horizon], bounds[horizon]
         table.add_row(str(horizon), *(_cell(getattr(found, name), getattr(ends, name), form) for name, form in names))
     return table
 
 
-def _things(evaluation: Evaluation) -> Table:
+def _body_scores(evaluation: Evaluation) -> Table:
     """Whether predicted frames show the body where it is, at a few horizons."""
     kinds = ("F1, dream", "held still", "drawn", "R², dream", "held still", "true frames")
     table = Table("ahead", *kinds, box=box.SIMPLE, padding=0)

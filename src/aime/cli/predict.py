@@ -43,8 +43,8 @@ class PredictOptions:
 def main(arguments: list[str]) -> int:
     """Run `aime predict` and return the exit status."""
     options = parse(PredictOptions, "predict", arguments)
+    from aime.inference.filtering import NO_ATTENTION, has_attention
     from aime.inference.predict import predict_run
-    from aime.inference.watching import NO_ATTENTION, attends
     from aime.world_model.saved import read_run
 
     film = predict_run(
@@ -59,9 +59,9 @@ def main(arguments: list[str]) -> int:
         seed=options.seed,
         attention=options.attention,
         part=options.part,
-        told=lambda title: print(f"clips of {title}"),
+        announce=lambda title: print(f"clips of {title}"),
     )
-    if options.attention == "one" and not attends(read_run(options.run).model):
+    if options.attention == "one" and not has_attention(read_run(options.run).model):
         print(NO_ATTENTION)
     print(f"film: {film}")
     return 0

@@ -30,7 +30,6 @@ class ClipScores(NamedTuple):
     held: Float[Tensor, "B F"]
     uncertain: Float[Tensor, "B F"]
     persistence: Float[Tensor, "B F"]
-    climatology: Float[Tensor, "B F"]
     reconstruction: Float[Tensor, "B T"]
     """Mean squared errors, like the next."""
     mean_image: Float[Tensor, "B T"]
@@ -50,3 +49,8 @@ class ClipScores(NamedTuple):
     foreground: ForegroundCounts
     read: ReadErrors
     masks: MaskErrors
+
+    @property
+    def mean_image_ahead(self) -> Float[Tensor, "B F"]:
+        """The errors of the mean image in the predicted frames."""
+        return self.mean_image[:, -self.mse.shape[1] :]

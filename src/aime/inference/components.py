@@ -15,7 +15,7 @@ from aime.inference.metrics import perplexity
 from aime.world_model.input_validation import observed
 
 AT_ONCE = 4
-"""Clips that are watched in one call, which bounds memory."""
+"""Clips that are filtered in one call, which bounds memory."""
 
 SHOWN = 6
 """Components that are shown, heaviest first."""

@@ -1,4 +1,4 @@
-"""What a model dreams after a context, beside what happened: the material of pictures and films."""
+"""Predicted futures after a context and the true frames, as arrays for pictures and films."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Dreams:
     """B clips and the futures that a model gives them, frames 0 to 255.
 
     Attributes:
-        context: frames that the model saw; up to there every dream shows the truth.
+        context: frames that the model saw; up to there every future shows the truth.
         truth: `[B,T,H,W,3]`.
         likeliest: `[B,T,H,W,3]`, the single most likely future.
         samples: `[B,S,T,H,W,3]`, sampled futures.
@@ -61,7 +61,7 @@ class Dreams:
 
 @torch.inference_mode()
 def dream(model: Predictor, clips: Clips, context: int, samples: int, seed: Seeds = 0) -> Dreams:
-    """Let a model go on from the first `context` frames of each clip under the clip's own actions.
+    """Predict each clip from its first `context` frames and its actions.
 
     Args:
         model: in eval mode.

@@ -1,4 +1,4 @@
-"""How good a run's predictions are, on episodes that it never trained on."""
+"""The scores of a run's predictions on episodes that it never trained on."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ BYTES_AT_ONCE = 120_000_000
 """Memory for the sampled frames of one batch; scoring them takes about three times as much."""
 
 Progress = Callable[[int, int], None]
-"""Told how many clips are done, and how many there are."""
+"""Called with how many clips are done, and how many there are."""
 
 
 class Predictor(Protocol):
@@ -95,15 +95,15 @@ class Predictor(Protocol):
         """See `AIME.surprise`."""
 
 
-class Judged(NamedTuple):
-    """An evaluation, and what its figures and those of a comparison are made of."""
+class ScoredRun(NamedTuple):
+    """An evaluation, and the scores of single clips, from which paired differences are computed."""
 
     evaluation: Evaluation
     scores: ClipScores
     episodes: Int64[np.ndarray, " B"]
     """The number of the episode of each clip."""
     seeds: list[int]
-    """Of the clips, which follow from their contents: two runs with the same ones were judged on the same clips."""
+    """Of the clips, which follow from their contents: two runs with the same seeds were scored on the same clips."""
 
 
 def evaluate_run(
@@ -112,27 +112,27 @@ def evaluate_run(
     out: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Judge a run's predictions on episodes that it never trained on; always gives the same numbers.
+    """Score a run's predictions on episodes that it never trained on; always gives the same numbers.
 
     Args:
         run: the run directory.
         request: on which clips, and how; by default `EvaluationRequest()`.
         out: a JSON file to write; one that is there is replaced.
-        progress: told after each batch how many clips are done, and how many there are.
+        progress: called after each batch with how many clips are done, and how many there are.
 
     Raises:
         AimeError: if `run` is no run, if the data is missing, damaged, too short or does not fit the model, or if
             `out` cannot be written.
     """
-    return judge_run(run, request, out, progress).evaluation
+    return score_run(run, request, out, progress).evaluation
 
 
-def judge_run(
+def score_run(
     run: str | Path,
     request: EvaluationRequest | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
-) -> Judged:
+) -> ScoredRun:
     """The same as `evaluate_run`, with the scores of the clips."""
     request = EvaluationRequest() if request is None else request
     info, model = load_run(run, request.device)
@@ -161,7 +161,7 @@ def judge_run(
     )
     if out is not None:
         write_atomically(Path(out), evaluation.to_json().encode())
-    return Judged(evaluation, scores, places.episodes, seeds)
+    return ScoredRun(evaluation, scores, places.episodes, seeds)
 
 
 def weights_digest(run: str | Path) -> str:
@@ -194,7 +194,7 @@ def score_clips(
         seeds: one a clip; see `clip_seeds`.
         context: frames that the model sees, 1..T-1; the rest is predicted.
         samples: sampled futures of each clip, 1 or more.
-        progress: told after each batch how many clips are done, and how many there are.
+        progress: called after each batch with how many clips are done, and how many there are.
         references: of the same clips; by default no score that needs them is made.
     """
     references = References() if references is None else references
@@ -247,7 +247,6 @@ def _score_batch(
         held=unknown if covered is None else covered.held,
         uncertain=unknown if covered is None else covered.uncertain,
         persistence=metrics.frame_mse(seen[:, -1:], truth),
-        climatology=metrics.frame_mse(model.baseline_image, truth),
         reconstruction=metrics.frame_mse(output.reconstructions, frames),
         mean_image=metrics.frame_mse(model.baseline_image, frames),
         ssim_reconstruction=_frame_ssim(output.reconstructions, frames),

@@ -22,8 +22,8 @@ DEFINITIONS: dict[str, str] = {
     "mse": "mean squared error of the mean of the sampled futures, over pixel values in [0, 1]",
     "psnr": "-10 log10(mse) in dB of each frame (data range 1, at most 100), then averaged",
     "ssim": "structural similarity of each frame (Gaussian window of 1.5 pixels, data range 1), then averaged",
-    "skill": "1 - mse / min(mse of persistence, mse of climatology), each averaged over clips first: above 0 the model "
-    "knows where things go, 1 is perfect; null where a baseline is exactly right",
+    "skill": "1 - mse / min(mse of persistence, mse of the mean image), each averaged over clips first: above 0 the "
+    "model is better than both, 1 is perfect; null where a baseline is exactly right",
     "*_likeliest": "the same of the single most likely future: the heaviest component's mean at each step",
     "energy_score": "mean distance of a sample from the truth minus half the mean distance of two samples, as root "
     "mean square over pixel values: lower is better, and only the true distribution is best",
@@ -34,17 +34,17 @@ DEFINITIONS: dict[str, str] = {
     "reconstruction": "each frame decoded from the latent that was inferred from it; psnr_mean_image is what the "
     "training set's mean image alone scores on the same frames",
     "persistence": "the baseline that repeats the last frame of the context",
-    "climatology": "the baseline that always shows the training set's mean image",
+    "mean_image": "the baseline that always shows the training set's mean image",
     "states": "the robot's or simulator's own state, predicted by the mean of the sampled futures: error is the root "
-    "mean square over its numbers in units of each one's spread over the training data, persistence and climatology "
-    "are the errors of the last known state and of the mean, r2 is 1 - error² / climatology²",
+    "mean square over its numbers in units of each one's spread over the training data, persistence and mean "
+    "are the errors of the last known state and of the mean, r2 is 1 - error² / mean²",
     "foreground": "pixels that differ from the scene without the body by more than 0.1 of the range (root mean square "
     "over the colours), in the frame that is judged; in the true frame likewise, or the pixels of its masks where the "
-    "data has them. foreground_from says how the scene was told. Counts of pixels are summed over clips: precision is "
-    "the share of the judged frame's foreground that is right, recall the share of the true foreground that it has, f1 "
-    "their harmonic mean. dream is the most likely future, samples are all sampled futures, each by itself; share is "
-    "that of the true foreground in all pixels, true_frames the f1 of the true frames' differing pixels: 1 without "
-    "masks",
+    "data has them. foreground_from says how the scene was estimated. Counts of pixels are summed over clips: "
+    "precision is the share of the judged frame's foreground that is right, recall the share of the true foreground "
+    "that it has, f1 their harmonic mean. dream is the most likely future, samples are all sampled futures, each by "
+    "itself; share is that of the true foreground in all pixels, true_frames the f1 of the true frames' differing "
+    "pixels: 1 without masks",
     "read_states": "the recorded state as a small network reads it from single frames (state_reader says how well): r2 "
     "is 1 - squared error / squared error of the mean, error the root mean square in units of each number's spread. "
     "dream is the most likely future, samples the mean of what is read from the sampled futures, true_frames what is "
@@ -96,7 +96,7 @@ class HorizonScores(Generic[Leaf]):
 
 @dataclass(frozen=True)
 class ReconstructionScores(Generic[Leaf]):
-    """How well frames are drawn from their own latents."""
+    """How well frames are decoded from their own latents."""
 
     mse: Leaf
     psnr: Leaf
@@ -112,7 +112,7 @@ class StateScores(Generic[Leaf]):
     error: Leaf
     persistence: Leaf
     """Of repeating the last known state."""
-    climatology: Leaf
+    mean: Leaf
     """Of the training data's mean."""
 
 
@@ -188,10 +188,10 @@ class MaskScores(Generic[Leaf]):
 
 @dataclass(frozen=True)
 class Baselines(Generic[Leaf]):
-    """What predictors that know nothing score, by horizon."""
+    """The scores of the baselines, by horizon."""
 
     persistence: dict[int, FrameScores[Leaf]]
-    climatology: dict[int, FrameScores[Leaf]]
+    mean_image: dict[int, FrameScores[Leaf]]
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ class Figures(Generic[Leaf]):
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation(Figures[float]):
-    """What a run's predictions came to; what is undefined is NaN, in JSON null."""
+    """The scores of a run's predictions; what is undefined is NaN, in JSON null."""
 
     run: str
     data: str
@@ -246,7 +246,7 @@ class Evaluation(Figures[float]):
     content: str = ""
     """SHA-256 over the digests of the episodes that were taken."""
     foreground_from: str = ""
-    """How the scene without the body was told, or why it was not."""
+    """How the scene without the body was estimated, or why there is none."""
     state_reader: str = ""
     """What the reader of states was fitted to and how well it reads, or why there is none."""
     read_entries: tuple[str, ...] = ()

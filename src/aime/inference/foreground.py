@@ -39,7 +39,7 @@ class Scene(NamedTuple):
     """What B clips show without the body."""
 
     images: Float[Tensor, "B 3 H W"] | None
-    """In [0, 1]; None where it cannot be told."""
+    """In [0, 1]; None where it cannot be estimated."""
     title: str
     """What the scene was estimated from, or why there is none."""
 
@@ -155,8 +155,8 @@ def _fits(frames: UInt8[Tensor, "N 3 H W"], scene: Tensor, body: Bool[Tensor, "N
     found = differs(frames.float() / 255, scene)
     if body is None:
         return 0 < float(found.float().mean()) <= LARGEST_SHARE
-    hits, told, true = (float(each.sum()) for each in _counts(found, body))
-    return bool(told + true) and 2 * hits / (told + true) >= LEAST_AGREEMENT
+    hits, differing, true = (float(each.sum()) for each in _counts(found, body))
+    return bool(differing + true) and 2 * hits / (differing + true) >= LEAST_AGREEMENT
 
 
 def _median(

@@ -1,4 +1,4 @@
-"""What every look at a run starts with: its model on a device, and clips to look at."""
+"""A run's model on a device, and clips to run it on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SEARCHED = 4
 
 
 def load_run(run: str | Path, device: Device = "auto") -> tuple[RunInfo, AIME]:
-    """What a run says about itself, and its model with averaged weights in eval mode.
+    """A run's config and manifest, and its model with averaged weights in eval mode.
 
     Raises:
         AimeError: if `run` is no run or has no weights yet, or CUDA is asked for and there is none.
@@ -80,7 +80,7 @@ def lively_clips(dataset: Dataset, length: int, count: int) -> Clips:
 def moving_clip_starts(dataset: Dataset, length: int, count: int) -> ClipStarts:
     """Clips for pictures: of each of `count` stretches of the list of episodes, the one in which most moves.
 
-    Up to `SEARCHED` episodes of each stretch are searched. What the model makes of a clip plays no part.
+    Up to `SEARCHED` episodes of each stretch are searched. The choice does not depend on the model.
 
     Args:
         dataset: its episodes have `length` steps or more.

@@ -1,4 +1,4 @@
-"""How far predicted frames are from the truth: errors, similarity, skill, and scores of whole samples of the future.
+"""Metrics of predicted frames: errors, similarity, skill, and scores of sampled futures.
 
 Axes: B clips, S samples, F frames, `3 H W` pixel values in [0, 1].
 """
@@ -57,14 +57,14 @@ def ssim(predicted: Float[Tensor, "N 3 H W"], truth: Float[Tensor, "N 3 H W"]) -
 
 
 def skill(
-    mse: Float[Tensor, "*N"], persistence: Float[Tensor, "*N"], climatology: Float[Tensor, "*N"]
+    mse: Float[Tensor, "*N"], persistence: Float[Tensor, "*N"], mean_image: Float[Tensor, "*N"]
 ) -> Float[Tensor, "*N"]:
-    """1 - MSE / min(MSE of persistence, MSE of climatology), each already averaged over clips.
+    """1 - MSE / min(MSE of persistence, MSE of mean_image), each already averaged over clips.
 
     1 is perfect, 0 is as good as the better baseline, NaN where a baseline is exactly right. The form is that of the
     mean-square-error skill score: Murphy 1988, "Skill scores based on the mean square error", equation 4.
     """
-    reference = torch.minimum(persistence, climatology)
+    reference = torch.minimum(persistence, mean_image)
     return torch.where(reference > 0, 1 - mse / reference, torch.nan)
 
 

@@ -10,11 +10,11 @@ from aime.data.clips import clip_seeds, read_clips
 from aime.errors import AimeError
 from aime.inference.animation import check_film_path, encode_film
 from aime.inference.dreams import Dreams, dream
+from aime.inference.filtering import NO_ATTENTION, AttentionMaps, filter_clips, has_attention
 from aime.inference.loading import load_run, moving_clip_starts
 from aime.inference.render import Strip, film, scale_for
 from aime.inference.strips import dream_strips, dreamt_strip, look_strips, map_strips
 from aime.inference.unseen import Part, open_unseen
-from aime.inference.watching import NO_ATTENTION, Gaze, attends, watch
 from aime.primitives.files import write_atomically
 from aime.primitives.hardware import Device
 
@@ -37,7 +37,7 @@ def predict_run(
     seed: int = 0,
     attention: Shown = "one",
     part: Part = "test",
-    told: Callable[[str], None] = lambda title: None,
+    announce: Callable[[str], None] = lambda title: None,
 ) -> Path:
     """Write a film, a row a clip: truth | dream | difference | attention | sample 1 | sample 2 | ...
 
@@ -56,10 +56,10 @@ def predict_run(
         clips: at most so many clips, from different episodes.
         device: where to compute.
         seed: of the samples; with it and its episode's content each clip has a seed of its own.
-        attention: "one" tile of it, "none", or "all" in place of difference and samples: attention while watching
-            all frames and while dreaming, slots, the expected, the bottom-up and the fused map, and their motion.
+        attention: "one" tile of it, "none", or "all" in place of difference and samples: attention on the
+            true frames and on the predicted ones, slots, the expected, bottom-up and fused maps, and their motion.
         part: of the episodes that the run was never trained on: "test", "validation" or "all".
-        told: given the name of the data and `Unseen.title`, before anything is drawn.
+        announce: called with the name of the data and `Unseen.title`, before anything is drawn.
 
     Returns:
         The path of the film.
@@ -75,36 +75,36 @@ def predict_run(
         if value < 1:
             raise AimeError(f"{name} is {value}; expected 1 or more: leave --{name} out for the usual number")
     info, model = load_run(run, device)
-    if attention == "all" and not attends(info.model):
+    if attention == "all" and not has_attention(info.model):
         raise AimeError(f"attention is all; expected one or none for {info.path}: {NO_ATTENTION}")
     unseen = open_unseen(info, data, context, horizon, part)
-    told(f"{unseen.dataset.name} ({unseen.title})")
+    announce(f"{unseen.dataset.name} ({unseen.title})")
     places = moving_clip_starts(unseen.dataset, context + horizon, clips)
     chosen = read_clips(unseen.dataset, places, context + horizon)
     dreams = dream(model, chosen, context, samples, clip_seeds(unseen.dataset, places, seed))
-    gaze = watch(model, chosen).gaze if attention != "none" else None
+    maps = filter_clips(model, chosen).attention if attention != "none" else None
     scale = scale_for(unseen.dataset.image_size, TILE)
-    write_atomically(out, encode_film(film(film_strips(dreams, gaze, attention), context, scale), out.suffix))
+    write_atomically(out, encode_film(film(film_strips(dreams, maps, attention), context, scale), out.suffix))
     return out
 
 
-def film_strips(dreams: Dreams, gaze: Gaze | None = None, attention: Shown = "one") -> list[list[Strip]]:
+def film_strips(dreams: Dreams, maps: AttentionMaps | None = None, attention: Shown = "one") -> list[list[Strip]]:
     """The tiles of each clip's row of a film.
 
     Args:
         dreams: of B clips.
-        gaze: where the model attends in them; None where attention is uniform.
-        attention: see `predict_run`; without `gaze` it is as "none".
+        maps: where the model attends in them; None where attention is uniform.
+        attention: see `predict_run`; without `maps` it is as "none".
     """
-    return [_row(dreams, gaze, attention, clip) for clip in range(dreams.clips)]
+    return [_row(dreams, maps, attention, clip) for clip in range(dreams.clips)]
 
 
-def _row(dreams: Dreams, gaze: Gaze | None, attention: Shown, clip: int) -> list[Strip]:
+def _row(dreams: Dreams, maps: AttentionMaps | None, attention: Shown, clip: int) -> list[Strip]:
     truth = Strip("truth", dreams.truth[clip], dreamt=False)
     dreamt, difference, *samples = dream_strips(dreams, clip, dreams.samples.shape[1])
-    if gaze is None or attention == "none":
+    if maps is None or attention == "none":
         return [truth, dreamt, difference, *samples]
     if attention == "one":
-        return [truth, dreamt, difference, dreamt_strip(dreams, gaze, clip), *samples]
+        return [truth, dreamt, difference, dreamt_strip(dreams, maps, clip), *samples]
     scale = scale_for(dreams.truth.shape[2], TILE)
-    return [truth, dreamt, *look_strips(dreams, gaze, clip), *map_strips(dreams, gaze, clip, scale)]
+    return [truth, dreamt, *look_strips(dreams, maps, clip), *map_strips(dreams, maps, clip, scale)]

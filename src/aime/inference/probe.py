@@ -1,7 +1,7 @@
-"""What a model's state tells of the simulator's: a ridge regression from (h, z), judged on episodes it has not seen.
+"""A linear probe: a ridge regression of the recorded state from (h, z), scored on episodes left out of the fit.
 
-How strongly the ridge is held is found, for each entry, on episodes left out of those that it may see. An angle that
-goes round is told as its cosine and sine, because 359 degrees are close to 1.
+The penalty of each entry is chosen by cross-validation over episodes. A periodic angle is predicted as its cosine and
+sine, because 359 degrees are close to 1.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from aime.primitives.intervals import Interval, bounds_of, known_mean, over_seed
 from aime.world_model.model import AIME
 
 PENALTIES = tuple(10.0**power for power in range(-4, 3))
-"""Of the ridge, per frame, on standardised features: the strongest of them tells little more than the mean."""
+"""Of the ridge, per frame, on standardised features: the strongest predicts little more than the mean."""
 
 FOLDS = 5
 """Groups of episodes that are left out in turn, to find each column's penalty."""
 
-SETTLED_AFTER = 5
-"""Frames at the start of an episode that do not count: the belief has seen too little yet."""
+WARM_UP = 5
+"""Frames at the start of an episode that do not count: the belief has seen too few frames."""
 
-LONGEST = 256
-"""Frames that are watched in one pass; in a longer episode the belief begins again after as many."""
+FRAMES_AT_ONCE = 256
+"""Frames that are filtered in one pass; in a longer episode the belief is reset after each."""
 
 STILL = 1e-8
-"""A variance at or below which an entry of the state stands still, and nothing can be predicted of it."""
+"""A variance at or below which an entry of the state is constant, so that its R² is not defined."""
 
 RATES = ("vel", "gyro", "accel")
-"""Of which the name of a field that tells how fast something moves holds one."""
+"""A field whose name contains one of these is a rate of change, not a position."""
 
 
 class Ridge(NamedTuple):
@@ -50,7 +50,7 @@ class Ridge(NamedTuple):
     offset: Float[Tensor, " C"]
 
     def __call__(self, features: Float[Tensor, "N F"]) -> Float[Tensor, "N C"]:
-        """The targets that N rows of features tell."""
+        """The targets predicted from N rows of features."""
         return (features - self.centre) / self.scale @ self.weights + self.offset
 
 
@@ -119,20 +119,20 @@ def _folds(episode: Int[Tensor, " N"]) -> Iterator[Bool[Tensor, " N"]]:
 
 
 def r_squared(predicted: Float[Tensor, "N C"], truth: Float[Tensor, "N C"]) -> Float[Tensor, " C"]:
-    """1 − Σ(ŷ − y)² / Σ(y − ȳ)² of each column; NaN where the truth stands still."""
+    """1 − Σ(ŷ − y)² / Σ(y − ȳ)² of each column; NaN where the truth is constant."""
     spread = truth.var(0, correction=0)
     return torch.where(spread > STILL, 1 - (predicted - truth).square().mean(0) / spread, torch.nan)
 
 
-def goes_round(states: Float[Tensor, "N S"], names: Mapping[str, int]) -> Bool[Tensor, " S"]:
-    """Which entries are angles: those that range over more than 6 and stay within a turn and three quarters.
+def is_angle(states: Float[Tensor, "N S"], names: Mapping[str, int]) -> Bool[Tensor, " S"]:
+    """Which entries are periodic angles: those that range over more than 6 and stay within a turn and three quarters.
 
-    A velocity may do both, and is no angle for it: at π and at -π a body does not move alike.
+    A velocity may do both and is no angle: at π and at -π a body does not move alike.
 
     Args:
         states: in their own units.
         names: the fields of a state and their widths, in order, empty where they are not known
-            (`Dataset.state_names`); what is named a rate (`RATES`) is no angle.
+            (`Dataset.state_names`); a field named as a rate (`RATES`) is no angle.
     """
     wide = states.max(0).values - states.min(0).values > 6.0
     turns = wide & (states.abs().max(0).values < 3.5 * torch.pi)
@@ -142,28 +142,28 @@ def goes_round(states: Float[Tensor, "N S"], names: Mapping[str, int]) -> Bool[T
     return turns
 
 
-def unwrapped(states: Float[Tensor, "N S"], turns: Bool[Tensor, " S"]) -> Float[Tensor, "N C"]:
+def with_angles_as_pairs(states: Float[Tensor, "N S"], turns: Bool[Tensor, " S"]) -> Float[Tensor, "N C"]:
     """Entries as they are, then the cosines of angles, then their sines."""
     return torch.cat([states[:, ~turns], states[:, turns].cos(), states[:, turns].sin()], 1)
 
 
-class Watched(NamedTuple):
-    """N frames, as the model and as the simulator knows them."""
+class ProbeFrames(NamedTuple):
+    """The features and the recorded states of N frames."""
 
     features: Float[Tensor, "N F"]
     """(h_{t-1}, z_t), float64."""
     states: Float[Tensor, "N S"]
     """Float64."""
     episode: Int[Tensor, " N"]
-    """The number of the episode among those watched, from 0."""
+    """The number of the episode within the data set, from 0."""
 
 
 @dataclass(frozen=True)
 class ProbeScores:
-    """How near a probe came to the state of E unseen episodes, as sums, of which any selection of episodes has an R².
+    """The errors of a probe on E unseen episodes, as sums from which the R² of any selection of episodes follows.
 
     Attributes:
-        entries: of each of the C columns, which entry of the state it tells; an angle has two columns.
+        entries: of each of the C columns, which entry of the state it predicts; an angle has two columns.
         frames: of each episode, those that count.
         total: `[E][C]`, sums over an episode of the truth less the mean of what the probe was fitted to.
         square: `[E][C]`, sums of the squares of the same.
@@ -177,7 +177,7 @@ class ProbeScores:
     error: tuple[tuple[float, ...], ...]
 
     def r_squared(self, counts: Float64[np.ndarray, "R E"] | None = None) -> Float64[np.ndarray, "R C"]:
-        """R² of each column, NaN where the truth stands still.
+        """R² of each column, NaN where the truth is constant.
 
         Args:
             counts: how often each episode is counted, for each of R selections; by default, one that has each once.
@@ -218,29 +218,29 @@ def probe(
     seen: Dataset,
     unseen: Dataset,
     frames: int,
-    told: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ProbeScores:
-    """Fit the state to (h, z) on some episodes, and judge it on others.
+    """Fit a probe of the state on some episodes, and score it on others.
 
     Args:
         model: in eval mode; frames and actions of the episodes fit it.
         seen: what the probe is fitted to; has states.
-        unseen: what it is judged on; has states.
+        unseen: what it is scored on; has states.
         frames: at most about so many of each, of whole episodes at equal distances.
-        told: is called with (frames watched, frames in all), now and then.
+        progress: is called with (frames done, frames in all), now and then.
 
     Raises:
-        AimeError: if there are no states, or no episode has more than `SETTLED_AFTER` frames.
+        AimeError: if there are no states, or no episode has more than `WARM_UP` frames.
     """
     for dataset in (seen, unseen):
         if not dataset.has_state:
             raise AimeError(f"{dataset.name}: has no state; expected the simulator's: record or import it with states")
     chosen = [dataset.spread_episodes(frames) for dataset in (seen, unseen)]
     whole, before = sum(dataset.frames for dataset in chosen), chosen[0].frames
-    fitted = watch_states(model, chosen[0], lambda done: told(done, whole))
-    judged = watch_states(model, chosen[1], lambda done: told(before + done, whole))
-    turns = goes_round(fitted.states, seen.state_names)
-    targets, truth = unwrapped(fitted.states, turns), unwrapped(judged.states, turns)
+    fitted = collect_features(model, chosen[0], lambda done: progress(done, whole))
+    judged = collect_features(model, chosen[1], lambda done: progress(before + done, whole))
+    turns = is_angle(fitted.states, seen.state_names)
+    targets, truth = with_angles_as_pairs(fitted.states, turns), with_angles_as_pairs(judged.states, turns)
     ridge = fit_ridge(fitted.features, targets, fitted.episode)
     entries = torch.arange(len(turns))
     entries = torch.cat([entries[~turns], entries[turns], entries[turns]])
@@ -257,14 +257,14 @@ def score_probe(
     """Sums of errors and of the truth by episode.
 
     Args:
-        entries: of each column, the entry of the state that it tells.
+        entries: of each column, the entry of the state that it predicts.
         predicted: by the probe.
-        truth: what it should have told.
+        truth: the recorded state.
         origin: the mean of what it was fitted to.
         episode: that each row is of.
     """
     own = [episode == number for number in episode.unique().tolist()]
-    # less the origin, so that the spread is no difference of large numbers
+    # relative to the origin, so that the spread is no difference of large numbers
     off = truth - origin
 
     def sums(values: Float[Tensor, "N C"]) -> tuple[tuple[float, ...], ...]:
@@ -275,44 +275,44 @@ def score_probe(
 
 
 @torch.no_grad()
-def watch_states(model: AIME, dataset: Dataset, told: Callable[[int], None] = lambda done: None) -> Watched:
-    """Watch whole episodes from their first frame on, and put what is believed beside what the simulator says.
+def collect_features(model: AIME, dataset: Dataset, progress: Callable[[int], None] = lambda done: None) -> ProbeFrames:
+    """Filter whole episodes from their first frame on, and pair (h, z) with the recorded state.
 
     Args:
         model: in eval mode.
         dataset: has states; frames and actions fit the model.
-        told: is called with the number of frames watched, after every episode.
+        progress: is called with the number of frames done, after every episode.
 
     Raises:
-        AimeError: if no episode has more than `SETTLED_AFTER` frames with known states, or a file is damaged.
+        AimeError: if no episode has more than `WARM_UP` frames with known states, or a file is damaged.
     """
     parts, done = [], 0
     for number, clips in _whole_episodes(dataset):
         done += int(clips.valid.sum())
-        parts.append(_settled(model, clips, number))
-        told(done)
-    watched = Watched(*(torch.cat(field) for field in zip(*parts, strict=True)))
-    if not len(watched.episode):
+        parts.append(_features_of(model, clips, number))
+        progress(done)
+    frames = ProbeFrames(*(torch.cat(field) for field in zip(*parts, strict=True)))
+    if not len(frames.episode):
         raise AimeError(
             f"{dataset.name}: the longest episode has {int(dataset.lengths.max())} frames; expected more than "
-            f"{SETTLED_AFTER} with known states, where the probe begins: record longer episodes"
+            f"{WARM_UP} with known states, where the probe begins: record longer episodes"
         )
-    return watched
+    return frames
 
 
 def _whole_episodes(dataset: Dataset) -> Iterator[tuple[int, Clips]]:
     """Each episode as one clip, or as clips that follow each other."""
     for number in range(dataset.episodes):
-        length = min(LONGEST, int(dataset.lengths[number]))
+        length = min(FRAMES_AT_ONCE, int(dataset.lengths[number]))
         yield number, load_clips(dataset.select([number]), length)
 
 
-def _settled(model: AIME, clips: Clips, number: int) -> Watched:
-    """The frames of one episode that count: whose state is known throughout."""
+def _features_of(model: AIME, clips: Clips, number: int) -> ProbeFrames:
+    """The frames of one clip after the warm-up whose whole state is known."""
     given = (each.to(model.device) for each in (clips.frames, clips.actions, clips.action_valid))
     track = model.filter_sequence(*given).track
     assert clips.states is not None
-    features = torch.cat([track.beliefs, track.latents], -1)[:, SETTLED_AFTER:].flatten(0, 1).double().cpu()
-    states = clips.states[:, SETTLED_AFTER:].flatten(0, 1).double()
+    features = torch.cat([track.beliefs, track.latents], -1)[:, WARM_UP:].flatten(0, 1).double().cpu()
+    states = clips.states[:, WARM_UP:].flatten(0, 1).double()
     known = states.isfinite().all(-1)
-    return Watched(features[known], states[known], torch.full((int(known.sum()),), number))
+    return ProbeFrames(features[known], states[known], torch.full((int(known.sum()),), number))

@@ -1,4 +1,4 @@
-"""What scores that see a thing need besides the clips: the scene without the body, masks, and a reader of states."""
+"""What the scores of the body need besides the clips: the scene without the body, masks, and a reader of states."""
 
 from __future__ import annotations
 

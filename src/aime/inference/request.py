@@ -11,7 +11,7 @@ from aime.inference.unseen import Part
 from aime.primitives.hardware import Device
 
 MOST_CLIPS = 64
-"""Clips that an evaluation takes unless told otherwise: the first of every episode, then the second, and so on."""
+"""Clips that an evaluation takes by default: the first of every episode, then the second, and so on."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""The simulator's state read from frames: whether a dream shows the body where it would be, and in its pose.
+"""The recorded state read from frames: whether a predicted frame shows the body in its place and pose.
 
-A small convolutional network learns to read the recorded state from single true frames. Applied to predicted frames it
-tells two carts, a lost pole or a bent arm from the right ones, which errors of pixels hardly do. It is fitted to other
-episodes than those that are scored. What single frames do not tell, such as velocities, is left out.
+A small convolutional network is fitted to read the recorded state from single true frames. Applied to predicted frames,
+its errors show a second cart, a missing pole or a bent arm, which pixel errors hardly do. It is fitted to other
+episodes than those that are scored. Entries that single frames do not determine, such as velocities, are left out.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CHECKED = 5
 """Every fifth episode is left out of the fit, and the reader is checked on it."""
 
 LEAST_R2 = 0.5
-"""Of a number in the left-out episodes; what is read less well from true frames says nothing of dreams."""
+"""Of an entry in the left-out episodes; one that is read less well from true frames is not scored."""
 
 EPOCHS, BATCH, RATE = 12, 64, 3e-3
 
@@ -58,12 +58,12 @@ class ReadErrors(NamedTuple):
     """From the true frames: what the reader itself gets wrong."""
     persistence: Float[Tensor, "B F E"]
     """From the last frame of the context."""
-    climatology: Float[Tensor, "B F E"]
+    mean: Float[Tensor, "B F E"]
     """Of the mean of the states that the reader was fitted to."""
 
 
 class _Column(NamedTuple):
-    """A number that the network tells."""
+    """A number that the network predicts."""
 
     entry: int
     """Of the state."""
@@ -79,7 +79,7 @@ class StateReader:
         network: to standardised columns.
         centre: the mean frame that it was fitted to, in [0, 1], at most `LARGEST` pixels a side.
         spread: root mean square of the frames around it.
-        columns: what it tells, the two of an angle one after the other.
+        columns: what it predicts, the two of an angle one after the other.
         mean: of the columns.
         std: likewise.
         entries: the names of the E numbers of the state that are read.
@@ -115,7 +115,7 @@ class StateReader:
 
     def errors(self, read: Float[Tensor, "*N C"], states: Float[Tensor, "*N S"]) -> Float[Tensor, "*N E"]:
         """Squared errors of the entries, an angle's averaged over cosine and sine; NaN where the state is not known."""
-        errors = (read - (_told(states, self.columns) - self.mean) / self.std).square()
+        errors = (read - (_columns_of(states, self.columns) - self.mean) / self.std).square()
         return torch.stack([errors[..., own].mean(dim=-1) for own in _by_entry(self.columns)], dim=-1)
 
     def judge(
@@ -141,7 +141,7 @@ class StateReader:
             "samples": of_samples,
             "true_frames": self.read(frames[:, context:]),
             "persistence": self.read(frames[:, context - 1 : context]),
-            "climatology": torch.zeros_like(of_samples),
+            "mean": torch.zeros_like(of_samples),
         }
         return ReadErrors(**{name: self.errors(each, truth) for name, each in shown.items()})
 
@@ -171,16 +171,16 @@ def fit_reader(dataset: Dataset | None) -> StateReader | str:
     left_out = episodes % CHECKED == CHECKED - 1
     if not left_out.any() or not columns:
         return "none: fewer than five other episodes, or no number of the state varies"
-    told = _told(states, columns)
-    mean, std = told[~left_out].mean(dim=0), told[~left_out].std(dim=0).clamp_min(STILL**0.5)
+    targets = _columns_of(states, columns)
+    mean, std = targets[~left_out].mean(dim=0), targets[~left_out].std(dim=0).clamp_min(STILL**0.5)
     centre = frames[~left_out].mean(dim=0)
     inputs = frames - centre
     spread = max(float(inputs[~left_out].square().mean().sqrt()), 1e-3)
     inputs /= spread
-    network = _fitted(inputs[~left_out], ((told - mean) / std)[~left_out])
+    network = _fitted(inputs[~left_out], ((targets - mean) / std)[~left_out])
     with torch.no_grad():
         found = network(inputs[left_out]) * std + mean
-    scores = r_squared(found.double(), told[left_out].double()).nan_to_num(nan=-1.0)
+    scores = r_squared(found.double(), targets[left_out].double()).nan_to_num(nan=-1.0)
     kept = _readable(columns, scores)
     if not kept:
         return f"none: no number of the state is read from single frames with R² {LEAST_R2} (best {scores.max():.2f})"
@@ -256,7 +256,7 @@ def _by_entry(columns: Sequence[_Column]) -> list[list[int]]:
     return [[at for at, column in enumerate(columns) if column.entry == entry] for entry in entries]
 
 
-def _told(states: Float[Tensor, "*N S"], columns: Sequence[_Column]) -> Float[Tensor, "*N C"]:
+def _columns_of(states: Float[Tensor, "*N S"], columns: Sequence[_Column]) -> Float[Tensor, "*N C"]:
     turned = {"value": states, "cos": states.cos(), "sin": states.sin()}
     return torch.stack([turned[column.form][..., column.entry] for column in columns], dim=-1)
 

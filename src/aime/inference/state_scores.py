@@ -1,4 +1,4 @@
-"""How well a robot's or simulator's own state is predicted, beside two predictors that know nothing."""
+"""How well the state of the robot or simulator is predicted, compared with two baselines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class StateErrors(NamedTuple):
     predicted: Float[Tensor, "B F"]
     persistence: Float[Tensor, "B F"]
     """Of the last state in the context, repeated."""
-    climatology: Float[Tensor, "B F"]
+    mean: Float[Tensor, "B F"]
     """Of the training data's mean."""
 
 

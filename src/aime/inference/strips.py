@@ -9,9 +9,9 @@ from jaxtyping import Float, Int
 
 from aime.inference.components import Components
 from aime.inference.dreams import ComponentPath, Dreams
+from aime.inference.filtering import AttentionMaps, FilteredClips
 from aime.inference.overlays import PALETTE, draw_maps, full_scale, motion_overlay, overlay, slot_overlay
 from aime.inference.render import FAINT, Colour, Note, Strip, heat
-from aime.inference.watching import Gaze, Watched
 
 ComponentColour = Callable[[int], Colour]
 """The colour of a component by its index."""
@@ -38,48 +38,48 @@ def dream_strips(dreams: Dreams, clip: int, samples: int) -> list[Strip]:
     ]
 
 
-def dreamt_attention(dreams: Dreams, gaze: Gaze, clip: int) -> Float[np.ndarray, "T h w"]:
+def dreamt_attention(dreams: Dreams, maps: AttentionMaps, clip: int) -> Float[np.ndarray, "T h w"]:
     """A_t on the frames seen and then, as nothing is seen in a dream, the prior map, each from the one before."""
-    return np.concatenate([gaze.fused[clip, : dreams.context], dreams.maps[clip]])
+    return np.concatenate([maps.fused[clip, : dreams.context], dreams.maps[clip]])
 
 
-def dreamt_strip(dreams: Dreams, gaze: Gaze, clip: int, label: str = "attention") -> Strip:
+def dreamt_strip(dreams: Dreams, maps: AttentionMaps, clip: int, label: str = "attention") -> Strip:
     """Attention over the most likely dream."""
     # a dream's maps may grow far sharper than any that is seen, which would all look dark on a common scale
-    full = full_scale(gaze.fused[clip])
-    return Strip(label, overlay(dreams.likeliest[clip], dreamt_attention(dreams, gaze, clip), full))
+    full = full_scale(maps.fused[clip])
+    return Strip(label, overlay(dreams.likeliest[clip], dreamt_attention(dreams, maps, clip), full))
 
 
-def look_strips(dreams: Dreams, gaze: Gaze, clip: int) -> list[Strip]:
-    """Where the model looks while it watches, where while it dreams, and what its slots hold."""
-    truth, full = dreams.truth[clip], full_scale(gaze.fused[clip])
+def look_strips(dreams: Dreams, maps: AttentionMaps, clip: int) -> list[Strip]:
+    """Attention on the true frames, attention on the predicted frames, and the slots."""
+    truth, full = dreams.truth[clip], full_scale(maps.fused[clip])
     return [
-        Strip("watching", overlay(truth, gaze.fused[clip], full), dreamt=False),
-        dreamt_strip(dreams, gaze, clip, "dreaming"),
-        Strip("slots", slot_overlay(truth, gaze.slot_maps[clip]), dreamt=False),
+        Strip("on true frames", overlay(truth, maps.fused[clip], full), dreamt=False),
+        dreamt_strip(dreams, maps, clip, "on predicted"),
+        Strip("slots", slot_overlay(truth, maps.slot_maps[clip]), dreamt=False),
     ]
 
 
-def map_strips(dreams: Dreams, gaze: Gaze, clip: int, scale: int) -> list[Strip]:
+def map_strips(dreams: Dreams, maps: AttentionMaps, clip: int, scale: int) -> list[Strip]:
     """The maps by themselves, on one scale, and the motion between them; the last strip is enlarged by `scale`."""
-    maps = {"expected": gaze.prior[clip], "bottom-up": gaze.bottom_up[clip], "fused": gaze.fused[clip]}
-    full, grid = full_scale(*maps.values()), gaze.fused.shape[-1]
-    moved = motion_overlay(dreams.truth[clip], gaze.start[clip], gaze.expected[clip], gaze.actual[clip], grid, scale)
+    shown = {"expected": maps.prior[clip], "bottom-up": maps.bottom_up[clip], "fused": maps.fused[clip]}
+    full, grid = full_scale(*shown.values()), maps.fused.shape[-1]
+    moved = motion_overlay(dreams.truth[clip], maps.start[clip], maps.expected[clip], maps.actual[clip], grid, scale)
     return [
-        *(Strip(label, draw_maps(each, full), dreamt=False) for label, each in maps.items()),
+        *(Strip(label, draw_maps(each, full), dreamt=False) for label, each in shown.items()),
         Strip("motion", moved, dreamt=False),
     ]
 
 
-def progress_strips(dreams: Dreams, watched: Watched, clip: int) -> list[Strip]:
-    """How far a training is: truth, reconstruction, open-loop predictions, and attention where there is any."""
+def snapshot_strips(dreams: Dreams, filtered: FilteredClips, clip: int) -> list[Strip]:
+    """Truth, reconstruction, open-loop predictions, and attention where there are maps."""
     rows = [
         Strip("truth", dreams.truth[clip], dreamt=False),
-        Strip("reconstruction", watched.reconstructions[clip], dreamt=False),
+        Strip("reconstruction", filtered.reconstructions[clip], dreamt=False),
         Strip("open-loop", dreams.likeliest[clip]),
         Strip("a sample", dreams.samples[clip, 0]),
     ]
-    return rows if watched.gaze is None else [*rows, dreamt_strip(dreams, watched.gaze, clip)]
+    return rows if filtered.attention is None else [*rows, dreamt_strip(dreams, filtered.attention, clip)]
 
 
 def path_strips(dreams: Dreams, clip: int, samples: int, colour: ComponentColour) -> list[Strip]:

@@ -134,7 +134,7 @@ class _Averages:
                 ssim=self.overall(scores.ssim_reconstruction),
                 psnr_mean_image=self.overall(metrics.psnr(scores.mean_image)),
             ),
-            baselines=Baselines(self.frames(scores.persistence), self.frames(scores.climatology)),
+            baselines=Baselines(self.frames(scores.persistence), self.frames(scores.mean_image_ahead)),
             latent_surprise=self.overall(scores.latent_surprise),
             latent_surprise_by_frame=list(self.mean(scores.latent_surprise).unbind(dim=1)),
             frame_bound=self.overall(scores.frame_bound),
@@ -150,7 +150,7 @@ class _Averages:
         )
 
     def horizons(self, scores: ClipScores) -> dict[int, HorizonScores[Drawn]]:
-        baselines = self.mean(scores.persistence), self.mean(scores.climatology)
+        baselines = self.mean(scores.persistence), self.mean(scores.mean_image_ahead)
         mse, mse_likeliest = self.mean(scores.mse), self.mean(scores.mse_likeliest)
         return _by_horizon(
             HorizonScores,
@@ -174,13 +174,13 @@ class _Averages:
     def states(self, errors: StateErrors) -> dict[int, StateScores[Drawn]] | None:
         if not errors.predicted.isfinite().any():
             return None
-        model, persistence, climatology = (self.known_mean(each) for each in errors)
+        model, persistence, mean = (self.known_mean(each) for each in errors)
         return _by_horizon(
             StateScores,
-            r2=1 - model / climatology,
+            r2=1 - model / mean,
             error=model.sqrt(),
             persistence=persistence.sqrt(),
-            climatology=climatology.sqrt(),
+            mean=mean.sqrt(),
         )
 
     def foreground(self, counts: ForegroundCounts) -> Foreground[Drawn] | None:
@@ -209,7 +209,7 @@ class _Averages:
         )
 
     def readings(self, errors: ReadErrors) -> dict[str, list[Reading[Drawn]]]:
-        mean = self.known_mean(errors.climatology)
+        mean = self.known_mean(errors.mean)
         judged = {name: self.known_mean(getattr(errors, name)) for name in _names(ReadScores)}
         return {name: _rows(Reading(r2=1 - each / mean, error=each.sqrt())) for name, each in judged.items()}
 

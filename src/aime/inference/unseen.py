@@ -82,7 +82,7 @@ def open_unseen(info: RunInfo, data: str | Path | None, context: int, horizon: i
     """The episodes of `data` that the run never learned from, of one part, and that are long enough.
 
     Every episode is known by its content. What the run or one of its ancestors was trained, fine-tuned or calibrated on
-    is left out, wherever it lies now. Of a run without a manifest this cannot be told: of its own data, the last
+    is left out, wherever it lies now. Of a run without a manifest this is not known: of its own data, the last
     episodes in the order of names are taken, as such runs held them out.
 
     Args:

@@ -40,10 +40,10 @@ def log_picture(
     if not config.pictures:
         return
     # its libraries take seconds to load, for which the first step need not wait
-    from aime.inference.progress import draw_progress
     from aime.inference.render import encode_png
+    from aime.inference.snapshot import draw_snapshot
 
     with preserved_random_state(model.device):
-        picture = draw_progress(model, dataset if validation is None else validation)
+        picture = draw_snapshot(model, dataset if validation is None else validation)
     write_atomically(config.out / PICTURES / f"step-{step:06d}.png", encode_png(picture))
     logbook.filmstrip(step, "progress", np.asarray(picture))

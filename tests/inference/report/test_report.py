@@ -18,10 +18,10 @@ from tests.inference.runs import MakeRun, Run, write_run
 from aime.errors import AimeError
 from aime.inference import EvaluationRequest, evaluate_run, write_report
 from aime.inference.evaluation import DEFINITIONS
+from aime.inference.filtering import NO_ATTENTION
 from aime.inference.report import material
 from aime.inference.report.figures import NO_BALANCE
 from aime.inference.report.inspection import NOT_INSPECTED
-from aime.inference.watching import NO_ATTENTION
 
 REQUEST = EvaluationRequest(context=2, horizon=8, part="all")
 SHORT = EvaluationRequest(context=2, horizon=3, samples=2)
@@ -145,10 +145,12 @@ def test_a_run_that_was_not_inspected_says_how(html: str) -> None:
 
 def test_attention_and_components_are_shown(html: str) -> None:
     pictures = re.findall(r'<img [^>]*alt="([^"]+)"', html)
-    assert {"attention in clip 1", "attention maps of clip 2", "components in the dream of clip 1"} <= set(pictures)
+    assert {"attention in clip 1", "attention maps of clip 2", "components in the predictions of clip 1"} <= set(
+        pictures
+    )
     assert "frames grouped by component" in pictures
     assert NO_ATTENTION not in html
-    assert re.search(r"here \d\.\d of 4 are in even use", html)
+    assert re.search(r"Effective components: \d\.\d of 4", html)
     assert "elbo and a" in html, "the cosine's line is named by its pair"
 
 
@@ -184,7 +186,7 @@ def test_a_run_that_has_logged_nothing_has_a_report(make_run: MakeRun, tmp_path:
     out = tmp_path / "elsewhere" / "page.html"
     assert write_report(run, EvaluationRequest(context=2, horizon=1), out) == out
     text = out.read_text(encoding="utf-8")
-    assert "no curve yet" in text
+    assert "no training curves" in text
     assert "of training" not in text
     assert not (run / "report.html").exists()
 

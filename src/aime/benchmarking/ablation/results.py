@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Generic, NamedTuple
 
 from aime.benchmarking.ablation.variants import VARIANTS
-from aime.inference.evaluate import Judged
+from aime.inference.evaluate import ScoredRun
 from aime.inference.evaluation import Figures, Leaf, mapped
 from aime.inference.summary import Drawn, figures_of
 from aime.primitives.config_io import nan_as_null, to_plain
@@ -79,7 +79,7 @@ class Trained(NamedTuple):
     peak_memory_mb: float
 
 
-def make_row(variant: str, judged: Judged, trained: Trained, complete: Judged | None) -> Row:
+def make_row(variant: str, judged: ScoredRun, trained: Trained, complete: ScoredRun | None) -> Row:
     """A variant's row: how it was trained, what it scores, and how far that is from what the complete model does."""
     differences = None
     if complete is not None and complete.seeds == judged.seeds:
@@ -94,7 +94,7 @@ def make_row(variant: str, judged: Judged, trained: Trained, complete: Judged | 
     )
 
 
-def paired_differences(judged: Judged, base: Judged) -> Scores[Interval]:
+def paired_differences(judged: ScoredRun, base: ScoredRun) -> Scores[Interval]:
     """Scores less those of another model on the same clips: what is hard for both is no part of the intervals."""
     number = judged.evaluation.episodes
     counts = resampled_counts(number)

@@ -10,7 +10,7 @@ from aime.benchmarking.ablation.variants import COMPLETE, VARIANTS
 from aime.benchmarking.isolated import peak_memory, plain_config, refuse_other_settings, train_isolated
 from aime.data import open_dataset
 from aime.errors import expect_some_of
-from aime.inference.evaluate import Judged, judge_run
+from aime.inference.evaluate import ScoredRun, score_run
 from aime.inference.request import EvaluationRequest
 from aime.primitives.files import write_atomically
 from aime.training.checkpoint import read_progress
@@ -40,7 +40,7 @@ def run_ablation(
             fails, or no episode of the validation part is long enough.
         KeyboardInterrupt: after an interruption; the run is saved.
     """
-    found: dict[str, tuple[Judged, Trained]] = {}
+    found: dict[str, tuple[ScoredRun, Trained]] = {}
     names = expect_some_of(variants, VARIANTS, "variant")
     runs = {name: _variant_config(config, name) for name in names}
     for run in runs.values():
@@ -53,7 +53,7 @@ def run_ablation(
             tell(f"{place}: training")
             train_isolated(run)
         tell(f"{place}: evaluating")
-        judged = judge_run(run.out, own, run.out / "evaluation.json")
+        judged = score_run(run.out, own, run.out / "evaluation.json")
         progress = read_progress(run.out)
         found[name] = judged, Trained(progress.step, progress.seconds / 60, peak_memory(run.out))
     ablation = _compared(config, found)
@@ -62,7 +62,7 @@ def run_ablation(
     return ablation
 
 
-def _compared(config: TrainConfig, found: dict[str, tuple[Judged, Trained]]) -> Ablation:
+def _compared(config: TrainConfig, found: dict[str, tuple[ScoredRun, Trained]]) -> Ablation:
     complete = found[COMPLETE][0] if COMPLETE in found else None
     rows: list[Row] = []
     for name, (judged, trained) in found.items():

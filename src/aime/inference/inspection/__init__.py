@@ -1,4 +1,4 @@
-"""What every part of a trained model does, by interventions on clips that it never learned from."""
+"""The effect of every part of a trained model, by interventions on clips that it never trained on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model's forward pass with one value replaced: clips are perceived once, and only what depends on it again."""
+"""The model's forward pass with one value replaced: clips are encoded once, and only what depends on it again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The inspection of a run: clips perceived once, every intervention judged on them, the state predicted from parts."""
+"""The inspection of a run: clips encoded once, every intervention scored on them, the state predicted from parts."""
 
 from __future__ import annotations
 

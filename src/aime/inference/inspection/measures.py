@@ -68,7 +68,7 @@ class Baselines(NamedTuple):
     """Mean squared errors of the two baselines of skill, at each of the horizons."""
 
     persistence: Float[Tensor, "B H"]
-    climatology: Float[Tensor, "B H"]
+    mean_image: Float[Tensor, "B H"]
 
 
 class Figures:

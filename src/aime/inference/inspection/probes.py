@@ -13,12 +13,12 @@ from aime.data.state_names import entries_by_name
 from aime.inference.inspection.result import Figure, Probe
 from aime.inference.probe import (
     FOLDS,
-    SETTLED_AFTER,
+    WARM_UP,
     fit_ridge,
-    goes_round,
+    is_angle,
     r_squared_intervals,
     score_probe,
-    unwrapped,
+    with_angles_as_pairs,
 )
 
 
@@ -33,7 +33,7 @@ def probe_parts(
 
     Each episode is predicted by a ridge that was fitted to other ones: episodes are divided into at most `FOLDS`
     groups, each left out in turn (Stone 1974, "Cross-validatory choice and assessment of statistical predictions").
-    The first `SETTLED_AFTER` frames of a clip do not count.
+    The first `WARM_UP` frames of a clip do not count.
 
     Args:
         parts: what the state is predicted from, by name; features of B clips of T frames.
@@ -47,15 +47,15 @@ def probe_parts(
     """
     if states is None:
         return ()
-    flat = states[:, SETTLED_AFTER:].flatten(0, 1).double().cpu()
+    flat = states[:, WARM_UP:].flatten(0, 1).double().cpu()
     known = flat.isfinite().all(dim=-1)
     clip = torch.from_numpy(np.unique(episodes, return_inverse=True)[1])
-    episode = clip[:, None].expand(states.shape[:2])[:, SETTLED_AFTER:].flatten()[known]
+    episode = clip[:, None].expand(states.shape[:2])[:, WARM_UP:].flatten()[known]
     if len(episode.unique()) < 2:
         return ()
     truth = flat[known]
-    turns = goes_round(truth, names)
-    targets = unwrapped(truth, turns)
+    turns = is_angle(truth, names)
+    targets = with_angles_as_pairs(truth, turns)
     entries = torch.arange(len(turns))
     entries = torch.cat([entries[~turns], entries[turns], entries[turns]])
     groups = {"all": list(range(len(entries)))}
@@ -63,7 +63,7 @@ def probe_parts(
         groups[name] = [column for column, entry in enumerate(entries.tolist()) if entry in numbers]
     found = []
     for part, features in parts.items():
-        rows = features[:, SETTLED_AFTER:].flatten(0, 1).double().cpu()[known]
+        rows = features[:, WARM_UP:].flatten(0, 1).double().cpu()[known]
         predicted = _predicted_by_others(rows, targets, episode)
         scores = score_probe(tuple(entries.tolist()), predicted, targets, targets.mean(0), episode)
         intervals = r_squared_intervals([scores], list(groups.values()))

@@ -22,7 +22,7 @@ DEFINITIONS: dict[str, str] = {
     "effect null": "the intervention cannot change this measure, which does not depend on the value that it replaces",
     "reconstruction": "PSNR in dB of each frame decoded from its own latent, averaged",
     "nats": "-log p(z_t | past) in nats per frame after the context, z_t the same sample of the unchanged posterior",
-    "skill": "1 - mse / min(mse of persistence, mse of climatology) of the mean of the sampled futures",
+    "skill": "1 - mse / min(mse of persistence, mse of the mean image) of the mean of the sampled futures",
     "probes": "R² of a ridge regression of the recorded state from a part, on episodes left out of its fit; an angle "
     "is predicted as its cosine and sine",
 }

@@ -1,4 +1,4 @@
-"""One self-contained page that shows what a run has learned."""
+"""The report of a run: one self-contained page."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def write_report(
     out: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Write a page with a run's dreams, scores, inner workings, losses and settings; it needs no other file.
+    """Write a page with a run's predictions, scores, diagnostics, losses and settings; it needs no other file.
 
     Args:
         run: the run directory.
         request: as for `evaluate_run`.
         out: the page, RUN/report.html by default; one that is there is replaced.
-        progress: told how many clips are evaluated, and how many there are. Nothing is evaluated where
+        progress: called with how many clips are evaluated, and how many there are. Nothing is evaluated where
             RUN/evaluation.json holds the evaluation of the same weights on the same data.
 
     Returns:

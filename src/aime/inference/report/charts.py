@@ -26,7 +26,7 @@ _VARIABLES = {INK: "ink", LINE: "line", FAINT: "faint"} | {
     colour: f"series-{number}" for number, colour in enumerate(SERIES, start=1)
 }
 
-MODEL, LIKELIEST, BEST, PERSISTENCE, CLIMATOLOGY = SERIES
+MODEL, LIKELIEST, BEST, PERSISTENCE, MEAN = SERIES
 
 _STYLE = {
     "svg.fonttype": "none",
@@ -79,16 +79,15 @@ PANEL = (3.15, 2.2)
 def skill_chart(evaluation: Evaluation) -> str:
     """Skill against horizon, of the model's two predictions and of the two baselines."""
     ahead, baselines = list(evaluation.horizons), evaluation.baselines
-    reference = np.minimum(_mse(baselines.persistence), _mse(baselines.climatology))
+    reference = np.minimum(_mse(baselines.persistence), _mse(baselines.mean_image))
     with matplotlib.rc_context(_STYLE):
         figure, axes = _single("frames ahead", "skill")
         axes.axhline(0, color=FAINT, linewidth=1)
         mean = _curve_of(axes, evaluation, "skill", MODEL, f"mean of {evaluation.samples} samples")
         likeliest = _curve_of(axes, evaluation, "skill_likeliest", LIKELIEST, "most likely future")
         with np.errstate(divide="ignore", invalid="ignore"):
-            for name, colour in (("persistence", PERSISTENCE), ("climatology", CLIMATOLOGY)):
-                baseline = 1 - _mse(getattr(baselines, name)) / reference
-                axes.plot(ahead, baseline, color=colour, linestyle="--", linewidth=1.5, label=name)
+            _baseline(axes, ahead, 1 - _mse(baselines.persistence) / reference, "persistence", PERSISTENCE)
+            _baseline(axes, ahead, 1 - _mse(baselines.mean_image) / reference, "mean image", MEAN)
         # one hopeless horizon would flatten all the others
         lowest = float(np.nanquantile([*mean, *likeliest, 0], 0.1))
         axes.set_ylim(min(lowest - 0.1, -0.5), 1)
@@ -107,9 +106,8 @@ def psnr_chart(evaluation: Evaluation) -> str:
         _curve_of(axes, evaluation, "psnr_likeliest", LIKELIEST, "most likely future")
         axes.plot(ahead, _psnr(evaluation.best_of), color=BEST, label=f"best of {evaluation.best_of_samples}")
         _band(axes, ahead, _psnr(ends.best_of), BEST)
-        for name, colour in (("persistence", PERSISTENCE), ("climatology", CLIMATOLOGY)):
-            values = _psnr(getattr(evaluation.baselines, name))
-            axes.plot(ahead, values, color=colour, linestyle="--", linewidth=1.5, label=name)
+        _baseline(axes, ahead, _psnr(evaluation.baselines.persistence), "persistence", PERSISTENCE)
+        _baseline(axes, ahead, _psnr(evaluation.baselines.mean_image), "mean image", MEAN)
         _legend(axes)
         return _svg(figure, "PSNR against horizon")
 
@@ -139,15 +137,14 @@ def coverage_chart(evaluation: Evaluation) -> str:
 
 
 def state_chart(states: Mapping[int, StateScores[float]], ends: Mapping[int, StateScores[Bounds | None]]) -> str:
-    """Error of the predicted state against horizon, beside the two predictors that know nothing."""
+    """Error of the predicted state against horizon, of the model and of the two baselines."""
     ahead, scores = list(states), states.values()
     with matplotlib.rc_context(_STYLE):
-        figure, axes = _single("frames ahead", "error, in spreads of the data")
+        figure, axes = _single("frames ahead", "error, in standard deviations")
         axes.plot(ahead, [each.error for each in scores], color=MODEL, label="predicted state")
         _band(axes, ahead, [each.error for each in ends.values()], MODEL)
-        for name, colour in (("persistence", PERSISTENCE), ("climatology", CLIMATOLOGY)):
-            errors = [getattr(each, name) for each in scores]
-            axes.plot(ahead, errors, color=colour, linestyle="--", linewidth=1.5, label=name)
+        _baseline(axes, ahead, [each.persistence for each in scores], "persistence", PERSISTENCE)
+        _baseline(axes, ahead, [each.mean for each in scores], "mean state", MEAN)
         axes.set_ylim(bottom=0)
         _legend(axes)
         return _svg(figure, "state error against horizon")
@@ -220,7 +217,7 @@ def codebook_chart(counts: Int[np.ndarray, " codes"]) -> str:
     with matplotlib.rc_context(_STYLE):
         figure, axes = _single("codes, by use", "share of tokens")
         axes.fill_between(np.arange(1, len(shares) + 1), shares, step="mid", color=MODEL, linewidth=0)
-        axes.axhline(1 / len(shares), color=FAINT, linestyle=":", linewidth=1.5, label="all codes alike")
+        axes.axhline(1 / len(shares), color=FAINT, linestyle=":", linewidth=1.5, label="uniform use")
         axes.set_xlim(0.5, len(shares) + 0.5)
         axes.set_ylim(bottom=0)
         _legend(axes)
@@ -320,6 +317,12 @@ def _curve_of(axes: Axes, evaluation: Evaluation, name: str, colour: str, label:
     axes.plot(ahead, values, color=colour, label=label)
     _band(axes, ahead, [getattr(ends, name) for ends in evaluation.intervals.horizons.values()], colour)
     return values
+
+
+def _baseline(
+    axes: Axes, ahead: Sequence[int], values: Sequence[float] | Float[np.ndarray, " F"], label: str, colour: str
+) -> None:
+    axes.plot(ahead, values, color=colour, linestyle="--", linewidth=1.5, label=label)
 
 
 def _band(axes: Axes, across: Sequence[int], ends: Sequence[Bounds | None], colour: str) -> None:

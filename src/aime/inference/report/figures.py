@@ -6,45 +6,41 @@ from collections.abc import Sequence
 from html import escape
 
 from aime.inference.dreams import Dreams
+from aime.inference.filtering import NO_ATTENTION
 from aime.inference.render import Strip, encode_png, filmstrip, gallery, scale_for
 from aime.inference.report import charts, page
 from aime.inference.report.material import Material
 from aime.inference.strips import colours_by, columns, group_strips, look_strips, map_strips, path_strips
-from aime.inference.watching import NO_ATTENTION
 
 ATTENDED = 2
-"""Clips whose attention is shown, and whose dreams are shown with their components."""
+"""Clips whose attention is shown, and whose predictions are shown with their components."""
 
 STRIP_TILE, GROUP_TILE = 96, 64
 """Screen pixels that a frame is enlarged to, about."""
 
 KEY = ", ".join(
     f'<span class="whole"><span class="key {kind}"></span>{words}</span>'
-    for kind, words in (("seen", "seen by the model"), ("dreamt", "dreamt"), ("unseen", "true but unseen"))
+    for kind, words in (("seen", "seen by the model"), ("dreamt", "predicted"), ("unseen", "true, not seen"))
 )
 
-NO_BALANCE = (
-    "How the tasks' gradients stood to each other is not logged with this run's balancer: train with --balancer rgb "
-    "to see their norms, cosines and angles here."
-)
+NO_BALANCE = "This run's balancer logs no norms, cosines and angles of the tasks' gradients: --balancer rgb does."
 
 _LOOK = (
-    "Brighter is more attention. Watching, the model sees every frame: does the light follow what moves? Dreaming, it "
-    "sees none after the context and expects where it would look: does the light stay on the thing it dreams? Slots "
-    "are the things that attention is made of, each in a colour of its own, bright where the slot holds the place "
-    "nearly alone."
+    "Brighter is more attention. On true frames, the model sees every frame: does attention follow what moves? On "
+    "predicted frames, it sees none after the context and predicts its attention: does it stay on the predicted body? "
+    "Each slot has a colour of its own, brighter where the slot has nearly all of the cell."
 )
 _MAPS = (
-    "The same maps alone, on one scale. Expected is what the model foresaw before the frame, bottom-up what stands out "
-    "in it, and fused the mixture that is used. Where expected looks like bottom-up, the model knew where to look. The "
-    "arrows start at the centre of the last bottom-up map and are drawn four times as long as the motion: "
+    "The same maps alone, on one scale. Expected is predicted before the frame is seen, bottom-up is computed from the "
+    "frame, and fused is the mixture of both that the decoder reads. Expected like bottom-up is a correct prediction. "
+    "The arrows start at the centre of mass of the last bottom-up map and are four times as long as its motion: "
     '<span class="whole"><span class="key dreamt"></span>expected</span>, '
-    '<span class="whole"><span class="key seen"></span>what came</span>; a dot alone is no motion.'
+    '<span class="whole"><span class="key seen"></span>actual</span>; a dot alone is no motion.'
 )
 _PATHS = (
-    "The dream and sampled futures, and under each frame the number of the component that it was drawn from, with its "
-    "weight, also as a bar. A component is one way for the world to go on: where the dream and a sample part, their "
-    "components often part just before. The colours are those of the picture below; grey are all rarer ones."
+    "The most likely future and sampled ones, and under each frame the mixture component that it was drawn from, with "
+    "its weight, also as a bar. Where two futures diverge, their components often differ just before. The colours are "
+    "those of the picture below; grey are all rarer components."
 )
 
 
@@ -52,7 +48,7 @@ def strip_figure(dreams: Dreams, rows: Sequence[Strip], alternative: str, captio
     """A filmstrip as a figure of the page; `caption` is HTML.
 
     Args:
-        dreams: of which the strips are, for their length and scale.
+        dreams: what the strips show, for their length and scale.
         rows: of the filmstrip; the first has the frames' own size.
         alternative: what the picture is, in a few words.
         caption: the sentence below.
@@ -63,37 +59,37 @@ def strip_figure(dreams: Dreams, rows: Sequence[Strip], alternative: str, captio
 
 
 def attention(material: Material) -> str:
-    """Attention over frames, its slots, its maps and their motion; where it is uniform, a sentence that says so."""
-    dreams, gaze = material.dreams, material.watched.gaze
-    if gaze is None:
+    """Attention over frames, slots, maps and their motion; where attention is uniform, a sentence that says so."""
+    dreams, maps = material.dreams, material.filtered.attention
+    if maps is None:
         return page.note(NO_ATTENTION)
     scale = scale_for(dreams.truth.shape[2], STRIP_TILE)
     figures = []
     for clip in range(min(ATTENDED, dreams.clips)):
         truth = Strip("truth", dreams.truth[clip], dreamt=False)
-        look, maps = look_strips(dreams, gaze, clip), map_strips(dreams, gaze, clip, scale)
+        look, rows = look_strips(dreams, maps, clip), map_strips(dreams, maps, clip, scale)
         number = f"clip {clip + 1}"
         figures.append(strip_figure(dreams, [truth, *look], f"attention in {number}", f"Clip {clip + 1}. {_LOOK}"))
-        figures.append(strip_figure(dreams, [truth, *maps], f"attention maps of {number}", f"Clip {clip + 1}. {_MAPS}"))
+        figures.append(strip_figure(dreams, [truth, *rows], f"attention maps of {number}", f"Clip {clip + 1}. {_MAPS}"))
     return "".join(figures)
 
 
 def components(material: Material) -> str:
-    """Dreams with the component under each frame, and what the components stand for."""
+    """Predictions with the component under each frame, and the frames of each component."""
     dreams, found = material.dreams, material.components
     colour = colours_by(found.ranks)
     paths = [
         strip_figure(
-            dreams, path_strips(dreams, clip, 2, colour), f"components in the dream of clip {clip + 1}", _PATHS
+            dreams, path_strips(dreams, clip, 2, colour), f"components in the predictions of clip {clip + 1}", _PATHS
         )
         for clip in range(min(ATTENDED, dreams.clips))
     ]
     image = gallery(group_strips(found, colour), scale_for(dreams.truth.shape[2], GROUP_TILE))
     caption = (
-        f"What the heaviest components stand for, over {found.frames:,} unseen frames: a row shows the frames that its "
-        "component explains best, with its responsibility for each below (the frame's latent under the prior's "
-        "mixture). Do the frames of a row have something in common? Components that take even shares of the frames "
-        f"would count fully: here {found.effective:.1f} of {len(found.shares)} are in even use, exp(entropy)."
+        f"Frames grouped by mixture component, of {found.frames:,} frames: a row shows the frames for which its "
+        "component has the highest responsibility, given below (of the frame's latent under the prior). Do the frames "
+        f"of a row have something in common? Effective components: {found.effective:.1f} of {len(found.shares)}, the "
+        "exp(entropy) of their shares."
     )
     groups = page.figure(page.picture(encode_png(image), "png", "frames grouped by component"), caption)
     return "".join(paths) + groups
@@ -102,9 +98,9 @@ def components(material: Material) -> str:
 def gradients(material: Material) -> str:
     """Norms, cosines and rotations of the tasks' gradients over training; a sentence where none were logged."""
     captions: dict[charts.BalanceKind, str] = {
-        "norm": "How hard each task pulls: lines far apart mean that one task would drown the others in a plain sum.",
-        "cosine": "Whether two tasks pull the same way: above 0 they help each other, below 0 they are in conflict.",
-        "angle": "How far the balancer turned each task's gradient to settle the conflicts: 0 is not at all.",
+        "norm": "The norm of each task's gradient: lines far apart mean that one task dominates a plain sum.",
+        "cosine": "The cosine between two tasks' gradients: below 0 the tasks are in conflict.",
+        "angle": "How far the balancer rotates each task's gradient to resolve conflicts.",
     }
     logged = [kind for kind in captions if charts.balance_names(material.log, kind)]
     if not logged:

@@ -1,4 +1,4 @@
-"""What stands where on the report's page, and the sentence that explains each figure."""
+"""The layout of the report's page, and the sentence that explains each figure."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from aime.inference.evaluation import DEFINITIONS, Evaluation, Figures, StateSco
 from aime.inference.predict import film_strips
 from aime.inference.render import Strip, film, scale_for
 from aime.inference.report import charts, page
+from aime.inference.report.body import body_section
 from aime.inference.report.figures import KEY, attention, components, gradients, strip_figure
 from aime.inference.report.inspection import inspection
 from aime.inference.report.material import Material
 from aime.inference.report.page import Cell, Section
-from aime.inference.report.things import things
 from aime.inference.report.training_log import names as logged_names
 from aime.inference.strips import dream_strips
 from aime.primitives.interval_text import bounds_text, counted, number_text
@@ -31,11 +31,8 @@ STRIPS = 3
 FILM_TILE = 128
 """Screen pixels that a frame of the film is enlarged to, about."""
 
-_LOSSES = (
-    "Losses against the step: their weighted sum first, then every term by its task; faint is each value, strong a "
-    "running mean."
-)
-_HEALTH = "What else was logged: the health of the parts, the gradient, the learning rate and the speed."
+_LOSSES = "Losses by step: the weighted sum first, then every term by task. Faint: each value; strong: a running mean."
+_HEALTH = "Diagnostics: parts of the model, gradient, learning rate and speed."
 _NOT_CURVES = ("step", "seconds", "frames")
 
 
@@ -44,17 +41,17 @@ def lay_out(material: Material) -> str:
     evaluation = material.evaluation
     lead = (
         f"A world model of {material.parameters / 1e6:.1f} M parameters (preset {escape(material.info.preset)}), "
-        f"judged on {counted(evaluation.clips, 'clip')} from {counted(evaluation.episodes, 'episode')} of "
-        f"{escape(evaluation.data)} ({escape(evaluation.unseen)}): it sees {_frames(evaluation.context)} and dreams "
-        f"the next {evaluation.horizon}, given the actions. {_certainty(evaluation)}"
+        f"evaluated on {counted(evaluation.clips, 'clip')} from {counted(evaluation.episodes, 'episode')} of "
+        f"{escape(evaluation.data)} ({escape(evaluation.unseen)}): it sees {_frames(evaluation.context)} and "
+        f"predicts the next {evaluation.horizon}, given the actions. {_certainty(evaluation)}"
     )
     sections = [
-        Section("dreams", "Dreams", _dreams(material)),
+        Section("predictions", "Predicted futures", _predicted_futures(material)),
         Section("strips", "Filmstrips", _strips(material)),
         Section("attention", "Attention", attention(material)),
         Section("components", "Components of the mixture", components(material)),
-        Section("skill", "Prediction", _prediction(evaluation)),
-        Section("things", "The body in dreams", things(evaluation)),
+        Section("skill", "Scores by horizon", _prediction(evaluation)),
+        Section("body", "The body in predictions", body_section(evaluation)),
         Section("inside", "Inside the model", _inside(material)),
         Section("parts", "What each part does", inspection(material.inspection)),
         Section("training", "Training", _training(material)),
@@ -66,25 +63,28 @@ def lay_out(material: Material) -> str:
 
 def _certainty(evaluation: Evaluation) -> str:
     if evaluation.episodes == 1:
-        return "There is one episode, so no interval can be told."
+        return "There is one episode, so there are no intervals."
     return "Below each figure, and as a band around each curve, its 95 % interval over episodes."
 
 
 def _facts(material: Material) -> list[tuple[Cell, str]]:
     evaluation, ends = material.evaluation, material.evaluation.intervals
     reconstruction, ahead = evaluation.reconstruction, min(5, evaluation.horizon)
-    alone = f"reconstruction PSNR; the mean image alone scores {reconstruction.psnr_mean_image:.1f}"
+    alone = f"reconstruction PSNR; the mean image has {reconstruction.psnr_mean_image:.1f}"
     values = [
         (_decibels(reconstruction.psnr, ends.reconstruction.psnr), alone),
         (
             _skill(evaluation.horizons[ahead].skill, ends.horizons[ahead].skill),
             f"skill {_frames(ahead)} ahead; 0 is a baseline, 1 is perfect",
         ),
-        (_cell(evaluation.frame_bound, ends.frame_bound, ",.0f"), "nats a frame, at most; lower is better"),
-        (_cell(evaluation.effective_components, ends.effective_components, ".1f"), "components of the mixture in use"),
+        (_cell(evaluation.frame_bound, ends.frame_bound, ",.0f"), "upper bound on nats a frame; lower is better"),
+        (
+            _cell(evaluation.effective_components, ends.effective_components, ".1f"),
+            "effective mixture components",
+        ),
         (
             _cell(evaluation.codebook_perplexity, ends.codebook_perplexity, ".0f"),
-            f"codes in even use, of {material.info.model.tokenizer.codes}",
+            f"codebook perplexity, of {material.info.model.tokenizer.codes} codes",
         ),
     ]
     if material.log:
@@ -110,7 +110,7 @@ def _table(evaluation: Evaluation) -> str:
         row("PSNR, most likely", _decibels, lambda of, ahead: of.horizons[ahead].psnr_likeliest),
         row(f"PSNR, best of {evaluation.best_of_samples}", _decibels, lambda of, ahead: of.best_of[ahead].psnr),
         row("PSNR, persistence", _decibels, lambda of, ahead: of.baselines.persistence[ahead].psnr),
-        row("PSNR, climatology", _decibels, lambda of, ahead: of.baselines.climatology[ahead].psnr),
+        row("PSNR, mean image", _decibels, lambda of, ahead: of.baselines.mean_image[ahead].psnr),
         row(f"SSIM, {mean}", _in(".3f"), lambda of, ahead: of.horizons[ahead].ssim),
         row("energy score", _in(".4f"), lambda of, ahead: of.horizons[ahead].energy_score),
         row("coverage of 80 %, where samples differ", _share, lambda of, ahead: of.horizons[ahead].coverage_uncertain),
@@ -118,7 +118,7 @@ def _table(evaluation: Evaluation) -> str:
     if evaluation.states:
         rows += [
             row("state, R²", _skill, lambda of, ahead: _state_of(of, ahead).r2),
-            row("state, error in spreads of the data", _in(".2f"), lambda of, ahead: _state_of(of, ahead).error),
+            row("state, error in standard deviations", _in(".2f"), lambda of, ahead: _state_of(of, ahead).error),
         ]
     return page.table(["frames ahead", *map(str, shown)], rows) + _whole(evaluation)
 
@@ -129,7 +129,7 @@ def _state_of(figures: Figures[Any], ahead: int) -> StateScores[Any]:
 
 
 def _whole(evaluation: Evaluation) -> str:
-    """What holds for the run as a whole."""
+    """Figures over all frames."""
     ends = evaluation.intervals
     rows = [
         ("bound on -log p(x)", _cell(evaluation.frame_bound, ends.frame_bound, ",.0f")),
@@ -140,25 +140,25 @@ def _whole(evaluation: Evaluation) -> str:
     return page.table(["a frame", "nats"], [(_minus(name), [cell]) for name, cell in rows])
 
 
-def _dreams(material: Material) -> str:
+def _predicted_futures(material: Material) -> str:
     dreams = material.dreams
     scale = scale_for(dreams.truth.shape[2], FILM_TILE)
-    gaze = material.watched.gaze
-    content = encode_webp(film(film_strips(dreams, gaze), dreams.context, scale))
+    maps = material.filtered.attention
+    content = encode_webp(film(film_strips(dreams, maps), dreams.context, scale))
     caption = (
-        "Each row is a clip, chosen for its movement: what happened, the single most likely future that the model "
-        f"dreams after {_frames(dreams.context)}, where the two differ (black is no difference), "
-        f"{'' if gaze is None else 'where it attends, '}and sampled futures: {KEY}."
+        "Each row is a clip, chosen for its movement: the truth, the most likely future after "
+        f"{_frames(dreams.context)}, their difference (black is none), {'' if maps is None else 'attention, '}and "
+        f"sampled futures: {KEY}."
     )
-    return page.figure(page.picture(content, "webp", "truth, dream, difference and samples, side by side"), caption)
+    return page.figure(page.picture(content, "webp", "truth, most likely future, difference and samples"), caption)
 
 
 def _strips(material: Material) -> str:
     figures = []
     for clip in range(min(STRIPS, material.dreams.clips)):
         caption = (
-            f"Clip {clip + 1}; the numbers count frames after the last one seen, and the reconstruction sees every "
-            f"frame: {KEY}."
+            f"Clip {clip + 1}; the numbers count frames after the context, and the reconstruction sees every frame: "
+            f"{KEY}."
         )
         rows = _strip_rows(material, clip)
         figures.append(strip_figure(material.dreams, rows, f"filmstrip of clip {clip + 1}", caption))
@@ -169,7 +169,7 @@ def _strip_rows(material: Material, clip: int) -> list[Strip]:
     dreams = material.dreams
     return [
         Strip("truth", dreams.truth[clip], dreamt=False),
-        Strip("reconstruction", material.watched.reconstructions[clip], dreamt=False),
+        Strip("reconstruction", material.filtered.reconstructions[clip], dreamt=False),
         *dream_strips(dreams, clip, samples=2),
     ]
 
@@ -178,23 +178,22 @@ def _prediction(evaluation: Evaluation) -> str:
     return page.side_by_side(
         page.figure(
             charts.skill_chart(evaluation),
-            "Skill is 1 - MSE / MSE of the better baseline at that horizon: above 0 the model knows where things go, "
-            "and 1 is perfect; what lies far below is cut off.",
+            "Skill is 1 - MSE / MSE of the better baseline at that horizon: above 0 the model is better than "
+            "both, 1 is perfect, and very low values are cut off.",
         ),
         page.figure(
             charts.psnr_chart(evaluation),
-            "PSNR of each frame, then averaged; squared error rewards the mean of the futures, not a sharp guess, "
-            "which is why single futures score lower.",
+            "PSNR of each frame, then averaged. Squared error favours the mean of the sampled futures, so single "
+            "futures score lower.",
         ),
         page.figure(
             charts.similarity_chart(evaluation),
-            "Structural similarity compares local patterns, not single pixels: 1 is the same picture, and blur lowers "
-            "it.",
+            "Structural similarity compares local patterns: 1 is the same picture, and blur lowers it.",
         ),
         page.figure(
             charts.coverage_chart(evaluation),
-            "If the samples spread as widely as the truth does, 80 % of it lies within their central 80 % interval; "
-            "below, the model is too sure of itself.",
+            "Of calibrated samples, the central 80 % interval contains 80 % of the true values; below that, the model "
+            "is overconfident.",
         ),
     ) + _state(evaluation)
 
@@ -204,26 +203,26 @@ def _state(evaluation: Evaluation) -> str:
         return ""
     return page.figure(
         charts.state_chart(evaluation.states, evaluation.intervals.states or {}),
-        "The robot's or simulator's own state, predicted with the frames: root mean square error in units of each "
-        "number's spread over the training data, of the model, of the last known state and of the mean.",
+        "The state of the robot or simulator, predicted with the frames: root mean square error in units of each "
+        "entry's standard deviation over the training data, of the model, of the last known state and of the mean.",
     )
 
 
 def _inside(material: Material) -> str:
-    watched, evaluation = material.watched, material.evaluation
+    filtered, evaluation = material.filtered, material.evaluation
     return page.figure(
-        charts.mixture_chart(watched.weights),
-        "Weights of the prior's mixture, given all frames before: a bright row is a component that expects the next "
-        "frame, and several bright rows at once are several futures held possible.",
+        charts.mixture_chart(filtered.weights),
+        "Mixture weights of the prior, given all earlier frames: several bright rows at once are several futures that "
+        "the model considers possible.",
     ) + page.side_by_side(
         page.figure(
             charts.surprise_chart(evaluation, material.surprise),
-            "Surprise is -log p(latent | past), relative to what is usual where things move as fast: at a peak the "
-            "world did not go as expected. The first three frames are too early to tell.",
+            "Surprise is -log p(latent | past) relative to its usual value at the same speed of motion: a peak is an "
+            "unexpected event. It is not defined on the first three frames.",
         ),
         page.figure(
-            charts.codebook_chart(watched.codes),
-            "How often the tokenizer uses each code on the clips above; a long empty tail would be dead codes.",
+            charts.codebook_chart(filtered.codes),
+            "How often the tokenizer uses each code on the clips above; an empty tail is dead codes.",
         ),
     )
 
@@ -231,7 +230,7 @@ def _inside(material: Material) -> str:
 def _training(material: Material) -> str:
     logged = [name for name in logged_names(material.log) if name not in _NOT_CURVES]
     if len(material.log) < 2 or not logged:
-        return page.note("The run has logged no curve yet.")
+        return page.note("The run has no training curves.")
     logged = [name for name in logged if not name.startswith(charts.BALANCE)]
     losses = [name for name in logged if name == "loss" or "/" in name]
     rest = [name for name in logged if name not in losses]
@@ -244,7 +243,7 @@ def _curves(material: Material, names: Sequence[str], caption: str) -> str:
 
 def _settings(material: Material) -> str:
     return (
-        page.folded("What each number means", page.definitions(DEFINITIONS))
+        page.folded("Definitions", page.definitions(DEFINITIONS))
         + page.folded("Configuration of the run", page.code(material.config))
         + "<h3>Where this page was made</h3>"
         + page.definitions(material.environment)
@@ -268,7 +267,7 @@ def _in(form: str) -> Callable[[float, Bounds | None], Cell]:
 
 
 def _skill(value: float, ends: Bounds | None) -> Cell:
-    """Good or bad news where the interval leaves no doubt of the sign."""
+    """Marked good or bad where the interval excludes 0."""
     low, high = (value, value) if ends is None else ends
     return _cell(value, ends, "+.2f", "good" if low > 0 else "bad" if high < 0 else "")
 

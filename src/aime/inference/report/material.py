@@ -20,13 +20,13 @@ from aime.inference.components import Components, find_components
 from aime.inference.dreams import Dreams, dream, to_numpy
 from aime.inference.evaluate import Progress, evaluate_run, weights_digest
 from aime.inference.evaluation import Evaluation
+from aime.inference.filtering import FilteredClips, filter_clips
 from aime.inference.inspection import Inspection
 from aime.inference.loading import load_run, moving_clip_starts
 from aime.inference.report.inspection import read_inspection
 from aime.inference.report.training_log import Record, read_log
 from aime.inference.request import EvaluationRequest
 from aime.inference.unseen import open_unseen
-from aime.inference.watching import Watched, watch
 from aime.world_model.input_validation import observed
 from aime.world_model.saved import CONFIG, RunInfo
 
@@ -49,7 +49,7 @@ class Material:
     parameters: int
     evaluation: Evaluation
     dreams: Dreams
-    watched: Watched
+    filtered: FilteredClips
     """The clips of the dreams, all of whose frames are seen."""
     surprise: Float[np.ndarray, "B T"]
     """Of their latents."""
@@ -81,7 +81,7 @@ def gather(run: str | Path, request: EvaluationRequest, progress: Progress | Non
         parameters=sum(weight.numel() for weight in model.parameters()),
         evaluation=evaluation,
         dreams=dream(model, clips, request.context, SAMPLES, seeds),
-        watched=watch(model, clips),
+        filtered=filter_clips(model, clips),
         surprise=to_numpy(
             model.surprise(
                 clips.frames,

@@ -1,4 +1,4 @@
-"""The report's section on whether dreams show the body: its foreground, its state, its slots and its attention."""
+"""The report's section on the body in predictions: its foreground, its state, slots and attention on it."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ _KINDS = (
     ("true_frames", "true frames", charts.FAINT, ":"),
     ("persistence", "persistence", charts.PERSISTENCE, "--"),
 )
-"""What is judged: its field, its label, and how its curve is drawn."""
+"""Kinds of frames: field, label, and how the curve is drawn."""
 
 _FOREGROUND = (
-    "F1 of the foreground: pixels that differ from the scene without the body, of the frame that is judged and of the "
-    "true one. A dream that has lost a thin part scores lower here, and nearly the same in PSNR. The scene is"
+    "F1 of the foreground: the pixels that differ from the scene without the body, in the predicted frame and in the "
+    "true one. A prediction without a thin part has a lower F1 and nearly the same PSNR. The scene is"
 )
 _READ = (
-    "R² of the state as a small network reads it from single frames: of dreamt ones, and of true ones, which no dream "
-    "can be read better than. Two bodies, a lost part or a bent one are misread. The network is"
+    "R² of the state that a small network reads from single frames: predicted ones, and true ones as the upper limit. "
+    "Two bodies, a missing part or a bent one are misread. The network is"
 )
 _MASKS = (
-    "A slot that holds a body has an intersection over union of 1 with it; the next two rows are the least and the "
-    "most: one slot for the whole frame, and the best one of whole cells. Attention on a body is the mass of the map "
-    "on its pixels, divided by its share of the area: 1 is a uniform map. The foreground ARI needs two bodies."
+    "Intersection over union (IoU) of a body with its best slot is 1 at best; the next two rows are its lower and "
+    "upper limit: one slot for the whole frame, and the best slot of whole cells. Attention on a body is the mass of "
+    "A_t on its pixels, divided by its share of the area: 1 is a uniform map. The foreground ARI needs two bodies."
 )
 
 
-def things(evaluation: Evaluation) -> str:
+def body_section(evaluation: Evaluation) -> str:
     """Charts and a table, or a line that says why there is none."""
     ends = evaluation.intervals
     drawn, missing = [], []

@@ -13,10 +13,10 @@ from tests.models import small_config
 from aime.attention.maps import centre_of_mass
 from aime.data import open_dataset
 from aime.inference.dreams import dream
+from aime.inference.filtering import filter_clips
 from aime.inference.overlays import PALETTE
-from aime.inference.progress import draw_progress
+from aime.inference.snapshot import draw_snapshot
 from aime.inference.strips import columns, dreamt_attention, map_strips, path_strips
-from aime.inference.watching import watch
 from aime.world_model.model import AIME
 
 
@@ -28,31 +28,31 @@ def model(kind: str) -> AIME:
 
 
 def test_a_schema_s_maps_are_those_of_the_pass_and_their_centres_move_as_they_do() -> None:
-    clips, watcher = drifting_clips(2, 6), model("schema")
-    gaze = watch(watcher, clips).gaze
-    assert gaze is not None
-    output = watcher.forward_sequence(clips.frames, clips.actions, clips.action_valid).attention
-    assert np.allclose(gaze.fused, output.fused.detach().numpy(), atol=1e-6)
+    clips, world = drifting_clips(2, 6), model("schema")
+    maps = filter_clips(world, clips).attention
+    assert maps is not None
+    output = world.forward_sequence(clips.frames, clips.actions, clips.action_valid).attention
+    assert np.allclose(maps.fused, output.fused.detach().numpy(), atol=1e-6)
     centres = centre_of_mass(output.bottom_up).detach().numpy()
-    assert np.allclose(gaze.start[:, 1:], centres[:, :-1], atol=1e-4)
-    assert np.allclose(gaze.start + gaze.actual, centres, atol=1e-4)
-    assert gaze.slot_maps.shape == (2, 6, 3, 8, 8)
+    assert np.allclose(maps.start[:, 1:], centres[:, :-1], atol=1e-4)
+    assert np.allclose(maps.start + maps.actual, centres, atol=1e-4)
+    assert maps.slot_maps.shape == (2, 6, 3, 8, 8)
 
 
 def test_uniform_attention_is_nothing_to_draw() -> None:
-    assert watch(model("uniform"), drifting_clips(1, 4)).gaze is None
+    assert filter_clips(model("uniform"), drifting_clips(1, 4)).attention is None
 
 
 def test_a_dream_attends_as_the_prior_expects_once_nothing_is_seen() -> None:
     clips, dreamer = drifting_clips(2, 7), model("schema")
-    dreams, gaze = dream(dreamer, clips, context=3, samples=2), watch(dreamer, clips).gaze
-    assert gaze is not None
+    dreams, maps = dream(dreamer, clips, context=3, samples=2), filter_clips(dreamer, clips).attention
+    assert maps is not None
     future = dreamer.predict_future(clips.frames[:, :3], clips.actions)
-    maps = dreamt_attention(dreams, gaze, clip=1)
-    assert maps.shape == (7, 8, 8)
-    assert np.allclose(maps[:3], gaze.fused[1, :3])
-    assert np.allclose(maps[3:], future.attention[1].numpy())
-    assert np.allclose(maps.sum(axis=(1, 2)), 1, atol=1e-4)
+    dreamt = dreamt_attention(dreams, maps, clip=1)
+    assert dreamt.shape == (7, 8, 8)
+    assert np.allclose(dreamt[:3], maps.fused[1, :3])
+    assert np.allclose(dreamt[3:], future.attention[1].numpy())
+    assert np.allclose(dreamt.sum(axis=(1, 2)), 1, atol=1e-4)
 
 
 def test_a_path_has_the_component_in_use_and_its_weight_under_each_dreamt_frame() -> None:
@@ -71,13 +71,13 @@ def test_a_path_has_the_component_in_use_and_its_weight_under_each_dreamt_frame(
 
 
 def test_rows_of_maps_are_on_one_scale() -> None:
-    clips, watcher = drifting_clips(1, 5), model("schema")
-    dreams, gaze = dream(watcher, clips, context=2, samples=1), watch(watcher, clips).gaze
-    assert gaze is not None
-    expected, bottom_up, fused, motion = map_strips(dreams, gaze, 0, scale=2)
+    clips, world = drifting_clips(1, 5), model("schema")
+    dreams, maps = dream(world, clips, context=2, samples=1), filter_clips(world, clips).attention
+    assert maps is not None
+    expected, bottom_up, fused, motion = map_strips(dreams, maps, 0, scale=2)
     assert [each.label for each in (expected, bottom_up, fused, motion)] == ["expected", "bottom-up", "fused", "motion"]
     assert motion.frames.shape == (5, 64, 64, 3)
-    weight = np.concatenate([each.ravel() for each in (gaze.prior[0], gaze.bottom_up[0], gaze.fused[0])])
+    weight = np.concatenate([each.ravel() for each in (maps.prior[0], maps.bottom_up[0], maps.fused[0])])
     colour = np.concatenate([each.frames.reshape(-1, 3) for each in (expected, bottom_up, fused)])
     order = weight.argsort()
     assert (np.diff(colour[order].astype(int).sum(axis=-1)) >= -2).all(), "more weight is brighter in every row"
@@ -90,7 +90,7 @@ def test_columns_lie_ever_farther_apart_and_end_with_the_last_frame() -> None:
 
 def test_progress_has_a_filmstrip_for_each_clip(make_run: MakeRun) -> None:
     dataset = open_dataset(make_run(length=12).data)
-    schema, uniform = (draw_progress(model(kind), dataset) for kind in ("schema", "uniform"))
+    schema, uniform = (draw_snapshot(model(kind), dataset) for kind in ("schema", "uniform"))
     assert schema.width == uniform.width
     # five rows and four, in each of two clips, of frames three times enlarged
     assert schema.height - uniform.height == 2 * (3 * 32 + 7)

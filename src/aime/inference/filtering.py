@@ -1,4 +1,4 @@
-"""What a model makes of clips that it watches to the end: reconstructions, components, codes and attention."""
+"""Filtering: what a model infers about every frame of a clip from the frames up to it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from aime.world_model.config import ModelConfig
 from aime.world_model.input_validation import observed
 
 NO_ATTENTION = (
-    "This model's attention is uniform: it weighs every part of a frame alike, so there is nothing to draw over it. "
+    "This model's attention is uniform: every part of a frame has the same weight, so there is no map to draw. "
     "A run trained without --model.attention.kind uniform has attention maps."
 )
 
 
 @dataclass(frozen=True)
-class Gaze:
-    """Where a model attends in B clips of T frames, all of which it sees; maps sum to 1 over space.
+class AttentionMaps:
+    """The attention of a model on B clips of T frames, all of which it sees; maps sum to 1 over space.
 
     Positions and motions are (x, y) in cells of the attention grid, x to the right and y down, positions counted from
     the middle of the left upper cell.
@@ -33,40 +33,40 @@ class Gaze:
     fused: Float[np.ndarray, "B T h w"]
     """A_t."""
     bottom_up: Float[np.ndarray, "B T h w"]
-    """U_t, what stands out in the frame."""
+    """U_t, computed from the frame."""
     prior: Float[np.ndarray, "B T h w"]
-    """P_t, what was expected before the frame was seen."""
+    """P_t, predicted before the frame is seen."""
     slot_maps: Float[np.ndarray, "B T S h w"]
     """The share of each cell that each slot takes; sums to 1 over the slots."""
     start: Float[np.ndarray, "B T 2"]
     """Centre of mass of U_{t-1}; of a learned map at the first frame."""
     expected: Float[np.ndarray, "B T 2"]
-    """The motion that P_t expects."""
+    """The motion that P_t predicts."""
     actual: Float[np.ndarray, "B T 2"]
     """The motion of the centre of mass from U_{t-1} to U_t."""
 
 
 @dataclass(frozen=True)
-class Watched:
-    """What goes on inside a model while it watches B clips of T frames."""
+class FilteredClips:
+    """What a model infers about B clips of T frames."""
 
     reconstructions: UInt8[np.ndarray, "B T H W 3"]
     weights: Float[np.ndarray, "B T K"]
     """Mixture weights of the prior."""
     codes: Int[np.ndarray, " codes"]
     """How often each code was used."""
-    gaze: Gaze | None
+    attention: AttentionMaps | None
     """None where attention is uniform."""
 
 
-def attends(config: ModelConfig) -> bool:
-    """Whether there is attention to draw: not where it is uniform."""
+def has_attention(config: ModelConfig) -> bool:
+    """Whether there are attention maps to draw: not where attention is uniform."""
     return config.attention.kind != "uniform"
 
 
 @torch.inference_mode()
-def watch(model: Predictor, clips: Clips) -> Watched:
-    """Watch some clips to their end and keep what the model makes of them.
+def filter_clips(model: Predictor, clips: Clips) -> FilteredClips:
+    """Run a model over some clips and keep its reconstructions, mixture weights, codes and attention.
 
     Args:
         model: in eval mode.
@@ -75,18 +75,18 @@ def watch(model: Predictor, clips: Clips) -> Watched:
     clips = clips.to(model.device)
     states = observed(clips.states, model.config)
     output = model.forward_sequence(clips.frames, clips.actions, clips.action_valid, states)
-    return Watched(
+    return FilteredClips(
         reconstructions=to_pixels(output.reconstructions),
         weights=to_numpy(output.prior.mixture.log_weights.exp()),
         codes=torch.bincount(output.tokens.flatten(), minlength=model.config.tokenizer.codes).cpu().numpy(),
-        gaze=gaze_of(output.attention) if attends(model.config) else None,
+        attention=attention_maps(output.attention) if has_attention(model.config) else None,
     )
 
 
-def gaze_of(attention: Attention) -> Gaze:
+def attention_maps(attention: Attention) -> AttentionMaps:
     """The maps of a pass as arrays, and how their centre of mass moves."""
     start = centre_of_mass(attention.last)
-    return Gaze(
+    return AttentionMaps(
         fused=to_numpy(attention.fused),
         bottom_up=to_numpy(attention.bottom_up),
         prior=to_numpy(attention.prior),

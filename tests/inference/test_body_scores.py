@@ -25,7 +25,7 @@ from aime.inference.evaluate import score_clips
 from aime.inference.foreground import Counts, ForegroundCounts
 from aime.inference.mask_scores import MaskErrors
 from aime.inference.references import read_masks
-from aime.inference.report.things import things
+from aime.inference.report.body import body_section
 from aime.inference.state_reader import ReadErrors
 from aime.inference.summary import summarise
 from aime.inference.unseen import open_unseen
@@ -79,10 +79,10 @@ def test_counts_are_summed_over_clips_before_they_are_divided(scores: ClipScores
 def test_what_is_read_has_r2_at_every_horizon_and_for_every_number(scores: ClipScores) -> None:
     found = evaluation_of(scores).read_states
     assert found is not None
-    error, mean = scores.read.dream[:, 2].mean(), scores.read.climatology[:, 2].mean()
+    error, mean = scores.read.dream[:, 2].mean(), scores.read.mean[:, 2].mean()
     assert found.horizons[3].dream.r2 == pytest.approx(float(1 - error / mean), abs=1e-6)
     assert found.horizons[3].dream.error == pytest.approx(math.sqrt(error))
-    error, mean = scores.read.persistence[..., 1].mean(), scores.read.climatology[..., 1].mean()
+    error, mean = scores.read.persistence[..., 1].mean(), scores.read.mean[..., 1].mean()
     assert found.entries[1].persistence.r2 == pytest.approx(float(1 - error / mean), abs=1e-6)
 
 
@@ -122,14 +122,14 @@ def test_they_are_shown_in_the_terminal_and_in_the_report(scores: ClipScores) ->
     text = "\n".join(lines)
     assert f"{whole.foreground.horizons[5].dream.f1:.2f}" in text
     assert f"{whole.masks.attention_ratio:.2f}" in text
-    page = things(whole)
+    page = body_section(whole)
     assert re.findall(r'aria-label="([^"]+)"', page) == [
         "foreground F1 against horizon",
         "state read from frames against horizon",
     ]
     assert "IoU of a body and its best slot" in page
     bare = replace(whole, foreground=None, read_states=None, masks=None, state_reader="none: no states")
-    assert "<svg" not in things(bare) and "none: no states" in things(bare)
+    assert "<svg" not in body_section(bare) and "none: no states" in body_section(bare)
 
 
 @pytest.mark.parametrize("part", ["test", "validation", "all"])

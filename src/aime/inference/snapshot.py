@@ -1,4 +1,4 @@
-"""How far a training is, in one picture that takes about a second."""
+"""A picture of what a model predicts now, drawn in about a second: for use during training."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from PIL import Image
 from aime.data import Dataset
 from aime.inference.dreams import dream
 from aime.inference.evaluate import Predictor
+from aime.inference.filtering import filter_clips
 from aime.inference.loading import lively_clips
 from aime.inference.render import filmstrip, scale_for, stack
-from aime.inference.strips import columns, progress_strips
-from aime.inference.watching import watch
+from aime.inference.strips import columns, snapshot_strips
 
 CONTEXT = 5
 """Frames that the open-loop prediction sees, or half of the clip where that is fewer."""
@@ -23,7 +23,7 @@ CLIPS, AHEAD, TILE = 2, 8, 96
 """Clips, predicted frames of each, and screen pixels that a frame is enlarged to, about."""
 
 
-def draw_progress(model: Predictor, dataset: Dataset) -> Image.Image:
+def draw_snapshot(model: Predictor, dataset: Dataset) -> Image.Image:
     """Filmstrips of truth, reconstruction, open-loop prediction, a sample and attention, the same clips at each call.
 
     Args:
@@ -38,7 +38,7 @@ def draw_progress(model: Predictor, dataset: Dataset) -> Image.Image:
     longest = np.flatnonzero(dataset.lengths >= min(length, int(dataset.lengths.max())))
     clips = lively_clips(dataset.select(longest), length, CLIPS)
     context = min(CONTEXT, length // 2)
-    dreams, watched = dream(model, clips, context, samples=1), watch(model, clips)
+    dreams, filtered = dream(model, clips, context, samples=1), filter_clips(model, clips)
     scale, shown = scale_for(dataset.image_size, TILE), columns(context, length, AHEAD)
-    strips = [progress_strips(dreams, watched, clip) for clip in range(dreams.clips)]
+    strips = [snapshot_strips(dreams, filtered, clip) for clip in range(dreams.clips)]
     return stack([filmstrip(rows, shown, context, scale) for rows in strips])
