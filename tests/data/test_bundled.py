@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.ndimage import binary_dilation
 
 import aime.data
 from aime.data import Dataset, Episode, Shard, Split, bundled_names, bundled_path, open_dataset, pack, write_shard
@@ -248,3 +249,25 @@ def test_cartpole_moves_and_is_lit() -> None:
     assert np.nanstd(episode.reward) > 0
     assert episode.state is not None
     assert (episode.state.std(axis=0) > 0).all()
+
+
+def test_cartpole_has_masks_of_cart_and_pole_where_frames_differ_from_the_background() -> None:
+    dataset = open_dataset("bundled:cartpole", "validation")
+    assert all(open_dataset("bundled:cartpole", part).has_mask.all() for part in PARTS)
+    assert dataset.mask_names == {1: "cart", 2: "pole"}
+    episodes = [dataset.read(number) for number in (0, 11)]
+    for number, each in zip((0, 11), episodes, strict=True):
+        digest = episode_digest(each.pixels, each.action, each.state)
+        assert digest == bundled_digests("cartpole")["validation"][number], (
+            "pixels as they were before there were masks"
+        )
+    frames = np.concatenate([each.pixels for each in episodes])
+    masks = np.concatenate([each.mask for each in episodes if each.mask is not None])
+    assert masks.shape == frames.shape[:3] and np.unique(masks).tolist() == [0, 1, 2]
+    body = masks > 0
+    assert 0.005 < body.mean() < 0.03
+    background = np.median(list(dataset.spread_frames(256)), axis=0)
+    differs = (frames != background).any(axis=-1)
+    assert differs[body].mean() > 0.99
+    # anti-aliased edges reach two pixels beyond the masks
+    assert not differs[~binary_dilation(body, np.ones((1, 5, 5)))].any()
