@@ -17,7 +17,7 @@ from aime.world_model.model import AIME
 from aime.world_model.saved import RunInfo, read_run
 
 SEARCHED = 4
-"""Episodes that are searched for a lively clip."""
+"""Episodes that are searched for a moving clip."""
 
 
 def load_run(run: str | Path, device: Device = "auto") -> tuple[RunInfo, AIME]:
@@ -68,7 +68,7 @@ def check_fit(dataset: Dataset, info: RunInfo) -> None:
         )
 
 
-def lively_clips(dataset: Dataset, length: int, count: int) -> Clips:
+def moving_clips(dataset: Dataset, length: int, count: int) -> Clips:
     """The clips at `moving_clip_starts`.
 
     Raises:
@@ -91,11 +91,11 @@ def moving_clip_starts(dataset: Dataset, length: int, count: int) -> ClipStarts:
         AimeError: if a file is damaged.
     """
     stretches = np.array_split(np.arange(dataset.episodes), min(count, dataset.episodes))
-    found = [_liveliest(dataset, each[:SEARCHED], length) for each in stretches]
+    found = [_most_moving(dataset, each[:SEARCHED], length) for each in stretches]
     return ClipStarts(*(np.concatenate(field) for field in zip(*found, strict=True)))
 
 
-def _liveliest(dataset: Dataset, episodes: Int64[np.ndarray, " N"], length: int) -> ClipStarts:
+def _most_moving(dataset: Dataset, episodes: Int64[np.ndarray, " N"], length: int) -> ClipStarts:
     searched = dataset.select(episodes)
     places = clip_starts(searched, length)
     frames = read_clips(searched, places, length).frames

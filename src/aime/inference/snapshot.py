@@ -9,7 +9,7 @@ from aime.data import Dataset
 from aime.inference.dreams import dream
 from aime.inference.evaluate import Predictor
 from aime.inference.filtering import filter_clips
-from aime.inference.loading import lively_clips
+from aime.inference.loading import moving_clips
 from aime.inference.render import filmstrip, scale_for, stack
 from aime.inference.strips import columns, snapshot_strips
 
@@ -28,7 +28,7 @@ def draw_snapshot(model: Predictor, dataset: Dataset) -> Image.Image:
 
     Args:
         model: in eval mode.
-        dataset: to take `CLIPS` lively clips from, of `LENGTH` frames or of its longest episode.
+        dataset: to take `CLIPS` moving clips from, of `LENGTH` frames or of its longest episode.
 
     Raises:
         AimeError: if a file is damaged.
@@ -36,7 +36,7 @@ def draw_snapshot(model: Predictor, dataset: Dataset) -> Image.Image:
     # an episode of a single frame is padded by its own repetition
     length = max(2, min(LENGTH, int(dataset.lengths.max())))
     longest = np.flatnonzero(dataset.lengths >= min(length, int(dataset.lengths.max())))
-    clips = lively_clips(dataset.select(longest), length, CLIPS)
+    clips = moving_clips(dataset.select(longest), length, CLIPS)
     context = min(CONTEXT, length // 2)
     dreams, filtered = dream(model, clips, context, samples=1), filter_clips(model, clips)
     scale, shown = scale_for(dataset.image_size, TILE), columns(context, length, AHEAD)
