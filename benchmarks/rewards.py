@@ -15,7 +15,6 @@ from pathlib import Path
 import torch
 from measuring import correlations
 
-from aime.agents.experience import check_rewarding
 from aime.data.clips import clip_starts, read_clips
 from aime.dynamics.choices import likeliest
 from aime.inference.loading import load_run
@@ -38,8 +37,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=192)
     options = parser.parse_args()
     info, model = load_run(options.run)
-    check_rewarding(info)
-    control = model.dynamics.expect_control()
+    control = model.dynamics.expect_rewards()
     unseen = open_unseen(info, options.data, options.context, options.horizon)
     length = options.context + options.horizon
     places = clip_starts(unseen.dataset, length, options.clips)

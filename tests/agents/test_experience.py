@@ -69,9 +69,11 @@ def test_states_are_those_of_an_agent_that_plays(model: AIME, data: Path) -> Non
 
 
 def test_long_episodes_are_cut_and_keep_their_numbers(model: AIME, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LONGEST", 4)
+    monkeypatch.setattr(module, "CLIP_FRAMES", 4)
     told: list[tuple[int, int]] = []
-    found = perceive(model, open_dataset(data), 1000, CPU, lambda done, total: told.append((done, total)))
+    found = perceive(
+        model, open_dataset(data), 1000, CPU, lambda stage, done, total, figures: told.append((done, total))
+    )
     assert [int((found.episode == number).sum()) for number in range(3)] == [8, 4, 8]
     assert told[-1] == (20, 24)
 

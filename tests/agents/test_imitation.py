@@ -30,7 +30,12 @@ def test_a_clone_does_what_was_done() -> None:
     torch.manual_seed(0)
     model = AIME(small_config()).eval()
     told: list[dict[str, float]] = []
-    cloned = imitate(model, experience(model, 2000), QUICK, lambda step, figures: told.append(figures))
+    cloned = imitate(
+        model.dynamics.widths,
+        experience(model, 2000),
+        QUICK,
+        lambda stage, step, total, figures: told.append(dict(figures)),
+    )
     unseen = states(model.dynamics, 500)
     chosen, wanted = cloned.policy(unseen.belief, unseen.latent, unseen.step).mode, habit(unseen.latent)
     assert (chosen[:, 0] - wanted[:, 0]).abs().mean() < 0.12
@@ -47,11 +52,11 @@ def test_actions_that_nobody_took_teach_nothing() -> None:
     unknown = torch.rand(400) < 0.3
     actions = seen.actions.masked_fill(unknown[:, None], float("nan"))
     targets = seen.targets._replace(action_valid=~unknown)
-    cloned = imitate(model, seen._replace(actions=actions, targets=targets), QUICK)
+    cloned = imitate(model.dynamics.widths, seen._replace(actions=actions, targets=targets), QUICK)
     assert torch.tensor(cloned.nats).isfinite()
 
 
 def test_one_episode_is_too_few() -> None:
     model = AIME(small_config()).eval()
     with pytest.raises(AimeError, match=r"1 episode\(s\).*expected 2 episodes"):
-        imitate(model, experience(model, 10, episodes=1), QUICK)
+        imitate(model.dynamics.widths, experience(model, 10, episodes=1), QUICK)

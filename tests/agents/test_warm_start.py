@@ -6,12 +6,13 @@ from torch import Tensor
 
 from aime.agents.experience import Experience
 from aime.agents.policy import Critic, Policy, PolicyConfig
-from aime.agents.warm_start import WarmStartConfig, advantage_weights, clone_what_paid, follow_the_record, values
-from aime.dynamics.states import Carry
+from aime.agents.warm_start import WarmStartConfig, advantage_weights, clone_better_actions, fit_critic, values
+from aime.dynamics.states import Carry, Widths
 from aime.errors import AimeError
 from aime.world_model.outputs import Targets
 
 SMALL = PolicyConfig(hidden=32, bins=41)
+WIDTHS = Widths(latent=4, context=2, action=1, belief=8)
 BEST = 0.5
 EPISODES, LENGTH = 60, 12
 
@@ -32,19 +33,19 @@ def record(known_actions: bool = True) -> Experience:
     return Experience(states, actions, targets, episode)
 
 
-def silent(step: int, figures: object) -> None:
-    assert step > 0
+def silent(stage: str, step: int, total: int, figures: object) -> None:
+    assert 0 < step <= total
 
 
 def networks() -> tuple[Policy, Critic]:
     torch.manual_seed(1)
-    return Policy(SMALL, 8, 4, 1), Critic(SMALL, 8, 4)
+    return Policy(SMALL, WIDTHS), Critic(SMALL, WIDTHS)
 
 
-def test_the_critic_comes_to_know_what_was_recorded_and_the_policy_what_paid() -> None:
+def test_the_critic_learns_recorded_returns_and_the_policy_the_better_actions() -> None:
     experience, (policy, critic) = record(), networks()
     config = WarmStartConfig(critic_steps=300, policy_steps=400, batch=128, temperature=0.3, trace=0.9, expectile=0.5)
-    follow_the_record(critic, experience, config, 0.5, silent)
+    fit_critic(critic, experience, config, 0.5, silent)
     value = values(critic, experience)
     # by the mean reward of an episode's kind over 1 - γ, away from its end
     away = torch.arange(experience.frames) % LENGTH < LENGTH - 6
@@ -52,7 +53,7 @@ def test_the_critic_comes_to_know_what_was_recorded_and_the_policy_what_paid() -
     mean = experience.targets.rewards[1:][even[1:] & (torch.arange(1, experience.frames) % LENGTH > 0)].mean()
     assert float(value[away & even].mean()) == pytest.approx(2 * float(mean), rel=0.1)
     assert value[away & even].mean() > value[away & ~even].mean() + 3
-    clone_what_paid(policy, critic, experience, config, 0.5, silent)
+    clone_better_actions(policy, critic, experience, config, 0.5, silent)
     states = experience.states
     chosen = policy(states.belief, states.latent, states.step).mode
     assert (chosen - BEST).abs().mean() < 0.15
@@ -62,7 +63,7 @@ def test_the_critic_comes_to_know_what_was_recorded_and_the_policy_what_paid() -
 def test_the_critic_learns_the_expectile_of_what_came(expectile: float) -> None:
     experience, (_, critic) = record(), networks()
     config = WarmStartConfig(critic_steps=600, batch=512, expectile=expectile, learning_rate=3e-3)
-    follow_the_record(critic, experience, config, 0.0, silent)
+    fit_critic(critic, experience, config, 0.0, silent)
     last = torch.arange(experience.frames) % LENGTH == LENGTH - 1
     reward, value = experience.targets.rewards.roll(-1), values(critic, experience)
     for even in (False, True):  # what the latent tells apart
@@ -97,7 +98,7 @@ def test_weights_are_those_of_the_advantages() -> None:
 def test_without_actions_the_policy_stays() -> None:
     experience, (policy, critic) = record(known_actions=False), networks()
     before = {name: weight.clone() for name, weight in policy.state_dict().items()}
-    clone_what_paid(policy, critic, experience, WarmStartConfig(), 0.9, silent)
+    clone_better_actions(policy, critic, experience, WarmStartConfig(), 0.9, silent)
     assert all(torch.equal(weight, before[name]) for name, weight in policy.state_dict().items())
 
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from aime.agents.experience import check_rewarded, check_rewarding, open_experience
+from aime.agents.experience import open_rewarded
 from aime.data import Clips, ClipSampler, Dataset
 from aime.dynamics.states import Carry
 from aime.errors import AimeError
@@ -54,7 +54,7 @@ class Starts(NamedTuple):
 def open_starts(info: RunInfo, data: str | Path | None, context: int) -> Dataset:
     """The episodes that dreams of a run begin in, after all checks that need no weights.
 
-    They are all but the held-out ones: see `open_experience`.
+    They are all but the held-out ones: see `open_rewarded`.
 
     Args:
         info: the run.
@@ -65,9 +65,7 @@ def open_starts(info: RunInfo, data: str | Path | None, context: int) -> Dataset
         AimeError: if the model has no reward head, if there is no such data, if its frames or actions do not fit the
             model, if it has no rewards, or no episode of `context` frames.
     """
-    check_rewarding(info)
-    dataset = open_experience(info, data)
-    check_rewarded(dataset)
+    dataset = open_rewarded(info, data)
     fitting = np.flatnonzero(dataset.lengths >= context)
     if fitting.size == 0:
         raise AimeError(

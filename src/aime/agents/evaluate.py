@@ -14,7 +14,6 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from aime.agents.agent import Agent, Decider, PolicyDecider
-from aime.agents.experience import check_rewarding
 from aime.agents.filming import DreamFilm
 from aime.agents.noise import EpisodeNoise
 from aime.agents.planner import Planner, PlannerConfig, Proposer
@@ -34,7 +33,7 @@ from aime.primitives.files import write_atomically
 from aime.primitives.hardware import Device
 from aime.primitives.intervals import Interval, mean_interval
 from aime.world_model.model import AIME
-from aime.world_model.saved import RunInfo, read_run
+from aime.world_model.saved import RunInfo
 
 Behaviour = Literal["imitate", "imagine", "plan", "expert", "random"]
 
@@ -281,15 +280,14 @@ def make_decider(
         AimeError: if the run has no such agent, or to plan no rewards.
     """
     if policy != "plan":
-        _, networks = load_agent(run, policy, model)
+        _, networks = load_agent(run, policy, model.dynamics)
         noise = networks.policy.least_noise if noise is None else noise
         return PolicyDecider(networks.policy, noise=noise), networks.policy
-    check_rewarding(read_run(run))
     proposers: list[Proposer] = [model.dynamics.expect_control().action_schema]
     critic = None
     for name in get_args(Kind):
         if agent_directory(run, name).is_dir():
-            _, networks = load_agent(run, name, model)
+            _, networks = load_agent(run, name, model.dynamics)
             proposers.insert(0, networks.policy)
             critic = networks.critic or critic
     return Planner(model.dynamics, planner, critic, tuple(proposers)), proposers[0]

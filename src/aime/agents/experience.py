@@ -1,8 +1,8 @@
-"""What an agent learns from: recorded frames as the states that a world model believes, held fixed."""
+"""What an agent learns from: recorded frames as states of the world model's latent dynamics."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from aime.data import Clips, Dataset, load_clips, open_dataset
 from aime.dynamics.states import Carry
@@ -23,18 +24,25 @@ from aime.world_model.model import AIME
 from aime.world_model.outputs import Targets
 from aime.world_model.saved import RunInfo
 
-LONGEST = 256
-"""Frames that are perceived in one pass; in a longer episode the belief begins again after as many."""
+CLIP_FRAMES = 256
+"""Frames that are observed in one pass; a longer episode is cut, and each part begins with the initial belief."""
 
-PERCEIVED_AT_ONCE = 1024
-"""Frames, which bounds the memory."""
+BATCH_FRAMES = 1024
+"""Frames in one batch, which bounds the memory."""
+
+OnProgress = Callable[[str, int, int, Mapping[str, float]], None]
+"""Called with the name of a stage, the steps done, the steps in all and the latest figures."""
+
+
+def no_progress(stage: str, done: int, total: int, figures: Mapping[str, float]) -> None:
+    """An `OnProgress` that does nothing."""
 
 
 class Experience(NamedTuple):
     """N recorded frames, in the order of their episodes, on the device of the model."""
 
     states: Carry
-    """What is believed at each frame, `[N,·]`."""
+    """At each frame, `[N,·]`."""
     actions: Float[Tensor, "N A"]
     """Taken there, in [-1, 1]."""
     targets: Targets
@@ -49,16 +57,15 @@ class Experience(NamedTuple):
 
     def rows(self, chosen: Int[Tensor, " M"] | Bool[Tensor, " N"]) -> Experience:
         """Some of the frames."""
-        targets = Targets(*(field[chosen] for field in self.targets))
-        return Experience(self.states.pick(chosen), self.actions[chosen], targets, self.episode[chosen])
+        return tree_map(lambda each: each[chosen], self)
 
 
 def open_experience(info: RunInfo, data: str | Path | None) -> Dataset:
     """The episodes that an agent of a run learns from.
 
-    They are all but those that the run or one of its ancestors holds out, and those that bundled data does: agents are
-    judged on these. Of several of the same content there is one: a clone's validation episodes are no copies of those
-    that it learns from.
+    These are all episodes except those that the run or one of its ancestors holds out and those that bundled data holds
+    out: agents are evaluated on these. Of episodes with the same content only one is taken, so that the validation
+    episodes of a clone are not among those that it learns from.
 
     Args:
         info: the run.
@@ -73,87 +80,69 @@ def open_experience(info: RunInfo, data: str | Path | None) -> Dataset:
     return learned.select(learned.different).in_scale(info.action_scale)
 
 
-def check_rewarding(info: RunInfo) -> None:
-    """Refuse a run whose model predicts no reward.
+def open_rewarded(info: RunInfo, data: str | Path | None) -> Dataset:
+    """The same, for an agent that learns from rewards.
 
     Raises:
-        AimeError: if its control pillar is switched off.
+        AimeError: as `open_experience` does, or if the model has no reward head, or the data no rewards.
     """
     if info.model.control.kind == "none":
         raise AimeError(
             f"{info.path}: its model has no reward head (model.control.kind is none); expected one: train again "
             "without --model.control.kind none"
         )
-
-
-def check_rewarded(dataset: Dataset) -> None:
-    """Refuse data without rewards, of which a reward head has learned nothing.
-
-    Raises:
-        AimeError: if every reward is 0 or missing.
-    """
+    dataset = open_experience(info, data)
     if not dataset.has_rewards:
         raise AimeError(
             f"{dataset.name}: every reward is 0 or missing; expected rewards: take data that has them, or add them and "
             "train again"
         )
+    return dataset
 
 
 @torch.no_grad()
 def perceive(
-    model: AIME,
-    dataset: Dataset,
-    frames: int,
-    hardware: Hardware,
-    told: Callable[[int, int], None] = lambda done, total: None,
+    model: AIME, dataset: Dataset, frames: int, hardware: Hardware, on_progress: OnProgress = no_progress
 ) -> Experience:
-    """Watch whole episodes as an agent would, from their first frame on.
+    """Observe whole episodes from their first frame on, as an agent does.
 
     Args:
         model: in eval mode, on the device.
         dataset: its frames and actions fit the model.
-        frames: at most about so many, of episodes at equal distances through the data set; 1 or more.
-        hardware: where and how precisely to compute.
-        told: is called with (frames done, frames in all), now and then.
+        frames: about the most frames to take, from episodes at equal distances in the data set; 1 or more.
+        hardware: the device and the precision.
+        on_progress: told of "perceiving", in frames.
 
     Raises:
         AimeError: if a file is damaged.
     """
     chosen = dataset.spread_episodes(frames)
-    total, parts, done = int(chosen.lengths.sum()), [], 0
-    for episode, clips in _passes(chosen):
-        parts.append(_believe(model, clips.to(hardware.device), episode, hardware))
+    parts, done = [], 0
+    for episode, clips in _batches(chosen):
+        parts.append(_perceive_batch(model, clips.to(hardware.device), episode, hardware))
         done += parts[-1].frames
-        told(done, total)
-    states = Carry.join([part.states for part in parts])
-    targets = Targets(*(torch.cat(field) for field in zip(*(part.targets for part in parts), strict=True)))
-    actions, episodes = (torch.cat([getattr(part, name) for part in parts]) for name in ("actions", "episode"))
-    return Experience(states, actions, targets, episodes)
+        on_progress("perceiving", done, int(chosen.lengths.sum()), {})
+    return tree_map(lambda *each: torch.cat(each), *parts)
 
 
-def _passes(dataset: Dataset) -> Iterator[tuple[Int[Tensor, " B"], Clips]]:
+def _batches(dataset: Dataset) -> Iterator[tuple[Int[Tensor, " B"], Clips]]:
     """Batches of clips from the starts of episodes on, with the numbers of their episodes."""
-    length = int(min(LONGEST, dataset.lengths.max()))
-    at_once = max(1, PERCEIVED_AT_ONCE // length)
+    length = int(min(CLIP_FRAMES, dataset.lengths.max()))
+    at_once = max(1, BATCH_FRAMES // length)
     for first in range(0, dataset.episodes, at_once):
         some = dataset.select(np.arange(first, min(first + at_once, dataset.episodes)))
         clips = load_clips(some, length, stride=length)
-        # of every episode first its first clip, then its second, ...
+        # clips come in rounds: the first of every episode, then the second of every longer one, ...
         counts = np.maximum(1, some.lengths // length)
         rounds = [np.flatnonzero(counts > number) for number in range(int(counts.max()))]
         yield torch.from_numpy(first + np.concatenate(rounds)), clips
 
 
-def _believe(model: AIME, clips: Clips, episode: Int[Tensor, " B"], hardware: Hardware) -> Experience:
+def _perceive_batch(model: AIME, clips: Clips, episode: Int[Tensor, " B"], hardware: Hardware) -> Experience:
     with hardware.autocast():
         states = input_validation.observed(clips.states, model.config)
         track = model.filter_sequence(clips.frames, clips.actions, clips.action_valid, states).track
-    believed = model.dynamics.states_at(track, torch.arange(clips.valid.shape[1], device=clips.valid.device))
+    carry = model.dynamics.states_at(track, torch.arange(clips.valid.shape[1], device=clips.valid.device))
     numbers = episode.to(clips.valid.device)[:, None].expand(clips.valid.shape)
-    valid = clips.valid
-    return Experience(
-        believed.map(lambda each: each[valid].float()),
-        clips.actions[valid],
-        Targets(*(field[valid] for field in targets_of(clips, model.config))),
-        numbers[valid],
-    )
+    every = Experience(carry.map(lambda each: each.float()), clips.actions, targets_of(clips, model.config), numbers)
+    return every.rows(clips.valid)

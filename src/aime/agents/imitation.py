@@ -1,25 +1,48 @@
-"""Behaviour cloning: a policy that does what the data did, on the state of the belief."""
+"""Behaviour cloning: a policy fitted to recorded actions, on the states of the world model."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from aime.agents.descent import descend
-from aime.agents.experience import Experience
-from aime.agents.policy import ClonedPolicy, PolicyConfig
+from aime.agents.experience import Experience, OnProgress, no_progress
+from aime.agents.policy import ClonedPolicy, Policy, PolicyConfig
+from aime.dynamics.states import Widths
 from aime.errors import AimeError, expect_at_least_zero, expect_positive
-from aime.world_model.model import AIME
 
 
 @dataclass(frozen=True)
-class ImitationConfig:
+class CloningConfig:
+    """How a policy is fitted to recorded actions.
+
+    Raises:
+        AimeError: if a number is out of its range.
+    """
+
+    batch: int = 512
+    """Frames a step."""
+    learning_rate: float = 1e-3
+    """Of AdamW; for a policy it falls to 0 along a half cosine."""
+    weight_decay: float = 1e-2
+    """Of the policy."""
+    noise: float = 0.02
+    """Standard deviation of noise on the latents, in units of each latent's own over the data: the clone then also acts
+    well in states near the recorded ones, where its errors lead."""
+
+    def __post_init__(self) -> None:
+        expect_positive(self, "batch", "learning_rate")
+        expect_at_least_zero(self, "weight_decay", "noise")
+
+
+@dataclass(frozen=True)
+class ImitationConfig(CloningConfig):
     """How behaviour is cloned.
 
     Raises:
@@ -27,52 +50,41 @@ class ImitationConfig:
     """
 
     steps: int = 3000
-    batch: int = 512
-    """Frames a step."""
-    learning_rate: float = 1e-3
-    """Of AdamW; falls along a half cosine to 0."""
-    weight_decay: float = 1e-2
-    noise: float = 0.02
-    """Standard deviation of noise on the latents, in units of each one's own over the data: what is done in a state is
-    done in its neighbourhood, where errors lead."""
     held_out: float = 0.1
-    """Share of the episodes that only choose which step's policy is kept."""
+    """Share of the episodes in the validation set, which chooses the step whose policy is kept."""
     check_every: int = 100
+    """Steps from one validation to the next."""
     frames: int = 65536
-    """The most frames that are learned from."""
+    """The most frames to learn from."""
     policy: PolicyConfig = field(default_factory=PolicyConfig)
 
     def __post_init__(self) -> None:
-        expect_positive(self, "steps", "batch", "learning_rate", "check_every", "frames")
-        expect_at_least_zero(self, "weight_decay", "noise")
+        super().__post_init__()
+        expect_positive(self, "steps", "check_every", "frames")
         if not 0 < self.held_out < 1:
             raise AimeError(f"held_out is {self.held_out}; expected a share between 0 and 1")
 
 
 class Cloned(NamedTuple):
-    """What cloning came to."""
+    """A clone, and its scores on the validation set: see `score_clone`."""
 
     policy: ClonedPolicy
     error: float
-    """Mean distance of a held-out action from the policy's mode, at the step whose policy is kept; actions span 2."""
     nats: float
-    """-log π(a) of a held-out action there."""
     step: int
+    """The step whose policy is kept."""
 
 
 def imitate(
-    model: AIME,
-    experience: Experience,
-    config: ImitationConfig,
-    told: Callable[[int, dict[str, float]], None] = lambda step, figures: None,
+    widths: Widths, experience: Experience, config: ImitationConfig, on_progress: OnProgress = no_progress
 ) -> Cloned:
-    """Fit π(a_t | h_{t-1}, z_t, z_t - z_{t-1}) to the actions of the experience by likelihood; the model stays.
+    """Fit π(a_t | h_{t-1}, z_t, z_t - z_{t-1}) to recorded actions by likelihood.
 
     Args:
-        model: what the experience was perceived with; gives the sizes.
+        widths: of the dynamics that the experience was perceived with.
         experience: of two episodes or more.
         config: how.
-        told: is called at every check with the step and its figures: nats of training and held-out actions.
+        on_progress: told of "cloning" at every validation, with the nats of training and validation actions.
 
     Raises:
         AimeError: if there are fewer than two episodes, or no actions.
@@ -85,44 +97,65 @@ def imitate(
             "take more by --data"
         )
     held_out = known.episode >= episodes - max(1, round(config.held_out * episodes))
-    taught, unseen = known.rows(~held_out), known.rows(held_out)
-    sizes = model.config.belief, model.config.latent, model.config.action_width
-    policy = ClonedPolicy(config.policy, *sizes).to(known.actions.device)
-    optimizer = torch.optim.AdamW(policy.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
-    spread = config.noise * taught.states.latent.std(dim=0)
+    training, validation = known.rows(~held_out), known.rows(held_out)
+    policy = ClonedPolicy(config.policy, widths).to(known.actions.device)
     best = Cloned(policy, float("inf"), float("inf"), 0)
-    for step in range(1, config.steps + 1):
-        rows = taught.rows(torch.randint(taught.frames, (config.batch,), device=known.actions.device))
-        loss = _nats(policy, rows, torch.randn_like(rows.states.latent) * spread)
-        descend(optimizer, loss)
-        schedule.step()
+    std, equal = training.states.latent.std(dim=0), torch.ones_like(training.actions[:, 0])
+    for step, loss in clone(policy, training, equal, std, config.steps, config):
         if step % config.check_every == 0 or step == config.steps:
-            error, nats = judge(policy, unseen)
-            told(step, {"action": float(loss.detach()), "validation_action": nats, "validation_error": error})
-            # not by nats: a few actions that came as a surprise outweigh all others
+            error, nats = score_clone(policy, validation)
+            figures = {"action": float(loss), "validation_action": nats, "validation_error": error}
+            on_progress("cloning", step, config.steps, figures)
+            # not by nats: a few surprising actions outweigh all others
             if error < best.error:
                 best = Cloned(copy.deepcopy(policy), error, nats, step)
     best.policy.eval().requires_grad_(False)
     return best
 
 
-@torch.no_grad()
-def judge(policy: ClonedPolicy, unseen: Experience) -> tuple[float, float]:
-    """How near a policy is to recorded actions that it has not learned from.
+def clone(
+    policy: Policy | ClonedPolicy,
+    experience: Experience,
+    weights: Float[Tensor, " N"],
+    std: Float[Tensor, " latent"],
+    steps: int,
+    config: CloningConfig,
+) -> Iterator[tuple[int, Float[Tensor, ""]]]:
+    """Fit a policy, in place, to known actions by weighted likelihood; after each step, its number from 1 and its loss.
 
     Args:
-        policy: the clone.
-        unseen: frames with actions.
-
-    Returns:
-        The mean distance of an action from the policy's mode (actions span 2), and -log π(a) in nats.
+        policy: in training mode.
+        experience: frames with known actions.
+        weights: of the frames.
+        std: of each latent, the unit of `config.noise`.
+        steps: 0 or more.
+        config: how.
     """
-    states = unseen.states
-    modes = policy(*states.read).mode
-    return float((modes - unseen.actions).abs().mean()), float(_nats(policy, unseen))
+    optimizer = torch.optim.AdamW(policy.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+    schedule = CosineAnnealingLR(optimizer, max(1, steps))
+    noise, mean_weight = config.noise * std, weights.mean()
+    for step in range(1, steps + 1):
+        drawn = torch.randint(experience.frames, (config.batch,), device=weights.device)
+        states = experience.states.pick(drawn)
+        latent = states.latent + torch.randn_like(states.latent) * noise
+        log_prob = policy(states.belief, latent, states.step).log_prob(experience.actions[drawn])
+        loss = -(weights[drawn] * log_prob).mean() / mean_weight
+        descend(optimizer, loss)
+        schedule.step()
+        yield step, loss.detach()
 
 
-def _nats(policy: ClonedPolicy, rows: Experience, noise: Float[Tensor, "M latent"] | float = 0.0) -> Float[Tensor, ""]:
-    states = rows.states
-    return -policy(states.belief, states.latent + noise, states.step).log_prob(rows.actions).mean()
+def descend(optimizer: torch.optim.Optimizer, loss: Float[Tensor, ""], clip: float = 10.0) -> None:
+    """One optimizer step, with the norm of the whole gradient clipped to `clip`."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_([weight for group in optimizer.param_groups for weight in group["params"]], clip)
+    optimizer.step()
+
+
+@torch.no_grad()
+def score_clone(policy: ClonedPolicy, unseen: Experience) -> tuple[float, float]:
+    """The mean distance of known actions from the policy's mode, in units of [-1, 1], and their -log π(a) in nats."""
+    distribution = policy(*unseen.states.read)
+    error = (distribution.mode - unseen.actions).abs().mean()
+    return float(error), float(-distribution.log_prob(unseen.actions).mean())

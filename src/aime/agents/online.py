@@ -22,8 +22,9 @@ import torch
 from aime.agents.actor_critic import ActorCriticConfig
 from aime.agents.agent import Agent, PolicyDecider
 from aime.agents.evaluate import Scripted, recording_like
+from aime.agents.experience import OnProgress
 from aime.agents.playing import Acting, play
-from aime.agents.runs import Told, train_imagination
+from aime.agents.runs import train_imagination
 from aime.agents.saved import agent_directory, load_agent
 from aime.data import Dataset, open_dataset
 from aime.data.shards import write_shard
@@ -78,7 +79,7 @@ def learn_online(
     out: Path,
     config: OnlineConfig,
     seed: int,
-    told: Told,
+    told: OnProgress,
     data: str | None = None,
 ) -> tuple[Path, list[float]]:
     """Go on with a run in a real environment; called again, it goes on after the last whole round.
@@ -89,7 +90,7 @@ def learn_online(
         out: a directory of its own.
         config: how.
         seed: of all randomness.
-        told: see `aime.agents.runs.Told`.
+        told: see `OnProgress`.
         data: the run's data, if it has moved; by default it is looked for where it was.
 
     Returns:
@@ -116,7 +117,7 @@ def _rounds(
     out: Path,
     config: OnlineConfig,
     seed: int,
-    told: Told,
+    told: OnProgress,
 ) -> tuple[Path, list[float]]:
     (out / "data").mkdir(exist_ok=True)
     if config.keep_data:
@@ -153,7 +154,7 @@ def collect(run: str, recording: Recording, episodes: int, steps: int, seed: int
     acting: Acting = Scripted(worlds, random=True)
     if agent_directory(run, AGENT).is_dir():
         _, model = load_run(run)
-        acting = Agent(model, PolicyDecider(load_agent(run, AGENT, model)[1].policy, sample=True))
+        acting = Agent(model, PolicyDecider(load_agent(run, AGENT, model.dynamics)[1].policy, sample=True))
     seen: list[list[Arrival]] = [[] for _ in worlds]
     done: list[list[np.ndarray]] = [[] for _ in worlds]
 
@@ -172,7 +173,7 @@ def collect(run: str, recording: Recording, episodes: int, steps: int, seed: int
     return played.returns.tolist()
 
 
-def _one_round(latest: Path, place: Path, data: Path, config: OnlineConfig, seed: int, told: Told) -> Path:
+def _one_round(latest: Path, place: Path, data: Path, config: OnlineConfig, seed: int, told: OnProgress) -> Path:
     """The next world model, from the one before, and its agent; what is there already is left as it is.
 
     The agent begins again, from a record that has grown: the latents that the agent of the round before had learned to
@@ -191,7 +192,7 @@ def _one_round(latest: Path, place: Path, data: Path, config: OnlineConfig, seed
         )
         if not is_complete(begun) and (number := train(begun).signal) is not None:
             raise Interrupted(number)
-        train_imagination(place, None, config.learning, seed, told, AGENT)
+        train_imagination(place, None, config.learning, seed, told)
     return place
 
 

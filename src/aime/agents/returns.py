@@ -1,10 +1,12 @@
-"""Returns along imagined paths, and the scale that makes advantages comparable between environments."""
+"""λ-returns along imagined and recorded paths, and the scale of their advantages."""
 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+
+from aime.agents.experience import Experience
 
 
 def lambda_returns(
@@ -32,12 +34,67 @@ def lambda_returns(
     return torch.stack(returns).flip(0)
 
 
-class AdvantageScale(nn.Module):
-    """max(1, 95th less 5th percentile of the advantages), averaged over steps: by what they are divided.
+def recorded_returns(
+    experience: Experience, values: Float[Tensor, " N"], discount: float, trace: float
+) -> Float[Tensor, " N"]:
+    """The λ-returns of recorded frames, each along its own episode.
 
-    Of the advantages, and not of the returns: where returns differ far more from state to state than from action to
-    action, advantages in units of the former are so small that entropy and divergence decide alone. The floor keeps
-    small noise small where there is nothing to be had.
+    Args:
+        experience: the frames of an episode in the order of time; an unknown reward counts as 0.
+        values: V of each frame, in the environment's units.
+        discount: γ in [0, 1].
+        trace: λ in [0, 1].
+
+    Returns:
+        The returns; that of an episode's last frame is its value.
+    """
+    numbers, lengths = _numbers(experience.episode), torch.bincount(experience.episode)
+    # episodes are aligned at their ends, where all of them have a value
+    place = numbers + lengths.max() - lengths[experience.episode], experience.episode
+    targets = experience.targets
+    fields = targets.rewards * targets.reward_valid, ~targets.terminated, values
+    grid = values.new_zeros(int(lengths.max()), len(lengths))
+    reward, goes_on, value = (grid.index_put(place, field.to(values)) for field in fields)
+    # the first arrival of a grid has no frame before it
+    returns = lambda_returns(reward, goes_on, value, discount, trace)[1:]
+    return torch.cat([returns, value[-1:]])[place]
+
+
+def followed(experience: Experience) -> Bool[Tensor, " N"]:
+    """Whether a frame has a next one in its episode."""
+    return _numbers(experience.episode) < torch.bincount(experience.episode)[experience.episode] - 1
+
+
+def largest_return(experience: Experience, discount: float) -> float:
+    """The return of the largest recorded reward, in size, if it came at every step; more than 0.
+
+    Without discount, the steps are those of the longest episode.
+
+    Args:
+        experience: with rewards.
+        discount: γ in [0, 1].
+    """
+    reward = (experience.targets.rewards * experience.targets.reward_valid).abs().max()
+    steps = 1 / (1 - discount) if discount < 1 else float(torch.bincount(experience.episode).max())
+    return max(float(reward) * steps, 1e-6)
+
+
+def _numbers(episode: Int[Tensor, " N"]) -> Int[Tensor, " N"]:
+    """The place of each frame within its episode, from 0; frames of different episodes may alternate."""
+    order = torch.argsort(episode, stable=True)
+    lengths = torch.bincount(episode)
+    first = lengths.cumsum(0) - lengths
+    numbers = torch.empty_like(order)
+    numbers[order] = torch.arange(len(order), device=order.device) - first[episode[order]]
+    return numbers
+
+
+class AdvantageScale(nn.Module):
+    """max(1, 95th minus 5th percentile of the advantages), averaged over steps: the divisor of the advantages.
+
+    The percentiles are of advantages rather than of returns: where returns differ far more between states than between
+    actions, advantages in units of the returns are so small that entropy and divergence decide alone. The lower bound
+    of 1 keeps noise small where no action is better than another.
     Reference: Hafner et al. 2023, DreamerV3, arXiv 2301.04104, equation 7, which takes the returns.
     """
 

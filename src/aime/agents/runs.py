@@ -1,9 +1,9 @@
-"""From a run and a data set to an agent: what `aime agent imitate` and `aime agent imagine` do."""
+"""From a run and a data set to an agent: `aime agent imitate` and `aime agent imagine`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from aime.agents.actor_critic import ActorCritic, ActorCriticConfig
-from aime.agents.experience import Experience, check_rewarded, check_rewarding, open_experience, perceive
+from aime.agents.experience import OnProgress, open_experience, open_rewarded, perceive
 from aime.agents.imitation import ImitationConfig, imitate
 from aime.agents.saved import AgentInfo, Networks, agent_directory, save_agent
 from aime.data import Dataset
@@ -22,8 +22,8 @@ from aime.primitives.locks import only_writer
 from aime.world_model.model import AIME
 from aime.world_model.saved import RunInfo, load_model, read_run
 
-Told = Callable[[str, int, int, Mapping[str, float]], None]
-"""Called with what is being done, how far it is of how much, and the last figures."""
+LOG_EVERY = 20
+"""Steps in imagination from one line of the log to the next."""
 
 
 @dataclass(frozen=True)
@@ -34,152 +34,94 @@ class AgentResult:
     figures: Mapping[str, float]
 
 
-def train_imitation(
-    run: str | Path, data: str | None, config: ImitationConfig, seed: int, told: Told, name: str = "imitate"
-) -> AgentResult:
-    """Clone the behaviour that a data set shows, on the run's frozen representation.
+class _Log:
+    """An `OnProgress` that keeps the figures."""
 
-    Args:
-        run: a run directory.
-        data: whose behaviour; None for the run's own data.
-        config: how.
-        seed: of the weights at first and of the batches.
-        told: see `Told`.
-        name: of the agent; one that is there is replaced.
+    def __init__(self, on_progress: OnProgress) -> None:
+        self.on_progress = on_progress
+        self.lines: list[dict[str, float]] = []
+
+    def __call__(self, stage: str, done: int, total: int, figures: Mapping[str, float]) -> None:
+        if figures:
+            self.lines.append({"step": done, **figures})
+        self.on_progress(stage, done, total, figures)
+
+
+def train_imitation(
+    run: str | Path, data: str | None, config: ImitationConfig, seed: int, on_progress: OnProgress
+) -> AgentResult:
+    """Clone the behaviour of a data set, by default the run's own, on the run's frozen representation.
 
     Raises:
-        AimeError: if run and data do not fit together, or there is too little of it.
+        AimeError: if run and data do not fit together, or there is too little data.
     """
-    with _writing(run):
-        return _train_imitation(run, data, config, seed, told, name)
-
-
-def _train_imitation(
-    run: str | Path, data: str | None, config: ImitationConfig, seed: int, told: Told, name: str
-) -> AgentResult:
-    torch.manual_seed(seed)
-    info, model, hardware = _load(run)
-    dataset = open_experience(info, data)
-    experience = _perceive(model, dataset, config.frames, hardware, told)
-    lines: list[dict[str, float]] = []
-
-    def check(step: int, figures: Mapping[str, float]) -> None:
-        lines.append({"step": step, **figures})
-        told("cloning", step, config.steps, figures)
-
-    cloned = imitate(model, experience, config, check)
-    directory = agent_directory(run, name)
-    agent, networks = AgentInfo("imitate", config.policy, dataset.name), Networks(cloned.policy, None)
-    save_agent(directory, agent, networks, lines, manifest_of(info, directory, dataset.spread_episodes(config.frames)))
+    log = _Log(on_progress)
+    with _opened(run, seed) as (info, model, hardware):
+        dataset = open_experience(info, data)
+        experience = perceive(model, dataset, config.frames, hardware, log)
+        cloned = imitate(model.dynamics.widths, experience, config, log)
+        learned = dataset.spread_episodes(config.frames)
+        agent = AgentInfo("imitate", config.policy, dataset.name)
+        directory = _save(info, agent, Networks(cloned.policy, None), log, learned)
     figures = {"validation_error": cloned.error, "validation_action": cloned.nats, "kept_step": cloned.step}
     return AgentResult(directory, figures)
 
 
 def train_imagination(
-    run: str | Path,
-    data: str | None,
-    config: ActorCriticConfig,
-    seed: int,
-    told: Told,
-    name: str = "imagine",
+    run: str | Path, data: str | None, config: ActorCriticConfig, seed: int, on_progress: OnProgress
 ) -> AgentResult:
-    """Let an actor and a critic learn in dreams that start where a data set has been.
-
-    Args:
-        run: a run directory.
-        data: where dreams start; None for the run's own data.
-        config: how.
-        seed: of all randomness.
-        told: see `Told`.
-        name: of the agent; one that is there is replaced.
+    """Let an actor and a critic learn in dreams that start at states of a data set, by default the run's own.
 
     Raises:
         AimeError: if run and data do not fit together, there are no rewards, or losses are not finite.
     """
-    with _writing(run):
-        return _train_imagination(run, data, config, seed, told, name)
+    log = _Log(on_progress)
+    with _opened(run, seed) as (info, model, hardware):
+        dataset = open_rewarded(info, data)
+        model.dynamics.expect_rewards()
+        experience = perceive(model, dataset, config.frames, hardware, log)
+        learner = ActorCritic(config, model.dynamics, hardware)
+        learner.warm_start(experience, log)
+        for step in range(1, config.steps + 1):
+            drawn = torch.randint(experience.frames, (config.starts,), device=experience.episode.device)
+            learned = learner.learn(experience.states.pick(drawn))
+            if step % LOG_EVERY == 0 or step == config.steps:
+                figures = {name: float(value) for name, value in learned._asdict().items()}
+                if not all(math.isfinite(value) for value in figures.values()):
+                    raise AimeError(
+                        f"step {step}: found {figures}, expected finite figures: lower actor_rate and critic_rate"
+                    )
+                log("learning in imagination", step, config.steps, figures)
+        networks = Networks(learner.policy, learner.slow_critic).eval()
+        agent = AgentInfo("imagine", config.policy, dataset.name)
+        directory = _save(info, agent, networks, log, dataset.spread_episodes(config.frames))
+    return AgentResult(directory, log.lines[-1] if log.lines else {})
 
 
-def _train_imagination(
-    run: str | Path, data: str | None, config: ActorCriticConfig, seed: int, told: Told, name: str
-) -> AgentResult:
-    torch.manual_seed(seed)
-    info, model, hardware = _load(run)
-    check_rewarding(info)
-    model.dynamics.expect_rewards()
-    dataset = open_experience(info, data)
-    check_rewarded(dataset)
-    experience = _perceive(model, dataset, config.frames, hardware, told)
-    learner = ActorCritic(config, model.dynamics, hardware)
-    lines = _begin(learner, experience, told) + _learn(learner, experience, told)
-    networks = Networks(learner.policy, learner.slow_critic).eval()
-    directory = agent_directory(run, name)
-    manifest = manifest_of(info, directory, dataset.spread_episodes(config.frames))
-    save_agent(directory, AgentInfo("imagine", config.policy, dataset.name), networks, lines, manifest)
-    return AgentResult(directory, lines[-1] if lines else {})
-
-
-def _begin(learner: ActorCritic, experience: Experience, told: Told) -> list[dict[str, float]]:
-    config, lines = learner.config.warm_start, []
-
-    def check(step: int, figures: Mapping[str, float]) -> None:
-        lines.append({"step": step, **figures})
-        of = config.critic_steps if "recorded_critic" in figures else config.policy_steps
-        told("learning from the record", step, of, figures)
-
-    learner.begin(experience, check)
-    return lines
-
-
-def _learn(learner: ActorCritic, experience: Experience, told: Told) -> list[dict[str, float]]:
-    config, lines = learner.config, []
-    for step in range(1, config.steps + 1):
-        drawn = torch.randint(experience.frames, (config.starts,), device=experience.episode.device)
-        learned = learner.learn(experience.states.pick(drawn))
-        if step % 20 and step != config.steps:
-            continue
-        figures = {name: float(value) for name, value in learned._asdict().items()}
-        if not all(math.isfinite(value) for value in figures.values()):
-            raise AimeError(f"step {step}: found {figures}, expected finite figures: lower actor_rate and critic_rate")
-        lines.append({"step": step, **figures})
-        told("learning in imagination", step, config.steps, figures)
-    return lines
-
-
-def manifest_of(info: RunInfo, directory: Path, learned: Dataset) -> Manifest:
-    """What an agent of a run learned from, itself and through the run.
-
-    Args:
-        info: the run.
-        directory: of the agent.
-        learned: the episodes that it perceived.
-    """
+def _save(info: RunInfo, agent: AgentInfo, networks: Networks, log: _Log, learned: Dataset) -> Path:
+    """Write an agent of a run that learned from some episodes; returns its directory."""
+    directory = agent_directory(info.path, agent.kind)
     records = [SourceRecord.of(each, directory, known.digests, frozenset()) for each, known in learned.by_source]
-    return Manifest(sources=tuple(records)).after(str(info.path.resolve()), info.manifest)
+    manifest = Manifest(sources=tuple(records)).after(str(info.path.resolve()), info.manifest)
+    save_agent(directory, agent, networks, log.lines, manifest)
+    return directory
 
 
 @contextmanager
-def _writing(run: str | Path) -> Iterator[None]:
-    """Keep trainers and other agents out of the run.
+def _opened(run: str | Path, seed: int) -> Iterator[tuple[RunInfo, AIME, Hardware]]:
+    """A run, its frozen model and the hardware, with seeded randomness, while no other process writes to the run.
 
     Raises:
-        AimeError: if another process writes there, there is no run, or it is none that can be written to.
+        AimeError: if another process writes there, there is no run, or it is bundled.
     """
     if str(run).startswith("bundled:"):
         raise AimeError(
             f"{run}: comes with the package, and agents are kept in their runs; expected a run of your own: start one "
             f"from it by `aime train tiny --data DIR --out RUN --init-from {run}`"
         )
-    read_run(run)
+    info = read_run(run)
     with only_writer(Path(run)):
-        yield
-
-
-def _load(run: str | Path) -> tuple[RunInfo, AIME, Hardware]:
-    keep_freed_memory()
-    hardware = choose_hardware()
-    return read_run(run), load_model(run).to(hardware.device).requires_grad_(False), hardware
-
-
-def _perceive(model: AIME, dataset: Dataset, frames: int, hardware: Hardware, told: Told) -> Experience:
-    return perceive(model, dataset, frames, hardware, lambda done, total: told("perceiving", done, total, {}))
+        torch.manual_seed(seed)
+        keep_freed_memory()
+        hardware = choose_hardware()
+        yield info, load_model(run).to(hardware.device).requires_grad_(False), hardware

@@ -2,9 +2,9 @@
 
 RUN/agents/NAME/config.yaml         kind, and the sizes of its networks
 RUN/agents/NAME/agent.safetensors   their weights
-RUN/agents/NAME/manifest.json       what it learned from, by content, and its run's manifest: see `aime.data.manifest`
+RUN/agents/NAME/manifest.json       what it and its run learned from, by content: see `aime.data.manifest`
 RUN/agents/NAME/log.jsonl           how it learned, one JSON object a line
-RUN/agents/NAME/SHA256SUMS          of config, weights and manifest, compared when they are read
+RUN/agents/NAME/SHA256SUMS          of config, weights and manifest, verified by `load_agent`
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from torch import nn
 
 from aime.agents.policy import ClonedPolicy, Critic, Policy, PolicyConfig
 from aime.data.manifest import MANIFEST, Manifest
+from aime.dynamics.latent_dynamics import LatentDynamics
 from aime.errors import AimeError
 from aime.primitives.checksums import check_sums, write_sums
 from aime.primitives.config_io import from_plain, read_yaml, to_plain, to_yaml
 from aime.primitives.files import replace_directory, staging, sync_directory, unwritable, write_atomically
 from aime.world_model.bundled import locate
-from aime.world_model.model import AIME
 from aime.world_model.saved import build_for, fill, read_tensors, require_finite, save_weights
 
 Kind = Literal["imitate", "imagine"]
+"""An agent is named after the action of `aime agent` that trains it."""
 
 LOG = "log.jsonl"
 WEIGHTS = "agent.safetensors"
@@ -45,7 +46,7 @@ class AgentInfo:
 
 
 class Networks(nn.Module):
-    """What an agent has learned: a policy, and a critic where it learned in imagination."""
+    """An agent's policy, and its critic if it learned in imagination."""
 
     def __init__(self, policy: Policy | ClonedPolicy, critic: Critic | None) -> None:
         super().__init__()
@@ -64,14 +65,7 @@ def save_agent(
     lines: Sequence[Mapping[str, float]] = (),
     manifest: Manifest | None = None,
 ) -> None:
-    """Write an agent; one that is there is replaced as a whole.
-
-    Args:
-        directory: of the agent.
-        info: what it is.
-        networks: what it has learned.
-        lines: of its log.
-        manifest: of what it learned from; None where that is not known.
+    """Write an agent with its log and manifest, or replace it as a whole.
 
     Raises:
         AimeError: if the directory cannot be written.
@@ -90,50 +84,26 @@ def save_agent(
             raise unwritable(directory, error) from error
 
 
-def load_agent(run: str | Path, name: str, model: AIME) -> tuple[AgentInfo, Networks]:
-    """An agent of a run, in eval mode on the model's device.
-
-    Args:
-        run: a run directory, or bundled:NAME.
-        name: of the agent: what `aime agent imitate` and `aime agent imagine` write is called after them.
-        model: of that run.
+def load_agent(run: str | Path, name: str, dynamics: LatentDynamics) -> tuple[AgentInfo, Networks]:
+    """An agent of a run, a directory or bundled:NAME, in eval mode on the device of the run's dynamics.
 
     Raises:
-        AimeError: if there is no such agent, or its files are damaged, not finite or do not fit the model.
+        AimeError: if there is no such agent, or its files are damaged, not finite or do not fit the dynamics.
     """
     directory = agent_directory(run, name)
-    if not (directory / WEIGHTS).is_file():
+    weights = directory / WEIGHTS
+    if not weights.is_file():
         raise AimeError(f"{directory}: no agent there; expected what `aime agent {name} {run}` writes: run it first")
-    networks = load_networks(directory, model)
-    return read_agent(directory), networks.eval().requires_grad_(False)
-
-
-def read_agent(directory: Path) -> AgentInfo:
-    """What an agent's directory says about it.
-
-    Raises:
-        AimeError: if there is none, or it does not fit this version of aime.
-    """
-    return from_plain(AgentInfo, read_yaml(directory / _CONFIG), str(directory / _CONFIG))
-
-
-def load_networks(directory: Path, model: AIME) -> Networks:
-    """An agent's networks on the model's device.
-
-    Raises:
-        AimeError: if files are missing or do not fit the model.
-    """
     check_sums(directory)
-    info = read_agent(directory)
-    networks = build_for(directory / WEIGHTS, info.policy, lambda: _networks(info, model))
-    tensors = read_tensors(directory / WEIGHTS)
-    fill(networks, tensors, directory / WEIGHTS)
-    require_finite(tensors, directory / WEIGHTS)
-    return networks.to(model.device)
+    info = from_plain(AgentInfo, read_yaml(directory / _CONFIG), str(directory / _CONFIG))
+    networks = build_for(weights, info.policy, lambda: _networks(info, dynamics))
+    tensors = read_tensors(weights)
+    fill(networks, tensors, weights)
+    require_finite(tensors, weights)
+    return info, networks.to(dynamics.device).eval().requires_grad_(False)
 
 
-def _networks(info: AgentInfo, model: AIME) -> Networks:
-    sizes = model.config.belief, model.config.latent
-    kind = ClonedPolicy if info.kind == "imitate" else Policy
-    critic = Critic(info.policy, *sizes) if info.kind == "imagine" else None
-    return Networks(kind(info.policy, *sizes, model.config.action_width), critic)
+def _networks(info: AgentInfo, dynamics: LatentDynamics) -> Networks:
+    if info.kind == "imitate":
+        return Networks(ClonedPolicy(info.policy, dynamics.widths), None)
+    return Networks(Policy(info.policy, dynamics.widths), Critic(info.policy, dynamics.widths))

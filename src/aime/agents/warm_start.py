@@ -1,141 +1,112 @@
-"""Before any dream: what the record itself shows of what is worth how much, and of what paid."""
+"""Offline learning before any dream: a critic of recorded returns, and a clone of the actions that it finds better."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from aime.agents.descent import descend
-from aime.agents.experience import Experience
+from aime.agents.experience import Experience, OnProgress
+from aime.agents.imitation import CloningConfig, clone, descend
 from aime.agents.policy import Critic, Policy
-from aime.agents.recorded import followed, recorded_returns
+from aime.agents.returns import followed, recorded_returns
 from aime.errors import AimeError, expect_at_least_zero, expect_positive
 
-Told = Callable[[int, Mapping[str, float]], None]
-"""Called with the step and its figures, now and then."""
-
-VALUED_AT_ONCE = 8192
-"""Frames, which bounds the memory."""
-
-TOLD_EVERY = 100
+STAGE = "learning from recorded data"
+UPDATE_EVERY = 100
+"""Steps from one computation of the recorded returns, and from one report of progress, to the next."""
+BATCH_VALUES = 8192
+"""Frames that a critic values in one pass, which bounds the memory."""
 
 
 @dataclass(frozen=True)
-class WarmStartConfig:
-    """How policy and critic begin on recorded returns.
+class WarmStartConfig(CloningConfig):
+    """How policy and critic start from recorded data.
 
     Raises:
         AimeError: if a number is out of its range.
     """
 
+    noise: float = 0.05
+    """As in `ImitationConfig.noise`."""
     critic_steps: int = 1000
-    """That the critic follows the record's returns for; at 0 it begins knowing nothing, and so does the policy."""
+    """Steps of the critic on recorded returns; at 0 neither critic nor policy learns from them."""
     expectile: float = 0.9
-    """Of the returns, that the critic learns: at 0.5 their mean, towards 1 what the best of those who recorded reached
-    from there."""
+    """Of the returns that the critic learns: 0.5 is their mean; towards 1 it is the best return that was reached."""
     policy_steps: int = 4000
-    """That the policy clones what paid for; at 0 it begins at random."""
-    batch: int = 512
-    """Frames a step."""
-    learning_rate: float = 1e-3
-    """Of AdamW; the policy's falls along a half cosine to 0."""
-    weight_decay: float = 1e-2
-    """Of the policy."""
+    """Steps of cloning the better actions; at 0 the policy starts untrained."""
     trace: float = 0.9
-    """λ of the recorded returns: the lower, the sooner the critic stands for the rest; at 1 not before the episode's
-    last frame."""
+    """λ of the recorded returns: the lower, the sooner the critic's value replaces the recorded rewards."""
     temperature: float = 0.3
     """In standard deviations of the advantages: the lower, the fewer actions are cloned."""
     most: float = 60.0
-    """Largest weight of an action, where the mean advantage has 1."""
-    noise: float = 0.05
-    """As in `ImitationConfig.noise`."""
+    """Largest weight of an action; an action of mean advantage has the weight 1."""
 
     def __post_init__(self) -> None:
-        expect_positive(self, "batch", "learning_rate", "temperature", "most")
-        expect_at_least_zero(self, "critic_steps", "policy_steps", "weight_decay", "noise")
+        super().__post_init__()
+        expect_positive(self, "temperature", "most")
+        expect_at_least_zero(self, "critic_steps", "policy_steps")
         if not 0 < self.trace <= 1:
             raise AimeError(f"trace is {self.trace}; expected more than 0 and at most 1")
         if not 0 < self.expectile < 1:
             raise AimeError(f"expectile is {self.expectile}; expected more than 0 and less than 1")
 
 
-def follow_the_record(
-    critic: Critic, experience: Experience, config: WarmStartConfig, discount: float, told: Told
+def fit_critic(
+    critic: Critic, experience: Experience, config: WarmStartConfig, discount: float, on_progress: OnProgress
 ) -> None:
-    """Fit a critic to an expectile of the returns that came, by TD(λ): V of the better ones of those who recorded.
+    """Fit a critic, in place, to an expectile τ of the recorded returns, by TD(λ).
 
-    A return above the critic's own mean counts τ, one below it 1 - τ. The mean of the two-hot distribution that is
-    likeliest under such weights is the τ-expectile of the returns.
-
-    Args:
-        critic: changed in place.
-        experience: with rewards.
-        config: how.
-        discount: γ in [0, 1].
-        told: hears of the critic's nats, weighted.
-
+    A return above the critic's own mean has the weight τ, one below it 1 - τ. Under these weights, the mean of the
+    likeliest two-hot distribution is the τ-expectile of the returns.
     Reference: Sutton & Barto 2018, chapter 12; the expectile: Kostrikov et al. 2022, "Offline reinforcement learning
     with implicit Q-learning", arXiv 2110.06169, equation 5; the two-hot loss: Hafner et al. 2023, arXiv 2301.04104.
     """
     rows = followed(experience).nonzero()[:, 0]
     optimizer = torch.optim.AdamW(critic.parameters(), config.learning_rate, weight_decay=0.0)
     for step in range(config.critic_steps):
-        if step % TOLD_EVERY == 0:
+        if step % UPDATE_EVERY == 0:
             returns = recorded_returns(experience, values(critic, experience), discount, config.trace)
         drawn = rows[torch.randint(len(rows), (config.batch,), device=rows.device)]
-        states = experience.states.pick(drawn)
-        believed, came = critic(*states.read), returns[drawn]
-        weights = torch.where(came > believed.mean.detach(), config.expectile, 1 - config.expectile)
-        loss = -(2 * weights * believed.log_prob(came)).mean()
+        predicted, target = critic(*experience.states.pick(drawn).read), returns[drawn]
+        weights = torch.where(target > predicted.mean.detach(), config.expectile, 1 - config.expectile)
+        loss = -(2 * weights * predicted.log_prob(target)).mean()
         descend(optimizer, loss)
-        if (step + 1) % TOLD_EVERY == 0:
-            told(step + 1, {"recorded_critic": float(loss.detach()), "recorded_return": float(returns[rows].mean())})
+        if (step + 1) % UPDATE_EVERY == 0:
+            figures = {"recorded_critic": float(loss.detach()), "recorded_return": float(returns[rows].mean())}
+            on_progress(STAGE, step + 1, config.critic_steps, figures)
 
 
-def clone_what_paid(
-    policy: Policy, critic: Critic, experience: Experience, config: WarmStartConfig, discount: float, told: Told
+def clone_better_actions(
+    policy: Policy,
+    critic: Critic,
+    experience: Experience,
+    config: WarmStartConfig,
+    discount: float,
+    on_progress: OnProgress,
 ) -> None:
-    """Clone recorded actions, each by exp(advantage / temperature): π ∝ ρ(a) exp(A(a)/τ) fitted by likelihood.
+    """Clone recorded actions, in place, with the weight exp(A / temperature): π ∝ ρ(a) exp(A(a)/τ), by likelihood.
 
-    Args:
-        policy: changed in place.
-        critic: V of the better ones of those who recorded, of which the advantages are told.
-        experience: with rewards; without actions the policy stays as it is.
-        config: how.
-        discount: γ in [0, 1].
-        told: hears of the weighted nats.
-
+    The advantages A are relative to the critic. Without recorded actions the policy stays as it is.
     Reference: Peng et al. 2019, "Advantage-weighted regression", arXiv 1910.00177, equation 10.
     """
-    rows = (followed(experience) & experience.targets.action_valid).nonzero()[:, 0]
-    if not len(rows):
+    chosen = followed(experience) & experience.targets.action_valid
+    if not bool(chosen.any()):
         return
-    weights = advantage_weights(critic, experience, config, discount)
-    optimizer = torch.optim.AdamW(policy.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, config.policy_steps))
-    spread = config.noise * experience.states.latent.std(dim=0)
-    for step in range(config.policy_steps):
-        drawn = rows[torch.randint(len(rows), (config.batch,), device=rows.device)]
-        states = experience.states.pick(drawn)
-        latent = states.latent + torch.randn_like(states.latent) * spread
-        log_prob = policy(states.belief, latent, states.step).log_prob(experience.actions[drawn])
-        loss = -(weights[drawn] * log_prob).mean() / weights[rows].mean()
-        descend(optimizer, loss)
-        schedule.step()
-        if (step + 1) % TOLD_EVERY == 0:
-            told(step + 1, {"weighted_action": float(loss.detach())})
+    weights = advantage_weights(critic, experience, config, discount)[chosen]
+    std = experience.states.latent.std(dim=0)
+    for step, loss in clone(policy, experience.rows(chosen), weights, std, config.policy_steps, config):
+        if step % UPDATE_EVERY == 0:
+            on_progress(STAGE, step, config.policy_steps, {"weighted_action": float(loss)})
 
 
 def advantage_weights(
     critic: Critic, experience: Experience, config: WarmStartConfig, discount: float
 ) -> Float[Tensor, " N"]:
-    """exp((A - mean A) / (τ std A)) of each frame that is followed, at most `config.most`; 0 of the others."""
+    """exp((A - mean A) / (τ std A)), at most `config.most`; 0 for the last frame of an episode."""
     value, goes_on = values(critic, experience), followed(experience)
     advantage = recorded_returns(experience, value, discount, config.trace) - value
     known = advantage[goes_on]
@@ -146,6 +117,5 @@ def advantage_weights(
 @torch.no_grad()
 def values(critic: Critic, experience: Experience) -> Float[Tensor, " N"]:
     """V of each frame, in the environment's units."""
-    parts = torch.arange(experience.frames, device=experience.episode.device).split(VALUED_AT_ONCE)
-    some = (experience.states.pick(part) for part in parts)
-    return torch.cat([critic(*states.read).mean for states in some])
+    parts = torch.arange(experience.frames, device=experience.episode.device).split(BATCH_VALUES)
+    return torch.cat([critic(*experience.states.pick(part).read).mean for part in parts])

@@ -120,8 +120,8 @@ def imitate(arguments: list[str]) -> int:
     options = parse(ImitateOptions, "agent imitate", arguments)
     from aime.agents.runs import train_imitation
 
-    with stages() as told:
-        result = train_imitation(options.run, options.data, options.imitation, options.seed, told)
+    with stages() as on_progress:
+        result = train_imitation(options.run, options.data, options.imitation, options.seed, on_progress)
     print(f"{result.directory}: {_figures(result.figures)}")
     return 0
 
@@ -131,8 +131,8 @@ def imagine(arguments: list[str]) -> int:
     options = parse(ImagineOptions, "agent imagine", arguments)
     from aime.agents.runs import train_imagination
 
-    with stages() as told:
-        result = train_imagination(options.run, options.data, options.learning, options.seed, told)
+    with stages() as on_progress:
+        result = train_imagination(options.run, options.data, options.learning, options.seed, on_progress)
     print(f"{result.directory}: {_figures(result.figures)}")
     return 0
 
@@ -142,9 +142,9 @@ def online(arguments: list[str]) -> int:
     options = parse(OnlineOptions, "agent online", arguments)
     from aime.agents.online import learn_online
 
-    with stages() as told:
+    with stages() as on_progress:
         latest, means = learn_online(
-            options.run, options.env, options.out, options.online, options.seed, told, options.data
+            options.run, options.env, options.out, options.online, options.seed, on_progress, options.data
         )
     print(f"mean return of each round: {', '.join(f'{mean:.1f}' for mean in means)}")
     print(f"the last world model and its agent: {latest}")

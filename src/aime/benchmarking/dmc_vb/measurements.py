@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aime.agents.evaluate import evaluate_agent
-from aime.agents.experience import open_experience, perceive
-from aime.agents.imitation import judge
+from aime.agents.experience import OnProgress, open_experience, perceive
+from aime.agents.imitation import score_clone
 from aime.agents.policy import ClonedPolicy
-from aime.agents.runs import Told, train_imitation
+from aime.agents.runs import train_imitation
 from aime.agents.saved import WEIGHTS, agent_directory, load_agent
 from aime.benchmarking.dmc_vb.levels import LEVELS
 from aime.benchmarking.dmc_vb.plan import PLAYED_FROM, Plan, Training
@@ -60,25 +60,25 @@ class Finished(NamedTuple):
     """Of each episode, in the environment's units, by distractor; empty where clones do not play."""
 
 
-def follow(plan: Plan, training: Training, told: Told) -> Finished:
+def follow(plan: Plan, training: Training, on_progress: OnProgress) -> Finished:
     """Probe, clone and play with a trained world model, as far as that has not been done before.
 
     Args:
         plan: says how.
         training: complete.
-        told: see `aime.agents.runs.Told`.
+        on_progress: told of every stage.
 
     Raises:
         AimeError: if a file is damaged or cannot be written.
     """
     progress = read_progress(training.config.out)
     base: dict[str, Any] = {"step": progress.step, "seconds": progress.seconds}
-    scores = _probe(plan, training, base, told)
+    scores = _probe(plan, training, base, on_progress)
     cloning = {**base, "seed": training.config.seed, "imitation": to_plain(plan.protocol.imitation)}
-    clone = _kept_clone(plan, training, cloning, told)
+    clone = _kept_clone(plan, training, cloning, on_progress)
     played = {**cloning, "agent": clone.agent}
     returns: dict[str, tuple[float, ...]] = {
-        distractor: _play(plan, training, distractor, played, told) for distractor in _distractors(plan)
+        distractor: _play(plan, training, distractor, played, on_progress) for distractor in _distractors(plan)
     }
     return Finished(training, progress, scores, clone, returns)
 
@@ -87,7 +87,7 @@ def _distractors(plan: Plan) -> tuple[DistractorKind, ...]:
     return LEVELS if plan.stage.environment else ()
 
 
-def _probe(plan: Plan, training: Training, base: Mapping[str, Any], told: Told) -> ProbeScores | None:
+def _probe(plan: Plan, training: Training, base: Mapping[str, Any], on_progress: OnProgress) -> ProbeScores | None:
     config, frames = training.config, plan.protocol.probe_frames
     if not plan.levels[0].dataset.has_state:
         return None
@@ -95,18 +95,18 @@ def _probe(plan: Plan, training: Training, base: Mapping[str, Any], told: Told) 
     def make() -> Any:
         info, model = load_run(config.out, config.device)
         seen, unseen = open_experience(info, None), open_unseen(info, None, 1, 1).dataset
-        return to_plain(probe(model, seen, unseen, frames, lambda done, total: told("probing", done, total, {})))
+        return to_plain(probe(model, seen, unseen, frames, lambda done, total: on_progress("probing", done, total, {})))
 
     found = _kept(config.out, "probe", {**base, "frames": frames}, make)
     return from_plain(ProbeScores, found, str(_file(config.out, "probe")))
 
 
-def _kept_clone(plan: Plan, training: Training, cloning: Mapping[str, Any], told: Told) -> CloneScores:
+def _kept_clone(plan: Plan, training: Training, cloning: Mapping[str, Any], on_progress: OnProgress) -> CloneScores:
     """The clone's scores; it is made again where `aime agent imitate` has put another in its place."""
     run = training.config.out
     if _weights_of_clone(run) != _content(run, "clone").get("found", {}).get("agent"):
         _file(run, "clone").unlink(missing_ok=True)
-    return CloneScores(**_kept(run, "clone", cloning, lambda: _clone(plan, training, told)))
+    return CloneScores(**_kept(run, "clone", cloning, lambda: _clone(plan, training, on_progress)))
 
 
 def _weights_of_clone(run: Path) -> str | None:
@@ -114,21 +114,21 @@ def _weights_of_clone(run: Path) -> str | None:
     return sha256_of(path) if path.is_file() else None
 
 
-def _clone(plan: Plan, training: Training, told: Told) -> Any:
+def _clone(plan: Plan, training: Training, on_progress: OnProgress) -> Any:
     config, imitation = training.config, plan.protocol.imitation
-    train_imitation(config.out, None, imitation, config.seed, told)
+    train_imitation(config.out, None, imitation, config.seed, on_progress)
     # the episodes that chose the step are none to report on
     info, model = load_run(config.out, config.device)
     hardware = choose_hardware(config.device)
     test = perceive(model, open_unseen(info, None, 1, 1).dataset, imitation.frames, hardware)
-    policy = load_agent(config.out, "imitate", model)[1].policy
+    policy = load_agent(config.out, "imitate", model.dynamics)[1].policy
     assert isinstance(policy, ClonedPolicy)
-    error, nats = judge(policy, test.rows(test.targets.action_valid))
+    error, nats = score_clone(policy, test.rows(test.targets.action_valid))
     return {"error": error, "nats": nats, "agent": _weights_of_clone(config.out)}
 
 
 def _play(
-    plan: Plan, training: Training, distractor: DistractorKind, cloning: Mapping[str, Any], told: Told
+    plan: Plan, training: Training, distractor: DistractorKind, cloning: Mapping[str, Any], on_progress: OnProgress
 ) -> tuple[float, ...]:
     environment, _, steps, _ = plan.stage
     assert environment is not None
@@ -144,7 +144,7 @@ def _play(
             seed=PLAYED_FROM,
             steps=steps,
             device=config.device,
-            told=lambda done, total: told(stage, done, total, {}),
+            told=lambda done, total: on_progress(stage, done, total, {}),
             distractor=distractor,
         )
         return list(found.returns)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from aime.agents.runs import Told
+from aime.agents.experience import OnProgress
 from aime.benchmarking.dmc_vb.measurements import Finished, follow
 from aime.benchmarking.dmc_vb.picture import draw
 from aime.benchmarking.dmc_vb.plan import Plan
@@ -21,7 +21,7 @@ NAME = "benchmark"
 
 
 def run_benchmark(
-    plan: Plan, tell: Callable[[str], None], watched: Callable[[], AbstractContextManager[Told]]
+    plan: Plan, tell: Callable[[str], None], watched: Callable[[], AbstractContextManager[OnProgress]]
 ) -> Benchmark:
     """Do what a plan says, and write benchmark.json, benchmark.md and benchmark.png to its directory.
 
@@ -45,8 +45,8 @@ def run_benchmark(
             tell(f"{place}: training")
             train_isolated(training.config)
         tell(f"{place}: probing, cloning, playing")
-        with watched() as told:
-            finished.append(follow(plan, training, told))
+        with watched() as on_progress:
+            finished.append(follow(plan, training, on_progress))
     benchmark = compare(plan, finished)
     out = plan.training.out
     write_atomically(out / f"{NAME}.json", benchmark.to_json().encode())
