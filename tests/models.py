@@ -26,14 +26,13 @@ def small_config(window: int = 3) -> ModelConfig:
         latent=6,
         context=8,
         belief=16,
-        expected_hidden=16,
-        tokenizer=TokenizerConfig(channels=8, multipliers=(1, 1, 2), codes=12, code_width=8),
-        perceiver=PerceiverConfig(latents=4, width=8, heads=2, window=window),
-        encoder=EncoderConfig(channels=8, multipliers=(1, 1, 2)),
+        tokenizer=TokenizerConfig(channels=8, codes=12, code_width=8),
+        perceiver=PerceiverConfig(latents=4, width=8, window=window),
+        encoder=EncoderConfig(channels=8),
         prior=PriorConfig(components=4, hidden=16),
-        attention=AttentionConfig(slots=3, width=8, hidden=16),
-        decoder=DecoderConfig(channels=8, multipliers=(1, 1, 2)),
-        control=ControlConfig(hidden=16, bins=21, components=3),
+        attention=AttentionConfig(slots=3, width=8),
+        decoder=DecoderConfig(channels=8),
+        control=ControlConfig(hidden=16),
     )
 
 

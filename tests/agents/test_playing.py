@@ -90,7 +90,7 @@ class Film(Counter):
 @torch.no_grad()
 def test_an_agent_sees_the_states_that_its_model_observes() -> None:
     torch.manual_seed(0)
-    model = AIME(replace(small_config(), state=StateConfig(width=2, hidden=16))).eval()
+    model = AIME(replace(small_config(), state=StateConfig(width=2))).eval()
     for parameter in model.parameters():
         parameter.add_(0.1 * torch.randn_like(parameter))
     assert model.dynamics.control is not None

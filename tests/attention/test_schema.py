@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from typing import Literal
 
 import pytest
 import torch
@@ -17,7 +15,7 @@ from aime.errors import AimeError
 
 N, GRID, BELIEF, LATENT = 4, 8, 6, 5
 CHANNELS = (4, 6, 6)
-CONFIG = AttentionConfig(slots=3, width=8, hidden=16)
+CONFIG = AttentionConfig(slots=3, width=8)
 
 
 def schema(config: AttentionConfig = CONFIG) -> AttentionSchema:
@@ -81,12 +79,12 @@ def test_a_change_of_a_frame_reaches_its_own_bottom_up_map_and_the_next_prior_ma
 
 def test_training_shows_what_is_expected_from_an_old_map_in_a_share_of_the_clips() -> None:
     clips, length = 200, 20
-    module = schema(replace(CONFIG, expected_share=0.3)).train()
+    module = schema().train()
     seen = module.look(pyramid(clips * length))
     attention = module(seen, vectors(clips, length, BELIEF), vectors(clips, length, LATENT, seed=3))
     imagined = (attention.shown == attention.prior).flatten(1).all(1)
     assert torch.equal(attention.shown[~imagined], attention.fused[~imagined])
-    assert imagined.float().mean() == pytest.approx(0.3, abs=0.1)
+    assert imagined.float().mean() == pytest.approx(CONFIG.expected_share, abs=0.1)
     maps = torch.cat([module.initial_map(clips)[:, None], attention.bottom_up], dim=1)
     ages = []
     for clip in range(clips):
@@ -103,7 +101,7 @@ def test_training_shows_what_is_expected_from_an_old_map_in_a_share_of_the_clips
 
 
 def test_from_an_old_map_the_prior_map_teaches_the_motion_nothing() -> None:
-    module = schema(replace(CONFIG, expected_share=0.5)).train()
+    module = schema().train()
     clips, length = 12, 5
     seen = module.look(pyramid(clips * length))
     attention = module(seen, vectors(clips, length, BELIEF), vectors(clips, length, LATENT, seed=3))
@@ -130,20 +128,15 @@ def test_rolling_is_expecting_from_the_map_before() -> None:
         torch.testing.assert_close(rolled[:, step], last)
 
 
-@pytest.mark.parametrize("fusion", ["gated", "max"])
-def test_fused_maps_are_distributions_between_their_parts(fusion: Literal["gated", "max"]) -> None:
-    module = schema(replace(CONFIG, fusion=fusion))
+def test_fused_maps_are_distributions_between_their_parts() -> None:
+    module = schema()
     seen, belief = module.look(pyramid()).map, 20 * vectors(N, BELIEF)
     expected = module.expect(belief, vectors(N, LATENT), module.initial_map(N)).map
     fused = module.fuse(seen, expected, belief)
     torch.testing.assert_close(fused.sum((-2, -1)), torch.ones(N, dtype=torch.float64))
-    if fusion == "gated":
-        share = ((fused - expected) / (seen - expected)).flatten(1)
-        torch.testing.assert_close(share.amin(1), share.amax(1))
-        assert share.min() >= 0.1 - 1e-9 and share.max() <= 0.9 + 1e-9
-    else:
-        larger = torch.maximum(seen, expected)
-        torch.testing.assert_close(fused, larger / larger.sum((-2, -1), keepdim=True))
+    share = ((fused - expected) / (seen - expected)).flatten(1)
+    torch.testing.assert_close(share.amin(1), share.amax(1))
+    assert share.min() >= 0.1 - 1e-9 and share.max() <= 0.9 + 1e-9
 
 
 def test_uniform_attention_says_nothing() -> None:
@@ -156,7 +149,7 @@ def test_uniform_attention_says_nothing() -> None:
     assert off.roll(vectors(N, 3, BELIEF), vectors(N, 3, LATENT), off.initial_map(N)).shape == (N, 3, GRID, GRID)
 
 
-@pytest.mark.parametrize("wrong", [{"slots": 0}, {"precision": 1.5}, {"expected_share": -0.1}, {"hidden": 0}])
+@pytest.mark.parametrize("wrong", [{"slots": 0}, {"width": 0}])
 def test_impossible_settings_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(AimeError, match=f"attention.{next(iter(wrong))} is"):
         AttentionConfig(**wrong)  # type: ignore[arg-type]
@@ -165,7 +158,7 @@ def test_impossible_settings_are_refused(wrong: dict[str, float]) -> None:
 def test_slots_learn_to_hold_a_moving_blob_apart_from_its_ground() -> None:
     """Trained to reconstruct features alone, some slot's map follows a blob that no label points out."""
     torch.manual_seed(0)
-    module = AttentionSchema(AttentionConfig(slots=2, width=16, hidden=16), (4, 4, 4), BELIEF, LATENT, GRID)
+    module = AttentionSchema(AttentionConfig(slots=2, width=16), (4, 4, 4), BELIEF, LATENT, GRID)
     optimizer = torch.optim.Adam(module.parameters(), lr=3e-3)
 
     def scene(count: int) -> tuple[tuple[Tensor, ...], Tensor]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pytest
 import tyro
 
 from aime.cli.arguments import condense, flags_of, has_flag, parse, value_of
 from aime.errors import AimeError
-from aime.primitives.config_io import renamed
+from aime.primitives.config_io import Removed, renamed
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,12 @@ class Inner:
 class Middle:
     prior: Inner = field(default_factory=Inner)
     learning_rate: float = 1e-3
+    warmup: ClassVar[int] = 30
+    zoom: ClassVar[Removed] = Removed({"share": 0.0})
+
+    @property
+    def hidden(self) -> int:
+        return 2 * self.prior.components
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,13 @@ def test_defaults_can_be_given() -> None:
     [
         (["r", "--out", "o", "--model.prior.component", "7"], "did you mean --model.prior.components?"),
         (["r", "--out", "o", "--qqqq"], "no flag --qqqq; see `aime fake --help`"),
+        (
+            ["r", "--out", "o", "--model.warmup", "9"],
+            "--model.warmup is no longer a setting: it is always 30; leave",
+        ),
+        (["r", "--out", "o", "--model.hidden=9"], "--model.hidden is no longer a setting: it follows from other"),
+        (["r", "--out", "o", "--model.zoom.share", "1"], "--model.zoom.share is no longer a setting: it is always 0.0"),
+        (["r", "--out", "o", "--model.zoom.least", "1"], "--model.zoom.least is no longer a setting: this version has"),
         (["r", "--out", "o", "--steps", "many"], "--steps is 'many'; expected INT"),
         (["r", "--out", "o", "--device", "tpu"], "'tpu'"),
         (["r", "--out", "o", "--model.prior.components", "x"], "--model.prior.components"),

@@ -28,7 +28,7 @@ def head_of(model: AIME) -> StateHead:
 @pytest.fixture
 def model() -> AIME:
     torch.manual_seed(0)
-    model = AIME(replace(small_config(), state=StateConfig(width=S, hidden=16))).eval()
+    model = AIME(replace(small_config(), state=StateConfig(width=S))).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))

@@ -35,7 +35,7 @@ from aime.world_model.model import AIME
 from aime.world_model.outputs import LatentClips, Targets
 
 B, T, STATE = 3, 5, 2
-CONFIG = replace(small_config(), state=StateConfig(width=STATE, hidden=16))
+CONFIG = replace(small_config(), state=StateConfig(width=STATE))
 EVERYTHING = OvershootConfig(steps=1, starts=1000, frames=1000)
 """All pairs of frames: what is drawn at random, a test could not compare."""
 ADVERSARY = AdversaryConfig(frames=1000, discriminators=DiscriminatorConfig(channels=4, levels=2, window=3))

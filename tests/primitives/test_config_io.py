@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 
 from aime.errors import AimeError
 from aime.primitives.checksums import seal
-from aime.primitives.config_io import LATER, from_plain, later, read_yaml, renamed, to_plain, to_yaml
+from aime.primitives.config_io import (
+    LATER,
+    WAS_LIST,
+    Removed,
+    constant_of,
+    from_plain,
+    later,
+    read_yaml,
+    renamed,
+    to_plain,
+    to_yaml,
+)
 
 
 @dataclass(frozen=True)
@@ -234,6 +245,8 @@ class Fixed:
     width: int = 2
     rate: ClassVar[float] = 1e-4
     betas: ClassVar[tuple[float, float]] = (0.5, 0.9)
+    zoom: ClassVar[Removed] = Removed({"share": 0.0})
+    cells: int = field(default=1, metadata={**LATER, **WAS_LIST})
 
     @property
     def hidden(self) -> int:
@@ -241,15 +254,41 @@ class Fixed:
 
 
 def test_a_setting_that_has_become_a_constant_is_read_where_it_had_the_same_value() -> None:
-    assert to_plain(Fixed(3)) == {"width": 3}
-    before = {"width": 3, "rate": "1e-4", "betas": [0.5, 0.9], "hidden": 6}
+    assert to_plain(Fixed(3)) == {"width": 3, "cells": 1}
+    before = {"width": 3, "rate": "1e-4", "betas": [0.5, 0.9], "hidden": 6, "zoom": {"share": 0.0, "least": 0.8}}
     assert from_plain(Fixed, before, "run.yaml") == Fixed(3)
 
 
-@pytest.mark.parametrize(("name", "value"), [("rate", 2e-4), ("betas", [0.5]), ("hidden", 4), ("hidden", None)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("rate", 2e-4), ("betas", [0.5]), ("hidden", 4), ("hidden", None), ("rate", {"a": 1})]
+)
 def test_another_value_than_the_constant_is_refused(name: str, value: object) -> None:
     with pytest.raises(AimeError, match=rf"run.yaml: {name}: found .*, and this version of aime knows .* alone; use"):
         from_plain(Fixed, {"width": 3, name: value}, "run.yaml")
+
+
+@pytest.mark.parametrize(("zoom", "found"), [({"share": 0.5}, "0.5"), ({}, "None"), ("much", "None")])
+def test_a_part_that_is_gone_is_refused_where_it_was_in_use(zoom: object, found: str) -> None:
+    with pytest.raises(AimeError, match=rf"run.yaml: zoom.share: found {found}, and this version of aime knows 0.0"):
+        from_plain(Fixed, {"width": 3, "zoom": zoom}, "run.yaml")
+
+
+def test_one_value_for_all_levels_is_read_from_the_list_of_them() -> None:
+    assert from_plain(Fixed, {"width": 3, "cells": [2, 2, 2]}, "run.yaml") == Fixed(3, 2)
+    with pytest.raises(AimeError, match=r"run.yaml: cells: found \[1, 2\] \(list\), expected an integer"):
+        from_plain(Fixed, {"width": 3, "cells": [1, 2]}, "run.yaml")
+
+
+@dataclass(frozen=True)
+class Holder:
+    fixed: Fixed = field(default_factory=Fixed, metadata=renamed("settle"))
+
+
+def test_a_constant_is_found_by_the_path_of_the_setting_that_it_was() -> None:
+    assert constant_of(Holder, "fixed.rate") == constant_of(Holder, "settle.rate") == 1e-4
+    assert isinstance(constant_of(Holder, "fixed.hidden"), property)
+    assert constant_of(Holder, "fixed.zoom.least") == Fixed.zoom
+    assert [constant_of(Holder, path) for path in ("fixed", "fixed.width", "rate", "fixed.other", "")] == [None] * 5
 
 
 @pytest.mark.parametrize("name", ["__class__", "__doc__", "_private", "numbers"])

@@ -142,7 +142,7 @@ def test_what_the_mixture_costs_is_a_term_with_the_weights_of_training(config: T
 
 
 def test_states_are_withheld_and_still_predicted(config: TrainConfig) -> None:
-    state = StateConfig(width=3, hidden=16, withheld=1.0)
+    state = StateConfig(width=3, withheld=1.0)
     observing = replace(config, model=replace(config.model, state=state), batch=200, observe_state=True)
     begun = begin(observing, most_steps=1)
     clips = ClipSampler(open_dataset(config.data), 200, config.length, seed=5).sample(0)

@@ -23,7 +23,7 @@ ARCHITECTURE = Path(__file__).parents[2] / "docs" / "architecture.md"
 TASKS = ("elbo", "perceiver", "predictive", "adversarial", "discriminator")
 B, T = 4, 7
 STATE = 3
-COMPLETE = replace(small_config(), state=StateConfig(width=STATE, hidden=16))
+COMPLETE = replace(small_config(), state=StateConfig(width=STATE))
 
 Reach = dict[str, set[str]]
 """The tasks that reach a parameter, by its name."""

@@ -54,7 +54,7 @@ def renamed(module: nn.Module) -> nn.Module:
 
 def test_a_layers_name_decides_nothing() -> None:
     torch.manual_seed(0)
-    config = replace(small_config(), state=StateConfig(width=9, hidden=16))
+    config = replace(small_config(), state=StateConfig(width=9))
     model = AIME(config)
     before = [{id(weight) for group in each.param_groups for weight in group["params"]} for each in optimizers(model)]
     again = optimizers(renamed(model))

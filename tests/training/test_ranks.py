@@ -18,9 +18,11 @@ from torch.multiprocessing.spawn import spawn
 
 from aime.cli.main import main
 from aime.data import Clips
+from aime.dynamics.prior import PriorConfig
 from aime.objectives import perceiver, texture
 from aime.objectives.adversarial import AdversaryConfig
 from aime.objectives.weights import OvershootConfig
+from aime.perception.perceiver import PerceiverConfig
 from aime.primitives import quantize
 from aime.primitives.hardware import Hardware
 from aime.representation.discriminators import DiscriminatorConfig
@@ -81,12 +83,7 @@ class NoiseBySample:
 def training(halves: int, balancer: str) -> TrainConfig:
     """A run of every part and task, on one half of each batch or on both."""
     model = small_config()
-    model = replace(
-        model,
-        perceiver=replace(model.perceiver, dropout=0.0),
-        prior=replace(model.prior, dropout=0.0),
-        attention=replace(model.attention, kind="schema"),
-    )
+    model = replace(model, attention=replace(model.attention, kind="schema"))
     discriminators = DiscriminatorConfig(channels=4, levels=2, window=2)
     return TrainConfig(
         data="none",
@@ -122,31 +119,35 @@ def figures(halves: tuple[int, ...], balancer: str) -> list[dict[str, Tensor]]:
     """Gradients, losses and buffers of a few steps on one half of each batch or on both."""
     config = training(len(halves), balancer)
     torch.manual_seed(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PerceiverConfig, "dropout", 0.0)
+        patch.setattr(PriorConfig, "dropout", 0.0)
+        return _figures(config, halves, patch)
+
+
+def _figures(config: TrainConfig, halves: tuple[int, ...], patch: pytest.MonkeyPatch) -> list[dict[str, Tensor]]:
     joint = JointLearning(config, AIME(config.model).double(), Hardware(torch.device("cpu"), torch.float32))
     joint.replay.double()
     assert joint.adversary is not None
     joint.adversary.double()
     found = []
-    with pytest.MonkeyPatch.context() as patch:
-        batches = [batch(step, halves) for step in range(STEPS)]
-        NoiseBySample(patch, halves)
-        patch.setattr(texture, "JUDGED", BATCH * LENGTH)
-        patch.setattr(perceiver, "REDRAWN_SHARE", 1.0)
-        patch.setattr(
-            Tensor, "float", lambda self: self.to(torch.float32 if self.dtype == torch.bool else torch.float64)
+    batches = [batch(step, halves) for step in range(STEPS)]
+    NoiseBySample(patch, halves)
+    patch.setattr(texture, "JUDGED", BATCH * LENGTH)
+    patch.setattr(perceiver, "REDRAWN_SHARE", 1.0)
+    patch.setattr(Tensor, "float", lambda self: self.to(torch.float32 if self.dtype == torch.bool else torch.float64))
+    for step, clips in enumerate(batches):
+        result = joint.step([clips], step, step / STEPS)
+        critic = () if result.critic is None else (result.critic,)
+        found.append(
+            {
+                **{f"gradient of {name}": each.grad for name, each in joint.model.named_parameters()},
+                **{f"critic's of {name}": each.grad for name, each in joint.adversary.named_parameters()},
+                **{name: each.clone() for name, each in joint.model.named_buffers()},
+                **{name: each.clone() for name, each in joint.adversary.named_buffers()},
+                **{name: value for task in (*result.losses, *critic) for name, value in task.named()},
+            }
         )
-        for step, clips in enumerate(batches):
-            result = joint.step([clips], step, step / STEPS)
-            critic = () if result.critic is None else (result.critic,)
-            found.append(
-                {
-                    **{f"gradient of {name}": each.grad for name, each in joint.model.named_parameters()},
-                    **{f"critic's of {name}": each.grad for name, each in joint.adversary.named_parameters()},
-                    **{name: each.clone() for name, each in joint.model.named_buffers()},
-                    **{name: each.clone() for name, each in joint.adversary.named_buffers()},
-                    **{name: value for task in (*result.losses, *critic) for name, value in task.named()},
-                }
-            )
     return [{name: value for name, value in each.items() if value is not None} for each in found]
 
 

@@ -51,7 +51,7 @@ def config(data: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
     return TrainConfig(
         data=str(data),
         out=tmp_path_factory.mktemp("runs") / "run",
-        model=replace(small_config(), state=StateConfig(width=3, hidden=32)),
+        model=replace(small_config(), state=StateConfig(width=3)),
         steps=60,
         batch=4,
         length=8,

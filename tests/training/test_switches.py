@@ -161,7 +161,7 @@ def config(data: Path, tmp_path: Path) -> TrainConfig:
     start = TrainConfig(
         data=str(data),
         out=tmp_path / "run",
-        model=replace(small_config(), state=StateConfig(width=STATE, hidden=16)),
+        model=replace(small_config(), state=StateConfig(width=STATE)),
         steps=2,
         batch=B,
         length=T,

@@ -21,7 +21,7 @@ B, T, S = 2, 5, 3
 
 
 def config_with_state() -> ModelConfig:
-    return replace(small_config(), state=StateConfig(width=S, hidden=16))
+    return replace(small_config(), state=StateConfig(width=S))
 
 
 @pytest.fixture
@@ -213,7 +213,7 @@ def test_states_of_another_shape_are_refused(model: AIME, frames: Tensor, shape:
         model.encode(frames, torch.zeros(shape))
 
 
-@pytest.mark.parametrize("change", [{"width": -1}, {"hidden": 0}, {"withheld": 1.5}])
+@pytest.mark.parametrize("change", [{"width": -1}, {"withheld": 1.5}])
 def test_impossible_settings_are_refused(change: dict[str, float]) -> None:
     with pytest.raises(AimeError, match=rf"state\..*{next(iter(change))}"):
         StateConfig(**change)  # type: ignore[arg-type]

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from aime.dynamics.heads.action_schema import ActionReadout
-from aime.dynamics.heads.config import ControlConfig
 from aime.dynamics.states import Widths
+from aime.errors import AimeError, expect_sizes
 from aime.primitives.distributions import CensoredGaussian, CensoredMixture, TwoHot
 from aime.primitives.distributions.gaussian import bounded_std
 from aime.primitives.distributions.precision import accurate
@@ -51,7 +51,9 @@ class PolicyConfig:
     """Of the mixture that a cloned policy is."""
 
     def __post_init__(self) -> None:
-        ControlConfig("heads", self.hidden, self.bins, self.components)
+        expect_sizes(self, "hidden", "components", of="policy")
+        if self.bins < 3 or self.bins % 2 == 0:
+            raise AimeError(f"policy.bins is {self.bins}; expected an odd number from 3 on: one bin is 0")
 
 
 class Trunk(nn.Module):
@@ -98,8 +100,7 @@ class ClonedPolicy(nn.Module):
 
     def __init__(self, config: PolicyConfig, widths: Widths) -> None:
         super().__init__()
-        sizes = ControlConfig(hidden=config.hidden, components=config.components)
-        self.readout = ActionReadout(sizes, widths.belief, 2 * widths.latent, widths.action)
+        self.readout = ActionReadout(config.hidden, config.components, widths.belief, 2 * widths.latent, widths.action)
 
     def forward(self, belief: Belief, latent: Latent, step: Latent) -> CensoredMixture:
         """The distribution of the action `[...,A]` in [-1, 1]."""

@@ -11,9 +11,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from aime.attention.bottom_up import BottomUp, BottomUpAttention
-from aime.attention.maps import over_space
 from aime.attention.top_down import TopDown, TopDownAttention
-from aime.errors import expect_shares, expect_sizes
+from aime.errors import expect_sizes
 from aime.primitives.ends import EndLinear
 
 GATE_MARGIN = 0.1
@@ -28,7 +27,7 @@ class AttentionConfig:
     """Sizes and kind of the attention schema.
 
     Raises:
-        AimeError: if a size is below 1, or a share not in [0, 1].
+        AimeError: if a size is below 1.
     """
 
     kind: Literal["schema", "uniform"] = "schema"
@@ -38,18 +37,19 @@ class AttentionConfig:
     """Of a slot, and of the feature pyramid that the slots read."""
     rounds: ClassVar[int] = 3
     """Rounds of slot attention."""
-    hidden: int = 128
-    """Hidden width of the top-down network."""
-    fusion: Literal["gated", "max"] = "gated"
-    precision: float = 0.3
+    precision: ClassVar[float] = 0.3
     """ρ: pixels weigh 1 - ρ + ρ·A, A with mean 1, in the reconstruction likelihood."""
-    expected_share: float = 0.5
+    expected_share: ClassVar[float] = 0.5
     """Share of the training clips that are treated as in imagination: the prior map is made from an old map, and the
     decoder is given it."""
 
     def __post_init__(self) -> None:
-        expect_sizes(self, "slots", "width", "hidden", of="attention")
-        expect_shares(self, "precision", "expected_share", of="attention")
+        expect_sizes(self, "slots", "width", of="attention")
+
+    @property
+    def hidden(self) -> int:
+        """Hidden width of the top-down network."""
+        return 2 * self.width
 
 
 class Attention(NamedTuple):
@@ -206,9 +206,7 @@ class AttentionSchema(AttentionPillar):
     def fuse(
         self, bottom_up: Float[Tensor, "N h w"], prior: Float[Tensor, "N h w"], belief: Float[Tensor, "N belief"]
     ) -> Float[Tensor, "N h w"]:
-        """A_t: g U + (1 - g) P with a gate g(h_{t-1}) in [0.1, 0.9], or the larger of both, normalised."""
-        if self.config.fusion == "max":
-            return over_space(torch.maximum(bottom_up, prior))
+        """A_t: g U + (1 - g) P with a gate g(h_{t-1}) in [0.1, 0.9]."""
         with torch.autocast(belief.device.type, enabled=False):
             gate = GATE_MARGIN + (1 - 2 * GATE_MARGIN) * torch.sigmoid(self.gate(belief))[..., None]
         return gate * bottom_up + (1 - gate) * prior

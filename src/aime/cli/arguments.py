@@ -16,7 +16,7 @@ from typing import TypeVar, get_type_hints
 import tyro
 
 from aime.errors import AimeError, name_once
-from aime.primitives.config_io import earlier_name
+from aime.primitives.config_io import Removed, constant_of, earlier_name
 
 T = TypeVar("T")
 
@@ -106,9 +106,23 @@ def refuse_unknown_flags(kind: type, verb: str, arguments: Sequence[str]) -> Non
     for argument in arguments:
         if argument.startswith("--") and _flag_in(argument) not in known:
             name = argument.partition("=")[0]
+            _refuse_constant(kind, name)
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"see `aime {verb} --help`"
             raise AimeError(f"there is no flag {name}; {hint}")
+
+
+def _refuse_constant(kind: type, flag: str) -> None:
+    """Raises: AimeError: if the flag is one that the release before had, of what is a constant now."""
+    path = flag.removeprefix("--").replace("-", "_")
+    value = constant_of(kind, path)
+    if value is None:
+        return
+    if isinstance(value, Removed):
+        value = value.settings.get(path.rpartition(".")[2])
+    follows = "it follows from other settings" if isinstance(value, property) else f"it is always {value}"
+    why = "this version has no such part" if value is None else follows
+    raise AimeError(f"{flag} is no longer a setting: {why}; leave it out")
 
 
 def flags_of(kind: type) -> list[str]:

@@ -11,7 +11,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from aime.errors import expect_at_most, expect_shares_below_one, expect_sizes
+from aime.errors import expect_at_most, expect_sizes
 from aime.primitives.ends import EndLinear
 from aime.primitives.transformer import Attention, CausalTimeAttention, FeedForward, TimeCache
 
@@ -27,21 +27,21 @@ class PerceiverConfig:
     """`none` switches the context off: c_t has width 0, and nothing reads the tokens."""
     latents: int = 128
     width: int = 256
-    heads: int = 4
+    heads: ClassVar[int] = 4
+    """Of every attention; `width` is a multiple of it."""
     layers: int = 1
     """Self-attention layers between the read of a frame's tokens and the attention over time."""
     window: int = 32
     """Frames that the attention over time sees, the current one included."""
-    dropout: float = 0.1
+    dropout: ClassVar[float] = 0.1
 
     def __post_init__(self) -> None:
         """Refuse sizes of nothing, and a window that nothing can remember.
 
         Raises:
-            AimeError: if a size is below 1, `window` above `MOST_FRAMES`, or `dropout` not in [0, 1).
+            AimeError: if a size is below 1, `window` above `MOST_FRAMES`.
         """
-        expect_sizes(self, "latents", "width", "heads", "window", of="perceiver")
-        expect_shares_below_one(self, "dropout", of="perceiver", zero="switches it off")
+        expect_sizes(self, "latents", "width", "window", of="perceiver")
         expect_at_most(self, MOST_FRAMES, "window", of="perceiver")
 
 

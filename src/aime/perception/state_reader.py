@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from aime.errors import AimeError, expect_shares, expect_sizes
+from aime.errors import AimeError, expect_shares
 from aime.primitives.distributions.two_hot import symlog
 from aime.primitives.ends import EndLinear
 
@@ -24,7 +24,7 @@ class StateConfig:
 
     width: int = 0
     """Numbers in the state that is read and predicted; 0 for frames alone. `--observe-state` takes that of the data."""
-    hidden: int = 128
+    hidden: ClassVar[int] = 128
     """Hidden width of the networks that read and predict it."""
     withheld: float = 0.25
     """Share of the training clips in which the state is hidden, throughout or on a random span, so that a model does
@@ -36,7 +36,6 @@ class StateConfig:
     def __post_init__(self) -> None:
         if self.width < 0:
             raise AimeError(f"state.width is {self.width}; expected 0 or more: 0 is a model that observes no state")
-        expect_sizes(self, "hidden", of="state")
         expect_shares(self, "withheld", of="state")
 
 

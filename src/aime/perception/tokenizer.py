@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from aime.primitives.blocks import CausalConv3d, FrameNorm, ResidualCell, TimeAxis, channels_last
+from aime.primitives.config_io import WAS_LIST
 from aime.primitives.ends import EndConv2d
 from aime.primitives.quantize import VectorQuantizer
 
@@ -23,9 +24,9 @@ class TokenizerConfig:
 
     channels: int = 64
     """Channels at half resolution; the levels below have the multiples that follow."""
-    multipliers: tuple[int, int, int] = (1, 2, 2)
+    multipliers: ClassVar[tuple[int, int, int]] = (1, 2, 2)
     """Channels of the levels at 1/2, 1/4 and 1/8 of the frame, in units of `channels`."""
-    cells: tuple[int, int, int] = (1, 1, 1)
+    cells: int = field(default=1, metadata=WAS_LIST)
     """Residual cells at each level."""
     kernel_time: ClassVar[int] = 3
     """Frames that a causal convolution at 1/8 resolution reads, its own included; finer levels see single frames."""
@@ -54,8 +55,8 @@ class DownTower(nn.Module):
         kernel_times = (1, 1, config.kernel_time)
         self.stem = EndConv2d(12, widths[0], 3, padding=1)
         self.levels = nn.ModuleList(
-            nn.ModuleList(ResidualCell(width, kernel_time, fine=depth == 0) for _ in range(count))
-            for depth, (width, kernel_time, count) in enumerate(zip(widths, kernel_times, config.cells, strict=True))
+            nn.ModuleList(ResidualCell(width, kernel_time, fine=depth == 0) for _ in range(config.cells))
+            for depth, (width, kernel_time) in enumerate(zip(widths, kernel_times, strict=True))
         )
         self.downs = nn.ModuleList(
             nn.Conv2d(above, below, 3, stride=2, padding=1) for above, below in itertools.pairwise(widths)
@@ -84,10 +85,8 @@ class UpTower(nn.Module):
         kernel_times = (config.kernel_time, 1, 1)
         self.stem = CausalConv3d(config.code_width, widths[0], config.kernel_time, kernel=1, end=True)
         self.levels = nn.ModuleList(
-            nn.ModuleList(ResidualCell(width, kernel_time, fine=depth == 2) for _ in range(count))
-            for depth, (width, kernel_time, count) in enumerate(
-                zip(widths, kernel_times, reversed(config.cells), strict=True)
-            )
+            nn.ModuleList(ResidualCell(width, kernel_time, fine=depth == 2) for _ in range(config.cells))
+            for depth, (width, kernel_time) in enumerate(zip(widths, kernel_times, strict=True))
         )
         self.ups = nn.ModuleList(nn.Conv2d(above, 4 * below, 1) for above, below in itertools.pairwise(widths))
         self.norm = FrameNorm(widths[-1])

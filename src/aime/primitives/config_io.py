@@ -33,9 +33,40 @@ def renamed(before: str) -> Mapping[str, object]:
     return types.MappingProxyType({"renamed": before})
 
 
+WAS_LIST: Mapping[str, object] = types.MappingProxyType({"was_list": True})
+"""Metadata of a field that has one value for all levels, for which files of earlier versions hold a list of them."""
+
+
 def earlier_name(field: dataclasses.Field[Any]) -> str | None:
     """The name that earlier versions know a field by, where it is another one."""
     return field.metadata.get("renamed")
+
+
+@dataclasses.dataclass(frozen=True)
+class Removed:
+    """Settings of a part that this version lacks, for files and flags of earlier versions; a `ClassVar` of a config."""
+
+    settings: Mapping[str, object]
+    """Those that files must hold with these values; others do not matter."""
+
+
+def constant_of(kind: type, path: str) -> object:
+    """What a setting of earlier versions is now, or None if `path` never was one.
+
+    Args:
+        kind: a dataclass.
+        path: a dotted name of a `ClassVar` or a property of it, or of a dataclass in its fields.
+
+    Returns:
+        The constant, the property, or a `Removed`.
+    """
+    hints: dict[str, Any] = get_type_hints(kind)
+    name, _, rest = path.partition(".")
+    for field in dataclasses.fields(kind):
+        if name in (field.name, earlier_name(field)):
+            inner = hints[field.name]
+            return constant_of(inner, rest) if isinstance(inner, type) and dataclasses.is_dataclass(inner) else None
+    return getattr(kind, name) if _is_constant(kind, name) else None
 
 
 _LONGEST = 2**18
@@ -116,7 +147,9 @@ def from_plain(kind: type[T], plain: object, source: str, field: str = "") -> T:
             expected = _describe(hints[name])
             raise AimeError(f"{source}: {_join(field, name)}: missing field, expected {expected}; {_REMEDY}")
     values = {name: each.metadata["before"] for name, each in known.items() if "before" in each.metadata}
-    values |= {name: _parse(hints[name], plain[name], source, _join(field, name)) for name in names}
+    for name in names:
+        value = _the_same(plain[name]) if known[name].metadata.get("was_list") else plain[name]
+        values[name] = _parse(hints[name], value, source, _join(field, name))
     try:
         built = kind(**values)
     except AimeError as error:
@@ -127,15 +160,29 @@ def from_plain(kind: type[T], plain: object, source: str, field: str = "") -> T:
     return built
 
 
+def _the_same(value: object) -> object:
+    """The number that a list repeats; what is no such list as it is."""
+    return value[0] if isinstance(value, list) and value and all(each == value[0] for each in value) else value
+
+
 def _is_constant(kind: type, name: object) -> bool:
     if not isinstance(name, str) or name.startswith("_"):
         return False
-    return isinstance(getattr(kind, name, None), property | bool | int | float | str | tuple)
+    return isinstance(getattr(kind, name, None), property | bool | int | float | str | tuple | Removed)
 
 
 def _check_constant(built: object, name: str, found: object, source: str, field: str) -> None:
     """Refuse a file of a version in which a constant was a field and had another value."""
     value = getattr(built, name)
+    if isinstance(value, Removed):
+        given = found if isinstance(found, Mapping) else {}
+        for each, expected in value.settings.items():
+            _refuse_other(expected, given.get(each), source, f"{field}.{each}")
+    else:
+        _refuse_other(value, found, source, field)
+
+
+def _refuse_other(value: object, found: object, source: str, field: str) -> None:
     parsed = _parse_float(found) if isinstance(value, float) else tuple(found) if isinstance(found, list) else found
     if parsed != value:
         raise AimeError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from aime.primitives.blocks import FiLM, FrameNorm, ResidualCell, TimeAxis, channels_last
+from aime.primitives.config_io import WAS_LIST
 from aime.primitives.ends import EndConv2d
 
 
@@ -22,9 +23,10 @@ class DecoderConfig:
 
     channels: int = 64
     """Channels at half resolution."""
-    multipliers: tuple[int, int, int] = (1, 2, 2)
+    multipliers: ClassVar[tuple[int, int, int]] = (1, 2, 2)
     """Channels of the levels at 1/2, 1/4 and 1/8 of the frame, in units of `channels`."""
-    cells: tuple[int, int, int] = (1, 1, 1)
+    cells: int = field(default=1, metadata=WAS_LIST)
+    """Residual cells at each level."""
     error_decay: ClassVar[float] = 0.98
     """Decay of the running squared error that is the variance of the likelihood."""
 
@@ -66,8 +68,8 @@ class Decoder(nn.Module):
         self.register_buffer("variance", torch.tensor(0.01))
         self.spread = nn.Linear(latent, widths[0] * self.grid**2)
         self.levels = nn.ModuleList(
-            nn.ModuleList(ResidualCell(width, fine=depth == 2) for _ in range(count))
-            for depth, (width, count) in enumerate(zip(widths, reversed(config.cells), strict=True))
+            nn.ModuleList(ResidualCell(width, fine=depth == 2) for _ in range(config.cells))
+            for depth, width in enumerate(widths)
         )
         self.films = nn.ModuleList(FiLM(latent, width) for width in widths[:-1])
         self.gains = nn.ModuleList(AttentionGain(width) for width in (widths[0], *widths[:-1]))

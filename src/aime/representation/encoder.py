@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from aime.errors import AimeError, expect_positive
 from aime.primitives.blocks import FiLM, FrameNorm, ResidualCell, TimeAxis, channels_last
-from aime.primitives.config_io import later
+from aime.primitives.config_io import WAS_LIST, later
 from aime.primitives.distributions import DiagonalGaussian
 from aime.primitives.ends import EndConv2d, EndLinear
 
@@ -27,9 +28,10 @@ class EncoderConfig:
 
     channels: int = 64
     """Channels at half resolution."""
-    multipliers: tuple[int, int, int] = (1, 2, 2)
+    multipliers: ClassVar[tuple[int, int, int]] = (1, 2, 2)
     """Channels of the levels at 1/2, 1/4 and 1/8 of the frame, in units of `channels`."""
-    cells: tuple[int, int, int] = (1, 1, 1)
+    cells: int = field(default=1, metadata=WAS_LIST)
+    """Residual cells at each level."""
     max_mean: float | None = field(default=1.0, metadata=later(before=None))
     """What the size of the posterior's means stays below, in units of the latent; None: they go as far as they like."""
     min_std: float = 0.1
@@ -57,8 +59,8 @@ class Encoder(nn.Module):
         widths = [config.channels * multiplier for multiplier in config.multipliers]
         self.stem = EndConv2d(12, widths[0], 3, padding=1)
         self.levels = nn.ModuleList(
-            nn.ModuleList(ResidualCell(width, fine=depth == 0) for _ in range(count))
-            for depth, (width, count) in enumerate(zip(widths, config.cells, strict=True))
+            nn.ModuleList(ResidualCell(width, fine=depth == 0) for _ in range(config.cells))
+            for depth, width in enumerate(widths)
         )
         self.downs = nn.ModuleList(
             nn.Conv2d(above, below, 3, stride=2, padding=1) for above, below in itertools.pairwise(widths)

@@ -34,8 +34,6 @@ class ModelConfig:
     context: int = 256
     """Width of the context; without one (`perceiver.kind`) it counts for nothing."""
     belief: int = 512
-    expected_hidden: int = 256
-    """Hidden width of the two small networks that expect a context."""
     context_dropout: float = 0.5
     """Share of training clips in which, on a random span, the belief reads the implied instead of the seen context."""
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
@@ -53,8 +51,13 @@ class ModelConfig:
             raise AimeError(
                 f"image_size is {self.image_size}; expected a multiple of 16 from 16 to 256: resize the frames"
             )
-        expect_sizes(self, "action_width", "latent", "context", "belief", "expected_hidden")
+        expect_sizes(self, "action_width", "latent", "context", "belief")
         expect_shares(self, "context_dropout")
+
+    @property
+    def expected_hidden(self) -> int:
+        """Hidden width of the two small networks that expect a context."""
+        return max(1, self.belief // 2)
 
     @property
     def context_width(self) -> int:

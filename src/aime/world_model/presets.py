@@ -22,12 +22,11 @@ def tiny(action_width: int, image_size: int = 64) -> ModelConfig:
         image_size=image_size,
         context=64,
         belief=256,
-        expected_hidden=128,
         tokenizer=TokenizerConfig(channels=24, codes=256, code_width=64),
         perceiver=PerceiverConfig(latents=32, width=64),
         encoder=EncoderConfig(channels=24),
         prior=PriorConfig(),
-        attention=AttentionConfig(slots=4, width=32, hidden=64),
+        attention=AttentionConfig(slots=4, width=32),
         decoder=DecoderConfig(channels=24),
         control=ControlConfig(hidden=128),
     )
@@ -35,14 +34,13 @@ def tiny(action_width: int, image_size: int = 64) -> ModelConfig:
 
 def base(action_width: int, image_size: int = 64) -> ModelConfig:
     """64 channels, 1024 codes x 256, 128 Perceiver latents x 256, context 256, belief 512, 15 components, 5 slots."""
-    cells = (2, 2, 2)
     return ModelConfig(
         action_width=action_width,
         image_size=image_size,
-        tokenizer=TokenizerConfig(cells=cells),
+        tokenizer=TokenizerConfig(cells=2),
         perceiver=PerceiverConfig(layers=2),
-        encoder=EncoderConfig(cells=cells),
-        decoder=DecoderConfig(cells=cells),
+        encoder=EncoderConfig(cells=2),
+        decoder=DecoderConfig(cells=2),
     )
 
 

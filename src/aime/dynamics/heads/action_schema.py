@@ -16,27 +16,27 @@ from aime.primitives.readout import STEP_SCALE, BeliefReadout
 class ActionReadout(nn.Module):
     """A belief and other vectors to a distribution of an action in [-1, 1]: several ways of going on."""
 
-    def __init__(self, config: ControlConfig, belief: int, others: int, action: int) -> None:
+    def __init__(self, hidden: int, components: int, belief: int, others: int, action: int) -> None:
         super().__init__()
-        self.config, self.action = config, action
-        self.readout = BeliefReadout(belief, others, config.hidden)
-        count = config.components
+        self.components, self.action = components, action
+        self.readout = BeliefReadout(belief, others, hidden)
+        count = components
         self.sizes = (count, count * action, count * action)
-        self.project = EndLinear(config.hidden, sum(self.sizes))
+        self.project = EndLinear(hidden, sum(self.sizes))
         # the components start apart: equal ones would stay equal
         nn.init.normal_(self.project.bias[count : count + count * action], std=0.5)
 
     @property
     def noise_width(self) -> int:
         """How many uniform numbers `CensoredMixture.drawn_from` takes."""
-        return self.config.components + self.action
+        return self.components + self.action
 
     def forward(self, belief: Float[Tensor, "... belief"], *others: Float[Tensor, "... width"]) -> CensoredMixture:
         """The distribution `[...,A]`."""
         with torch.autocast(belief.device.type, enabled=False):
             weights, locations, scales = self.project(self.readout(belief, *others)).split(self.sizes, dim=-1)
-        grid = (self.config.components, self.action)
-        scale = bounded_std(scales.unflatten(-1, grid), self.config.min_scale, self.config.max_scale)
+        grid = (self.components, self.action)
+        scale = bounded_std(scales.unflatten(-1, grid), ControlConfig.min_scale, ControlConfig.max_scale)
         return CensoredMixture(weights.log_softmax(-1), CensoredGaussian(locations.unflatten(-1, grid), scale))
 
 
@@ -49,8 +49,8 @@ class ActionSchema(nn.Module):
 
     def __init__(self, config: ControlConfig, belief: int, latent: int, action: int) -> None:
         super().__init__()
-        self.next_action = ActionReadout(config, belief, 2 * latent, action)
-        self.past_action = ActionReadout(config, belief, 2 * latent, action)
+        self.next_action = ActionReadout(config.hidden, config.components, belief, 2 * latent, action)
+        self.past_action = ActionReadout(config.hidden, config.components, belief, 2 * latent, action)
 
     def forward(
         self,
