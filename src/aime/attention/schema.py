@@ -37,6 +37,8 @@ class AttentionConfig:
     """Of a slot, and of the feature pyramid that the slots read."""
     rounds: ClassVar[int] = 3
     """Rounds of slot attention."""
+    fusion: ClassVar[str] = "gated"
+    """A_t is a weighted mean of U_t and P_t; see `AttentionSchema.fuse`."""
     precision: ClassVar[float] = 0.3
     """ρ: pixels weigh 1 - ρ + ρ·A, A with mean 1, in the reconstruction likelihood."""
     expected_share: ClassVar[float] = 0.5
