@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from aime.errors import AimeError
 from aime.optimization import make_balancer
 from aime.primitives import files
+from aime.runs.checkpoint_files import read_progress
 from aime.runs.schedule import JOINT, Progress
 from aime.training.average import WeightAverage
-from aime.training.checkpoint import Trained, read_progress, restore, save
+from aime.training.checkpoint import Trained, restore, save
 from aime.training.config import OptimizerConfig
 from aime.training.nonfinite import NonfiniteSteps
 from aime.training.optimizers import make_optimizers

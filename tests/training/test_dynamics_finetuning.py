@@ -31,9 +31,9 @@ from aime.objectives.predictive import latent_losses
 from aime.objectives.weights import ElboWeights, LossWeights, PredictiveWeights
 from aime.perception.state_reader import StateConfig
 from aime.primitives.hardware import choose_hardware
+from aime.runs.checkpoint_files import read_progress
 from aime.runs.schedule import Budget, Progress
 from aime.training import dynamics_finetuning, nonfinite, trainer
-from aime.training.checkpoint import read_progress
 from aime.training.config import TrainConfig
 from aime.training.dynamics_finetuning import DynamicsFinetuning, DynamicsFinetuningConfig
 from aime.training.run_directory import is_complete, read_config

@@ -26,8 +26,8 @@ from aime.perception.perceiver import PerceiverConfig
 from aime.primitives import quantize
 from aime.primitives.hardware import Hardware
 from aime.representation.discriminators import DiscriminatorConfig
+from aime.runs.checkpoint_files import read_progress
 from aime.runs.processes import join
-from aime.training.checkpoint import read_progress
 from aime.training.config import OptimizerConfig, TrainConfig
 from aime.training.joint import JointLearning
 from aime.training.replay import ReplayConfig

@@ -31,8 +31,8 @@ from aime.primitives import signals
 from aime.primitives.locks import only_writer
 from aime.primitives.signals import Interrupted
 from aime.representation.discriminators import DiscriminatorConfig
+from aime.runs.checkpoint_files import read_progress
 from aime.training.augmentation import ZoomConfig
-from aime.training.checkpoint import read_progress
 from aime.training.config import OptimizerConfig, TrainConfig
 from aime.training.dynamics_finetuning import DynamicsFinetuningConfig
 from aime.training.joint import JointLearning
@@ -283,7 +283,7 @@ def test_signals_while_the_last_checkpoint_is_written_do_not_abandon_it(config: 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(signals, "_ONE_EVENT", 60.0)
-        patch.setattr("aime.training.checkpoint.save_weights", write_and_receive)
+        patch.setattr("aime.runs.checkpoint_files.save_weights", write_and_receive)
         result = train(replace(config, steps=9, checkpoint_every=2, pictures=False))
     assert (result.step, result.signal) == (2, signal.SIGINT)
     assert read_progress(config.out).step == 2
@@ -299,7 +299,7 @@ def test_a_signal_that_ends_at_once_leaves_the_checkpoint_before(config: TrainCo
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted):
         patch.setattr(signals, "_ONE_EVENT", 0.0)
-        patch.setattr("aime.training.checkpoint.save_weights", write_and_receive)
+        patch.setattr("aime.runs.checkpoint_files.save_weights", write_and_receive)
         train(replace(config, steps=2, resume=True, pictures=False))
     assert read_progress(config.out).step == 1
     assert not list(config.out.glob("checkpoint.*"))

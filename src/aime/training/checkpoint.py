@@ -15,59 +15,37 @@
     RUN/checkpoint/state.json                     progress and random-number states
     RUN/checkpoint/SHA256SUMS                     of all these files, compared when they are read
 
-Nothing in them can execute code. The optimizer's settings (learning rate, betas, ...) are not among them: they belong
-to the config, so that changing one on resume has its effect.
+The optimizer's settings (learning rate, betas, ...) are not among them: they belong to the config, so that changing one
+on resume has its effect. See `aime.runs.checkpoint_files` for how they are written.
 """
 
 from __future__ import annotations
 
-import base64
-import json
-import os
-import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from aime.data.manifest import MANIFEST
-from aime.errors import AimeError, one_line
 from aime.optimization import Balancer
-from aime.primitives.checksums import check_sums, write_sums
-from aime.primitives.config_io import LATER, from_plain, to_plain
-from aime.primitives.files import read_small, replace_directory, sync_directory, unwritable, write_atomically
-from aime.primitives.randomness import RandomStates, random_states, set_random_states
+from aime.primitives.checksums import check_sums
+from aime.primitives.randomness import RandomStates
 from aime.primitives.ranks import ranks
-from aime.runs.schedule import COMPLETE, Progress, Stage
+from aime.runs.checkpoint_files import STATE, State, read_state, write_checkpoint
+from aime.runs.schedule import Progress
 from aime.training.adversary import Adversary
 from aime.training.average import WeightAverage
 from aime.training.dynamics_finetuning import DynamicsFinetuning
 from aime.training.optimizers import fill_optimizer, optimizer_tensors
-from aime.world_model.saved import (
-    AVERAGED_WEIGHTS,
-    checkpoint_directory,
-    fill,
-    read_checkpoint,
-    read_tensors,
-    require_finite,
-    save_weights,
-)
+from aime.world_model.saved import AVERAGED_WEIGHTS, checkpoint_directory, fill, read_tensors, require_finite
 
-FORMAT = 1
-"""Raised when a checkpoint of the version before can no longer be read."""
-
-_MODEL, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+_MODEL, _OPTIMIZER = "model.safetensors", "optimizer.safetensors"
 _BEFORE_FINETUNING = "before_finetuning.safetensors"
 _REPLAY, _BALANCER, _NONFINITE = "replay.safetensors", "balancer.safetensors", "nonfinite.safetensors"
 _ADVERSARY, _CRITIC = "adversary.safetensors", "critic.safetensors"
 _FINETUNING = "finetuning_{}.safetensors"
 _EARLIER_NAMES = {_BEFORE_FINETUNING: "unsettled.safetensors", _NONFINITE: "guard.safetensors"}
-_LONGEST_STATE = 2**24
 
 
 class Trained(NamedTuple):
@@ -89,51 +67,13 @@ class Trained(NamedTuple):
     """Of joint learning, while another phase draws numbers of its own; None for the present ones."""
 
 
-@dataclass(frozen=True)
-class _State:
-    """The contents of state.json."""
-
-    format: int
-    aime: str
-    step: int
-    frames: int
-    seconds: float
-    average_updates: int
-    cpu_random_state: str
-    """Base64, like the others."""
-    cuda_random_states: tuple[str, ...]
-    phase: Stage = field(default=COMPLETE, metadata=LATER)
-    phase_step: int = field(default=0, metadata=LATER)
-    phase_start: float = field(default=0.0, metadata=LATER)
-    phase_random_states: tuple[str, ...] = field(default=(), metadata=LATER)
-    """Of the phase after joint learning: the CPU's, then those of the GPUs."""
-
-
 def save(run: Path, trained: Trained, progress: Progress) -> None:
-    """Write RUN/checkpoint, replacing the one before only when the new one is complete on the disk.
-
-    Whoever kills the writer, at whatever moment, leaves either the old or the new checkpoint for `restore`.
+    """Write RUN/checkpoint; the one before is replaced when the new one is complete on the disk.
 
     Raises:
         AimeError: if the disk is full or the directory cannot be written; the old checkpoint stays.
     """
-    for leftover in run.glob("checkpoint.tmp-*"):  # no other process writes here: see `only_writer`
-        shutil.rmtree(leftover, ignore_errors=True)
-    temporary = run / f"checkpoint.tmp-{os.getpid()}"
-    try:
-        for name, tensors in _files(trained).items():
-            save_weights(tensors, temporary / name)
-        state = json.dumps(to_plain(_state(trained, progress)), indent=1)
-        write_atomically(temporary / _STATE, state.encode())
-        if (run / MANIFEST).exists():
-            write_atomically(temporary / MANIFEST, (run / MANIFEST).read_bytes())
-        write_sums(temporary, [path.name for path in temporary.iterdir()])
-        sync_directory(temporary)
-        replace_directory(temporary, run / "checkpoint")
-    except OSError as error:
-        raise unwritable(run / "checkpoint", error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    write_checkpoint(run, _files(trained), State.now(progress, trained.average.updates, trained.random))
 
 
 def _files(trained: Trained) -> dict[str, Mapping[str, Tensor]]:
@@ -165,15 +105,6 @@ def _files(trained: Trained) -> dict[str, Mapping[str, Tensor]]:
     return files
 
 
-def read_progress(run: Path) -> Progress:
-    """How far a run's last checkpoint is; reads no weights.
-
-    Raises:
-        AimeError: if there is no checkpoint, or its state is damaged.
-    """
-    return _progress(read_checkpoint(run, lambda directory: _read_state(directory / _STATE), [_STATE]))
-
-
 def restore(run: Path, trained: Trained) -> Progress:
     """Bring what is trained, and the random numbers, to where the run's last checkpoint left them.
 
@@ -191,7 +122,7 @@ def restore(run: Path, trained: Trained) -> Progress:
     """
     directory = checkpoint_directory(run)
     check_sums(directory)
-    state = _read_state(directory / _STATE)
+    state = read_state(directory / STATE)
     weights = read_tensors(directory / _MODEL)
     averaged = read_tensors(directory / AVERAGED_WEIGHTS)
     moments = read_tensors(directory / _OPTIMIZER)
@@ -217,8 +148,8 @@ def restore(run: Path, trained: Trained) -> Progress:
     if carried:
         trained.balancer.load_state_dict(carried)
     trained.average.updates = state.average_updates
-    _set_random_states((state.cpu_random_state, *state.cuda_random_states), directory / _STATE)
-    return _progress(state)
+    state.set_random_states(directory / STATE)
+    return state.progress
 
 
 def restore_finetuning(run: Path, phase: DynamicsFinetuning) -> bool:
@@ -243,7 +174,7 @@ def restore_finetuning(run: Path, phase: DynamicsFinetuning) -> bool:
         fill_optimizer(phase.model, optimizer, moments, paths["optimizer"])
     fill(phase.nonfinite, read_tensors(paths["nonfinite"]), paths["nonfinite"])
     fill(phase.left_out, read_tensors(paths["left_out"]), paths["left_out"])
-    _set_random_states(_read_state(directory / _STATE).phase_random_states, directory / _STATE)
+    read_state(directory / STATE).set_random_states(directory / STATE, of_phase=True)
     return True
 
 
@@ -259,62 +190,3 @@ def _fill_if_it_fits(replay: nn.Module, path: Path) -> bool:
         return False
     fill(replay, saved, path)
     return True
-
-
-def _progress(state: _State) -> Progress:
-    return Progress(state.step, state.frames, state.seconds, state.phase, state.phase_step, state.phase_start)
-
-
-def _state(trained: Trained, progress: Progress) -> _State:
-    present = _encode(random_states())
-    cpu, *gpus = present if trained.random is None else _encode(trained.random)
-    return _State(
-        format=FORMAT,
-        aime=_version(),
-        step=progress.step,
-        frames=progress.frames,
-        seconds=progress.seconds,
-        average_updates=trained.average.updates,
-        cpu_random_state=cpu,
-        cuda_random_states=tuple(gpus),
-        phase=progress.phase,
-        phase_step=progress.phase_step,
-        phase_start=progress.phase_start,
-        phase_random_states=() if trained.random is None else present,
-    )
-
-
-def _read_state(path: Path) -> _State:
-    try:
-        content = json.loads(read_small(path, _LONGEST_STATE))
-    except AimeError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise AimeError(f"{path}: not JSON ({error}); restore the checkpoint or train again") from error
-    found = content.get("format") if isinstance(content, dict) else None
-    if found != FORMAT:
-        raise AimeError(f"{path}: format: found {found!r}, expected {FORMAT}; use the aime version that wrote it")
-    return from_plain(_State, content, str(path))
-
-
-def _set_random_states(states: tuple[str, ...], path: Path) -> None:
-    try:
-        cpu, *gpus = (
-            torch.frombuffer(bytearray(base64.b64decode(each, validate=True)), dtype=torch.uint8) for each in states
-        )
-        set_random_states(RandomStates(cpu, tuple(gpus)))
-    except (ValueError, RuntimeError) as error:
-        problem = one_line(error)
-        raise AimeError(f"{path}: random states: {problem}; restore the checkpoint or train again") from error
-
-
-def _encode(states: RandomStates) -> tuple[str, ...]:
-    cpu, gpus = states
-    return tuple(base64.b64encode(each.cpu().numpy().tobytes()).decode("ascii") for each in (cpu, *gpus))
-
-
-def _version() -> str:
-    try:
-        return version("aime")
-    except PackageNotFoundError:  # run from the source tree
-        return "source"

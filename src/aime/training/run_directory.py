@@ -18,8 +18,8 @@ from aime.primitives.config_io import flatten, from_plain, to_plain, to_yaml
 from aime.primitives.files import write_atomically
 from aime.primitives.locks import LOCK, only_writer
 from aime.primitives.ranks import rank
+from aime.runs.checkpoint_files import read_progress
 from aime.runs.schedule import COMPLETE, Budget
-from aime.training.checkpoint import read_progress
 from aime.training.config import TrainConfig
 from aime.training.run_data import RunData, with_absolute_paths
 from aime.world_model.config import ModelConfig

@@ -18,11 +18,12 @@ from aime.primitives.hardware import choose_hardware, keep_freed_memory
 from aime.primitives.randomness import random_states, set_random_states
 from aime.primitives.ranks import first_rank_s, rank, ranks, total_on_host, true_on_any_rank
 from aime.primitives.signals import Interruption, handled
+from aime.runs.checkpoint_files import read_progress
 from aime.runs.logbook import Logbook
 from aime.runs.processes import process_group, seed_noise
 from aime.runs.schedule import COMPLETE, Budget, Progress
 from aime.training import run_directory
-from aime.training.checkpoint import Trained, read_progress, restore, restore_finetuning, save
+from aime.training.checkpoint import Trained, restore, restore_finetuning, save
 from aime.training.config import TrainConfig
 from aime.training.dynamics_finetuning import DynamicsFinetuning
 from aime.training.joint import JointLearning
@@ -161,7 +162,7 @@ class Trainer:
             self.progress = self.progress.after_step(phase.name, frames, self._seconds())
             done, seconds = self.progress.within(phase.name)
             self.interruption.held = True
-            if done % config.log_every == 0 or done == 1:
+            if done % config.log_every == 0 or done == 1 or phase.budget.share(done, seconds) == 1:
                 logbook.log(phase.name, self.progress, phase.figures(result))
             logbook.tick(self.progress, phase.activity)
             if phase.hardware.device.type != "cuda" or done % MOST_IN_A_ROW == 0:

@@ -13,7 +13,7 @@ from aime.errors import expect_some_of
 from aime.inference.evaluate import ScoredRun, score_run
 from aime.inference.request import EvaluationRequest
 from aime.primitives.files import write_atomically
-from aime.training.checkpoint import read_progress
+from aime.runs.checkpoint_files import read_progress
 from aime.training.config import TrainConfig
 from aime.training.run_directory import is_complete
 

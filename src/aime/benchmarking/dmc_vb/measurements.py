@@ -30,8 +30,8 @@ from aime.primitives.checksums import sha256_of
 from aime.primitives.config_io import from_plain, to_plain
 from aime.primitives.files import write_atomically
 from aime.primitives.hardware import choose_hardware
+from aime.runs.checkpoint_files import read_progress
 from aime.runs.schedule import Progress
-from aime.training.checkpoint import read_progress
 
 DIRECTORY = "benchmark"
 """In a run directory."""
