@@ -217,7 +217,7 @@ def test_joint_learning_goes_on_as_if_nothing_had_been_fine_tuned(config: TrainC
     assert not (never.out / "checkpoint" / "before_finetuning.safetensors").exists()
     assert not (never.out / "dynamics_finetuning.jsonl").exists()
     lines = [json.loads(line) for line in (config.out / "dynamics_finetuning.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [1, 2]
+    assert [line["step"] for line in lines] == [1, 2, 3]
     terms = {"one_step_latent", "expected_context", "kl_hierarchical", "entropy"}
     assert lines[0].keys() >= {f"dynamics_finetuning/{term}" for term in terms}
     assert not changed(tensors(config.out, "before_finetuning"), tensors(never.out, "ema"))
