@@ -144,10 +144,11 @@ def peak(hardware: Hardware) -> Peak:
 def hot_parts(model: AIME, hardware: Hardware) -> dict[str, Callable[[], object]]:
     """Each part forward and backward on what it would be given, by name."""
     frames = torch.rand(BATCH, LENGTH, 3, 64, 64, device=hardware.device).permute(0, 1, 3, 4, 2).contiguous()
-    centred = model.centre(frames.permute(0, 1, 4, 2, 3))
+    frames = frames.permute(0, 1, 4, 2, 3)
+    centred = model.centre(frames)
     actions = torch.rand(BATCH, LENGTH, model.config.action_width, device=hardware.device)
     with torch.no_grad(), hardware.autocast():
-        sight = model.perceive(centred)
+        sight = model.perceive(frames)
         latents = model.infer(sight).mean
         contexts = sight.percept.contexts.to(latents.dtype)
         track = model.dynamics.scan(latents, contexts, actions)

@@ -37,6 +37,7 @@ from aime.primitives.hardware import Hardware, keep_freed_memory
 from aime.primitives.interval_text import bounds_text
 from aime.primitives.intervals import Bounds, Interval, bounds_of, pooled, resampled_counts
 from aime.runs.schedule import learning_rate_factor
+from aime.primitives.pixels import to_unit
 from aime.training.presets import preset_run
 from aime.training.trainer import train
 from aime.world_model.model import AIME
@@ -160,7 +161,7 @@ def peer_step(model: DreamerV3, optimizer: torch.optim.Optimizer, clips: Clips, 
     """One optimizer step."""
     optimizer.zero_grad(set_to_none=True)
     with hardware.autocast():
-        total = model(clips.frames.float() / 255, clips.actions).total
+        total = model(to_unit(clips.frames), clips.actions).total
     total.backward()
     nn.utils.clip_grad_norm_(model.parameters(), 1000.0)
     optimizer.step()
@@ -171,7 +172,7 @@ def clip_scores(
     contender: Contender, clips: Clips, seeds: Sequence[int], mean_image: Float[Tensor, "3 H W"], device: torch.device
 ) -> dict[str, Float[Tensor, "B F"]]:
     """Scores of each clip by name."""
-    truth = (clips.frames.float() / 255).to(device)
+    truth = to_unit(clips.frames).to(device)
     actions, mean_image = clips.actions.to(device), mean_image.to(device)
     future = truth[:, CONTEXT:]
     parts: dict[str, list[Tensor]] = {name: [] for name in ("mse", "mse_likeliest", "ssim", "energy", "coverage")}
@@ -228,7 +229,7 @@ def probe(
 
 def _material(contender: Contender, clips: Clips) -> tuple[Float[Tensor, "N F"], Float[Tensor, "N S"]]:
     """(h, z) and states of all frames after the context."""
-    frames, actions = clips.frames.float() / 255, clips.actions
+    frames, actions = to_unit(clips.frames), clips.actions
     pieces = [
         contender.features(*(each[at : at + CLIPS_AT_ONCE].to(contender.device) for each in (frames, actions)))
         for at in range(0, len(frames), CLIPS_AT_ONCE)

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from aime.benchmarking.ablation.variants import VARIANTS, complete
 from aime.objectives.weights import PredictiveWeights
 from aime.primitives.hardware import Hardware
+from aime.primitives.pixels import to_unit
 from aime.training.config import TrainConfig
 from aime.training.joint import JointLearning
 from aime.training.presets import preset_run
@@ -74,7 +75,7 @@ def peer_step(batch: int, length: int, hardware: Hardware) -> Callable[[], objec
         for _ in range(STEPS):
             optimizer.zero_grad(set_to_none=True)
             with hardware.autocast():
-                total = model(clips.frames.float() / 255, clips.actions).total
+                total = model(to_unit(clips.frames), clips.actions).total
             total.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1000.0)
             optimizer.step()

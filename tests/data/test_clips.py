@@ -221,6 +221,14 @@ def test_data_without_states_gives_none(tmp_path: Path, make_episode: Callable[.
     assert clips.to("cpu").states is None
 
 
+def test_some_clips_and_some_steps_keep_every_field(dataset: Dataset) -> None:
+    clips = load_clips(dataset, length=5)
+    for name, field in clips.rows(slice(1, 3)).steps(slice(2, 4))._asdict().items():
+        assert torch.equal(field, getattr(clips, name)[1:3, 2:4])
+    without = clips._replace(states=None)
+    assert without.rows(torch.tensor([1])).states is None and without.steps(slice(1)).states is None
+
+
 def test_moving_keeps_every_field(dataset: Dataset) -> None:
     clips = load_clips(dataset, length=5)
     assert_same(clips.to("cpu"), clips)

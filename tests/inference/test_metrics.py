@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from aime.inference import metrics
+from aime.primitives.pixels import GREY_LEVEL
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ def test_the_interval_lies_between_order_statistics(generator: torch.Generator) 
     """Against numpy's quantiles of the same definition, by the truths that just fall inside."""
     futures = torch.rand(1, 16, 1, 3, 8, 8, generator=generator)
     low, high = np.quantile(futures[0, :, 0].numpy(), [0.1, 0.9], axis=0, method="weibull")
-    nudge = metrics.GREY_LEVEL / 2
+    nudge = GREY_LEVEL / 2
     for bound, outwards in ((low, -1), (high, 1)):
         for distance, inside in ((nudge - 1e-5, 1.0), (nudge + 1e-5, 0.0)):
             truth = torch.from_numpy(bound + outwards * distance).float()[None, None]

@@ -29,7 +29,6 @@ from aime.representation.discriminators import DiscriminatorConfig
 from aime.training.augmentation import ZoomConfig
 from aime.training.config import OptimizerConfig, TrainConfig
 from aime.training.trainer import train
-from aime.world_model.input_validation import observed
 from aime.world_model.model import AIME
 
 B, T = 2, 6
@@ -219,7 +218,7 @@ def test_what_is_left_learns_and_what_is_off_gets_no_gradient(case: Case, config
     missing[:, 2] = False
     states = torch.randn(B, T, model.config.state.width)
     states[:, 2] = torch.nan
-    output = model.forward_sequence(frames, actions, missing, observed(states, model.config))
+    output = model.forward_sequence(frames, actions, missing, states)
     tasks = task_losses(model, output, frames, targets(valid, states), variant.weights, variant.overshoot)
     torch.stack([task.total for task in tasks if not task.off]).sum().backward()
     unreached = {name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()}

@@ -197,14 +197,13 @@ def test_without_a_context_the_state_is_predicted_and_not_read(frames: Tensor, a
 
 
 @torch.no_grad()
-def test_models_of_frames_alone_have_no_states_and_refuse_them(frames: Tensor, actions: Tensor) -> None:
+def test_models_of_frames_alone_have_no_states_and_ignore_them(frames: Tensor, actions: Tensor) -> None:
     model = AIME(small_config()).double().eval()
     assert not [name for name in model.state_dict() if "state_" in name]
     assert model.predict_future(frames[:, :3], actions).states is None
     state, seen = model.observe(model.initial_state(B), frames[:, 0], actions[:, 0])
     assert seen.state is None and model.imagine(state, actions[:, 0])[1].state is None
-    with pytest.raises(AimeError, match=r"states have shape \[2, 5, 3\], and the model observes none.*--observe-state"):
-        model.encode(frames, torch.zeros(B, T, S))
+    assert torch.equal(model.encode(frames, torch.ones(B, T, S)), model.encode(frames))
 
 
 @pytest.mark.parametrize("shape", [(B, T, S + 1), (B, T - 1, S), (T, S)])

@@ -13,7 +13,6 @@ from aime.agents.noise import EpisodeNoise
 from aime.dynamics.states import Carry
 from aime.errors import AimeError, expect_at_least_zero
 from aime.primitives.distributions import CensoredGaussian, CensoredMixture
-from aime.world_model.input_validation import observed
 from aime.world_model.model import AIME
 from aime.world_model.outputs import BeliefState, Observation
 
@@ -130,8 +129,7 @@ class Agent:
         """
         if self.state is None or self._last is None:
             raise AimeError("act() before any episode has begun; expected reset(batch) first: call it")
-        own_state = observed(states, self.model.config)
-        self.state, self.seen = self.model.observe(self.state, observation, self._last, own_state=own_state)
+        self.state, self.seen = self.model.observe(self.state, observation, self._last, own_state=states)
         self._last = self.decider.decide(self.state.carry)
         if self.scale is None or self.scale.is_identity:
             return self._last

@@ -14,7 +14,6 @@ from aime.agents.experience import open_rewarded
 from aime.data import Clips, ClipSampler, Dataset
 from aime.dynamics.states import Carry
 from aime.errors import AimeError
-from aime.world_model import input_validation
 from aime.world_model.model import AIME
 from aime.world_model.saved import RunInfo
 
@@ -92,7 +91,7 @@ def watch_starts(model: AIME, dataset: Dataset, context: int, count: int, seed: 
     length = context + min(STARTS_A_CLIP, count) - 1
     batch = -(-count // min(STARTS_A_CLIP, count))
     clips = ClipSampler(dataset, batch, length, seed).sample(0)
-    parts = [_watch(model, _rows(clips, first), context) for first in range(0, batch, AT_ONCE)]
+    parts = [_watch(model, clips.rows(slice(first, first + AT_ONCE)), context) for first in range(0, batch, AT_ONCE)]
     starts = _join(parts)
     if starts.number == 0:
         raise AimeError(f"{dataset.name}: no episode goes on after frame {context}: take a smaller context")
@@ -101,17 +100,12 @@ def watch_starts(model: AIME, dataset: Dataset, context: int, count: int, seed: 
 
 def _watch(model: AIME, clips: Clips, context: int) -> Starts:
     clips = clips.to(model.device)
-    states = input_validation.observed(clips.states, model.config)
-    seen = model.filter_sequence(clips.frames, clips.actions, clips.action_valid, states)
+    seen = model.filter_sequence(clips.frames, clips.actions, clips.action_valid, clips.states)
     times = torch.arange(context - 1, clips.frames.shape[1], device=model.device)
     kept: Bool[Tensor, " B S"] = (clips.valid & ~clips.terminated)[:, times]
     state = model.dynamics.states_at(seen.track, times).pick(kept)
     frames = clips.frames[:, times].movedim(2, -1)
     return Starts(state, seen.maps[:, times][kept], frames[kept].contiguous())
-
-
-def _rows(clips: Clips, first: int) -> Clips:
-    return Clips(*(None if field is None else field[first : first + AT_ONCE] for field in clips))  # type: ignore[arg-type]
 
 
 def _join(parts: list[Starts]) -> Starts:

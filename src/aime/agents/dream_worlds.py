@@ -17,6 +17,7 @@ from aime.dynamics.latent_dynamics import LatentDynamics
 from aime.dynamics.states import Carry
 from aime.primitives.counted_noise import GOLDEN, mixed, uniforms
 from aime.primitives.distributions import GaussianMixture, drawn_from
+from aime.primitives.pixels import to_bytes
 from aime.world_model.model import AIME
 from aime.world_model.prediction import decode_in_chunks
 
@@ -159,5 +160,4 @@ class DreamWorlds:
             return self._now._replace(state=state)
         expected = self.painter.attention.expect(state.belief, state.latent, self._now.last_map).map
         frames = decode_in_chunks(self.painter, state.latent, expected)
-        pixels = (frames * 255).round().to(torch.uint8)
-        return Starts(state, expected, rearrange(pixels, "n c h w -> n h w c").contiguous())
+        return Starts(state, expected, rearrange(to_bytes(frames), "n c h w -> n h w c").contiguous())

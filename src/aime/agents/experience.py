@@ -19,7 +19,6 @@ from aime.inference.loading import check_fit
 from aime.inference.own_data import held_out_by, own_data
 from aime.primitives.hardware import Hardware
 from aime.training.targets import targets_of
-from aime.world_model import input_validation
 from aime.world_model.model import AIME
 from aime.world_model.outputs import Targets
 from aime.world_model.saved import RunInfo
@@ -140,8 +139,7 @@ def _batches(dataset: Dataset) -> Iterator[tuple[Int[Tensor, " B"], Clips]]:
 
 def _perceive_batch(model: AIME, clips: Clips, episode: Int[Tensor, " B"], hardware: Hardware) -> Experience:
     with hardware.autocast():
-        states = input_validation.observed(clips.states, model.config)
-        track = model.filter_sequence(clips.frames, clips.actions, clips.action_valid, states).track
+        track = model.filter_sequence(clips.frames, clips.actions, clips.action_valid, clips.states).track
     carry = model.dynamics.states_at(track, torch.arange(clips.valid.shape[1], device=clips.valid.device))
     numbers = episode.to(clips.valid.device)[:, None].expand(clips.valid.shape)
     every = Experience(carry.map(lambda each: each.float()), clips.actions, targets_of(clips, model.config), numbers)

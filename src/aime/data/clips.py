@@ -28,8 +28,9 @@ from aime.errors import AimeError
 class Clips(NamedTuple):
     """A batch of B clips of T steps; what is not valid is padding and must not enter a loss."""
 
-    frames: UInt8[Tensor, "B T 3 H W"]
-    """0 to 255, in channels-last memory; after an episode's end its last frame is repeated."""
+    frames: UInt8[Tensor, "B T 3 H W"] | Float[Tensor, "B T 3 H W"]
+    """Bytes, or in a training step floats in [0, 1], in channels-last memory; after an episode's end its last frame is
+    repeated."""
     actions: Float[Tensor, "B T A"]
     """Taken after seeing the frame of the same step, in [-1, 1]; 0 where not valid."""
     rewards: Float[Tensor, "B T"]
@@ -53,6 +54,14 @@ class Clips(NamedTuple):
     def pin_memory(self) -> Clips:
         """The same clips in page-locked memory, from which a GPU copies without holding up the CPU."""
         return self._map(Tensor.pin_memory)
+
+    def rows(self, chosen: slice | Int64[Tensor, " N"] | Bool[Tensor, " B"]) -> Clips:
+        """Some of the clips."""
+        return self._map(lambda field: field[chosen])
+
+    def steps(self, chosen: slice) -> Clips:
+        """Some of the steps of every clip."""
+        return self._map(lambda field: field[:, chosen])
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Clips:
         return self._replace(**{name: function(field) for name, field in self._asdict().items() if field is not None})

@@ -12,7 +12,6 @@ from aime.data import Clips
 from aime.inference.dreams import to_numpy, to_pixels
 from aime.inference.evaluate import Predictor
 from aime.inference.metrics import perplexity
-from aime.world_model.input_validation import observed
 
 AT_ONCE = 4
 """Clips that are filtered in one call, which bounds memory."""
@@ -84,12 +83,8 @@ def find_components(model: Predictor, clips: Clips) -> Components:
     """
     found, expected = [], []
     for start in range(0, clips.frames.shape[0], AT_ONCE):
-        frames, actions, valid, states = (
-            None if field is None else field[start : start + AT_ONCE].to(model.device)
-            for field in (clips.frames, clips.actions, clips.action_valid, observed(clips.states, model.config))
-        )
-        assert frames is not None
-        output = model.forward_sequence(frames, actions, valid, states)
+        part = clips.rows(slice(start, start + AT_ONCE)).to(model.device)
+        output = model.forward_sequence(part.frames, part.actions, part.action_valid, part.states)
         mixture = output.prior.mixture
         found.append(to_numpy(mixture.responsibilities(output.posterior.mean))[:, 1:])
         expected.append(to_numpy(mixture.weights)[:, 1:])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from aime.data import Clips
 from aime.inference.evaluate import Predictor
-from aime.world_model.input_validation import observed
+from aime.primitives.pixels import to_bytes
 from aime.world_model.noise import Seeds
 from aime.world_model.outputs import FuturePrediction
 
@@ -71,11 +71,10 @@ def dream(model: Predictor, clips: Clips, context: int, samples: int, seed: Seed
         seed: of the samples: one a clip, or one number; see `AIME.predict_future`.
     """
     clips = clips.to(model.device)
-    seen = clips.frames[:, :context]
-    states = None if clips.states is None else observed(clips.states[:, :context], model.config)
-    likeliest = model.predict_future(seen, clips.actions, states=states)
-    sampled = model.predict_future(seen, clips.actions, samples, seed, states=states)
-    past = to_pixels(seen)
+    seen = clips.steps(slice(context))
+    likeliest = model.predict_future(seen.frames, clips.actions, states=seen.states)
+    sampled = model.predict_future(seen.frames, clips.actions, samples, seed, states=seen.states)
+    past = to_pixels(seen.frames)
     repeated = np.broadcast_to(past[:, None], (past.shape[0], samples, *past.shape[1:]))
     return Dreams(
         context=context,
@@ -100,6 +99,4 @@ def to_numpy(values: Float[Tensor, "*N"]) -> Float[np.ndarray, "*N"]:
 
 def to_pixels(frames: UInt8[Tensor, "*N 3 H W"] | Float[Tensor, "*N 3 H W"]) -> UInt8[np.ndarray, "*N H W 3"]:
     """Frames as pixel values 0 to 255, channels last; floats are in [0, 1] and are rounded."""
-    if frames.is_floating_point():
-        frames = (frames.clamp(0, 1) * 255).round().to(torch.uint8)
-    return np.ascontiguousarray(frames.movedim(-3, -1).cpu().numpy())
+    return np.ascontiguousarray(to_bytes(frames).movedim(-3, -1).cpu().numpy())

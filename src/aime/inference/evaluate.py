@@ -28,10 +28,10 @@ from aime.inference.summary import summarise
 from aime.inference.unseen import open_unseen
 from aime.primitives.checksums import sha256_of
 from aime.primitives.files import write_atomically
+from aime.primitives.pixels import to_unit
 from aime.primitives.standardise import Standardise
 from aime.representation.divergences import hierarchical_kl
 from aime.world_model.config import ModelConfig
-from aime.world_model.input_validation import observed
 from aime.world_model.noise import Seeds, posterior_samples
 from aime.world_model.outputs import FuturePrediction, SequenceOutput
 from aime.world_model.saved import AVERAGED_WEIGHTS, read_checkpoint
@@ -202,7 +202,7 @@ def score_clips(
     at_once = max(1, BYTES_AT_ONCE // (4 * samples * (length - context) * clips.frames[0, 0].numel()))
     parts = []
     for start in range(0, count, at_once):
-        part = Clips(*(None if field is None else field[start : start + at_once] for field in clips))  # type: ignore[arg-type]
+        part = clips.rows(slice(start, start + at_once))
         own = references.rows(start, start + at_once, model.device)
         scores = _score_batch(model, part.to(model.device), seeds[start : start + at_once], context, samples, own)
         parts.append(scores)
@@ -222,10 +222,9 @@ def _joined(parts: Sequence[Any]) -> Any:
 def _score_batch(
     model: Predictor, clips: Clips, seeds: Sequence[int], context: int, samples: int, references: References
 ) -> ClipScores:
-    frames = clips.frames.float() / 255
+    frames = to_unit(clips.frames)
     seen, truth = frames[:, :context], frames[:, context:]
-    states = observed(clips.states, model.config)
-    past = None if states is None else states[:, :context]
+    states, past = clips.states, clips.steps(slice(context)).states
     predicted = model.predict_future(seen, clips.actions, samples, seeds, states=past)
     futures = predicted.frames
     likeliest = model.predict_future(seen, clips.actions, states=past).frames

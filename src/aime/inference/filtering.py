@@ -14,7 +14,6 @@ from aime.data import Clips
 from aime.inference.dreams import to_numpy, to_pixels
 from aime.inference.evaluate import Predictor
 from aime.world_model.config import ModelConfig
-from aime.world_model.input_validation import observed
 
 NO_ATTENTION = (
     "This model's attention is uniform: every part of a frame has the same weight, so there is no map to draw. "
@@ -73,8 +72,7 @@ def filter_clips(model: Predictor, clips: Clips) -> FilteredClips:
         clips: without padding.
     """
     clips = clips.to(model.device)
-    states = observed(clips.states, model.config)
-    output = model.forward_sequence(clips.frames, clips.actions, clips.action_valid, states)
+    output = model.forward_sequence(clips.frames, clips.actions, clips.action_valid, clips.states)
     return FilteredClips(
         reconstructions=to_pixels(output.reconstructions),
         weights=to_numpy(output.prior.mixture.log_weights.exp()),

@@ -17,6 +17,8 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
+from aime.primitives.pixels import to_unit
+
 THRESHOLD = 0.1
 """A pixel is foreground if it differs from the scene by more: root mean square over its colours, in [0, 1].
 
@@ -152,7 +154,7 @@ def _counts(found: Bool[Tensor, "*N H W"], truth: Bool[Tensor, "*N H W"]) -> Cou
 
 def _fits(frames: UInt8[Tensor, "N 3 H W"], scene: Tensor, body: Bool[Tensor, "N H W"] | None) -> bool:
     """Whether what differs from the scene can be the body."""
-    found = differs(frames.float() / 255, scene)
+    found = differs(to_unit(frames), scene)
     if body is None:
         return 0 < float(found.float().mean()) <= LARGEST_SHARE
     hits, differing, true = (float(each.sum()) for each in _counts(found, body))
@@ -164,9 +166,9 @@ def _median(
 ) -> Float[Tensor, "3 H W"]:
     """The median of each value over the frames in which its pixel is not of the body; the lower one of two."""
     if body is None:
-        return frames.median(dim=0).values.float() / 255
+        return to_unit(frames.median(dim=0).values)
     assert fill is not None, "pixels that the body covers in every frame need a value"
     last = frames.to(torch.int16).masked_fill(body[:, None], 256).sort(dim=0).values
     free: Int64[Tensor, "1 H W"] = rearrange((~body).sum(dim=0), "h w -> 1 h w")
     middle = last.gather(0, ((free - 1) // 2).clamp_min(0).expand(1, 3, -1, -1))[0]
-    return torch.where(free > 0, middle.float() / 255, fill.to(middle.device))
+    return torch.where(free > 0, to_unit(middle), fill.to(middle.device))

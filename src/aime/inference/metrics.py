@@ -13,14 +13,13 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from aime.primitives.pixels import GREY_LEVEL
+
 PSNR_CEILING = 100.0
 """dB given to a frame that is exactly right, whose PSNR would be infinite and spoil every mean."""
 
 TAIL = 0.1
 """The share of truths that should lie below the samples' 80 % interval, and the share that should lie above."""
-
-GREY_LEVEL = 1 / 255
-"""The step between two neighbouring pixel values on disk."""
 
 
 class Coverage(NamedTuple):

@@ -21,6 +21,7 @@ from aime.data import Dataset
 from aime.data.clips import clip_starts, read_clips
 from aime.data.state_names import entries_by_name, number_names
 from aime.inference.probe import RATES, STILL, r_squared
+from aime.primitives.pixels import to_unit
 from aime.primitives.randomness import preserved_random_state
 
 FRAMES = 3072
@@ -216,7 +217,7 @@ def _material(dataset: Dataset) -> tuple[Float[Tensor, "N 3 h w"], Float[Tensor,
         clips = read_clips(dataset, places.take(rows), length)
         assert clips.states is not None, "asked of data with states"
         known: Bool[Tensor, "B T"] = clips.states.isfinite().all(dim=-1) & clips.valid
-        frames.append(_shrunk(clips.frames[known].float() / 255))
+        frames.append(_shrunk(to_unit(clips.frames[known])))
         states.append(clips.states[known])
         episodes.append(torch.from_numpy(number[rows])[:, None].expand(-1, length)[known])
     return torch.cat(frames), torch.cat(states), torch.cat(episodes)

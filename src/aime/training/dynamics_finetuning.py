@@ -177,13 +177,13 @@ class DynamicsFinetuning(Phase[LatentClips, tuple[TaskLoss, ...]]):
     @torch.no_grad()
     def _see(self, clips: Clips, withheld: float) -> tuple[DiagonalGaussian, LatentClips]:
         clips, model = clips.to(self.hardware.device), self.model.eval()
-        states = input_validation.observed(clips.states, model.config)
-        if states is not None and withheld > 0:
+        states = clips.states
+        if states is not None and model.config.state.width and withheld > 0:
             batch, length = clips.valid.shape
             hidden = random_gaps(batch, length, withheld, states.device)
             states = states.masked_fill(hidden[..., None], torch.nan)
         with self.hardware.autocast():
-            sight = model.perceive(model.centre(clips.frames), states)
+            sight = model.perceive(clips.frames, states)
             posterior = model.infer(sight)
         actions = input_validation.admit_actions(
             clips.actions, clips.action_valid, clips.valid.shape, model.null_action

@@ -16,6 +16,7 @@ from aime.objectives.tasks import task_losses
 from aime.optimization import Balance, make_balancer
 from aime.primitives.cuda_graphs import GraphedWork
 from aime.primitives.hardware import Hardware
+from aime.primitives.pixels import to_unit
 from aime.primitives.quantize import codebook_perplexity
 from aime.primitives.ranks import ranks, share_from_first_rank
 from aime.representation.divergences import effective_components
@@ -29,7 +30,6 @@ from aime.training.optimizers import make_optimizers
 from aime.training.phase import Phase, clips_from
 from aime.training.replay import LatentReplay
 from aime.training.targets import targets_of
-from aime.world_model import input_validation
 from aime.world_model.model import AIME
 from aime.world_model.outputs import SequenceOutput
 from aime.world_model.parts import part_of
@@ -134,24 +134,22 @@ class JointLearning(Phase[Clips, StepResult]):
         critic = None
         if self.adversary is not None and kind.judged:
             with self.hardware.autocast():
-                frames = clips.frames.float() / 255
-                critic = self.adversary.differentiate(output.reconstructions, frames, clips.valid)
+                critic = self.adversary.differentiate(output.reconstructions, clips.frames, clips.valid)
         frames_seen = (torch.cat([each.flatten(0, 1) for each in field]) for field in zip(*seen, strict=True))
         return StepResult(losses, critic, norm, balance, *frames_seen)
 
     def _prepare(self, clips: Clips) -> Clips:
-        """On the device, zoomed."""
+        """On the device, zoomed, frames as floats in [0, 1]."""
         clips = clips.to(self.hardware.device)
-        return clips._replace(frames=zoom(clips.frames, self.config.zoom))
+        return clips._replace(frames=to_unit(zoom(clips.frames, self.config.zoom)))
 
     def _differentiate(self, clips: Clips, heard: bool) -> tuple[tuple[TaskLoss, ...], SequenceOutput]:
         targets = targets_of(clips, self.config.model)
         if self.model.dynamics.control is not None and self.config.weights.elbo.reward:
             self.model.dynamics.control.count_rewards(targets.rewards, targets.reward_valid)
-        states = input_validation.observed(clips.states, self.config.model)
         with self.hardware.autocast():
-            frames = clips.frames.float() / 255
-            output = self.forward(frames, clips.actions, clips.action_valid, states, clips.valid)
+            frames = clips.frames
+            output = self.forward(frames, clips.actions, clips.action_valid, clips.states, clips.valid)
             losses: tuple[TaskLoss, ...] = task_losses(
                 self.model,
                 output,

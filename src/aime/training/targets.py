@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from aime.data import Clips
-from aime.world_model import input_validation
 from aime.world_model.config import ModelConfig
 from aime.world_model.outputs import Targets
 
@@ -13,7 +12,7 @@ from aime.world_model.outputs import Targets
 def targets_of(clips: Clips, config: ModelConfig) -> Targets:
     """Rewards, ends and, where the model observes them, states, and where each is known."""
     width = config.state.width
-    states = input_validation.observed(clips.states, config)
-    if states is None:
+    states = clips.states
+    if states is None or not width:
         states = torch.full((*clips.valid.shape, width), torch.nan, device=clips.valid.device)
     return Targets(clips.valid, clips.action_valid, clips.rewards, clips.reward_valid, clips.terminated, states)

@@ -139,8 +139,8 @@ class Admission:
         return mask.to(self.like.device)
 
     def states(self, given: Array | None, shape: torch.Size) -> Float[Tensor, "*N S"] | None:
-        """States `[*shape,S]`, in single precision or the model's type; None stays None."""
-        if given is None:
+        """States `[*shape,S]`, in the model's type; None where none are given, or the model observes none."""
+        if given is None or not self.config.state.width:
             return None
         states = as_tensor(given, "states")
         if not states.is_floating_point():

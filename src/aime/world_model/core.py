@@ -106,34 +106,20 @@ class WorldModel(nn.Module):
         action_valid: Bool[Tensor, "B T"] | None = None,
         states: Float[Tensor, "B T S"] | None = None,
         valid: Bool[Tensor, "B T"] | None = None,
+        *,
+        entering: BeliefState | None = None,
     ) -> Filtered:
         """Latents and beliefs of `run_sequence`, without its prior maps and frames.
+
+        With `entering`, the state that enters the first frame, the videos go on; without it they begin.
 
         Raises:
             AimeError: if frames, actions or states do not have the model's shape.
         """
-        centred = self.centre(frames)
-        actions = input_validation.admit_actions(actions, action_valid, centred.shape[:2], self.null_action)
-        return self.filter(centred, actions, states, valid)
-
-    def filter(
-        self,
-        centred: Float[Tensor, "B T 3 H W"],
-        actions: Float[Tensor, "B T A"],
-        states: Float[Tensor, "B T S"] | None = None,
-        valid: Bool[Tensor, "B T"] | None = None,
-        entering: BeliefState | None = None,
-    ) -> Filtered:
-        """Latents and beliefs of centred frames, of new videos or of videos that go on from a state.
-
-        Args:
-            centred: from `centre`.
-            actions: taken after each frame; missing ones are the null action.
-            states: as in `forward_sequence`.
-            valid: as in `run_sequence`.
-            entering: the state that enters the first frame; None where all videos begin.
-        """
-        sight = self.perceive(centred, states, valid, entering)
+        sight = self.perceive(frames, states, valid, entering)
+        actions = input_validation.admit_actions(
+            actions, action_valid, sight.percept.contexts.shape[:2], self.null_action
+        )
         posterior = self.infer(sight)
         latents = posterior.rsample() if self.training else posterior.mean
         begun = (None, None) if entering is None else (entering.carry, entering.fresh)
@@ -141,19 +127,20 @@ class WorldModel(nn.Module):
 
     def perceive(
         self,
-        centred: Float[Tensor, "B T 3 H W"],
+        frames: UInt8[Tensor, "B T 3 H W"] | Float[Tensor, "B T 3 H W"],
         states: Float[Tensor, "B T S"] | None = None,
         valid: Bool[Tensor, "B T"] | None = None,
         entering: BeliefState | None = None,
     ) -> Sight:
-        """What centred frames show, before any latent or belief: tokens, features, what stands out, and contexts.
+        """What frames show, before any latent or belief: tokens, features, what stands out, and contexts.
 
-        The contexts have seen the states, too; `valid` and `entering` as in `filter`.
+        The contexts have seen the states, too; `valid` as in `run_sequence`, `entering` as in `filter_sequence`.
 
         Raises:
-            AimeError: if the states do not have the model's shape.
+            AimeError: if frames or states do not have the model's shape.
         """
         past, cache = (None, None) if entering is None else (entering.tokenizer_past, entering.perceiver_cache)
+        centred = self.centre(frames)
         tokens, past = self.tokenizer(centred, past, valid)
         pyramid = self.encoder.pyramid(centred.flatten(0, 1))
         # attention reads what the encoder has learned to see and does not change it: its losses would pull features to

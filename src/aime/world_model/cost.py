@@ -92,7 +92,7 @@ def _present(model: WorldModel, admit: Admission, info: Mapping[str, Any]) -> Ca
 def _latent_of(model: WorldModel, admit: Admission, goal: Any) -> Float[Tensor, "B latent"]:
     """The latent of the last of some frames, each seen for the first time."""
     frames = admit.frames(_of_one(goal, "goal")[:, -1:], "info['goal']")
-    return model.infer(model.perceive(model.centre(frames))).mean[:, -1]
+    return model.infer(model.perceive(frames)).mean[:, -1]
 
 
 def _array(given: Any) -> Array:

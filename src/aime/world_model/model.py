@@ -86,7 +86,8 @@ class AIME(WorldModel):
             frames: `[B,T,3,H,W]`, uint8 or float in [0, 1].
             actions: `[B,T,A]` in [-1, 1], action t taken after frame t; None for video without actions.
             action_valid: `[B,T]`, False where an action is missing.
-            states: `[B,T,S]` in their own units, NaN where a number is not known; None where nothing is.
+            states: `[B,T,S]` in their own units, NaN where a number is not known; None where nothing is. A
+                model that observes frames alone ignores them.
 
         Raises:
             AimeError: if frames, actions or states do not have the model's shape, type or range.
@@ -128,7 +129,7 @@ class AIME(WorldModel):
     def _perceived(self, frames: Frames, states: States | None) -> Sight:
         with Admission(self) as admit:
             given = admit.frames(frames)
-            return self.perceive(self.centre(given), admit.states(states, given.shape[:2]))
+            return self.perceive(given, admit.states(states, given.shape[:2]))
 
     @torch.no_grad()
     def predict_future(

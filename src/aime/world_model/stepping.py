@@ -45,30 +45,30 @@ def observe(
     """See `AIME.observe`."""
     batch = state.fresh.shape[0]
     with Admission(model) as admit:
-        centred = model.centre(admit.frame(frame, batch))
+        frames = admit.frame(frame, batch)
         fresh = state.fresh if reset is None else state.fresh | admit.valid(reset, state.fresh.shape, "reset")
         admit.believed(state, fresh)
         action = admit.action(previous_action, batch, ignored=fresh)
         states = admit.states(own_state, state.fresh.shape)
-        return replayed(_observe, model, _Seen(state._replace(fresh=fresh), centred, action, states), None)
+        return replayed(_observe, model, _Seen(state._replace(fresh=fresh), frames, action, states), None)
 
 
 class _Seen(NamedTuple):
     """What there is to observe, admitted."""
 
     state: BeliefState
-    centred: Float[Tensor, "B 1 3 H W"]
+    frames: Float[Tensor, "B 1 3 H W"]
     action: Float[Tensor, "B A"]
     own_state: Float[Tensor, "B S"] | None
 
 
 def _observe(model: WorldModel, given: _Seen, _: None) -> tuple[BeliefState, Observation]:
     """A pass over one frame, from the state that the last action led to."""
-    state, centred, action, own_state = given
+    state, frames, action, own_state = given
     entering = _enter(model, state, action)
     states = None if own_state is None else own_state[:, None]
     # no belief of this pass reads the action after its only frame
-    seen = model.filter(centred, torch.zeros_like(action)[:, None], states, None, entering)
+    seen = model.filter_sequence(frames, torch.zeros_like(action)[:, None], states=states, entering=entering)
     sight, track = seen.sight, seen.track
     maps = model.attention(sight.seen, track.beliefs, track.latents, entering.last_map)
     carry = model.dynamics.states_at(track, 0)

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from aime.data.action_scale import ActionScale
 from aime.errors import AimeError
+from aime.primitives.pixels import GREY_LEVEL
 
-FRAME_TOLERANCE = 1 / 255
 ACTION_TOLERANCE = 1e-3
 
 FOREIGN = 10.0
@@ -79,7 +79,7 @@ def judge_frames(name: str, frames: Float[Tensor, "..."]) -> Judge:
         low, high = extremes
         if not np.isfinite(extremes).all():
             raise AimeError(f"{not_finite(name, frames)}; expected floats in [0, 1]: see what made them")
-        if low < -FRAME_TOLERANCE or high > 1 + FRAME_TOLERANCE:
+        if low < -GREY_LEVEL or high > 1 + GREY_LEVEL:
             raise AimeError(
                 f"{name} are floats from {low:.4g} to {high:.4g}; expected [0, 1]: {_frame_range(*extremes)}"
             )

@@ -19,7 +19,8 @@ from aime.inference import metrics
 from aime.inference.inspection.interventions import ALL, Intervention
 from aime.inference.inspection.measures import Baselines, Kind, Scores
 from aime.primitives.distributions import DiagonalGaussian, GaussianMixture, Pickable, drawn_from
-from aime.world_model.input_validation import admit_actions, observed
+from aime.primitives.pixels import to_unit
+from aime.world_model.input_validation import admit_actions
 from aime.world_model.model import AIME
 from aime.world_model.noise import posterior_samples, seeded_uniforms
 from aime.world_model.prediction import decode_in_chunks
@@ -48,7 +49,7 @@ class Recording(NamedTuple):
     actions: Float[Tensor, "B T A"]
     """As the belief reads them: missing ones are the null action."""
     states: Float[Tensor, "B T S"] | None
-    """None for a model that observes frames alone."""
+    """In their own units, as recorded; None where there are none."""
     tokens: Int[Tensor, "B T h w"]
     seen: BottomUp
     """Slots and U_t; all fields are `[B,T,…]`."""
@@ -75,11 +76,11 @@ def record(
         seeds: one a clip; see `clip_seeds`.
         progress: is called with the number of clips that are done.
     """
-    given = (clips.frames, torch.tensor(seeds), clips.actions, clips.action_valid, observed(clips.states, model.config))
+    given = (clips.frames, torch.tensor(seeds), clips.actions, clips.action_valid, clips.states)
 
     def perceive(frames: Tensor, seed: Tensor, actions: Tensor, valid: Tensor, states: Tensor | None) -> Recording:
         shape = frames.shape[:2]
-        sight = model.perceive(model.centre(frames), states)
+        sight = model.perceive(frames, states)
         return Recording(
             frames=frames,
             seeds=seed,
@@ -143,7 +144,7 @@ def score(
 def baselines(model: AIME, recording: Recording, window: Window) -> Baselines:
     """The errors of the last frame of the context, repeated, and of the training set's mean image; on the CPU."""
     truth = _truth(recording.frames, window)
-    last = _floats(recording.frames[:, window.context - 1])[:, None]
+    last = to_unit(recording.frames[:, window.context - 1])[:, None]
     return Baselines(*(metrics.frame_mse(each, truth).cpu() for each in (last, model.baseline_image)))
 
 
@@ -179,7 +180,7 @@ def _reconstruction(
         attention = model.attention(BottomUp(*(field.flatten(0, 1) for field in seen)), beliefs, latents)
         maps = intervention.at("map", attention.shown)
         drawn = model.draw(latents.flatten(0, 1), maps.flatten(0, 1)).unflatten(0, frames.shape[:2])
-        return metrics.psnr(metrics.frame_mse(drawn, _floats(frames))).mean(dim=1)
+        return metrics.psnr(metrics.frame_mse(drawn, to_unit(frames))).mean(dim=1)
 
     return _by_clips(draw, recording.frames, track.latents, track.beliefs, seen)
 
@@ -233,11 +234,7 @@ def _all_components(mixture: Pickable) -> GaussianMixture:
 
 def _truth(frames: UInt8[Tensor, "B T 3 H W"], window: Window) -> Float[Tensor, "B H 3 H W"]:
     """The true frames at the horizons."""
-    return _floats(frames[:, [window.context - 1 + ahead for ahead in window.horizons]])
-
-
-def _floats(frames: UInt8[Tensor, "*N 3 H W"]) -> Float[Tensor, "*N 3 H W"]:
-    return frames.float() / 255
+    return to_unit(frames[:, [window.context - 1 + ahead for ahead in window.horizons]])
 
 
 def _on(device: torch.device, values: tuple[Any, ...]) -> tuple[Any, ...]:

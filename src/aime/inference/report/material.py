@@ -27,7 +27,6 @@ from aime.inference.report.inspection import read_inspection
 from aime.inference.report.training_log import Record, read_log
 from aime.inference.request import EvaluationRequest
 from aime.inference.unseen import open_unseen
-from aime.world_model.input_validation import observed
 from aime.world_model.saved import CONFIG, RunInfo
 
 CLIPS = 4
@@ -86,7 +85,7 @@ def gather(run: str | Path, request: EvaluationRequest, progress: Progress | Non
             model.surprise(
                 clips.frames,
                 clips.actions,
-                states=observed(clips.states, info.model),
+                states=clips.states,
                 action_valid=clips.action_valid,
             )
         ),
