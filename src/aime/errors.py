@@ -84,6 +84,12 @@ def expect_at_least_zero(config: object, *names: str, of: str = "") -> None:
     _expect(config, names, of, lambda value: value >= 0, "0 or more")
 
 
+def expect_one_of(config: object, name: str, known: Iterable[str], of: str) -> None:
+    """Raise an `AimeError`, which lists the known names, if this field of a config is none of them."""
+    if (found := getattr(config, name)) not in (names := list(known)):
+        raise AimeError(f"{of}.{name} is {found!r}; expected one of {', '.join(names)}")
+
+
 def expect_some_of(names: Iterable[str], known: Iterable[Name], kind: str) -> tuple[Name, ...]:
     """Those of `known` that are named, each once and in the order of `known`.
 

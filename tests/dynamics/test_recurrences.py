@@ -18,7 +18,6 @@ from aime.dynamics.latent_dynamics import LatentDynamics
 from aime.dynamics.recurrences import RECURRENCES
 from aime.dynamics.recurrences.interface import Recurrence
 from aime.dynamics.states import Carry, Track
-from aime.errors import AimeError
 from aime.world_model.model import AIME
 from aime.world_model.saved import save_weights
 
@@ -196,8 +195,3 @@ def test_a_rollout_is_its_steps(dynamics: LatentDynamics) -> None:
         torch.testing.assert_close(dream.steps[:, step], carry.step, rtol=1e-10, atol=1e-10)
         torch.testing.assert_close(dream.beliefs[:, step], carry.belief, rtol=1e-10, atol=1e-10)
         assert torch.equal(dream.components[:, step], choice.component)
-
-
-def test_another_name_is_refused() -> None:
-    with pytest.raises(AimeError, match=r"dynamics.kind is 'none'; expected one of lstm, mingru"):
-        DynamicsConfig("none")

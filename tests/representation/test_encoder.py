@@ -12,7 +12,7 @@ from torch import Tensor
 from aime.errors import AimeError
 from aime.primitives.config_io import from_plain, to_plain
 from aime.primitives.distributions import DiagonalGaussian
-from aime.representation.encoder import Encoder, EncoderConfig
+from aime.representation.encoder import EncoderConfig, ResidualEncoder
 
 SMALL = EncoderConfig(channels=4)
 
@@ -22,7 +22,7 @@ def posterior_of(config: EncoderConfig, scale: float) -> tuple[DiagonalGaussian,
     posteriors = []
     for each in (config, replace(config, max_mean=None)):
         torch.manual_seed(0)
-        encoder = Encoder(each, image_size=16, context=3, latent=5)
+        encoder = ResidualEncoder(each, image_size=16, context=3, latent=5)
         encoder.head.weight.data *= scale
         encoder.head.bias.data *= scale
         frames = torch.randn(7, 3, 16, 16)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from aime.attention.schema import AttentionConfig, AttentionPillar, AttentionSchema
+from aime.attention.schema import AttentionPillar, AttentionSchema
 from aime.attention.uniform import UniformAttention
 
-ATTENTIONS: Mapping[str, Callable[[AttentionConfig, tuple[int, ...], int, int, int], AttentionPillar]] = {
+ATTENTIONS: Mapping[str, type[AttentionPillar]] = {
     "schema": AttentionSchema,
     "uniform": UniformAttention,
 }

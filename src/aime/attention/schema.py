@@ -30,8 +30,8 @@ class AttentionConfig:
         AimeError: if a size is below 1.
     """
 
-    kind: Literal["schema", "uniform"] = "schema"
-    """`uniform` switches attention off: every map is 1/n on each of its n cells."""
+    kind: str = "schema"
+    """`schema`, or `uniform`, which switches attention off: every map is 1/n on each of its n cells."""
     slots: int = 5
     width: int = 64
     """Of a slot, and of the feature pyramid that the slots read."""

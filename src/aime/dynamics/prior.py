@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -38,8 +38,8 @@ class PriorConfig:
         AimeError: if a size is below 1, or `residuals` below 0.
     """
 
-    kind: Literal["mixture", "single_gaussian"] = "mixture"
-    """`single_gaussian` switches the mixture off: one component, whatever `components` says."""
+    kind: str = "mixture"
+    """`mixture`, or `single_gaussian`, which switches it off: one component, whatever `components` says."""
     components: int = 15
     """K, where the Dirichlet process is truncated."""
     hidden: int = 256

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 
+from aime.attention.kinds import ATTENTIONS
 from aime.attention.maps import centre_of_mass
 from aime.attention.schema import Attention
 from aime.data import Clips
@@ -60,7 +61,7 @@ class FilteredClips:
 
 def has_attention(config: ModelConfig) -> bool:
     """Whether there are attention maps to draw: not where attention is uniform."""
-    return config.attention.kind != "uniform"
+    return ATTENTIONS[config.attention.kind].attends
 
 
 @torch.inference_mode()

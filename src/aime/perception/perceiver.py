@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +23,8 @@ MOST_FRAMES = 2**16
 class PerceiverConfig:
     """Kind and sizes of what makes tokens a context."""
 
-    kind: Literal["causal", "none"] = "causal"
-    """`none` switches the context off: c_t has width 0, and nothing reads the tokens."""
+    kind: str = "causal"
+    """`causal`, or `none`, which switches the context off: c_t has width 0, and nothing reads the tokens."""
     latents: int = 128
     width: int = 256
     heads: ClassVar[int] = 4

@@ -22,6 +22,7 @@ from aime.primitives.quantize import VectorQuantizer
 class TokenizerConfig:
     """Sizes of the causal VQ tokenizer."""
 
+    kind: ClassVar[str] = "causal_vq"
     channels: int = 64
     """Channels at half resolution; the levels below have the multiples that follow."""
     multipliers: ClassVar[tuple[int, int, int]] = (1, 2, 2)

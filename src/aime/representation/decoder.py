@@ -21,6 +21,7 @@ from aime.primitives.ends import EndConv2d
 class DecoderConfig:
     """Sizes of the decoder's residual tower."""
 
+    kind: ClassVar[str] = "residual"
     channels: int = 64
     """Channels at half resolution."""
     multipliers: ClassVar[tuple[int, int, int]] = (1, 2, 2)

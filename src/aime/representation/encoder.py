@@ -26,6 +26,7 @@ class EncoderConfig:
         AimeError: if not 0 < min_std < max_mean.
     """
 
+    kind: ClassVar[str] = "residual"
     channels: int = 64
     """Channels at half resolution."""
     multipliers: ClassVar[tuple[int, int, int]] = (1, 2, 2)
@@ -47,6 +48,25 @@ class EncoderConfig:
 
 
 class Encoder(nn.Module):
+    """What every encoder offers: features of a frame at three scales, and q(z_t | x_t, c_t) from them."""
+
+    channels: tuple[int, ...]
+    """Channels of the features at 1/2, 1/4 and 1/8 of the frame."""
+
+    def pyramid(self, frames: Float[Tensor, "N 3 H W"]) -> tuple[Tensor, ...]:
+        """Features at 1/2, 1/4 and 1/8 of centred frames in [-1, 1], each frame by itself, before any context."""
+        raise NotImplementedError
+
+    def finest(self, frames: Float[Tensor, "N 3 H W"]) -> Float[Tensor, "N C h w"]:
+        """The features at 1/2 alone."""
+        return self.pyramid(frames)[0]
+
+    def forward(self, pyramid: tuple[Tensor, ...], contexts: Float[Tensor, "N context"]) -> DiagonalGaussian:
+        """q(z_t | x_t, c_t), mean and std `[N,latent]`, from the frames' pyramid and their contexts."""
+        raise NotImplementedError
+
+
+class ResidualEncoder(Encoder):
     """q(z_t | x_t, c_t): residual cells over three scales, the context entering by FiLM at the coarsest.
 
     A context of width 0 does not enter: q(z_t | x_t).
@@ -56,7 +76,7 @@ class Encoder(nn.Module):
     def __init__(self, config: EncoderConfig, image_size: int, context: int, latent: int) -> None:
         super().__init__()
         self.config = config
-        widths = [config.channels * multiplier for multiplier in config.multipliers]
+        self.channels = widths = tuple(config.channels * multiplier for multiplier in config.multipliers)
         self.stem = EndConv2d(12, widths[0], 3, padding=1)
         self.levels = nn.ModuleList(
             nn.ModuleList(ResidualCell(width, fine=depth == 0) for _ in range(config.cells))
@@ -72,24 +92,19 @@ class Encoder(nn.Module):
         cells = (image_size // 8) ** 2
         self.head = EndLinear(16 * cells, 2 * latent)
 
-    @property
-    def channels(self) -> tuple[int, ...]:
-        """Channels of the pyramid's levels."""
-        return tuple(self.config.channels * multiplier for multiplier in self.config.multipliers)
-
     def pyramid(self, frames: Float[Tensor, "N 3 H W"]) -> tuple[Tensor, ...]:
-        """Features at 1/2, 1/4 and 1/8 of centred frames in [-1, 1], each frame by itself, before any context."""
+        """See `Encoder.pyramid`."""
         levels = [self.finest(frames)]
         for down, cells in zip(self.downs, list(self.levels)[1:], strict=True):
             levels.append(_through(cells, down(levels[-1])))
         return tuple(levels)
 
     def finest(self, frames: Float[Tensor, "N 3 H W"]) -> Float[Tensor, "N C h w"]:
-        """The pyramid's features at 1/2 alone."""
+        """See `Encoder.finest`."""
         return _through(self.levels[0], self.stem(channels_last(F.pixel_unshuffle(frames, 2))))
 
     def forward(self, pyramid: tuple[Tensor, ...], contexts: Float[Tensor, "N context"]) -> DiagonalGaussian:
-        """q(z_t | x_t, c_t), mean and std `[N,latent]`, from the frames' pyramid and their contexts."""
+        """See `Encoder.forward`."""
         coarsest = pyramid[-1] if self.context is None else self.context(pyramid[-1], contexts)
         features = self.final(coarsest, TimeAxis())
         flat = self.squeeze(F.silu(self.norm(features))).flatten(1)

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from aime.attention.kinds import ATTENTIONS
 from aime.attention.schema import AttentionConfig
 from aime.dynamics.config import DynamicsConfig
 from aime.dynamics.heads.config import ControlConfig
 from aime.dynamics.prior import PriorConfig
-from aime.errors import AimeError, expect_shares, expect_sizes
+from aime.dynamics.priors import PRIORS
+from aime.dynamics.recurrences import RECURRENCES
+from aime.errors import AimeError, expect_one_of, expect_shares, expect_sizes
+from aime.perception.kinds import PERCEIVERS, TOKENIZERS
 from aime.perception.perceiver import PerceiverConfig
 from aime.perception.state_reader import StateConfig
 from aime.perception.tokenizer import TokenizerConfig
 from aime.primitives.config_io import LATER
 from aime.representation.decoder import DecoderConfig
 from aime.representation.encoder import EncoderConfig
+from aime.representation.kinds import DECODERS, ENCODERS
+
+KINDS: Mapping[str, Mapping[str, object]] = {
+    "tokenizer": TOKENIZERS,
+    "perceiver": PERCEIVERS,
+    "encoder": ENCODERS,
+    "prior": PRIORS,
+    "dynamics": RECURRENCES,
+    "attention": ATTENTIONS,
+    "decoder": DECODERS,
+}
+"""The registry that the `kind` of each part's config is chosen from."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +39,8 @@ class ModelConfig:
     """Every size of an AIME world model.
 
     Raises:
-        AimeError: if `image_size` is no multiple of 16 from 16 to 256, a shared size is below 1, or
-            `context_dropout` not in [0, 1].
+        AimeError: if there is no part of that `kind`, `image_size` is no multiple of 16 from 16 to 256, a shared size
+            is below 1, or `context_dropout` not in [0, 1].
     """
 
     action_width: int = 1
@@ -47,6 +64,8 @@ class ModelConfig:
     dynamics: DynamicsConfig = field(default_factory=DynamicsConfig, metadata=LATER)
 
     def __post_init__(self) -> None:
+        for part, kinds in KINDS.items():
+            expect_one_of(getattr(self, part), "kind", kinds, of=part)
         if self.image_size % 16 or not 16 <= self.image_size <= 256:
             raise AimeError(
                 f"image_size is {self.image_size}; expected a multiple of 16 from 16 to 256: resize the frames"
@@ -62,7 +81,7 @@ class ModelConfig:
     @property
     def context_width(self) -> int:
         """Numbers in the context that the model has: `context`, or 0 where the Perceiver is switched off."""
-        return 0 if self.perceiver.kind == "none" else self.context
+        return self.context if PERCEIVERS[self.perceiver.kind].reads_tokens else 0
 
     @property
     def attention_grid(self) -> int:

@@ -12,12 +12,11 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
 from aime.data.action_scale import ActionScale
-from aime.perception.tokenizer import Tokenizer
+from aime.perception.kinds import TOKENIZERS
 from aime.primitives.distributions import DiagonalGaussian
 from aime.primitives.draws import random_gaps
 from aime.primitives.standardise import Standardise
-from aime.representation.decoder import Decoder
-from aime.representation.encoder import Encoder
+from aime.representation.kinds import DECODERS, ENCODERS
 from aime.world_model import input_validation, parts
 from aime.world_model.config import ModelConfig
 from aime.world_model.outputs import BeliefState, Filtered, SequenceOutput, Sight
@@ -47,12 +46,14 @@ class WorldModel(nn.Module):
         self.config = config
         self.action_scale: ActionScale | None = None
         """What actions of -1 and 1 are in the units of the data that the model was trained on, where that is known."""
-        self.tokenizer = Tokenizer(config.tokenizer)
+        self.tokenizer = TOKENIZERS[config.tokenizer.kind](config.tokenizer)
         self.perceiver = parts.make_perceiver(config)
-        self.encoder = Encoder(config.encoder, config.image_size, config.context_width, config.latent)
+        self.encoder = ENCODERS[config.encoder.kind](
+            config.encoder, config.image_size, config.context_width, config.latent
+        )
         chain = parts.make_belief(config)
         self.attention = parts.make_attention(config, self.encoder.channels)
-        self.decoder = Decoder(config.decoder, config.image_size, config.latent)
+        self.decoder = DECODERS[config.decoder.kind](config.decoder, config.image_size, config.latent)
         control = parts.make_control(config)
         self.state_reader = parts.make_state_reader(config)
         self.dynamics = parts.join_dynamics(config, chain, control)

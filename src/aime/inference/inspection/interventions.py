@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
+from aime.attention.kinds import ATTENTIONS
 from aime.inference.inspection.measures import Kind
 from aime.primitives.distributions import GaussianMixture
 from aime.world_model.config import ModelConfig
@@ -114,7 +115,7 @@ def _has_context(config: ModelConfig) -> bool:
 
 
 def _attends(config: ModelConfig) -> bool:
-    return config.attention.kind != "uniform"
+    return ATTENTIONS[config.attention.kind].attends
 
 
 INTERVENTIONS: tuple[Intervention, ...] = (
