@@ -23,7 +23,7 @@ from aime.world_model.model import AIME
 def model(kind: str) -> AIME:
     torch.manual_seed(0)
     config = small_config()
-    attention = dataclasses.replace(config.attention, kind=kind)  # type: ignore[arg-type]
+    attention = dataclasses.replace(config.attention, kind=kind)
     return AIME(dataclasses.replace(config, attention=attention)).eval()
 
 

@@ -37,7 +37,7 @@ def example() -> type[Encoder]:
 @pytest.fixture(params=[*ENCODERS, "plain"])
 def model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AIME:
     if request.param not in ENCODERS:
-        monkeypatch.setitem(ENCODERS, request.param, example())  # type: ignore[arg-type]
+        monkeypatch.setitem(ENCODERS, request.param, example())
     monkeypatch.setattr(EncoderConfig, "kind", request.param)
     torch.manual_seed(0)
     return AIME(small_config())

@@ -17,6 +17,7 @@ from aime.inference.inspection import chain
 from aime.inference.inspection.chain import Recording, Window, baselines, record, score
 from aime.inference.inspection.interventions import ALL, INTACT, INTERVENTIONS, Intervention
 from aime.inference.inspection.measures import Scores
+from aime.representation.encoder import ResidualEncoder
 from aime.world_model.model import AIME
 
 CONTEXT, LENGTH, SEEDS = 3, 9, [7, 8, 9]
@@ -102,7 +103,7 @@ def test_only_what_is_asked_for_is_computed(model: AIME, recording: Recording, i
 
 def test_a_context_that_nothing_reads_has_no_effect() -> None:
     model = busy_model()
-    assert model.encoder.context is not None
+    assert isinstance(model.encoder, ResidualEncoder) and model.encoder.context is not None
     from_input = dict(model.dynamics.recurrence.named_parameters())["lstm.weight_ih_l0"]
     with torch.no_grad():
         for weight in model.encoder.context.parameters():
