@@ -36,8 +36,8 @@ from aime.inference.probe import fit_ridge, is_angle, r_squared_intervals, score
 from aime.primitives.hardware import Hardware, keep_freed_memory
 from aime.primitives.interval_text import bounds_text
 from aime.primitives.intervals import Bounds, Interval, bounds_of, pooled, resampled_counts
-from aime.runs.schedule import learning_rate_factor
 from aime.primitives.pixels import to_unit
+from aime.runs.schedule import learning_rate_factor
 from aime.training.presets import preset_run
 from aime.training.trainer import train
 from aime.world_model.model import AIME
