@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aime.attention.maps import centre_of_mass, map_kl, over_space, shift, with_floor
+from aime.attention.maps import CELL, centre_of_mass, map_kl, over_pixels, over_space, shift, with_floor
 
 GRID = 6
 
@@ -39,6 +39,17 @@ def test_the_centre_is_x_then_y() -> None:
     one = torch.zeros(1, GRID, GRID)
     one[0, 1, 4] = 1
     assert centre_of_mass(one).tolist() == [[4.0, 1.0]]
+
+
+def test_over_pixels_each_cell_keeps_its_place_and_its_weight() -> None:
+    before = maps(0)[None]
+    after = over_pixels(before)
+    assert after.shape == (1, 3, CELL * GRID, CELL * GRID)
+    for y in range(GRID):
+        for x in range(GRID):
+            pixels = after[..., CELL * y : CELL * (y + 1), CELL * x : CELL * (x + 1)]
+            torch.testing.assert_close(pixels.sum((-2, -1)), before[..., y, x])
+            torch.testing.assert_close(pixels.amax((-2, -1)), pixels.amin((-2, -1)))
 
 
 @pytest.mark.parametrize(("dx", "dy"), [(0, 0), (2, 0), (0, -1), (-3, 4)])

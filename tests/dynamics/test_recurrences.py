@@ -11,12 +11,13 @@ import torch
 from safetensors.torch import load_file
 from tests.models import small_config
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from aime.dynamics.choices import likeliest
 from aime.dynamics.config import DynamicsConfig
 from aime.dynamics.latent_dynamics import LatentDynamics
 from aime.dynamics.recurrences import RECURRENCES
-from aime.dynamics.recurrences.interface import Recurrence
+from aime.dynamics.recurrences.interface import Memory, Recurrence
 from aime.dynamics.states import Carry, Track
 from aime.world_model.model import AIME
 from aime.world_model.saved import save_weights
@@ -135,6 +136,31 @@ def test_it_comes_back_from_disk(recurrence: Recurrence, kind: str, tmp_path: Pa
     other.load_state_dict(load_file(tmp_path / "weights.safetensors"))
     expected = recurrence(inputs(), *recurrence.initial(B))
     assert torch.equal(other(inputs(), *other.initial(B)), expected)
+
+
+class Step(nn.Module):
+    """One step of a recurrence, as a module: what an exported policy would run."""
+
+    def __init__(self, recurrence: Recurrence) -> None:
+        super().__init__()
+        self.recurrence = recurrence
+
+    def forward(self, read: Tensor, belief: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        return self.recurrence.step(read, belief, memory)
+
+
+@pytest.mark.filterwarnings("ignore:The tensor attributes")
+@torch.no_grad()
+def test_it_is_exported_to_a_file_and_gives_equal_numbers(recurrence: Recurrence, tmp_path: Path) -> None:
+    belief, memory = recurrence.initial(B)
+    parts: list[tuple[nn.Module, Tensor]] = [(recurrence, inputs()), (Step(recurrence), inputs()[:, 0])]
+    for part, read in parts:
+        # traced with other numbers, so that none of these becomes a constant
+        program = torch.export.export(part, (torch.zeros_like(read), belief + 1, tree_map(torch.ones_like, memory)))
+        torch.export.save(program, tmp_path / "part.pt2")
+        exported = torch.export.load(tmp_path / "part.pt2").module()
+        found, expected = exported(read, belief, memory), part(read, belief, memory)
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
 def followed(dynamics: LatentDynamics, latents: Tensor, contexts: Tensor, actions: Tensor) -> list[Carry]:

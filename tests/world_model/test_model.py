@@ -94,6 +94,22 @@ def test_stepping_gives_the_numbers_of_the_parallel_pass(model: AIME, frames: Te
 
 
 @torch.no_grad()
+def test_every_output_has_its_map_at_the_frame_s_resolution(model: AIME, frames: Tensor, actions: Tensor) -> None:
+    passed = model.forward_sequence(frames, actions)
+    state, seen = model.observe(model.initial_state(B), frames[:, 0], actions[:, 0])
+    dreamt = model.imagine(state, actions[:, 0])[1]
+    future = model.predict_future(frames[:, :2], actions, samples=3)
+    for shown, cells, shape in (
+        (passed.frame_attention, passed.attention.fused, (B, T)),
+        (seen.frame_attention, seen.attention, (B,)),
+        (dreamt.frame_attention, dreamt.expected.map, (B,)),
+        (future.frame_attention, future.attention, (B, 3, T - 2)),
+    ):
+        assert shown.shape == (*shape, SIZE, SIZE)
+        torch.testing.assert_close(shown.sum((-2, -1)), torch.ones(shape, dtype=torch.float64))
+        assert torch.equal(shown[..., 1::4, 2::4] * 16, cells)
+
+
 def test_a_reset_row_starts_over_and_leaves_the_others_alone(model: AIME, frames: Tensor, actions: Tensor) -> None:
     _, states = watch(model, frames[:, :4], actions[:, :4])
     reset = torch.tensor([False, True])

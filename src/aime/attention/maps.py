@@ -11,6 +11,15 @@ FLOOR = 0.01
 """Share of every map that is spread evenly, so that the logarithm of a cell is never far below that of 1/n."""
 
 
+CELL = 4
+"""Pixels of a frame along each side of a map's cell."""
+
+
+def over_pixels(maps: Float[Tensor, "*N h w"]) -> Float[Tensor, "*N H W"]:
+    """Maps at the frame's resolution: each cell's weight is spread evenly over its 4 x 4 pixels, so the sum stays."""
+    return maps.repeat_interleave(CELL, dim=-2).repeat_interleave(CELL, dim=-1) / CELL**2
+
+
 def with_floor(maps: Float[Tensor, "... h w"]) -> Float[Tensor, "... h w"]:
     """Maps that sum to 1, mixed with 1 % of the uniform one."""
     return (1 - FLOOR) * maps + FLOOR / (maps.shape[-2] * maps.shape[-1])

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from aime.attention.kinds import ATTENTIONS
+from aime.attention.maps import CELL
 from aime.attention.schema import AttentionConfig
 from aime.dynamics.config import DynamicsConfig
 from aime.dynamics.heads.config import ControlConfig
@@ -86,4 +87,4 @@ class ModelConfig:
     @property
     def attention_grid(self) -> int:
         """Cells along each side of an attention map: a quarter of the frame's pixels."""
-        return self.image_size // 4
+        return self.image_size // CELL

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from aime.attention.bottom_up import BottomUp
+from aime.attention.maps import over_pixels
 from aime.attention.schema import Attention
 from aime.attention.top_down import TopDown
 from aime.dynamics.prior import DirichletProcessMixture
@@ -121,6 +122,11 @@ class SequenceOutput(NamedTuple):
     """All maps on the attention grid: A_t, U_t, P_t, the slots'."""
 
     @property
+    def frame_attention(self) -> Float[Tensor, "B T H W"]:
+        """A_t over the pixels of the frames, sums to 1."""
+        return over_pixels(self.attention.fused)
+
+    @property
     def latents(self) -> Float[Tensor, "B T latent"]:
         """z_t: a sample of the posterior in training mode, its mean in eval mode."""
         return self.track.latents
@@ -171,6 +177,11 @@ class Observation(NamedTuple):
     state: Float[Tensor, "B S"] | None = None
     """What (h_{t-1}, z_t) say of the robot's or simulator's state, in its own units; None where none is observed."""
 
+    @property
+    def frame_attention(self) -> Float[Tensor, "B H W"]:
+        """A_t over the pixels of the frame, sums to 1."""
+        return over_pixels(self.attention)
+
 
 class Imagined(NamedTuple):
     """One imagined step."""
@@ -182,6 +193,11 @@ class Imagined(NamedTuple):
     """P_t, which stands for A_t where no frame is seen, and the motion towards it."""
     state: Float[Tensor, "B S"] | None = None
     """As in `Observation`."""
+
+    @property
+    def frame_attention(self) -> Float[Tensor, "B H W"]:
+        """P_t over the pixels of the frame, sums to 1."""
+        return over_pixels(self.expected.map)
 
 
 class FuturePrediction(NamedTuple):
@@ -198,3 +214,8 @@ class FuturePrediction(NamedTuple):
     """What was done before each frame: the actions given, then those of the action schema."""
     states: Float[Tensor, "B *S F W"] | None = None
     """The robot's or simulator's state, W numbers in its own units; None where the model observes none."""
+
+    @property
+    def frame_attention(self) -> Float[Tensor, "B *S F H W"]:
+        """P_t over the pixels of the frames, sums to 1."""
+        return over_pixels(self.attention)
