@@ -7,8 +7,7 @@ from tests.models import small_config
 from torch import Tensor
 
 from aime.agents.agent import PolicyDecider
-from aime.agents.noise import EpisodeNoise
-from aime.agents.planner import Planner, PlannerConfig, Reach
+from aime.agents.planner import Limits, Planner, PlannerConfig
 from aime.dynamics.choices import likeliest
 from aime.errors import AimeError
 from aime.world_model.model import AIME
@@ -34,7 +33,7 @@ def test_a_plan_is_carried_on(monkeypatch: pytest.MonkeyPatch) -> None:
     distances = [float((planner.decide(there) - BEST).abs().mean()) for _ in range(6)]
     assert min(distances[3:]) < distances[0]
     planner.reset(1)
-    assert planner._plan is None
+    assert not planner._plan.any()
 
 
 def test_what_an_episode_does_depends_on_its_own_seed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,17 +77,17 @@ def test_the_leash_is_held_by_the_first_proposer(monkeypatch: pytest.MonkeyPatch
 
 
 def test_with_a_critic_it_stays_near_by_default() -> None:
-    assert PlannerConfig().reach(critic=True) == Reach(horizon=3, proposed=0.5, max_scale=0.4, leash=1.0)
-    assert PlannerConfig().reach(critic=False) == Reach(horizon=12, proposed=0.25, max_scale=0.8, leash=0.0)
+    assert PlannerConfig().limits(critic=True) == Limits(horizon=3, proposed=0.5, max_scale=0.4, leash=1.0)
+    assert PlannerConfig().limits(critic=False) == Limits(horizon=12, proposed=0.25, max_scale=0.8, leash=0.0)
     chosen = PlannerConfig(horizon=7, proposed=0.0, max_scale=0.2, leash=0.0)
-    assert chosen.reach(critic=True) == chosen.reach(critic=False) == Reach(7, 0.0, 0.2, 0.0)
+    assert chosen.limits(critic=True) == chosen.limits(critic=False) == Limits(7, 0.0, 0.2, 0.0)
 
 
 def test_a_search_does_not_begin_narrower_than_it_may_become() -> None:
     wide = PlannerConfig(min_scale=0.6)
-    assert wide.reach(critic=False).max_scale == 0.8
+    assert wide.limits(critic=False).max_scale == 0.8
     with pytest.raises(AimeError, match=r"^min_scale is 0.6; expected max_scale, 0.4, or less$"):
-        wide.reach(critic=True)
+        wide.limits(critic=True)
     with pytest.raises(AimeError, match=r"^min_scale is 0.3; expected max_scale, 0.2, or less$"):
         PlannerConfig(min_scale=0.3, max_scale=0.2)
 
@@ -103,7 +102,7 @@ def test_proposals_are_among_the_candidates(monkeypatch: pytest.MonkeyPatch) -> 
     )
 
 
-def test_candidates_are_worth_what_a_dream_of_them_is() -> None:
+def test_candidates_have_the_value_of_a_dream_of_them() -> None:
     torch.manual_seed(0)
     dynamics = AIME(small_config()).dynamics.eval().requires_grad_(False)
     assert dynamics.control is not None
@@ -123,7 +122,7 @@ def test_candidates_are_worth_what_a_dream_of_them_is() -> None:
             torch.testing.assert_close(found[row, which], (reached * rewards).sum(), rtol=1e-4, atol=1e-4)
 
 
-def test_proposals_are_worth_what_they_are_as_candidates() -> None:
+def test_proposals_have_the_value_of_candidates() -> None:
     torch.manual_seed(0)
     dynamics = AIME(small_config()).dynamics.eval().requires_grad_(False)
     assert dynamics.control is not None
@@ -131,9 +130,10 @@ def test_proposals_are_worth_what_they_are_as_candidates() -> None:
     dynamics.control.rewards_seen.fill_(1)
     planner = Planner(dynamics, PlannerConfig(leash=0.5, **QUICK), proposers=(dynamics.control.action_schema,))  # type: ignore[arg-type]
     there = states(dynamics, 2)
-    proposed = planner._propose(there, EpisodeNoise(2))
-    assert proposed.actions.shape == (2, 32, 4, 2)
-    torch.testing.assert_close(proposed.worth, planner.evaluate(there, proposed.actions), rtol=1e-4, atol=1e-4)
+    planner.reset(2)
+    proposed, values = planner._propose(there)
+    assert proposed.shape == (2, 32, 4, 2)
+    torch.testing.assert_close(values, planner.evaluate(there, proposed), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("name", "value"), [("candidates", 0), ("elite", 600), ("proposed", 1.0), ("leash", -1.0)])

@@ -56,8 +56,7 @@ def test_evaluate_counts_returns(run: Run, policy: str, tmp_path: Path, capsys: 
 
 
 @pytest.mark.skipif(find_spec("dm_control") is None, reason="needs dm_control")
-@pytest.mark.parametrize("beside", [False, True])
-def test_online_goes_on_round_by_round(tmp_path: Path, beside: bool, capsys: pytest.CaptureFixture[str]) -> None:
+def test_online_continues_round_by_round(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     start, out = tmp_path / "run", tmp_path / "online"
     recorded = f"collect dmc:cartpole_swingup --out {tmp_path}/data --episodes 3 --length 8 --image-size 32 --workers 1"
     assert main(recorded.split()) == 0
@@ -67,10 +66,9 @@ def test_online_goes_on_round_by_round(tmp_path: Path, beside: bool, capsys: pyt
     line = f"agent online {start} --env dmc:cartpole_swingup --out {out} --online.episodes 2 --online.steps 6"
     quick = "--online.minutes 0.001 --online.learning.steps 2 --online.learning.starts 4 --online.learning.horizon 2"
     quick += " --online.learning.warm-start.critic-steps 3 --online.learning.warm-start.policy-steps 3"
-    rounds = ["--online.beside"] if beside else []
-    assert main([*line.split(), *quick.split(), *rounds, "--online.rounds", "1"]) == 0
+    assert main([*line.split(), *quick.split(), "--online.rounds", "1"]) == 0
     before = (out / "data" / "round-000.h5").read_bytes()
-    assert main([*line.split(), *quick.split(), *rounds, "--online.rounds", "2"]) == 0
+    assert main([*line.split(), *quick.split(), "--online.rounds", "2"]) == 0
     assert (out / "data" / "round-000.h5").read_bytes() == before
     assert sorted(path.name for path in (out / "rounds").iterdir()) == ["000", "001"]
     lines = [json.loads(line) for line in (out / "returns.jsonl").read_text().splitlines()]

@@ -1,8 +1,8 @@
-"""What acts: a world model that watches, and what decides from the state of its belief."""
+"""An agent: a world model that observes frames, and a decider that acts on the state of its latent dynamics."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -10,66 +10,60 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from aime.agents.noise import EpisodeNoise
+from aime.agents.policy import Behaviour
 from aime.dynamics.states import Carry
 from aime.errors import AimeError, expect_at_least_zero
-from aime.primitives.distributions import CensoredGaussian, CensoredMixture
 from aime.world_model.model import AIME
 from aime.world_model.outputs import BeliefState, Observation
 
 
 class Decider(Protocol):
-    """Decides from what the world model believes of B worlds; a planner carries its plans from step to step."""
+    """Chooses the actions of B episodes; it may keep something, such as a plan, from step to step."""
 
     def reset(self, batch: int, seeds: Sequence[int] | None = None) -> None:
-        """Forget what was before: `batch` episodes begin, whose chance follows from their seeds (`EpisodeNoise`)."""
+        """Begin `batch` episodes, whose random numbers follow from their seeds: see `EpisodeNoise`."""
 
     def decide(self, state: Carry) -> Float[Tensor, "B A"]:
-        """The action `[B,A]` in [-1, 1] at the frames that were just seen."""
+        """Actions `[B,A]` in [-1, 1] at the frames that were just observed."""
 
 
 class PolicyDecider:
-    """Does what a policy thinks most likely, with or without a little noise, or a sample of it."""
+    """Acts by the mode of a policy, perhaps with noise, or by a sample."""
 
-    def __init__(
-        self,
-        policy: Callable[[Tensor, Tensor, Tensor], CensoredGaussian | CensoredMixture],
-        sample: bool = False,
-        noise: float = 0.0,
-    ) -> None:
-        """Decides for a policy.
+    def __init__(self, policy: Behaviour, sample: bool = False, noise: float = 0.0) -> None:
+        """Decides by a policy.
 
         Args:
             policy: from belief, latent and its last step to a distribution.
-            sample: from the policy, in place of its mode.
-            noise: standard deviation of what is added to the action, which stays in [-1, 1]: `policy.least_noise` is
-                what an agent does best under.
+            sample: take a sample in place of the mode.
+            noise: standard deviation of noise on the action, which stays in [-1, 1]; `policy.least_noise` suits best.
 
         Raises:
             AimeError: if the noise is negative.
         """
-        self.policy, self.sample, self.noise = policy, sample, noise
+        self.behaviour, self.sample, self.noise = policy, sample, noise
         expect_at_least_zero(self, "noise")
-        self._chance: EpisodeNoise | None = None
+        self.reset(0)
 
     def reset(self, batch: int, seeds: Sequence[int] | None = None) -> None:
-        """A policy remembers nothing but its noise."""
-        self._chance = EpisodeNoise(batch, seeds)
+        """See `Decider.reset`."""
+        self._random = EpisodeNoise(batch, seeds)
 
     def decide(self, state: Carry) -> Float[Tensor, "B A"]:
-        """The mode of π(a_t | h_{t-1}, z_t, z_t - z_{t-1}), or one sample."""
-        if self._chance is None or self._chance.batch != len(state.latent):
-            self._chance = EpisodeNoise(len(state.latent))
-        distribution = self.policy(*state.read)
+        """See `Decider.decide`."""
+        if self._random.batch != len(state.latent):
+            self.reset(len(state.latent))
+        distribution = self.behaviour(*state.read)
         action = distribution.mode
         if self.sample:
-            action = distribution.drawn_from(self._chance.uniforms(distribution.noise_width, action))
+            action = distribution.drawn_from(self._random.uniforms(distribution.noise_width, action))
         if self.noise:
-            action = (action + self.noise * self._chance.normals(action.shape[-1], action)).clamp(-1, 1)
+            action = (action + self.noise * self._random.normals(action.shape[-1], action)).clamp(-1, 1)
         return action
 
 
 class Agent:
-    """Sees frames, one after the other, and answers each with an action, for B episodes at once.
+    """Observes frames one after the other, and answers each with an action, in B episodes at once.
 
     Example:
         >>> from aime.world_model.presets import tiny
@@ -85,26 +79,19 @@ class Agent:
 
         Args:
             model: in eval mode.
-            decider: from beliefs to actions.
-            original_units: answer in the units of the data that the model was trained on, such as radians, where the
-                model knows them (`model.action_scale`); if False, always in [-1, 1].
+            decider: from states to actions.
+            original_units: act in the units of the model's training data, such as radians, where the model knows them
+                (`model.action_scale`); if False, always in [-1, 1].
         """
         self.model, self.decider = model, decider
         self.scale = model.action_scale if original_units else None
         self.state: BeliefState | None = None
-        """What the model believes after the last frame; for a look into its dreams."""
+        """What the model believes after the last frame."""
         self.seen: Observation | None = None
-        """What the last frame told."""
-        self._last: Float[Tensor, "B A"] | None = None
+        """What the model inferred from the last frame."""
 
     def reset(self, batch: int, seeds: Sequence[int] | None = None) -> None:
-        """Begin `batch` episodes, 1 or more.
-
-        Args:
-            batch: how many.
-            seeds: one each, from which alone the noise of an episode's actions follows; by default drawn from torch's
-                global generator.
-        """
+        """Begin `batch` episodes, 1 or more, whose random actions follow from their seeds: see `EpisodeNoise`."""
         self.state = self.model.initial_state(batch)
         self._last = self.model.null_action.detach().expand(batch, -1)
         self.decider.reset(batch, seeds)
@@ -115,11 +102,11 @@ class Agent:
         observation: UInt8[Tensor, "B 3 H W"] | Float[Tensor, "B 3 H W"],
         states: Float[Tensor, "B S"] | None = None,
     ) -> Float[Tensor, "B A"]:
-        """Look at one more frame of each episode, and act.
+        """Observe one more frame of each episode, and act.
 
         Args:
             observation: `[B,3,H,W]`, uint8 or float in [0, 1].
-            states: `[B,S]`, the worlds' own states, for a model that observes them; NaN where not known.
+            states: `[B,S]`, the environments' own states, for a model that observes them; NaN where not known.
 
         Returns:
             Actions `[B,A]`, in the units of the training data where the model knows them, else in [-1, 1].
@@ -127,7 +114,7 @@ class Agent:
         Raises:
             AimeError: if `reset` was not called, or frames or states do not have the model's shape, type or range.
         """
-        if self.state is None or self._last is None:
+        if self.state is None:
             raise AimeError("act() before any episode has begun; expected reset(batch) first: call it")
         self.state, self.seen = self.model.observe(self.state, observation, self._last, own_state=states)
         self._last = self.decider.decide(self.state.carry)

@@ -1,52 +1,48 @@
-"""How well an agent does: returns in the real environment, with intervals, and a film."""
+"""How well an agent does: returns in the real environment with intervals, and a film."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
-from torch import Tensor
 
-from aime.agents.agent import Agent, Decider, PolicyDecider
+from aime.agents.agent import Agent, PolicyDecider
 from aime.agents.filming import DreamFilm
-from aime.agents.noise import EpisodeNoise
-from aime.agents.planner import Planner, PlannerConfig, Proposer
-from aime.agents.playing import Acting, Played, play
+from aime.agents.planner import Planner, PlannerConfig
+from aime.agents.playing import Played, Player, Scripted, play
+from aime.agents.policy import Behaviour
 from aime.agents.saved import Kind, agent_directory, load_agent
-from aime.data import Attribute, open_dataset
+from aime.data import open_dataset
+from aime.dynamics.latent_dynamics import LatentDynamics
 from aime.errors import AimeError
 from aime.inference.animation import check_film_path, encode_film
 from aime.inference.loading import load_run
 from aime.inference.own_data import own_data
-from aime.io.collect import Environment, Recording
 from aime.io.collect.distractors import DistractorKind
-from aime.io.collect.environment import SUITE_STEPS, Arrival, default_action_repeat, default_camera, split_name
-from aime.io.collect.recording import Distracted
+from aime.io.collect.environment import SUITE_STEPS, Arrival
+from aime.io.collect.recording import Distracted, recording_of
 from aime.primitives.config_io import nan_as_null, to_plain
 from aime.primitives.files import write_atomically
 from aime.primitives.hardware import Device
 from aime.primitives.intervals import Interval, mean_interval
-from aime.world_model.model import AIME
-from aime.world_model.saved import RunInfo
 
-Behaviour = Literal["imitate", "imagine", "plan", "expert", "random"]
+PolicyName = Literal["imitate", "imagine", "plan", "expert", "random"]
 
-SCRIPTED: tuple[Behaviour, ...] = ("expert", "random")
-"""What acts without a world model, to compare with."""
+SCRIPTED: tuple[PolicyName, ...] = ("expert", "random")
+"""Without a world model."""
 
 AT_ONCE = 10
-"""Episodes in step, which bounds the memory of the renderers."""
+"""Episodes in one batch, which bounds the memory of the renderers."""
 
 
 @dataclass(frozen=True)
 class AgentEvaluation:
-    """What some episodes came to.
+    """The returns of some episodes.
 
     Attributes:
         run: whose world model.
@@ -55,11 +51,11 @@ class AgentEvaluation:
         seed: of the first episode; each has the next one.
         steps: frames that an episode lasts at most.
         returns: of each episode, in the environment's units.
-        mean: of the returns, with a 95 % interval over episodes; of one episode there is none.
-        seconds_per_act: median time to see a frame of all episodes that are played at once, and to act.
-        at_once: how many those are.
-        distractor: what was behind them: none, static or dynamic.
-        noise: standard deviation of what was added to the actions.
+        mean: of the returns, with a 95 % interval over episodes, NaN for one episode.
+        seconds_per_act: median time to observe a frame of all episodes of a batch, and to act.
+        at_once: episodes in a batch.
+        distractor: what replaced sky and floor: none, static or dynamic.
+        noise: standard deviation of the noise on the actions.
     """
 
     run: str
@@ -75,30 +71,10 @@ class AgentEvaluation:
     noise: float
 
 
-class Scripted:
-    """Acts by the environments' own controllers, or at random; sees nothing."""
-
-    def __init__(self, environments: Sequence[Environment], random: bool) -> None:
-        self.environments, self.random = environments, random
-        self._chance = EpisodeNoise(len(environments))
-
-    def reset(self, batch: int, seeds: Sequence[int] | None = None) -> None:
-        """There is nothing to remember but chance."""
-        self._chance = EpisodeNoise(batch, seeds)
-
-    def act(
-        self, observation: UInt8[Tensor, "B 3 H W"], states: Float[Tensor, "B S"] | None = None
-    ) -> Float[Tensor, "B A"]:
-        """An action each, `[B,A]` in [-1, 1]."""
-        if self.random:
-            return 2 * self._chance.uniforms(self.environments[0].action_width, torch.zeros(())) - 1
-        return torch.from_numpy(np.stack([each.control() for each in self.environments])).float()
-
-
 def evaluate_agent(
     run: str | Path,
     environment: str,
-    policy: Behaviour,
+    policy: PolicyName,
     episodes: int,
     planner: PlannerConfig | None = None,
     seed: int = 10_000,
@@ -106,57 +82,56 @@ def evaluate_agent(
     device: Device = "auto",
     video: Path | None = None,
     out: Path | None = None,
-    told: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
     distractor: DistractorKind | None = None,
     noise: float | None = None,
     data: str | Path | None = None,
 ) -> AgentEvaluation:
-    """Play some episodes, and write what came of them.
+    """Play some episodes and compute their returns.
 
     Args:
         run: a run directory, or bundled:NAME.
-        environment: dmc:DOMAIN_TASK; recorded as the run's data was, if that is from it.
-        policy: imitate or imagine, agents that the run has; plan, which uses what of them is there; expert, the task's
+        environment: dmc:DOMAIN_TASK, with the settings that the run's data was recorded with, if it is from there.
+        policy: imitate or imagine, agents of the run; plan, which uses those of them that exist; expert, the task's
             scripted controller; random.
         episodes: 1 or more.
         planner: how to plan; its defaults if None.
         seed: of the first episode.
         steps: frames of an episode; 1000 simulated steps by default.
         device: where to compute.
-        video: a film of the first episode, FILE.webp, .gif or .mp4; not of expert or random.
-        out: a JSON file.
-        told: is called with (episodes done, episodes in all), now and then.
-        distractor: what sky and floor are replaced by; by default, as the run's data was recorded.
-        noise: standard deviation of what is added to the actions of imitate or imagine; by default the least that
-            imagine has learned under, and none for imitate.
-        data: the run's data, if it has moved; by default it is looked for where it was.
+        video: a film of the first episode to write, FILE.webp, .gif or .mp4; not of expert or random.
+        out: a JSON file to write.
+        on_progress: told of the steps done and the steps in all.
+        distractor: what sky and floor are replaced by; by default, as in the run's data.
+        noise: standard deviation of noise on the actions of imitate or imagine; by default the policy's `least_noise`.
+        data: the run's data, if it has moved.
 
     Raises:
         AimeError: if run, agent, environment and files do not fit together; before anything is played.
     """
-    if episodes < 1:
-        raise AimeError(f"episodes is {episodes}; expected 1 or more")
-    if noise is not None and policy not in get_args(Kind):
-        raise AimeError(f"noise is {noise} for {policy}; expected none: leave it out, it is for imitate and imagine")
-    if video is not None:
-        if policy in SCRIPTED:
-            raise AimeError(
-                f"video is {video} for {policy}, which dreams of nothing to show; expected none: leave it out"
-            )
-        check_film_path(video)
+    _check_request(policy, episodes, video, noise)
     info, model = load_run(run, device)
-    recording = recording_like(environment, info, distractor, data)
+    noted = open_dataset(own_data(info) if data is None else data).attributes
+    recording = recording_of(environment, noted, info.model.image_size, distractor)
     if policy == "expert":
-        _check_expert(recording)
+        replace(recording, policy="expert")  # refuses a task without a controller
     steps = SUITE_STEPS // recording.action_repeat if steps is None else steps
     worlds = [Distracted(recording) for _ in range(min(AT_ONCE, episodes))]
-    _check_actions(worlds[0], environment, model, info)
+    if worlds[0].action_width != model.config.action_width:
+        raise AimeError(
+            f"{environment}: has actions of width {worlds[0].action_width}, expected {model.config.action_width} as in "
+            f"the model of {info.path}; take the environment that its data came from"
+        )
     torch.manual_seed(seed)
-    acting, behaviour = _acting(policy, worlds, run, model, planner or PlannerConfig(), seed, noise)
-    film = None
-    if isinstance(acting, Agent) and behaviour is not None and video is not None:
-        film = DreamFilm(acting, behaviour, ahead=max(1, round(1.0 / worlds[0].step_seconds)))
-    played = _play_all(acting, worlds, range(seed, seed + episodes), steps, film, told)
+    player: Player = Scripted(worlds, policy == "random")
+    film, acting_noise = None, 0.0
+    if policy not in SCRIPTED:
+        decider = make_decider(policy, run, model.dynamics, planner or PlannerConfig(), noise)
+        acting_noise = decider.noise if isinstance(decider, PolicyDecider) else 0.0
+        player = Agent(model, decider)
+        if video is not None:
+            film = DreamFilm(player, decider.behaviour, ahead=max(1, round(1.0 / worlds[0].step_seconds)))
+    played = list(_play_all(player, worlds, range(seed, seed + episodes), steps, film, on_progress))
     returns = np.concatenate([each.returns for each in played])
     seconds = float(np.median([each.seconds_per_act for each in played]))
     evaluation = AgentEvaluation(
@@ -170,7 +145,7 @@ def evaluate_agent(
         seconds_per_act=seconds,
         at_once=len(worlds),
         distractor=recording.distractor,
-        noise=_noise_of(acting),
+        noise=acting_noise,
     )
     if out is not None:
         write_atomically(out, (json.dumps(nan_as_null(to_plain(evaluation)), indent=1) + "\n").encode())
@@ -179,128 +154,55 @@ def evaluate_agent(
     return evaluation
 
 
-def recording_like(
-    environment: str, info: RunInfo, distractor: DistractorKind | None = None, data: str | Path | None = None
-) -> Recording:
-    """The settings that the run's data was recorded with, or the usual ones where it is not of this environment.
-
-    Args:
-        environment: dmc:DOMAIN_TASK.
-        info: the run.
-        distractor: in place of that of the data.
-        data: the run's data, if it has moved.
-
-    Raises:
-        AimeError: if there is no such environment, or the data of the run is not there.
-    """
-    noted = open_dataset(own_data(info) if data is None else data).attributes
-    return recording_of(environment, noted, info.model.image_size, distractor)
-
-
-def recording_of(
-    environment: str, noted: Mapping[str, Attribute], image_size: int, distractor: DistractorKind | None = None
-) -> Recording:
-    """The same, from what a data set notes of its recording.
-
-    Raises:
-        AimeError: if there is no such environment.
-    """
-    if environment.startswith("gym:"):
-        raise AimeError(
-            f"environment '{environment}': agents play in DeepMind Control alone, gymnasium's environments are there "
-            "to be recorded; expected dmc:DOMAIN_TASK, such as dmc:cartpole_swingup"
-        )
-    domain, task = split_name(environment)
-    like = noted if noted.get("environment") == environment else {}
-    return Recording(
-        domain=domain,
-        task=task,
-        length=2,
-        policy="random",
-        seed=0,
-        distractor=distractor or str(like.get("distractor", "none")),
-        action_repeat=int(like.get("action_repeat", default_action_repeat(domain))),
-        image_size=image_size,
-        camera=int(like.get("camera", default_camera(domain))),
-    )
-
-
-def _play_all(
-    acting: Acting,
-    worlds: Sequence[Environment],
-    seeds: range,
-    steps: int,
-    film: DreamFilm | None,
-    told: Callable[[int, int], None],
-) -> list[Played]:
-    played: list[Played] = []
-    for first in range(0, len(seeds), len(worlds)):
-        some = seeds[first : first + len(worlds)]
-
-        def looked(step: int, arrivals: list[Arrival], actions: np.ndarray, first: int = first) -> None:
-            if film is not None and first == 0:
-                film.look(step, arrivals)
-            told(first * steps + step * len(arrivals), len(seeds) * steps)
-
-        played.append(play(acting, worlds[: len(some)], some, steps, looked))
-    return played
-
-
-def _acting(
-    policy: Behaviour,
-    worlds: Sequence[Environment],
-    run: str | Path,
-    model: AIME,
-    planner: PlannerConfig,
-    seed: int,
-    noise: float | None,
-) -> tuple[Acting, Proposer | None]:
-    """What acts, and what it is taken to do where it dreams."""
-    if policy in SCRIPTED:
-        return Scripted(worlds, policy == "random"), None
-    decider, behaviour = make_decider(policy, run, model, planner, noise)
-    return Agent(model, decider), behaviour
-
-
-def _noise_of(acting: Acting) -> float:
-    decider = acting.decider if isinstance(acting, Agent) else None
-    return decider.noise if isinstance(decider, PolicyDecider) else 0.0
+def _check_request(policy: PolicyName, episodes: int, video: Path | None, noise: float | None) -> None:
+    if episodes < 1:
+        raise AimeError(f"episodes is {episodes}; expected 1 or more")
+    if noise is not None and policy not in get_args(Kind):
+        raise AimeError(f"noise is {noise} for {policy}; expected none: leave it out, it is for imitate and imagine")
+    if video is not None and policy in SCRIPTED:
+        raise AimeError(f"video is {video} for {policy}, which has no dreams to show; expected none: leave it out")
+    if video is not None:
+        check_film_path(video)
 
 
 def make_decider(
-    policy: Behaviour, run: str | Path, model: AIME, planner: PlannerConfig, noise: float | None = None
-) -> tuple[Decider, Proposer]:
-    """What decides for the model of a run, and the policy that stands for it in dreams.
+    policy: PolicyName, run: str | Path, dynamics: LatentDynamics, planner: PlannerConfig, noise: float | None = None
+) -> PolicyDecider | Planner:
+    """The decider of `imitate`, `imagine` or `plan` for the model of a run.
 
-    A planner takes its critic and one proposer from the agent that learned in imagination, where there is one, another
-    proposer from the agent that imitates, where there is one, and the action schema. What learned in imagination acts
-    under the least noise that it has learned under, unless `noise` says how much; a clone without.
+    A planner has the critic of `imagine`, and as proposers the policies of `imagine` and `imitate`, as far as the run
+    has these agents, and the action schema.
 
     Raises:
-        AimeError: if the run has no such agent, or to plan no rewards.
+        AimeError: if the run has no such agent, or a planner finds no reward head that has seen rewards.
     """
     if policy != "plan":
-        _, networks = load_agent(run, policy, model.dynamics)
-        noise = networks.policy.least_noise if noise is None else noise
-        return PolicyDecider(networks.policy, noise=noise), networks.policy
-    proposers: list[Proposer] = [model.dynamics.expect_control().action_schema]
-    critic = None
-    for name in get_args(Kind):
-        if agent_directory(run, name).is_dir():
-            _, networks = load_agent(run, name, model.dynamics)
-            proposers.insert(0, networks.policy)
-            critic = networks.critic or critic
-    return Planner(model.dynamics, planner, critic, tuple(proposers)), proposers[0]
+        _, networks = load_agent(run, policy, dynamics)
+        return PolicyDecider(networks.policy, noise=networks.policy.least_noise if noise is None else noise)
+    control = dynamics.expect_rewards()
+    agents = [
+        load_agent(run, name, dynamics)[1] for name in ("imagine", "imitate") if agent_directory(run, name).is_dir()
+    ]
+    critics = [each.critic for each in agents if each.critic is not None]
+    proposers: list[Behaviour] = [each.policy for each in agents]
+    return Planner(dynamics, planner, critics[0] if critics else None, (*proposers, control.action_schema))
 
 
-def _check_actions(world: Environment, environment: str, model: AIME, info: RunInfo) -> None:
-    if world.action_width != model.config.action_width:
-        raise AimeError(
-            f"{environment}: has actions of width {world.action_width}, expected {model.config.action_width} as in the "
-            f"model of {info.path}; take the environment that its data came from"
-        )
+def _play_all(
+    player: Player,
+    worlds: Sequence[Distracted],
+    seeds: range,
+    steps: int,
+    film: DreamFilm | None,
+    on_progress: Callable[[int, int], None],
+) -> Iterator[Played]:
+    """Play an episode for each seed, in batches."""
+    for first in range(0, len(seeds), len(worlds)):
+        batch = seeds[first : first + len(worlds)]
 
+        def on_step(step: int, arrivals: list[Arrival], first: int = first) -> None:
+            if film is not None and first == 0:
+                film.add(arrivals[0].pixels)
+            on_progress(first * steps + step * len(arrivals), len(seeds) * steps)
 
-def _check_expert(recording: Recording) -> None:
-    # a recording refuses a policy with skill where there is no controller
-    replace(recording, policy="expert")
+        yield play(player, worlds[: len(batch)], batch, steps, on_step)

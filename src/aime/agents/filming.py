@@ -1,8 +1,6 @@
-"""A film of an agent at play: the frame predicted a second ahead, the true frame, and where the agent looks."""
+"""A film of an agent: the frame, the frame it predicts for a second later, what came then, and its attention."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -11,44 +9,37 @@ from PIL import Image
 from torch import Tensor
 
 from aime.agents.agent import Agent
-from aime.agents.planner import Proposer
+from aime.agents.policy import Behaviour
 from aime.dynamics.choices import likeliest
 from aime.dynamics.states import Carry
 from aime.inference.dreams import to_numpy, to_pixels
 from aime.inference.overlays import full_scale, overlay
 from aime.inference.render import Strip, film, scale_for
-from aime.io.collect.environment import Arrival
 
 TILE = 192
-"""Screen pixels that a frame is enlarged to, about."""
+"""Approximate width of a frame, in screen pixels."""
+
+EVERY = 2
+"""Steps from one picture to the next."""
 
 
-@dataclass
 class DreamFilm:
-    """Follows the first of an agent's episodes, and keeps what a film of it shows.
+    """The film of an agent's first episode."""
 
-    Attributes:
-        agent: its model dreams on from every frame that is kept.
-        behaviour: what the agent is taken to do in its dreams.
-        ahead: steps that are dreamt, 1 or more.
-        every: one frame of so many is kept.
-    """
-
-    agent: Agent
-    behaviour: Proposer
-    ahead: int
-    every: int = 2
-    _frames: list[UInt8[np.ndarray, "H W 3"]] = field(default_factory=list)
-    _dreams: list[UInt8[np.ndarray, "H W 3"]] = field(default_factory=list)
-    _maps: list[Float[np.ndarray, "h w"]] = field(default_factory=list)
+    def __init__(self, agent: Agent, behaviour: Behaviour, ahead: int) -> None:
+        """A film without pictures, of an agent that is taken to follow `behaviour` in dreams of `ahead` steps."""
+        self.agent, self.behaviour, self.ahead = agent, behaviour, ahead
+        self._frames: list[UInt8[np.ndarray, "H W 3"]] = []
+        self._dreams: list[UInt8[np.ndarray, "H W 3"]] = []
+        self._maps: list[Float[np.ndarray, "h w"]] = []
 
     @torch.inference_mode()
-    def look(self, step: int, arrivals: list[Arrival]) -> None:
-        """Take in a step that the agent has seen."""
-        self._frames.append(arrivals[0].pixels)
-        if step % self.every:
+    def add(self, frame: UInt8[np.ndarray, "H W 3"]) -> None:
+        """Add a frame that the agent has just acted on."""
+        self._frames.append(frame)
+        if (len(self._frames) - 1) % EVERY:
             return
-        assert self.agent.state is not None and self.agent.seen is not None, "the agent has seen the step"
+        assert self.agent.state is not None and self.agent.seen is not None, "the agent has observed the frame"
         model = self.agent.model
 
         def act(carry: Carry, number: int) -> Tensor:
@@ -61,10 +52,10 @@ class DreamFilm:
         self._maps.append(to_numpy(self.agent.seen.attention)[0])
 
     def pictures(self) -> list[Image.Image]:
-        """Now, the dream from here, what came then, and where the agent looks now: a picture for each kept step."""
-        now = np.stack(self._frames[:: self.every])
-        then = np.stack([self._frames[min(step + self.ahead, len(self._frames) - 1)] for step in self._steps()])
-        maps = np.stack(self._maps)
+        """A picture for each step that is shown."""
+        steps = np.arange(0, len(self._frames), EVERY)
+        frames, maps = np.stack(self._frames), np.stack(self._maps)
+        now, then = frames[steps], frames[np.minimum(steps + self.ahead, len(frames) - 1)]
         strips = [
             Strip("now", now, dreamt=False),
             Strip(f"dreamt {self.ahead} steps ahead", np.stack(self._dreams)),
@@ -72,6 +63,3 @@ class DreamFilm:
             Strip("attention now", overlay(now, maps, full_scale(maps))),
         ]
         return film([strips], len(now), scale_for(now.shape[1], TILE))
-
-    def _steps(self) -> range:
-        return range(0, len(self._frames), self.every)

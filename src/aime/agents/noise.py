@@ -1,4 +1,4 @@
-"""The noise of episodes that are played in one batch: it depends on the seed of each episode, not on the batch."""
+"""The random numbers of episodes that are played in one batch: those of an episode follow from its seed alone."""
 
 from __future__ import annotations
 
@@ -12,31 +12,22 @@ from torch import Tensor
 from aime.primitives.counted_noise import mixed, uniforms
 from aime.world_model.noise import row_words
 
-_APART = np.uint64(0xA24BAED4963EE407)
-"""Keeps the noise of an agent from that of a dream with the same seed."""
+_OFFSET = np.uint64(0xA24BAED4963EE407)
+"""Separates the noise of an agent from that of a dream with the same seed."""
 
 
 class EpisodeNoise:
-    """Random numbers of B episodes: the nth draw of an episode is a function of its seed and n alone."""
+    """Random numbers of B episodes: the nth draw of an episode is a function of its seed and n."""
 
     def __init__(self, batch: int, seeds: Sequence[int] | None = None) -> None:
-        """Begin episodes.
-
-        Args:
-            batch: B.
-            seeds: one each; by default they are drawn from torch's global generator.
+        """Begin `batch` episodes, with one seed each; by default, seeds are drawn from torch's global generator.
 
         Raises:
-            AimeError: if there are not B seeds.
+            AimeError: if there are not as many seeds.
         """
-        chosen = torch.randint(2**62, (batch,)).tolist() if seeds is None else seeds
-        self._keys = mixed(row_words(chosen, batch) + _APART)
-        self._draws = 0
-
-    @property
-    def batch(self) -> int:
-        """B."""
-        return len(self._keys)
+        seeds = torch.randint(2**62, (batch,)).tolist() if seeds is None else seeds
+        self._keys = mixed(row_words(seeds, batch) + _OFFSET)
+        self.batch, self._draws = batch, 0
 
     def uniforms(self, width: int, like: Tensor) -> Float[Tensor, "B width"]:
         """The next `width` numbers in (0, 1) of each episode, of the type and on the device of `like`."""

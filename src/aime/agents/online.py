@@ -1,29 +1,27 @@
-"""Learning online: collect with the agent as it is, teach the world model, let the agent learn in it, and again.
+"""Learning online: collect episodes with the agent, train the world model on all data, train an agent on it, repeat.
 
-OUT/data/start-*.h5          links to what the run was trained on, if it is kept; of what lies in these files, that
-                             which it held out stays held out, by content
-OUT/data/round-000.h5, ...   what each round collected
+OUT/data/start-*.h5          links to the data of the first run, with `keep_data`; by content, what that run held out
+                             stays held out
+OUT/data/round-000.h5, ...   the episodes that each round collected
 OUT/rounds/000/, ...         runs: the world model after each round, with its agent in agents/imagine
-OUT/returns.jsonl            the returns of the episodes collected, one JSON object a round
+OUT/returns.jsonl            the returns of the collected episodes, one JSON object a round
 """
 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
-from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 
 from aime.agents.actor_critic import ActorCriticConfig
 from aime.agents.agent import Agent, PolicyDecider
-from aime.agents.evaluate import Scripted, recording_like
 from aime.agents.experience import OnProgress
-from aime.agents.playing import Acting, play
+from aime.agents.playing import Player, Scripted, play
 from aime.agents.runs import train_imagination
 from aime.agents.saved import agent_directory, load_agent
 from aime.data import Dataset, open_dataset
@@ -32,7 +30,7 @@ from aime.errors import AimeError, expect_positive
 from aime.inference.loading import load_run
 from aime.inference.own_data import held_out_by, own_data
 from aime.io.collect.environment import SUITE_STEPS, Arrival
-from aime.io.collect.recording import Distracted, Recording, episode_of
+from aime.io.collect.recording import Distracted, Recording, episode_of, recording_of
 from aime.primitives.config_io import nan_as_null, to_plain
 from aime.primitives.files import write_atomically
 from aime.primitives.intervals import mean_interval
@@ -44,13 +42,13 @@ from aime.world_model.saved import CONFIG, read_run
 
 AGENT = "imagine"
 
-EPISODES = 1_000_000
-"""Seeds of a run's collected episodes begin here, a thousand for each round: far from those that it is judged on."""
+FIRST_SEED = 1_000_000
+"""Seeds of collected episodes start here, a thousand for each round: far from those of `aime agent evaluate`."""
 
 
 @dataclass(frozen=True)
 class OnlineConfig:
-    """How a run goes on online.
+    """How a run continues online.
 
     Raises:
         AimeError: if a number is out of its range.
@@ -62,11 +60,9 @@ class OnlineConfig:
     steps: int | None = None
     """Frames of an episode; those of 1000 simulated steps if None."""
     minutes: float = 5.0
-    """That the world model is trained for in each round."""
+    """Training time of the world model in each round."""
     keep_data: bool = True
-    """Go on training on the run's own data too."""
-    beside: bool = False
-    """Collect in a process of its own while the world model trains, with the agent of the round before."""
+    """Also train on the run's own data."""
     learning: ActorCriticConfig = field(default_factory=ActorCriticConfig)
 
     def __post_init__(self) -> None:
@@ -79,19 +75,19 @@ def learn_online(
     out: Path,
     config: OnlineConfig,
     seed: int,
-    told: OnProgress,
+    on_progress: OnProgress,
     data: str | None = None,
 ) -> tuple[Path, list[float]]:
-    """Go on with a run in a real environment; called again, it goes on after the last whole round.
+    """Continue a run in a real environment; called again, continue after the last complete round.
 
     Args:
-        run: the run to start from; its agent `imagine`, where it has one, collects first, else chance does.
+        run: the run to start from; its agent `imagine` collects first, or random actions where it has none.
         environment: dmc:DOMAIN_TASK.
         out: a directory of its own.
         config: how.
         seed: of all randomness.
-        told: see `OnProgress`.
-        data: the run's data, if it has moved; by default it is looked for where it was.
+        on_progress: told of the rounds, and of the stages of each agent's training.
+        data: the run's data, if it has moved.
 
     Returns:
         The last round's run, and the mean return that each round collected.
@@ -100,87 +96,64 @@ def learn_online(
         AimeError: if run and environment do not fit together, or `out` holds something else.
     """
     info = read_run(run)
-    data = own_data(info) if data is None else data
-    recording = recording_like(environment, info, data=data)
-    steps = config.steps or SUITE_STEPS // recording.action_repeat
+    dataset = open_dataset(own_data(info) if data is None else data)
+    recording = recording_of(environment, dataset.attributes, info.model.image_size)
     if out.exists() and not (out / "data").is_dir() and any(path.name != LOCK for path in out.iterdir()):
         raise AimeError(f"{out}: exists and is no online run; expected a new directory: take another --out")
     with only_writer(out):
-        return _rounds(run, data, recording, steps, out, config, seed, told)
-
-
-def _rounds(
-    run: str | Path,
-    data: str,
-    recording: Recording,
-    steps: int,
-    out: Path,
-    config: OnlineConfig,
-    seed: int,
-    told: OnProgress,
-) -> tuple[Path, list[float]]:
-    (out / "data").mkdir(exist_ok=True)
-    if config.keep_data:
-        info = read_run(run)
-        dataset = open_dataset(data)
-        _link_data(dataset.part("train", held_out_by(info, dataset)), out / "data")
-    latest, means = Path(run), []
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context) as beside:
-        collecting: Future[list[float]] | None = None
+        (out / "data").mkdir(exist_ok=True)
+        if config.keep_data:
+            _link_data(dataset.part("train", held_out_by(info, dataset)), out / "data")
+        latest, means = Path(run), []
         for number in range(config.rounds):
-            place, shard = out / "rounds" / f"{number:03d}", out / "data" / f"round-{number:03d}.h5"
-            work = (str(latest), recording, config.episodes, steps, _first_seed(seed, number), shard)
-            returns = _returns_of(shard) if shard.exists() else collecting.result() if collecting else collect(*work)
-            means.append(_note(out, number, returns))
-            told("rounds", number, config.rounds, {"mean_return": means[-1]})
-            following = out / "data" / f"round-{number + 1:03d}.h5"
-            if config.beside and number + 1 < config.rounds and not following.exists():
-                ahead = (str(latest), recording, config.episodes, steps, _first_seed(seed, number + 1), following)
-                collecting = beside.submit(collect, *ahead)
-            latest = _one_round(latest, place, out / "data", config, seed + number, told)
-    told("rounds", config.rounds, config.rounds, {"mean_return": means[-1]})
+            shard = out / "data" / f"round-{number:03d}.h5"
+            if not shard.exists():
+                collect(str(latest), recording, config, FIRST_SEED * (seed + 1) + 1000 * number, shard)
+            means.append(_note(out, number, shard))
+            on_progress("rounds", number, config.rounds, {"mean_return": means[-1]})
+            latest = _train(latest, out / "rounds" / f"{number:03d}", out / "data", config, seed + number, on_progress)
+    on_progress("rounds", config.rounds, config.rounds, {"mean_return": means[-1]})
     return latest, means
 
 
-def collect(run: str, recording: Recording, episodes: int, steps: int, seed: int, shard: Path) -> list[float]:
-    """Play some episodes with a run's agent as it explores, and write them as one shard; their returns.
+class _Recorded(Distracted):
+    """An environment that keeps the episode that is played in it."""
+
+    def reset(self, seed: int) -> Arrival:
+        self.arrivals, self.actions = [super().reset(seed)], list[np.ndarray]()
+        return self.arrivals[0]
+
+    def step(self, action: Float32[np.ndarray, " A"]) -> Arrival:
+        self.actions.append(action)
+        self.arrivals.append(super().step(action))
+        return self.arrivals[-1]
+
+
+def collect(run: str, recording: Recording, config: OnlineConfig, seed: int, shard: Path) -> None:
+    """Play some episodes with samples of an agent's policy, or at random if the run has none, and write one shard.
 
     Raises:
         AimeError: if the environment cannot be built, or the shard cannot be written.
     """
     torch.manual_seed(seed)
-    worlds = [Distracted(recording) for _ in range(episodes)]
-    acting: Acting = Scripted(worlds, random=True)
+    worlds = [_Recorded(recording) for _ in range(config.episodes)]
+    player: Player = Scripted(worlds, random=True)
     if agent_directory(run, AGENT).is_dir():
         _, model = load_run(run)
-        acting = Agent(model, PolicyDecider(load_agent(run, AGENT, model.dynamics)[1].policy, sample=True))
-    seen: list[list[Arrival]] = [[] for _ in worlds]
-    done: list[list[np.ndarray]] = [[] for _ in worlds]
-
-    def keep(step: int, arrivals: list[Arrival], actions: np.ndarray) -> None:
-        for place, arrival in enumerate(arrivals):
-            if not (seen[place] and seen[place][-1].terminated):
-                seen[place].append(arrival)
-                done[place].append(actions[place])
-
-    played = play(acting, worlds, range(seed, seed + episodes), steps, keep)
-    for place, arrival in enumerate(played.last):
-        if seen[place][-1] is not arrival:
-            seen[place].append(arrival)
-    whole = [episode_of(arrivals, actions[: len(arrivals) - 1]) for arrivals, actions in zip(seen, done, strict=True)]
-    write_shard(shard, whole, {**recording.attributes(), **worlds[0].notes(), "policy": AGENT, "seed": seed})
-    return played.returns.tolist()
+        player = Agent(model, PolicyDecider(load_agent(run, AGENT, model.dynamics)[1].policy, sample=True))
+    steps = config.steps or SUITE_STEPS // recording.action_repeat
+    play(player, worlds, range(seed, seed + config.episodes), steps)
+    episodes = [episode_of(world.arrivals, world.actions) for world in worlds]
+    write_shard(shard, episodes, {**recording.attributes(), **worlds[0].notes(), "policy": AGENT, "seed": seed})
 
 
-def _one_round(latest: Path, place: Path, data: Path, config: OnlineConfig, seed: int, told: OnProgress) -> Path:
+def _train(latest: Path, place: Path, data: Path, config: OnlineConfig, seed: int, on_progress: OnProgress) -> Path:
     """The next world model, from the one before, and its agent; what is there already is left as it is.
 
-    The agent begins again, from a record that has grown: the latents that the agent of the round before had learned to
-    read are not those of this world model, and the longer dreams alone teach a policy, the less it is worth outside.
+    The agent is trained from scratch: a policy reads the latents of one world model, and these have changed.
     """
     if not agent_directory(place, AGENT).is_dir():
-        begun = replace(
+        following = replace(
             read_config(latest),
             data=str(data),
             out=place,
@@ -190,15 +163,10 @@ def _one_round(latest: Path, place: Path, data: Path, config: OnlineConfig, seed
             minutes=config.minutes,
             seed=seed,
         )
-        if not is_complete(begun) and (number := train(begun).signal) is not None:
+        if not is_complete(following) and (number := train(following).signal) is not None:
             raise Interrupted(number)
-        train_imagination(place, None, config.learning, seed, told)
+        train_imagination(place, None, config.learning, seed, on_progress)
     return place
-
-
-def _first_seed(seed: int, number: int) -> int:
-    """Of the episodes of a round."""
-    return EPISODES * (seed + 1) + 1000 * number
 
 
 def _link_data(dataset: Dataset, place: Path) -> None:
@@ -211,11 +179,9 @@ def _link_data(dataset: Dataset, place: Path) -> None:
             os.symlink(file.resolve(), link)
 
 
-def _returns_of(shard: Path) -> list[float]:
-    return [float(np.nansum(episode.reward)) for episode in open_dataset(shard)]
-
-
-def _note(out: Path, number: int, returns: list[float]) -> float:
+def _note(out: Path, number: int, shard: Path) -> float:
+    """Write the returns of a round's episodes; their mean."""
+    returns = [float(np.nansum(episode.reward)) for episode in open_dataset(shard)]
     mean = mean_interval(np.array(returns))
     lines = (out / "returns.jsonl").read_text(encoding="utf-8").splitlines() if number else []
     line = {"round": number, "mean": mean.mean, "low": mean.low, "high": mean.high, "returns": returns}

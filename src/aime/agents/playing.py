@@ -1,4 +1,4 @@
-"""Agents in environments: several episodes in step, and the returns that they come to."""
+"""Episodes in environments, several at once."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from aime.agents.noise import EpisodeNoise
 from aime.io.collect import Environment
 from aime.io.collect.environment import Arrival
 
 
-class Acting(Protocol):
-    """What plays: sees frames of B episodes, and answers with actions."""
+class Player(Protocol):
+    """Acts in B episodes: an `Agent`, or `Scripted`."""
 
     def reset(self, batch: int, seeds: Sequence[int] | None = None) -> None:
         """Begin `batch` episodes with these seeds."""
@@ -24,71 +25,69 @@ class Acting(Protocol):
     def act(
         self, observation: UInt8[Tensor, "B 3 H W"], states: Float[Tensor, "B S"] | None = None
     ) -> Float[Tensor, "B A"]:
-        """Look at a frame of each, and at the worlds' own states where they tell them, and act."""
+        """Actions at a frame of each episode, and at the environments' own states where they have some."""
 
 
-Looked = Callable[[int, list[Arrival], np.ndarray], None]
-"""Called with each step's number, from 0, its arrivals and the actions `[E,A]` that the agent answers them with."""
+class Scripted:
+    """Acts by the environments' own controllers, or at random; sees nothing."""
+
+    def __init__(self, environments: Sequence[Environment], random: bool) -> None:
+        self.environments, self.random = environments, random
+
+    def reset(self, batch: int, seeds: Sequence[int] | None = None) -> None:
+        """See `Player.reset`."""
+        self._random = EpisodeNoise(batch, seeds)
+
+    def act(
+        self, observation: UInt8[Tensor, "B 3 H W"], states: Float[Tensor, "B S"] | None = None
+    ) -> Float[Tensor, "B A"]:
+        """Actions `[B,A]` in [-1, 1]."""
+        if self.random:
+            return 2 * self._random.uniforms(self.environments[0].action_width, torch.zeros(())) - 1
+        return torch.from_numpy(np.stack([each.control() for each in self.environments])).float()
 
 
 class Played(NamedTuple):
-    """E episodes of T steps at most."""
+    """E episodes."""
 
     returns: Float[np.ndarray, " E"]
     """Sums of rewards, in the environment's units."""
-    lengths: Float[np.ndarray, " E"]
-    """Steps taken until the end."""
-    last: list[Arrival]
-    """Where each ended, which no agent has seen."""
     seconds_per_act: float
-    """Median time of one `act` of all episodes at once."""
+    """Median time of one `act` for all episodes."""
 
 
 def play(
-    agent: Acting,
+    player: Player,
     environments: Sequence[Environment],
     seeds: Sequence[int],
     steps: int,
-    looked: Looked = lambda step, arrivals, actions: None,
+    on_step: Callable[[int, list[Arrival]], None] = lambda step, arrivals: None,
 ) -> Played:
-    """Play one episode in each environment, all in step, so that the agent sees a batch.
-
-    An episode that has ended stands still, and earns nothing more.
+    """Play one episode in each environment, all in step; one that has ended waits for the others.
 
     Args:
-        agent: acts in all of them.
+        player: acts in all of them.
         environments: one or more.
-        seeds: of the episodes, one each.
+        seeds: one for each episode.
         steps: the most that an episode lasts.
-        looked: see `Looked`.
+        on_step: told of each step, from 0, and of the arrivals that the player has just acted on.
     """
-    agent.reset(len(environments), seeds)
+    player.reset(len(environments), seeds)
     arrivals = [environment.reset(seed) for environment, seed in zip(environments, seeds, strict=True)]
-    returns, lengths = np.zeros(len(environments)), np.full(len(environments), float(steps))
-    over = np.zeros(len(environments), bool)
+    returns, over = np.zeros(len(environments)), np.zeros(len(environments), bool)
     seconds = []
     for step in range(steps):
         began = time.perf_counter()
-        # an agent that answers in the units of data from elsewhere may leave the environments' range
-        actions = agent.act(_frames(arrivals), _states(arrivals)).cpu().numpy().clip(-1, 1)
+        pixels = torch.from_numpy(np.stack([arrival.pixels for arrival in arrivals])).permute(0, 3, 1, 2)
+        states = torch.from_numpy(np.stack([arrival.state for arrival in arrivals]))
+        # actions in the units of other data may lie outside of the environments' range
+        actions = player.act(pixels, states if states.numel() else None).cpu().numpy().clip(-1, 1)
         seconds.append(time.perf_counter() - began)
-        looked(step, arrivals, actions)
-        for place in np.flatnonzero(~over).tolist():
-            arrivals[place] = environments[place].step(actions[place])
-            returns[place] += arrivals[place].reward
-            if arrivals[place].terminated or arrivals[place].truncated:
-                over[place], lengths[place] = True, step + 1
+        on_step(step, arrivals)
+        for number in np.flatnonzero(~over).tolist():
+            arrivals[number] = environments[number].step(actions[number])
+            returns[number] += arrivals[number].reward
+            over[number] = arrivals[number].terminated or arrivals[number].truncated
         if over.all():
             break
-    return Played(returns, lengths, arrivals, float(np.median(seconds)))
-
-
-def _frames(arrivals: Sequence[Arrival]) -> UInt8[Tensor, "B 3 H W"]:
-    return torch.from_numpy(np.stack([arrival.pixels for arrival in arrivals])).permute(0, 3, 1, 2)
-
-
-def _states(arrivals: Sequence[Arrival]) -> Float[Tensor, "B S"] | None:
-    """As `aime collect` records them, in the same order; None from environments that tell none."""
-    if not arrivals[0].state.size:
-        return None
-    return torch.from_numpy(np.stack([arrival.state for arrival in arrivals]))
+    return Played(returns, float(np.median(seconds)))

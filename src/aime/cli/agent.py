@@ -158,7 +158,7 @@ def evaluate(arguments: list[str]) -> int:
     from aime.world_model.bundled import locate
 
     out = options.out or locate(options.run) / "agents" / f"{options.policy}.json"
-    with counting("playing") as told:
+    with counting("playing") as on_progress:
         found = evaluate_agent(
             options.run,
             options.env,
@@ -170,7 +170,7 @@ def evaluate(arguments: list[str]) -> int:
             options.device,
             options.video,
             out,
-            told,
+            on_progress,
             options.distractor,
             options.noise,
             options.data,

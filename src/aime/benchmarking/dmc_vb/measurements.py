@@ -144,7 +144,7 @@ def _play(
             seed=PLAYED_FROM,
             steps=steps,
             device=config.device,
-            told=lambda done, total: on_progress(stage, done, total, {}),
+            on_progress=lambda done, total: on_progress(stage, done, total, {}),
             distractor=distractor,
         )
         return list(found.returns)

@@ -10,14 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aime.agents.evaluate import recording_of
 from aime.agents.imitation import ImitationConfig
 from aime.benchmarking.dmc_vb.levels import LEVELS, LevelData, open_levels
 from aime.benchmarking.isolated import plain_config, refuse_other_settings
 from aime.errors import AimeError
 from aime.io.collect.distractors import DistractorKind
 from aime.io.collect.environment import SUITE_STEPS, rendering_problem
-from aime.io.collect.recording import Distracted
+from aime.io.collect.recording import Distracted, recording_of
 from aime.training.config import TrainConfig
 from aime.training.run_directory import is_complete
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,8 +13,16 @@ from aime.data.episodes import Episode
 from aime.data.shards import Attribute
 from aime.errors import AimeError
 from aime.io.collect.controllers import CONTROLLERS
-from aime.io.collect.distractors import Distractor, blend, make_distractor
-from aime.io.collect.environment import RENDERER_FLAGS, Arrival, ControlSuite, Environment
+from aime.io.collect.distractors import Distractor, DistractorKind, blend, make_distractor
+from aime.io.collect.environment import (
+    RENDERER_FLAGS,
+    Arrival,
+    ControlSuite,
+    Environment,
+    default_action_repeat,
+    default_camera,
+    split_name,
+)
 from aime.io.collect.policies import SKILLED, Policy, start_policy
 
 
@@ -128,6 +136,40 @@ class Recording:
             segment=self.distractor != "none",
             masks=self.masks,
         )
+
+
+def recording_of(
+    environment: str, noted: Mapping[str, Attribute], image_size: int, distractor: DistractorKind | None = None
+) -> Recording:
+    """The settings that a data set was recorded with, or the usual ones where it is not of this environment.
+
+    Args:
+        environment: dmc:DOMAIN_TASK.
+        noted: the attributes of the data set.
+        image_size: height and width of a frame in pixels.
+        distractor: in place of the data set's.
+
+    Raises:
+        AimeError: if there is no such environment.
+    """
+    if environment.startswith("gym:"):
+        raise AimeError(
+            f"environment '{environment}': agents play in DeepMind Control alone, gymnasium's environments are there "
+            "to be recorded; expected dmc:DOMAIN_TASK, such as dmc:cartpole_swingup"
+        )
+    domain, task = split_name(environment)
+    like = noted if noted.get("environment") == environment else {}
+    return Recording(
+        domain=domain,
+        task=task,
+        length=2,
+        policy="random",
+        seed=0,
+        distractor=distractor or str(like.get("distractor", "none")),
+        action_repeat=int(like.get("action_repeat", default_action_repeat(domain))),
+        image_size=image_size,
+        camera=int(like.get("camera", default_camera(domain))),
+    )
 
 
 def record_episode(
