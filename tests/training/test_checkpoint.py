@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import torch
-from aime.runs.checkpoint_files import read_progress
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from aime.errors import AimeError
 from aime.optimization import make_balancer
 from aime.primitives import files
+from aime.runs.checkpoint_files import read_progress
 from aime.runs.schedule import JOINT, Progress
 from aime.training.average import WeightAverage
 from aime.training.checkpoint import Trained, restore, save

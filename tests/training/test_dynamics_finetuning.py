@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from aime.runs.checkpoint_files import read_progress
 from safetensors.torch import load_file
 from scipy import integrate, stats
 from tests.conftest import synthetic_episode
@@ -32,6 +31,7 @@ from aime.objectives.predictive import latent_losses
 from aime.objectives.weights import ElboWeights, LossWeights, PredictiveWeights
 from aime.perception.state_reader import StateConfig
 from aime.primitives.hardware import choose_hardware
+from aime.runs.checkpoint_files import read_progress
 from aime.runs.schedule import Budget, Progress
 from aime.training import dynamics_finetuning, nonfinite, trainer
 from aime.training.config import TrainConfig

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from aime.runs.checkpoint_files import read_progress
 from tests.models import SIZE, small_config
 from torch import Tensor, distributed
 from torch.multiprocessing.spawn import spawn
@@ -27,6 +26,7 @@ from aime.perception.perceiver import PerceiverConfig
 from aime.primitives import quantize
 from aime.primitives.hardware import Hardware
 from aime.representation.discriminators import DiscriminatorConfig
+from aime.runs.checkpoint_files import read_progress
 from aime.runs.processes import join
 from aime.training.config import OptimizerConfig, TrainConfig
 from aime.training.joint import JointLearning

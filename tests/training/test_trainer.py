@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from aime.runs.checkpoint_files import read_progress
 from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
@@ -32,6 +31,7 @@ from aime.primitives import signals
 from aime.primitives.locks import only_writer
 from aime.primitives.signals import Interrupted
 from aime.representation.discriminators import DiscriminatorConfig
+from aime.runs.checkpoint_files import read_progress
 from aime.training.augmentation import ZoomConfig
 from aime.training.config import OptimizerConfig, TrainConfig
 from aime.training.dynamics_finetuning import DynamicsFinetuningConfig
