@@ -22,9 +22,9 @@ import torch
 
 from aime.data import open_dataset
 from aime.primitives.config_io import to_yaml
+from aime.primitives.tensor_files import save_weights
 from aime.world_model.model import AIME
 from aime.world_model.presets import PRESETS
-from aime.world_model.saved import save_weights
 
 WARM_UP = 2
 """Rounds that are not counted."""

@@ -21,8 +21,10 @@ from aime.inference.report import REPORT, write_report
 from aime.inference.report.material import EVALUATION
 from aime.primitives.checksums import write_sums
 from aime.primitives.files import write_atomically
+from aime.primitives.tensor_files import save_weights
 from aime.world_model import bundled
-from aime.world_model.saved import AVERAGED_WEIGHTS, CONFIG, load_model, read_run, save_weights
+from aime.world_model.model import AIME
+from aime.world_model.saved import AVERAGED_WEIGHTS, CONFIG, read_run
 
 MOST_BYTES = 10 * 2**20
 
@@ -43,7 +45,7 @@ def bundle(options: Options) -> Path:
     Raises:
         AimeError: if there is no such run, or the result is larger than 10 MiB.
     """
-    info, model = read_run(options.run), load_model(options.run)
+    info, model = read_run(options.run), AIME.from_pretrained(options.run)
     place = bundled.HOME / options.name
     shutil.rmtree(place, ignore_errors=True)
     (place / "checkpoint").mkdir(parents=True)

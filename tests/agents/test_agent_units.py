@@ -20,11 +20,12 @@ from aime.data.action_scale import ActionScale
 from aime.dynamics.states import Carry
 from aime.errors import AimeError
 from aime.inference.loading import load_run
+from aime.primitives.tensor_files import save_weights
 from aime.training import run_directory
 from aime.training.config import TrainConfig
 from aime.training.run_data import open_run_data
 from aime.world_model.model import AIME
-from aime.world_model.saved import AVERAGED_WEIGHTS, read_run, save_weights
+from aime.world_model.saved import AVERAGED_WEIGHTS, read_run
 
 DEGREES = ActionScale((-90.0, 0.0), (180.0, 4.0))
 DECIDED = torch.tensor([[0.0, -1.0]])

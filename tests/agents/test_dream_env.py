@@ -21,8 +21,9 @@ from aime.dynamics.choices import likeliest
 from aime.errors import AimeError
 from aime.primitives.config_io import to_yaml
 from aime.primitives.distributions.two_hot import symlog
+from aime.primitives.tensor_files import save_weights
 from aime.world_model.model import AIME
-from aime.world_model.saved import load_model, read_run, save_weights
+from aime.world_model.saved import read_run
 
 SINGLE = "aime.agents:aime/Dream-v0"
 SETTINGS: dict[str, Any] = {"context": 3, "starts": 32, "horizon": 6}
@@ -31,7 +32,7 @@ SETTINGS: dict[str, Any] = {"context": 3, "starts": 32, "horizon": 6}
 def eager_run(place: Path) -> Run:
     """A run whose heads have opinions: rewards that differ, and a continuation that lies near one half."""
     run = write_run(place)
-    model = load_model(run.path)
+    model = AIME.from_pretrained(run.path)
     assert model.dynamics.control is not None
     torch.manual_seed(1)
     torch.nn.init.normal_(model.dynamics.control.reward.logits.weight, std=0.5)

@@ -16,8 +16,8 @@ from aime.agents.planner import Planner, PlannerConfig
 from aime.agents.policy import PolicyConfig
 from aime.errors import AimeError
 from aime.primitives.hardware import Hardware
+from aime.primitives.tensor_files import fill
 from aime.world_model.model import AIME
-from aime.world_model.saved import fill
 
 CPU = Hardware(torch.device("cpu"), torch.float32)
 FRAMES = torch.zeros(1, 1, 1, 3, SIZE, SIZE, dtype=torch.uint8)

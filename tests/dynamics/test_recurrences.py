@@ -19,8 +19,8 @@ from aime.dynamics.latent_dynamics import LatentDynamics
 from aime.dynamics.recurrences import RECURRENCES
 from aime.dynamics.recurrences.interface import Memory, Recurrence
 from aime.dynamics.states import Carry, Track
+from aime.primitives.tensor_files import save_weights
 from aime.world_model.model import AIME
-from aime.world_model.saved import save_weights
 
 B, T, INPUTS, BELIEF = 3, 9, 5, 8
 

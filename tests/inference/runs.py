@@ -16,8 +16,8 @@ from aime.data import open_dataset, write_shard
 from aime.data.manifest import MANIFEST, Manifest, SourceRecord
 from aime.data.splitting import Rule
 from aime.primitives.config_io import to_yaml
+from aime.primitives.tensor_files import save_weights
 from aime.world_model.model import AIME
-from aime.world_model.saved import save_weights
 
 
 class Run(NamedTuple):

@@ -17,12 +17,13 @@ from tests.training.runs import short_run
 from aime.data import Clips, open_dataset, write_shard
 from aime.data.action_scale import ActionScale
 from aime.errors import AimeError
+from aime.primitives.tensor_files import fill
 from aime.training.config import OptimizerConfig, TrainConfig
 from aime.training.joint import JointLearning
 from aime.training.run_directory import in_units_of
 from aime.training.trainer import train
 from aime.world_model.model import AIME
-from aime.world_model.saved import RunInfo, fill, read_run
+from aime.world_model.saved import RunInfo, read_run
 
 
 @pytest.fixture

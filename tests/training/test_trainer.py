@@ -30,6 +30,7 @@ from aime.objectives.weights import AttentionBalance, OvershootConfig
 from aime.primitives import signals
 from aime.primitives.locks import only_writer
 from aime.primitives.signals import Interrupted
+from aime.primitives.tensor_files import save_weights
 from aime.representation.discriminators import DiscriminatorConfig
 from aime.runs.checkpoint_files import read_progress
 from aime.training.augmentation import ZoomConfig
@@ -39,7 +40,6 @@ from aime.training.joint import JointLearning
 from aime.training.run_directory import read_config
 from aime.training.trainer import train
 from aime.world_model.model import AIME
-from aime.world_model.saved import save_weights
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,10 @@ from aime.errors import AimeError
 from aime.inference.evaluate import evaluate_run
 from aime.inference.report import write_report
 from aime.inference.request import EvaluationRequest
+from aime.primitives.tensor_files import save_weights
 from aime.world_model import bundled
 from aime.world_model.model import AIME
-from aime.world_model.saved import read_run, save_weights
+from aime.world_model.saved import read_run
 
 
 @pytest.fixture

@@ -20,10 +20,11 @@ from safetensors.torch import load_file, save_file
 from aime.errors import AimeError
 from aime.perception.state_reader import StateConfig
 from aime.primitives.config_io import to_plain, to_yaml
+from aime.primitives.tensor_files import fill, save_weights
 from aime.world_model.config import ModelConfig
 from aime.world_model.model import AIME
 from aime.world_model.presets import tiny
-from aime.world_model.saved import current_name, fill, load_model, read_run, read_tensors, save_weights
+from aime.world_model.saved import current_name, read_run, read_weights
 
 CONFIG = tiny(action_width=2, image_size=32)
 
@@ -47,7 +48,7 @@ def run(saved: tuple[Path, AIME], tmp_path: Path) -> Path:
 
 def test_weights_come_back(saved: tuple[Path, AIME]) -> None:
     run, model = saved
-    loaded = load_model(run)
+    loaded = AIME.from_pretrained(run)
     assert loaded.config == CONFIG
     assert not loaded.training
     state, expected = loaded.state_dict(), model.state_dict()
@@ -66,7 +67,7 @@ def test_from_pretrained_gives_the_same_numbers(saved: tuple[Path, AIME]) -> Non
 
 def test_between_the_two_renames_the_old_checkpoint_serves(run: Path) -> None:
     (run / "checkpoint").rename(run / "checkpoint.old")
-    assert load_model(run).config == CONFIG
+    assert AIME.from_pretrained(run).config == CONFIG
 
 
 def test_a_run_describes_itself(run: Path) -> None:
@@ -137,7 +138,7 @@ def test_a_misfit_is_one_line_that_names_the_place(run: Path, name: str) -> None
     damage, message = BAD[name]
     damage(run)
     with pytest.raises(AimeError, match=message) as caught:
-        load_model(run)
+        AIME.from_pretrained(run)
     assert str(caught.value).startswith(str(run))
     assert "\n" not in str(caught.value)
 
@@ -160,7 +161,7 @@ def test_a_config_larger_than_its_weights_takes_no_memory(
     _edit(run, lambda content: change(content["model"]))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(AimeError) as caught:
-        load_model(run)
+        AIME.from_pretrained(run)
     assert str(caught.value).startswith(str(run))
     assert len(str(caught.value)) < 400
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000, "kB"
@@ -169,13 +170,13 @@ def test_a_config_larger_than_its_weights_takes_no_memory(
 def test_weights_that_are_not_finite_are_refused(run: Path) -> None:
     _resave(run, null_action=torch.tensor([0.0, torch.nan]))
     with pytest.raises(AimeError, match=r"ema.safetensors: tensor 'null_action': found NaN or infinity"):
-        load_model(run)
+        AIME.from_pretrained(run)
 
 
 def test_any_memory_format_is_saved(tmp_path: Path) -> None:
     weight = torch.randn(4, 3, 2, 2).to(memory_format=torch.channels_last)
     save_weights({"weight": weight, "scalar": torch.tensor(3)}, tmp_path / "w.safetensors")
-    restored = read_tensors(tmp_path / "w.safetensors")
+    restored = read_weights(tmp_path / "w.safetensors")
     assert torch.equal(restored["weight"], weight)
     assert restored["scalar"].item() == 3
     assert [each.name for each in tmp_path.iterdir()] == ["w.safetensors"]
@@ -216,7 +217,7 @@ def test_every_preset_survives_the_config_file(tmp_path: Path) -> None:
 def test_numbers_that_make_no_model_are_one_line(run: Path, part: str, name: str, value: object) -> None:
     _edit(run, lambda content: content["model"][part].__setitem__(name, value))
     with pytest.raises(AimeError) as caught:
-        load_model(run)
+        AIME.from_pretrained(run)
     assert str(caught.value).startswith(str(run))
 
 

@@ -20,7 +20,7 @@ from aime.errors import AimeError
 from aime.primitives.hardware import Hardware, choose_hardware, keep_freed_memory
 from aime.primitives.locks import only_writer
 from aime.world_model.model import AIME
-from aime.world_model.saved import RunInfo, load_model, read_run
+from aime.world_model.saved import RunInfo, read_run
 
 LOG_EVERY = 20
 """Steps in imagination from one line of the log to the next."""
@@ -124,4 +124,4 @@ def _opened(run: str | Path, seed: int) -> Iterator[tuple[RunInfo, AIME, Hardwar
         torch.manual_seed(seed)
         keep_freed_memory()
         hardware = choose_hardware()
-        yield info, load_model(run).to(hardware.device).requires_grad_(False), hardware
+        yield info, AIME.from_pretrained(run).to(hardware.device).requires_grad_(False), hardware

@@ -24,8 +24,9 @@ from aime.errors import AimeError
 from aime.primitives.checksums import check_sums, write_sums
 from aime.primitives.config_io import from_plain, read_yaml, to_plain, to_yaml
 from aime.primitives.files import replace_directory, staging, sync_directory, unwritable, write_atomically
+from aime.primitives.tensor_files import build_for, fill, require_finite, save_weights
 from aime.world_model.bundled import locate
-from aime.world_model.saved import build_for, fill, read_tensors, require_finite, save_weights
+from aime.world_model.saved import read_weights
 
 Kind = Literal["imitate", "imagine"]
 """An agent is named after the action of `aime agent` that trains it."""
@@ -97,7 +98,7 @@ def load_agent(run: str | Path, name: str, dynamics: LatentDynamics) -> tuple[Ag
     check_sums(directory)
     info = from_plain(AgentInfo, read_yaml(directory / _CONFIG), str(directory / _CONFIG))
     networks = build_for(weights, info.policy, lambda: _networks(info, dynamics))
-    tensors = read_tensors(weights)
+    tensors = read_weights(weights)
     fill(networks, tensors, weights)
     require_finite(tensors, weights)
     return info, networks.to(dynamics.device).eval().requires_grad_(False)

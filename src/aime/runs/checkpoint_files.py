@@ -24,8 +24,9 @@ from aime.primitives.checksums import write_sums
 from aime.primitives.config_io import LATER, from_plain, to_plain
 from aime.primitives.files import read_small, replace_directory, sync_directory, unwritable, write_atomically
 from aime.primitives.randomness import RandomStates, random_states, set_random_states
+from aime.primitives.tensor_files import save_weights
 from aime.runs.schedule import COMPLETE, Progress, Stage
-from aime.world_model.saved import read_checkpoint, save_weights
+from aime.world_model.saved import read_checkpoint
 
 FORMAT = 1
 """Raised when a checkpoint of the version before can no longer be read."""

@@ -32,13 +32,14 @@ from aime.optimization import Balancer
 from aime.primitives.checksums import check_sums
 from aime.primitives.randomness import RandomStates
 from aime.primitives.ranks import ranks
+from aime.primitives.tensor_files import fill, require_finite
 from aime.runs.checkpoint_files import STATE, State, read_state, write_checkpoint
 from aime.runs.schedule import Progress
 from aime.training.adversary import Adversary
 from aime.training.average import WeightAverage
 from aime.training.dynamics_finetuning import DynamicsFinetuning
 from aime.training.optimizers import fill_optimizer, optimizer_tensors
-from aime.world_model.saved import AVERAGED_WEIGHTS, checkpoint_directory, fill, read_tensors, require_finite
+from aime.world_model.saved import AVERAGED_WEIGHTS, checkpoint_directory, read_weights
 
 _MODEL, _OPTIMIZER = "model.safetensors", "optimizer.safetensors"
 _BEFORE_FINETUNING = "before_finetuning.safetensors"
@@ -123,27 +124,27 @@ def restore(run: Path, trained: Trained) -> Progress:
     directory = checkpoint_directory(run)
     check_sums(directory)
     state = read_state(directory / STATE)
-    weights = read_tensors(directory / _MODEL)
-    averaged = read_tensors(directory / AVERAGED_WEIGHTS)
-    moments = read_tensors(directory / _OPTIMIZER)
+    weights = read_weights(directory / _MODEL)
+    averaged = read_weights(directory / AVERAGED_WEIGHTS)
+    moments = read_weights(directory / _OPTIMIZER)
     for name, tensors in ((_MODEL, weights), (AVERAGED_WEIGHTS, averaged), (_OPTIMIZER, moments)):
         require_finite(tensors, directory / name)
-    carried = read_tensors(directory / _BALANCER)
+    carried = read_weights(directory / _BALANCER)
     fill(trained.model, weights, directory / _MODEL)
     fill(trained.average.model, averaged, directory / AVERAGED_WEIGHTS)
     if (before := _found(directory, _BEFORE_FINETUNING)) is not None:
         trained.average.finetuned = trained.average.copied()
-        fill(trained.average.model, read_tensors(before), before)
+        fill(trained.average.model, read_weights(before), before)
     for optimizer in trained.optimizers:
         fill_optimizer(trained.model, optimizer, moments, directory / _OPTIMIZER)
     _fill_if_it_fits(trained.replay, directory / _REPLAY)
     if (skipped := _found(directory, _NONFINITE)) is not None:
-        fill(trained.nonfinite, read_tensors(skipped), skipped)
+        fill(trained.nonfinite, read_weights(skipped), skipped)
     if trained.adversary is not None and (directory / _ADVERSARY).exists():
-        critic = read_tensors(directory / _ADVERSARY)
+        critic = read_weights(directory / _ADVERSARY)
         critic = {name.replace("guard.", "nonfinite.", 1): tensor for name, tensor in critic.items()}
         fill(trained.adversary, critic, directory / _ADVERSARY)
-        moments = read_tensors(directory / _CRITIC)
+        moments = read_weights(directory / _CRITIC)
         fill_optimizer(trained.adversary, trained.adversary.optimizer, moments, directory / _CRITIC)
     if carried:
         trained.balancer.load_state_dict(carried)
@@ -166,14 +167,14 @@ def restore_finetuning(run: Path, phase: DynamicsFinetuning) -> bool:
     cache = directory / _FINETUNING.format("cache")
     if ranks() > 1 or not cache.exists() or not _fill_if_it_fits(phase.cached, cache):
         return False
-    weights, moments = read_tensors(paths["model"]), read_tensors(paths["optimizer"])
+    weights, moments = read_weights(paths["model"]), read_weights(paths["optimizer"])
     require_finite(weights, paths["model"])
     require_finite(moments, paths["optimizer"])
     fill(phase.model, weights, paths["model"])
     for optimizer in phase.optimizers:
         fill_optimizer(phase.model, optimizer, moments, paths["optimizer"])
-    fill(phase.nonfinite, read_tensors(paths["nonfinite"]), paths["nonfinite"])
-    fill(phase.left_out, read_tensors(paths["left_out"]), paths["left_out"])
+    fill(phase.nonfinite, read_weights(paths["nonfinite"]), paths["nonfinite"])
+    fill(phase.left_out, read_weights(paths["left_out"]), paths["left_out"])
     read_state(directory / STATE).set_random_states(directory / STATE, of_phase=True)
     return True
 
@@ -185,7 +186,7 @@ def _found(directory: Path, name: str) -> Path | None:
 
 def _fill_if_it_fits(replay: nn.Module, path: Path) -> bool:
     """Fill a memory, unless it has another shape than the saved one."""
-    saved, own = read_tensors(path), replay.state_dict()
+    saved, own = read_weights(path), replay.state_dict()
     if any(value.shape != saved[name].shape for name, value in own.items() if name in saved):
         return False
     fill(replay, saved, path)

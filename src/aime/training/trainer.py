@@ -18,6 +18,7 @@ from aime.primitives.hardware import choose_hardware, keep_freed_memory
 from aime.primitives.randomness import random_states, set_random_states
 from aime.primitives.ranks import first_rank_s, rank, ranks, total_on_host, true_on_any_rank
 from aime.primitives.signals import Interruption, handled
+from aime.primitives.tensor_files import build_for
 from aime.runs.checkpoint_files import read_progress
 from aime.runs.logbook import Logbook
 from aime.runs.processes import process_group, seed_noise
@@ -32,14 +33,7 @@ from aime.training.phase import Phase
 from aime.training.pictures import log_picture
 from aime.training.run_data import RunData, open_run_data, record_finetuning
 from aime.world_model.model import AIME
-from aime.world_model.saved import (
-    AVERAGED_WEIGHTS,
-    build_for,
-    checkpoint_directory,
-    has_checkpoint,
-    load_model,
-    read_run,
-)
+from aime.world_model.saved import AVERAGED_WEIGHTS, checkpoint_directory, has_checkpoint, read_run
 
 _FIRST_SAVE_SECONDS = 60.0
 """After which a run has a first checkpoint to go on from, however long `checkpoint_every` steps take."""
@@ -241,7 +235,7 @@ def _starting_model(config: TrainConfig, dataset: Dataset, going_on: bool) -> AI
         model = AIME(config.model)
     scale, start = model.state_scale, None
     if config.init_from is not None:
-        start = load_model(config.init_from)
+        start = AIME.from_pretrained(config.init_from)
         model.load_state_dict({**model.state_dict(), **start.state_dict()})
     if rank() == 0:  # which shares it with the others: they need not read all over the data
         model.baseline_image.copy_(torch.from_numpy(dataset.mean_image()))

@@ -24,6 +24,7 @@ from aime.world_model.outputs import (
     SequenceOutput,
     Sight,
 )
+from aime.world_model.saved import load_model
 
 
 class AIME(WorldModel):
@@ -56,9 +57,7 @@ class AIME(WorldModel):
             AimeError: if `run` is no run directory and no model that comes with the package, or its files do not fit
                 together.
         """
-        from aime.world_model.saved import load_model
-
-        return load_model(run).to(device).eval()
+        return load_model(run, cls).to(device)
 
     def prepare(self, frames: Frames) -> Float[Tensor, "B T 3 H W"]:
         """Frames as the model reads them: `[B,T,3,H,W]`, floats in [0, 1], on its device and in its type.
