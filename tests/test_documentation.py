@@ -30,8 +30,9 @@ def numbers(value: object, prefix: str = "") -> dict[str, float]:
     return found
 
 
-def test_paths_of_the_architecture_exist() -> None:
-    paths = re.findall(r"`(aime/\S+?\.py)`", ARCHITECTURE.read_text(encoding="utf-8"))
+@pytest.mark.parametrize("page", ["architecture.md", "glossary.md"])
+def test_paths_of_source_files_exist(page: str) -> None:
+    paths = re.findall(r"`(aime/\S+?\.py)`", (ROOT / "docs" / page).read_text(encoding="utf-8"))
     assert len(paths) > 20
     assert [path for path in paths if not (ROOT / "src" / path).is_file()] == []
 
