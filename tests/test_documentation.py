@@ -37,6 +37,13 @@ def test_paths_of_source_files_exist(page: str) -> None:
     assert [path for path in paths if not (ROOT / "src" / path).is_file()] == []
 
 
+def test_the_way_from_a_frame_to_a_checkpoint_has_twenty_files_at_most() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## From a frame to a checkpoint")[1]
+    paths = re.findall(r"^\| \d+ \| `(\S+?\.py)` \|", text.split("\n## ")[0], flags=re.MULTILINE)
+    assert 10 < len(paths) <= 20
+    assert [path for path in paths if not (ROOT / "src" / "aime" / path).is_file()] == []
+
+
 def test_every_part_is_built_or_planned() -> None:
     text = ARCHITECTURE.read_text(encoding="utf-8")
     parts = text.split("## Every part by name")[1].split("## Readings")[0]
