@@ -12,8 +12,8 @@ from tests.inference.worlds import drifting_clips
 from tests.models import small_config
 
 from aime.inference.components import find_components, group_frames
-from aime.inference.evaluate import Predictor
 from aime.inference.overlays import PALETTE
+from aime.inference.predictors import Predictor
 from aime.inference.render import FAINT
 from aime.inference.strips import colours_by, group_strips
 from aime.primitives.distributions import GaussianMixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from aime.data import Clips
 from aime.dynamics.prior import DirichletProcessMixture
 from aime.dynamics.states import Track
+from aime.inference.predictors import ClipOutputs
 from aime.primitives.distributions import DiagonalGaussian, GammaPosterior, GaussianMixture, Kumaraswamy
 from aime.world_model.config import ModelConfig
 from aime.world_model.noise import Seeds, seeded_uniforms
@@ -105,17 +107,16 @@ class Oracle:
             actions=torch.zeros(*steps, 1),
         )
 
-    def surprise(
-        self,
-        frames: Tensor,
-        actions: Tensor | None = None,
-        of: Literal["latent", "frame"] = "latent",
-        samples: int = 8,
-        seed: Seeds = 0,
-        states: Tensor | None = None,
-        action_valid: Tensor | None = None,
-    ) -> Tensor:
-        return torch.arange(frames.shape[1], dtype=torch.float32).expand(frames.shape[:2])
+    def outputs(self, clips: Clips, seeds: Sequence[int], context: int, samples: int) -> ClipOutputs:
+        seen, surprise = clips.frames[:, :context], torch.arange(clips.frames.shape[1], dtype=torch.float32)
+        surprise = surprise.expand(clips.frames.shape[:2])
+        return ClipOutputs(
+            self.forward_sequence(clips.frames),
+            self.predict_future(seen, clips.actions),
+            self.predict_future(seen, clips.actions, samples, seeds),
+            surprise,
+            surprise,
+        )
 
     def _lighten(self, frames: Tensor) -> Tensor:
         # an error of 0.1 everywhere is 20 dB

@@ -10,8 +10,8 @@ from jaxtyping import Float, Int, UInt8
 
 from aime.data import Clips
 from aime.inference.dreams import to_numpy, to_pixels
-from aime.inference.evaluate import Predictor
 from aime.inference.metrics import perplexity
+from aime.inference.predictors import Predictor
 
 AT_ONCE = 4
 """Clips that are filtered in one call, which bounds memory."""

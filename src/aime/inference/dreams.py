@@ -11,7 +11,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from aime.data import Clips
-from aime.inference.evaluate import Predictor
+from aime.inference.predictors import Predictor
 from aime.primitives.pixels import to_bytes
 from aime.world_model.noise import Seeds
 from aime.world_model.outputs import FuturePrediction

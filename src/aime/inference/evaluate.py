@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from aime.data import Clips
@@ -20,6 +20,7 @@ from aime.inference.evaluation import Evaluation
 from aime.inference.foreground import ForegroundCounts, count_foreground, differs, unknown_foreground
 from aime.inference.loading import load_run
 from aime.inference.mask_scores import no_masks, score_masks
+from aime.inference.predictors import ClipPredictor, ModelOutputs
 from aime.inference.references import References, gather_references
 from aime.inference.request import EvaluationRequest
 from aime.inference.state_reader import no_reading
@@ -29,11 +30,8 @@ from aime.inference.unseen import open_unseen
 from aime.primitives.checksums import sha256_of
 from aime.primitives.files import write_atomically
 from aime.primitives.pixels import to_unit
-from aime.primitives.standardise import Standardise
 from aime.representation.divergences import hierarchical_kl
-from aime.world_model.config import ModelConfig
-from aime.world_model.noise import Seeds, posterior_samples
-from aime.world_model.outputs import FuturePrediction, SequenceOutput
+from aime.world_model.noise import posterior_samples
 from aime.world_model.saved import AVERAGED_WEIGHTS, read_checkpoint
 
 BYTES_AT_ONCE = 120_000_000
@@ -41,58 +39,6 @@ BYTES_AT_ONCE = 120_000_000
 
 Progress = Callable[[int, int], None]
 """Called with how many clips are done, and how many there are."""
-
-
-class Predictor(Protocol):
-    """What an evaluation asks of a model; `AIME` is one."""
-
-    @property
-    def config(self) -> ModelConfig:
-        """The sizes of frames, actions and codebook."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where clips must be."""
-
-    @property
-    def baseline_image(self) -> Float[Tensor, "3 H W"]:
-        """The training set's mean frame, in [0, 1]."""
-
-    @property
-    def state_scale(self) -> Standardise | None:
-        """See `AIME.state_scale`."""
-
-    def forward_sequence(
-        self,
-        frames: Tensor,
-        actions: Tensor | None = None,
-        action_valid: Bool[Tensor, "B T"] | None = None,
-        states: Tensor | None = None,
-    ) -> SequenceOutput:
-        """See `AIME.forward_sequence`."""
-
-    def predict_future(
-        self,
-        context_frames: Tensor,
-        actions: Tensor,
-        samples: int | None = None,
-        seed: Seeds = 0,
-        *,
-        states: Tensor | None = None,
-    ) -> FuturePrediction:
-        """See `AIME.predict_future`."""
-
-    def surprise(
-        self,
-        frames: Tensor,
-        actions: Tensor | None = None,
-        of: Literal["latent", "frame"] = "latent",
-        samples: int = 8,
-        seed: Seeds = 0,
-        states: Tensor | None = None,
-        action_valid: Bool[Tensor, "B T"] | None = None,
-    ) -> Float[Tensor, "B T"]:
-        """See `AIME.surprise`."""
 
 
 class ScoredRun(NamedTuple):
@@ -141,7 +87,7 @@ def score_run(
     batch = read_clips(unseen.dataset, places, request.length)
     seeds = clip_seeds(unseen.dataset, places)
     references = gather_references(unseen, places, batch, model.baseline_image)
-    scores = score_clips(model, batch, seeds, request.context, request.samples, progress, references)
+    scores = score_clips(ModelOutputs(model), batch, seeds, request.context, request.samples, progress, references)
     evaluation = summarise(
         scores,
         places.episodes,
@@ -175,7 +121,7 @@ def weights_digest(run: str | Path) -> str:
 
 @torch.inference_mode()
 def score_clips(
-    model: Predictor,
+    model: ClipPredictor,
     clips: Clips,
     seeds: Sequence[int],
     context: int,
@@ -220,21 +166,17 @@ def _joined(parts: Sequence[Any]) -> Any:
 
 
 def _score_batch(
-    model: Predictor, clips: Clips, seeds: Sequence[int], context: int, samples: int, references: References
+    model: ClipPredictor, clips: Clips, seeds: Sequence[int], context: int, samples: int, references: References
 ) -> ClipScores:
+    """Score the clips of one batch, each of which is encoded once."""
     frames = to_unit(clips.frames)
-    seen, truth = frames[:, :context], frames[:, context:]
-    states, past = clips.states, clips.steps(slice(context)).states
-    predicted = model.predict_future(seen, clips.actions, samples, seeds, states=past)
-    futures = predicted.frames
-    likeliest = model.predict_future(seen, clips.actions, states=past).frames
-    mean = futures.mean(dim=1)
-    covered = metrics.coverage(futures, truth)
+    truth, states = frames[:, context:], clips.states
+    outputs = model.outputs(clips, seeds, context, samples)
+    output, futures, likeliest = outputs.sequence, outputs.sampled.frames, outputs.likeliest.frames
+    mean, covered = futures.mean(dim=1), metrics.coverage(futures, truth)
     unknown = torch.full_like(truth[:, :, 0, 0, 0], torch.nan)
-    output = model.forward_sequence(frames, clips.actions, clips.action_valid, states)
     sampled = posterior_samples(output.posterior, seeds, 1)[:, 0]
-    prior = output.prior
-    codes = torch.stack([torch.bincount(each.flatten(), minlength=_codes(model)) for each in output.tokens])
+    prior, codes = output.prior, model.config.tokenizer.codes
     return ClipScores(
         mse=metrics.frame_mse(mean, truth),
         ssim=_frame_ssim(mean, truth),
@@ -245,22 +187,20 @@ def _score_batch(
         covered=unknown if covered is None else covered.everywhere,
         held=unknown if covered is None else covered.held,
         uncertain=unknown if covered is None else covered.uncertain,
-        persistence=metrics.frame_mse(seen[:, -1:], truth),
+        persistence=metrics.frame_mse(frames[:, context - 1 : context], truth),
         reconstruction=metrics.frame_mse(output.reconstructions, frames),
         mean_image=metrics.frame_mse(model.baseline_image, frames),
         ssim_reconstruction=_frame_ssim(output.reconstructions, frames),
-        latent_surprise=model.surprise(frames, clips.actions, "latent", states=states, action_valid=clips.action_valid),
-        frame_bound=model.surprise(
-            frames, clips.actions, "frame", seed=seeds, states=states, action_valid=clips.action_valid
-        ),
+        latent_surprise=outputs.latent_surprise,
+        frame_bound=outputs.frame_bound,
         prior_nll=-prior.mixture.log_prob(sampled)[:, context:],
         posterior_log=output.posterior.log_prob(sampled)[:, context:],
         kl_hierarchical=hierarchical_kl(prior.sticks, prior.concentration)[:, context:],
         weights=prior.mixture.log_weights.exp().mean(dim=1),
-        codes=codes.float(),
+        codes=torch.stack([torch.bincount(each.flatten(), minlength=codes) for each in output.tokens]).float(),
         state=StateErrors(unknown, unknown, unknown)
-        if model.state_scale is None or states is None or predicted.states is None
-        else state_errors(model.state_scale, predicted.states, states, context),
+        if model.state_scale is None or states is None or outputs.sampled.states is None
+        else state_errors(model.state_scale, outputs.sampled.states, states, context),
         foreground=_foreground(references, frames, context, likeliest, futures, output.reconstructions),
         read=no_reading(unknown)
         if isinstance(references.reader, str) or clips.states is None
@@ -293,10 +233,6 @@ def _foreground(
         reconstructions=reconstructions[:, context:],
         frames=truth,
     )
-
-
-def _codes(model: Predictor) -> int:
-    return model.config.tokenizer.codes
 
 
 def _frame_ssim(predicted: Float[Tensor, "B T 3 H W"], truth: Float[Tensor, "B T 3 H W"]) -> Float[Tensor, "B T"]:

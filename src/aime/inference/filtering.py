@@ -13,7 +13,7 @@ from aime.attention.maps import centre_of_mass
 from aime.attention.schema import Attention
 from aime.data import Clips
 from aime.inference.dreams import to_numpy, to_pixels
-from aime.inference.evaluate import Predictor
+from aime.inference.predictors import Predictor
 from aime.world_model.config import ModelConfig
 
 NO_ATTENTION = (

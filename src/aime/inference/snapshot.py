@@ -7,9 +7,9 @@ from PIL import Image
 
 from aime.data import Dataset
 from aime.inference.dreams import dream
-from aime.inference.evaluate import Predictor
 from aime.inference.filtering import filter_clips
 from aime.inference.loading import moving_clips
+from aime.inference.predictors import Predictor
 from aime.inference.render import filmstrip, scale_for, stack
 from aime.inference.strips import columns, snapshot_strips
 

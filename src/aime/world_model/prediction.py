@@ -18,7 +18,7 @@ from aime.world_model.admission import Admission
 from aime.world_model.core import WorldModel
 from aime.world_model.input_validation import Array
 from aime.world_model.noise import Seeds, seeded_uniforms
-from aime.world_model.outputs import Filtered, FuturePrediction
+from aime.world_model.outputs import FuturePrediction
 
 DECODED_AT_ONCE = 256
 """Frames that a prediction decodes in one call, which bounds its memory."""
@@ -46,22 +46,33 @@ def predict_future(
             admit.action_values(given[:, : seen - 1 + known.shape[1]], "actions")
         past = _known_past(frames, given)
         context = model.filter_sequence(frames, *past, admit.states(states, frames.shape[:2]))
-        return _predict(model, context, known, known.shape[1] if horizon is None else horizon, samples, seed)
+        start = model.dynamics.states_at(context.track, -1)
+        return predict_from(model, start, context.maps[:, -1], known, samples, seed, horizon)
 
 
-def _predict(
+def predict_from(
     model: WorldModel,
-    context: Filtered,
-    known: Float[Tensor, "B F A"],
-    steps: int,
-    samples: int | None,
-    seed: Seeds,
+    start: Carry,
+    last_map: Float[Tensor, "B h w"],
+    known: Float[Tensor, "B K A"],
+    samples: int | None = None,
+    seed: Seeds = 0,
+    horizon: int | None = None,
 ) -> FuturePrediction:
-    """Go on from the last frame of a context, under the known actions and then the action schema's."""
+    """Predict the F frames after a carry, under K known actions and then the action schema's.
+
+    Args:
+        model: in eval mode.
+        start: after the last frame that is seen; see `LatentDynamics.states_at`.
+        last_map: U of that frame.
+        known: from that frame on; their numbers are not looked at.
+        samples: as in `AIME.predict_future`.
+        seed: likewise.
+        horizon: F, K by default; beyond K the model needs an action schema.
+    """
     dynamics, count = model.dynamics, samples or 1
-    carry = dynamics.states_at(context.track, -1)
-    batch = carry.latent.shape[0]
-    start = carry.repeated(count)
+    batch, steps = start.latent.shape[0], known.shape[1] if horizon is None else horizon
+    start = start.repeated(count)
     future = repeat(known.to(model.null_action), "b f a -> (b s) f a", s=count)
     noise = None if samples is None else _future_noise(model, seed, (batch, samples, steps))
 
@@ -76,7 +87,7 @@ def _predict(
         return likeliest(mixture, number) if noise is None else Choice(*drawn_from(mixture, noise.latents[:, number]))
 
     dream = dynamics.behave(start, act, steps, draw)
-    last_map = repeat(context.maps[:, -1], "b h w -> (b s) h w", s=count)
+    last_map = repeat(last_map, "b h w -> (b s) h w", s=count)
     attention = model.attention.roll(dream.beliefs, dream.latents, last_map)
     frames = decode_in_chunks(model, dream.latents.flatten(0, 1), attention.flatten(0, 1))
     predicted = dynamics.predict_state(*dream.read)

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from aime.dynamics.states import Track
 from aime.errors import AimeError
+from aime.primitives.distributions import DiagonalGaussian
 from aime.world_model.admission import Admission
 from aime.world_model.core import WorldModel
 from aime.world_model.input_validation import Array
 from aime.world_model.noise import Seeds, posterior_samples
-from aime.world_model.outputs import Filtered
 from aime.world_model.prediction import decode_in_chunks
 
 Kind = Literal["latent", "frame"]
@@ -49,7 +49,7 @@ def surprise(
         filtered = model.filter_sequence(given, known, None, seen)
         if of == "latent":
             return latent_surprise(filtered.track)
-        return frame_bound(model, given, filtered, samples, seed)
+        return frame_bound(model, given, filtered.posterior, filtered.track, filtered.maps, samples, seed)
 
 
 def latent_surprise(track: Track) -> Float[Tensor, "B T"]:
@@ -71,7 +71,13 @@ def latent_surprise(track: Track) -> Float[Tensor, "B T"]:
 
 
 def frame_bound(
-    model: WorldModel, frames: Float[Tensor, "B T 3 H W"], filtered: Filtered, samples: int, seed: Seeds
+    model: WorldModel,
+    frames: Float[Tensor, "B T 3 H W"],
+    posterior: DiagonalGaussian,
+    track: Track,
+    maps: Float[Tensor, "B T h w"],
+    samples: int,
+    seed: Seeds,
 ) -> Float[Tensor, "B T"]:
     """An upper bound, in expectation, on -log p(x_t | x_1..x_{t-1}, a_1..a_{t-1}) in nats.
 
@@ -84,10 +90,8 @@ def frame_bound(
     batch = frames.shape[0]
     truth, variance = frames.flatten(0, 1), model.decoder.variance
     scale = 0.5 * truth[0].numel() * torch.log(2 * math.pi * variance)
-    prior, posterior = filtered.track.prior, filtered.posterior
-    beliefs = filtered.track.beliefs.flatten(0, 1)
-    seen = filtered.maps
-    last_maps = torch.cat([model.attention.initial_map(batch)[:, None].to(seen), seen[:, :-1]], dim=1).flatten(0, 1)
+    prior, beliefs = track.prior, track.beliefs.flatten(0, 1)
+    last_maps = torch.cat([model.attention.initial_map(batch)[:, None].to(maps), maps[:, :-1]], dim=1).flatten(0, 1)
     terms = []
     for latents in posterior_samples(posterior, seed, samples).unbind(1):
         flat = latents.flatten(0, 1)

@@ -17,6 +17,7 @@ from aime.inference.inspection import chain
 from aime.inference.inspection.chain import Recording, Window, baselines, record, score
 from aime.inference.inspection.interventions import ALL, INTACT, INTERVENTIONS, Intervention
 from aime.inference.inspection.measures import Scores
+from aime.inference.predictors import ModelOutputs
 from aime.representation.encoder import ResidualEncoder
 from aime.world_model.model import AIME
 
@@ -75,7 +76,7 @@ def known(scores: Scores) -> list[Tensor]:
 
 
 def test_without_a_change_the_figures_are_those_of_evaluate(model: AIME, recording: Recording, intact: Scores) -> None:
-    evaluated = score_clips(model, random_clips(), SEEDS, CONTEXT, samples=2)
+    evaluated = score_clips(ModelOutputs(model), random_clips(), SEEDS, CONTEXT, samples=2)
     psnr, nats, mse = intact
     torch.testing.assert_close(psnr, metrics.psnr(evaluated.reconstruction).mean(1), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(nats, evaluated.prior_nll.mean(1), atol=1e-4, rtol=1e-4)
