@@ -119,7 +119,5 @@ class ModelOutputs:
             likeliest=predict_from(model, start, last_map, actions),
             sampled=predict_from(model, start, last_map, actions, samples, seeds),
             latent_surprise=latent_surprise(track),
-            frame_bound=frame_bound(
-                model, to_unit(clips.frames), sequence.posterior, track, maps, BOUND_SAMPLES, seeds
-            ),
+            frame_bound=frame_bound(model, frames, sequence.posterior, track, maps, BOUND_SAMPLES, seeds),
         )
