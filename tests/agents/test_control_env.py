@@ -77,7 +77,7 @@ def test_what_is_rendered_is_what_is_observed() -> None:
     ("settings", "message"),
     [
         ({"task": "swing"}, "no such task"),
-        ({"distractor": "loud"}, "distractor is 'loud', expected one of none, static, dynamic"),
+        ({"distractor": "loud"}, "distractor is 'loud', expected 'none' or 'static' or 'dynamic'"),
         ({"action_repeat": 0}, "action_repeat is 0, expected 1 or more"),
         ({"length": 0}, "length is 0"),
         ({"image_size": 4}, "image_size is 4, expected 8 or more"),

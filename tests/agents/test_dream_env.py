@@ -192,8 +192,8 @@ def test_the_dream_is_the_model_s(run: Path) -> None:
     environment = make_many(run, 3, deterministic=True, observations="frames", terminate=False)
     environment.reset(seed=0)
     now = environment.snapshot()
-    state, last_map = now.state, now.last_map
-    assert last_map is not None and model.dynamics.control is not None
+    state, last_map, _ = now.states
+    assert model.dynamics.control is not None
     for action in actions(4, 3):
         frames, reward, *_ = environment.step(action)
         with torch.no_grad():
@@ -211,10 +211,10 @@ def test_samples_follow_the_prior(run: Path) -> None:
     number = 4000
     environment = make_many(run, number, starts=1, terminate=False)
     environment.reset(seed=0)
-    model, now = AIME.from_pretrained(run), environment.snapshot().state
+    model, now = AIME.from_pretrained(run), environment.snapshot().states.carry
     chosen = np.zeros((number, 2), np.float32)
     environment.step(chosen)
-    latents = environment.snapshot().state.latent
+    latents = environment.snapshot().states.carry.latent
     with torch.no_grad():
         mixture = model.dynamics.step(now, torch.from_numpy(chosen), likeliest)[1].mixture
     spread = ((mixture.weights[0, :, None] * (mixture.stds[0].square() + mixture.means[0].square())).sum(0)) - (
@@ -298,6 +298,16 @@ def test_a_run_without_a_reward_head_is_refused_before_its_weights_are_read(tmp_
     (run / "checkpoint" / "ema.safetensors").unlink()
     with pytest.raises(AimeError, match=r"no reward head \(model.control.kind is none\)"):
         DreamEnv(run)
+
+
+def test_a_reward_head_that_never_saw_a_reward_is_refused(tmp_path: Path) -> None:
+    untaught = write_run(tmp_path).path
+    model = load_model(untaught)
+    assert model.dynamics.control is not None
+    model.dynamics.control.rewards_seen.fill_(0)
+    save_weights(model.state_dict(), untaught / "checkpoint" / "ema.safetensors")
+    with pytest.raises(AimeError, match="never seen a reward"):
+        DreamEnv(untaught, **SETTINGS)
 
 
 def test_data_without_rewards_or_of_another_world_is_refused(run: Path, tmp_path: Path) -> None:

@@ -10,8 +10,6 @@ import torch
 from tests.models import SIZE, small_config
 
 from aime.agents.actor_critic import ActorCritic, ActorCriticConfig
-from aime.agents.dream_starts import Starts
-from aime.agents.dream_worlds import DreamWorlds, Rules
 from aime.agents.planner import Planner, PlannerConfig
 from aime.agents.policy import PolicyConfig
 from aime.errors import AimeError
@@ -23,18 +21,11 @@ CPU = Hardware(torch.device("cpu"), torch.float32)
 FRAMES = torch.zeros(1, 1, 1, 3, SIZE, SIZE, dtype=torch.uint8)
 
 
-def _worlds(model: AIME) -> object:
-    state = model.initial_state(1)
-    starts = Starts(state.carry, state.last_map, torch.zeros(1, SIZE, SIZE, 3, dtype=torch.uint8))
-    return DreamWorlds(model.dynamics, starts, Rules(5, True, False), 1)
-
-
 ACTING: dict[str, Callable[[AIME], object]] = {
     "planner": lambda model: Planner(model.dynamics, PlannerConfig()),
     "actor and critic": lambda model: ActorCritic(
         ActorCriticConfig(policy=PolicyConfig(hidden=8, bins=11)), model.dynamics, CPU
     ),
-    "dreams": _worlds,
     "cost": lambda model: model.get_cost(
         {"pixels": torch.zeros(1, 1, 1, 3, model.config.image_size, model.config.image_size)},
         torch.zeros(1, 1, 2, model.config.action_width),

@@ -1,4 +1,4 @@
-"""A trained world model's hands: agents that imitate, learn in imagination, or plan, and worlds for them to act in."""
+"""Agents that act with a trained world model: imitate, learn in imagination, plan; and environments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DeepMind Control seen through a camera, as a gymnasium environment: `aime/DMC-v0`."""
+"""DeepMind Control with frames as observations, as a gymnasium environment: `aime/DMC-v0`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from gymnasium import spaces
 from jaxtyping import Float, UInt8
 
+from aime.agents.registration import METADATA, expect_at_least, expect_choice
 from aime.data.action_scale import ActionScale
 from aime.errors import AimeError
 from aime.io.collect.distractors import DISTRACTORS, Distractor, make_distractor
@@ -23,7 +24,7 @@ from aime.io.collect.environment import (
 from aime.io.collect.recording import distract
 from aime.world_model.values import expect_clipped_actions
 
-METADATA: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 25}
+Frame = UInt8[np.ndarray, "H W 3"]
 
 
 class ControlEnv(gymnasium.Env):
@@ -46,24 +47,26 @@ class ControlEnv(gymnasium.Env):
         length: int | None = None,
         render_mode: str | None = None,
     ) -> None:
-        """Load a task; nothing is rendered before the first reset, so that worker processes may be forked meanwhile.
+        """Load a task; nothing is rendered before the first reset, so that worker processes may be forked until then.
 
         Args:
             domain: of dm_control, for instance `cartpole`.
             task: for instance `swingup`.
             distractor: "none", "static" or "dynamic": what is shown in place of sky and floor.
-            action_repeat: simulator steps per step, 1 or more; by default as `aime collect` has it.
+            action_repeat: simulator steps per step, 1 or more; by default as in `aime collect`.
             image_size: height and width of a frame in pixels, 8 or more.
-            camera: the number of a camera of the task; by default as `aime collect` has it.
+            camera: the number of a camera of the task; by default as in `aime collect`.
             length: steps after which an episode is truncated, 1 or more; by default 1000 simulator steps.
-            render_mode: "rgb_array" lets `render` give the frame once more.
+            render_mode: "rgb_array" lets `render` give the frame last observed.
 
         Raises:
             AimeError: if dm_control is missing, or has no such task or camera, or a setting is out of its range.
         """
         repeat = default_action_repeat(domain) if action_repeat is None else action_repeat
         self._length = SUITE_STEPS // max(repeat, 1) if length is None else length
-        _check(distractor, render_mode, action_repeat=(repeat, 1), image_size=(image_size, 8), length=(self._length, 1))
+        expect_choice("distractor", distractor, tuple(DISTRACTORS))
+        expect_choice("render_mode", render_mode, (None, "rgb_array"))
+        expect_at_least(action_repeat=(repeat, 1), image_size=(image_size, 8), length=(self._length, 1))
         camera = default_camera(domain) if camera is None else camera
         domain, task = split_name(f"dmc:{domain}_{task}")
         self._suite = ControlSuite(domain, task, repeat, image_size, camera, segment=distractor != "none", draw=False)
@@ -73,9 +76,7 @@ class ControlEnv(gymnasium.Env):
         self._distractor: Distractor | None = None
         self._elapsed = 0
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[UInt8[np.ndarray, "H W 3"], dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Frame, dict[str, Any]]:
         """Start an episode: the one that `seed` determines, or else another.
 
         Raises:
@@ -87,13 +88,8 @@ class ControlEnv(gymnasium.Env):
         self._elapsed = 0
         return self._show(self._suite.reset(simulator))
 
-    def step(
-        self, action: Float[np.ndarray, " A"]
-    ) -> tuple[UInt8[np.ndarray, "H W 3"], float, bool, bool, dict[str, Any]]:
-        """Apply an action for the action repeat.
-
-        Args:
-            action: `[A]`, clipped to [-1, 1]; numbers beyond ±10 are refused.
+    def step(self, action: Float[np.ndarray, " A"]) -> tuple[Frame, float, bool, bool, dict[str, Any]]:
+        """Apply an action `[A]`, clipped to [-1, 1], for the action repeat; numbers beyond ±10 are refused.
 
         Returns:
             Frame, reward, terminated, truncated, and the `state`.
@@ -101,9 +97,8 @@ class ControlEnv(gymnasium.Env):
         Raises:
             AimeError: if the action is not finite, in other units, or has another shape.
         """
-        action = np.asarray(action, np.float32)
-        width = self._suite.action_width
-        if action.shape != self.action_space.shape:
+        action, width = np.asarray(action, np.float32), self._suite.action_width
+        if action.shape != (width,):
             raise AimeError(f"action has shape {list(action.shape)}, expected [{width}]: see what the policy computes")
         expect_clipped_actions(action, ActionScale.identity(width))
         self._elapsed += 1
@@ -111,21 +106,10 @@ class ControlEnv(gymnasium.Env):
         pixels, info = self._show(arrival)
         return pixels, arrival.reward, arrival.terminated, self._elapsed >= self._length, info
 
-    def render(self) -> UInt8[np.ndarray, "H W 3"] | None:
+    def render(self) -> Frame | None:
         """The frame last observed, where `render_mode` is "rgb_array"."""
         return None if self.render_mode is None else self._pixels.copy()
 
-    def _show(self, arrival: Arrival) -> tuple[UInt8[np.ndarray, "H W 3"], dict[str, Any]]:
+    def _show(self, arrival: Arrival) -> tuple[Frame, dict[str, Any]]:
         self._pixels = distract(arrival, self._distractor, self._elapsed).pixels
         return self._pixels.copy(), {"state": arrival.state}
-
-
-def _check(distractor: str, render_mode: str | None, **numbers: tuple[int, int]) -> None:
-    """Refuse settings out of range; `numbers` are values with their least."""
-    if distractor not in DISTRACTORS:
-        raise AimeError(f"distractor is {distractor!r}, expected one of {', '.join(DISTRACTORS)}")
-    if render_mode not in (None, "rgb_array"):
-        raise AimeError(f"render_mode is {render_mode!r}, expected 'rgb_array' or None")
-    for name, (value, least) in numbers.items():
-        if value < least:
-            raise AimeError(f"{name} is {value}, expected {least} or more")

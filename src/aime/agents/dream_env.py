@@ -3,44 +3,60 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import gymnasium
 import numpy as np
+import torch
+from einops import rearrange
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
-from jaxtyping import Bool, Float, Float32, Float64, UInt8
+from jaxtyping import Bool, Float, Float32, Float64, Int64, UInt8, UInt64
 
-from aime.agents.dream_starts import open_starts, watch_starts
-from aime.agents.dream_worlds import DreamSnapshot, DreamWorlds, Rules
+from aime.agents.dream_starts import DreamStates, observe_starts, open_starts
+from aime.agents.registration import METADATA, expect_at_least, expect_choice
 from aime.data.action_scale import ActionScale
+from aime.dynamics.choices import Choice, likeliest
+from aime.dynamics.states import Carry
 from aime.errors import AimeError
 from aime.inference.loading import load_run
+from aime.primitives.counted_noise import GOLDEN, mixed, uniforms
+from aime.primitives.distributions import GaussianMixture, drawn_from
 from aime.primitives.hardware import Device
-from aime.world_model.config import ModelConfig
+from aime.world_model.prediction import decode_in_chunks
 from aime.world_model.saved import RunInfo, read_run
 from aime.world_model.values import expect_clipped_actions
 
 Observations = Literal["latents", "frames"]
 
-METADATA: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 25}
-
 Observation = Float32[np.ndarray, "*N features"] | UInt8[np.ndarray, "*N H W 3"]
+
+GOES_ON = 0.5
+"""A dream ends where the probability that its episode goes on is below this."""
+
+
+class DreamSnapshot(NamedTuple):
+    """All that N dreams are at a moment; nothing in it changes afterwards."""
+
+    keys: UInt64[np.ndarray, " N"]
+    elapsed: Int64[np.ndarray, " N"]
+    ended: Bool[np.ndarray, " N"]
+    states: DreamStates
 
 
 class DreamVectorEnv(VectorEnv):
     """N dreams, stepped in one call: `gymnasium.make_vec("aime.agents:aime/Dream-v0", num_envs=N, run=RUN)`.
 
-    An episode starts at a frame of a real clip and goes on as the model imagines it. Observations are the model's
+    An episode starts at a frame of a real clip and continues as the model imagines it. Observations are the model's
     belief and latent [h_{t-1}, z_t], or frames; the reward is the mean that the reward head predicts. An episode is a
-    function of its seed and its actions; no generator outside is touched.
+    function of its seed and its actions; no global random generator is used.
 
     A dream that has ended starts again at the next step, which ignores its action and gives the reward 0: gymnasium's
     default, `AutoresetMode.NEXT_STEP`. In `AutoresetMode.SAME_STEP` it starts again at once, and the episode's last
     observation is in `info["final_obs"]`.
 
-    With a seed s, dream i runs the episodes that `DreamEnv` runs from seed s + i, to what float32 rounds.
+    With a seed s, dream i runs the episodes that `DreamEnv` runs from seed s + i, up to float32 rounding.
     """
 
     metadata = METADATA | {"autoreset_mode": AutoresetMode.NEXT_STEP}
@@ -62,7 +78,7 @@ class DreamVectorEnv(VectorEnv):
         render_mode: str | None = None,
         autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
     ) -> None:
-        """Load a run and watch the clips that dreams begin in.
+        """Load a run, and observe the clips that dreams begin in.
 
         Args:
             num_envs: N, 1 or more.
@@ -70,13 +86,13 @@ class DreamVectorEnv(VectorEnv):
             data: a data set to begin in; by default the part of the run's own data that it trained on.
             observations: "latents" for [h_{t-1}, z_t] as float32, "frames" for `[H,W,3]` uint8.
             horizon: imagined steps after which an episode is truncated, 1 or more.
-            context: real frames that a dream has seen at least when it begins, 1 or more.
-            starts: about how many frames of the data dreams begin at, 1 or more; all are watched now.
+            context: real frames that the model has seen at least when a dream begins, 1 or more.
+            starts: about how many frames of the data dreams begin at, 1 or more.
             deterministic: take the likeliest next latent in place of a sample.
-            terminate: end an episode where the continuation head gives less than 0.5 for its going on.
+            terminate: end an episode where the continuation head's probability is below 0.5.
             original_units: take actions in the units of the run's training data, such as radians, and not in [-1, 1].
             device: where the model runs.
-            render_mode: "rgb_array" lets `render` give the frames, beside latents too.
+            render_mode: "rgb_array" lets `render` give the frames, also where latents are observed.
             autoreset_mode: when a dream that has ended starts again, at the next step or in the same one.
 
         Raises:
@@ -87,23 +103,34 @@ class DreamVectorEnv(VectorEnv):
             raise AimeError(
                 "autoreset_mode is DISABLED, expected NEXT_STEP or SAME_STEP: dreams start again by themselves"
             )
-        _check(observations, render_mode, num_envs=num_envs, horizon=horizon, context=context, starts=starts)
+        expect_choice("observations", observations, get_args(Observations))
+        expect_choice("render_mode", render_mode, (None, "rgb_array"))
+        expect_at_least(num_envs=(num_envs, 1), horizon=(horizon, 1), context=(context, 1), starts=(starts, 1))
         dataset = open_starts(read_run(run), data, context)
         info, model = load_run(run, device)
-        model.dynamics.expect_rewards()
-        visible = observations == "frames" or render_mode is not None
-        rules = Rules(horizon, terminate, deterministic)
-        begin = watch_starts(model, dataset, context, starts)
-        self._worlds = DreamWorlds(model.dynamics, begin, rules, num_envs, model if visible else None)
+        self._dynamics, self._control = model.dynamics, model.dynamics.expect_rewards()
+        self._starts = observe_starts(model, dataset, context, starts)
+        self._model = model if observations == "frames" or render_mode is not None else None
+        """Draws the frames, which takes far longer than the step; None where nothing is drawn."""
+        if self._model is None:
+            self._starts = self._starts.without_frames()
+        self._horizon, self._terminate, self._deterministic = horizon, terminate, deterministic
         self.num_envs, self.render_mode, self._observations = num_envs, render_mode, observations
-        self.single_observation_space = _observation_space(info.model, observations)
+        self.metadata = METADATA | {"autoreset_mode": autoreset_mode}
+        self.single_observation_space = spaces.Box(
+            -np.inf, np.inf, (info.model.belief + info.model.latent,), np.float32
+        )
+        if observations == "frames":
+            self.single_observation_space = spaces.Box(0, 255, self._starts.frames.shape[1:], np.uint8)
         self._scale = _scale(info) if original_units else ActionScale.identity(info.model.action_width)
         low, high = np.array(self._scale.low, np.float32), np.array(self._scale.high, np.float32)
         self.single_action_space = spaces.Box(low, high, dtype=np.float32)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self.metadata = METADATA | {"autoreset_mode": autoreset_mode}
         self._seeded = False
+        first = self._starts.pick(torch.zeros(num_envs, dtype=torch.long, device=self._dynamics.device))
+        counts = np.zeros(num_envs, np.int64)
+        self._now = DreamSnapshot(counts.astype(np.uint64), counts, np.ones(num_envs, bool), first)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -113,9 +140,9 @@ class DreamVectorEnv(VectorEnv):
         if seed is None and not self._seeded:
             seed = int(self.np_random.integers(2**62))
         if seed is not None:
-            self._worlds.seed(seed + np.arange(self.num_envs))
+            self._now = self._now._replace(keys=mixed((seed + np.arange(self.num_envs)).astype(np.uint64)))
             self._seeded = True
-        self._worlds.begin(np.ones(self.num_envs, bool))
+        self._begin(np.ones(self.num_envs, bool))
         return self._observe(), {}
 
     def step(
@@ -132,30 +159,25 @@ class DreamVectorEnv(VectorEnv):
         Raises:
             AimeError: if the actions have another shape, or one of a dream that goes on is not finite or far off.
         """
-        ended = self._worlds.ended
-        outcome = self._worlds.step(self._admit(actions, ended))
-        info = {"continuation": np.where(ended, 0, outcome.continuation), "_continuation": ~ended}
+        again = self._now.ended
+        reward, continuation, terminated, truncated = self._imagine(self._admit(actions))
+        info = {"continuation": np.where(again, 0, continuation), "_continuation": ~again}
+        reward, terminated, truncated = np.where(again, 0, reward), terminated & ~again, truncated & ~again
         if self.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP:
-            ended = self._worlds.ended
-            rewards, ends = outcome.reward, (outcome.terminated, outcome.truncated)
-            if ended.any():
-                info |= {"final_obs": self._observe(), "_final_obs": ended}
-        else:
-            rewards, ends = (
-                np.where(ended, 0, outcome.reward),
-                (outcome.terminated & ~ended, outcome.truncated & ~ended),
-            )
-        if ended.any():
-            self._worlds.begin(ended)
-        return self._observe(), rewards.astype(np.float64), *ends, info
+            again = self._now.ended
+            if again.any():
+                info |= {"final_obs": self._observe(), "_final_obs": again}
+        if again.any():
+            self._begin(again)
+        return self._observe(), reward.astype(np.float64), terminated, truncated, info
 
     def render(self) -> tuple[UInt8[np.ndarray, "H W 3"], ...] | None:
-        """The frame of each dream, where `render_mode` is "rgb_array"."""
-        return None if self.render_mode is None else tuple(self._worlds.frames())
+        """The frame of each dream, where `render_mode` is "rgb_array": the real one where it has just begun."""
+        return None if self.render_mode is None else tuple(self._now.states.frames.cpu().numpy().copy())
 
     def snapshot(self) -> DreamSnapshot:
         """All dreams as they are now, to `restore` later, any number of times."""
-        return self._worlds.snapshot()
+        return self._now
 
     def restore(self, snapshot: DreamSnapshot) -> Observation:
         """Go back to a snapshot of an environment of the same run and settings, and observe it again.
@@ -167,24 +189,64 @@ class DreamVectorEnv(VectorEnv):
             raise AimeError(
                 f"snapshot: holds {len(snapshot.keys)} dreams, expected {self.num_envs}: restore it where it was taken"
             )
-        if snapshot.frames is None and self._worlds.visible:
+        if self._model is None:
+            snapshot = snapshot._replace(states=snapshot.states.without_frames())
+        elif not snapshot.states.frames.numel():
             raise AimeError("snapshot: holds no frames, expected some: restore it where it was taken")
-        self._worlds.restore(snapshot)
-        self._seeded = True
+        self._now, self._seeded = snapshot, True
         return self._observe()
 
-    def _observe(self) -> Observation:
-        return self._worlds.latents() if self._observations == "latents" else self._worlds.frames()
+    @torch.inference_mode()
+    def _begin(self, rows: Bool[np.ndarray, " N"]) -> None:
+        """Start the next episode of some dreams, at real frames that follow from their keys."""
+        keys, elapsed, ended, states = self._now
+        keys = np.where(rows, mixed(keys + GOLDEN), keys)
+        chosen = (keys[rows] % np.uint64(len(self._starts.frames))).astype(np.int64)
+        places, index = (torch.from_numpy(each).to(self._dynamics.device) for each in (chosen, np.flatnonzero(rows)))
+        states = states.replace(index, self._starts.pick(places))
+        self._now = DreamSnapshot(keys, np.where(rows, 0, elapsed), ended & ~rows, states)
 
-    def _admit(self, actions: Float[np.ndarray, "N A"], ended: Bool[np.ndarray, " N"]) -> Float[np.ndarray, "N A"]:
-        """The actions in [-1, 1], with any where they count for nothing."""
+    @torch.inference_mode()
+    def _imagine(self, actions: Float[np.ndarray, "N A"]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Advance all dreams, also those that have ended: reward, continuation, terminated and truncated, `[N]`."""
+        keys, elapsed, _, states = self._now
+
+        def sample(mixture: GaussianMixture, number: int) -> Choice:
+            components, width = mixture.means.shape[-2:]
+            noise = torch.from_numpy(uniforms(keys, elapsed, components + width)).to(mixture.means)
+            return Choice(*drawn_from(mixture, noise))
+
+        action = torch.from_numpy(actions.astype(np.float32)).to(self._dynamics.device).clamp(-1, 1)
+        carry, _, _ = self._dynamics.step(states.carry, action, likeliest if self._deterministic else sample)
+        reward = self._control.reward(*carry.read).mean.cpu().numpy()
+        continuation = self._control.continuation(*carry.read).sigmoid().cpu().numpy()
+        terminated, truncated = (continuation < GOES_ON) & self._terminate, elapsed + 1 >= self._horizon
+        self._now = DreamSnapshot(keys, elapsed + 1, terminated | truncated, self._draw(carry, states))
+        return reward, continuation, terminated, truncated
+
+    def _draw(self, carry: Carry, last: DreamStates) -> DreamStates:
+        """Dreams at the step after `last`, with their frames where any are drawn."""
+        if self._model is None:
+            return last._replace(carry=carry)
+        expected = self._model.attention.expect(carry.belief, carry.latent, last.last_map).map
+        pixels = (decode_in_chunks(self._model, carry.latent, expected) * 255).round().to(torch.uint8)
+        return DreamStates(carry, expected, rearrange(pixels, "n c h w -> n h w c").contiguous())
+
+    def _observe(self) -> Observation:
+        _, _, _, (carry, _, frames) = self._now
+        if self._observations == "frames":
+            return frames.cpu().numpy().copy()
+        return torch.cat([carry.belief, carry.latent], dim=-1).float().cpu().numpy()
+
+    def _admit(self, actions: Float[np.ndarray, "N A"]) -> Float[np.ndarray, "N A"]:
+        """The actions in [-1, 1]; any number is admitted for a dream that has ended."""
         actions = np.asarray(actions)
         if actions.shape != self.action_space.shape:
             raise AimeError(
                 f"actions have shape {list(actions.shape)}, expected {list(self.action_space.shape or ())} (dreams, "
                 "action width): give each dream one action"
             )
-        actions = np.where(ended[:, None], 0, actions)
+        actions = np.where(self._now.ended[:, None], 0, actions)
         expect_clipped_actions(actions, self._scale)
         return actions if self._scale.is_identity else self._scale.to_unit(actions)
 
@@ -195,46 +257,26 @@ class DreamEnv(gymnasium.Env):
     metadata = METADATA
 
     def __init__(self, run: str | Path, render_mode: str | None = None, **settings: Any) -> None:
-        """Load a run.
-
-        Args:
-            run: a run directory, or "bundled:NAME", whose model has reward and continuation heads.
-            render_mode: "rgb_array" lets `render` give the frame, beside latents too.
-            settings: those of `DreamVectorEnv`, but for `autoreset_mode`.
+        """Load a run; the settings are those of `DreamVectorEnv`, except `autoreset_mode`.
 
         Raises:
             AimeError: as `DreamVectorEnv` does.
         """
-        self._dreams = DreamVectorEnv(
-            1, run, render_mode=render_mode, autoreset_mode=AutoresetMode.NEXT_STEP, **settings
-        )
+        mode = AutoresetMode.NEXT_STEP
+        self._dreams = DreamVectorEnv(1, run, render_mode=render_mode, autoreset_mode=mode, **settings)
         self.render_mode = render_mode
         self.observation_space = self._dreams.single_observation_space
         self.action_space = self._dreams.single_action_space
-        self._seeded = False
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
         """Begin an episode: the one that `seed` determines, or else the one that follows on the last."""
         super().reset(seed=seed)
-        if seed is None and not self._seeded:
-            seed = int(self.np_random.integers(2**62))
-        self._seeded = True
         return self._dreams.reset(seed=seed)[0][0], {}
 
     def step(self, action: Float[np.ndarray, " A"]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Imagine one step; after an episode's end, begin the next.
-
-        Args:
-            action: `[A]`, clipped to the action space.
-
-        Returns:
-            Observation, reward, terminated, truncated, and the probability of the `continuation`.
-
-        Raises:
-            AimeError: if the action is not finite, in other units, or has another shape.
-        """
+        """Imagine one step under an action `[A]`; after an episode's end, begin the next. See `DreamVectorEnv.step`."""
         observations, rewards, terminated, truncated, info = self._dreams.step(np.asarray(action)[None])
         continuation = {"continuation": float(info["continuation"][0])}
         return observations[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), continuation
@@ -245,23 +287,12 @@ class DreamEnv(gymnasium.Env):
         return None if frames is None else frames[0]
 
     def snapshot(self) -> DreamSnapshot:
-        """The dream as it is now, to `restore` later, any number of times."""
+        """See `DreamVectorEnv.snapshot`."""
         return self._dreams.snapshot()
 
     def restore(self, snapshot: DreamSnapshot) -> Observation:
-        """Go back to a snapshot of an environment of the same run and settings, and observe it again.
-
-        Raises:
-            AimeError: if it is one of several dreams, or lacks the frames that are observed here.
-        """
-        self._seeded = True
+        """See `DreamVectorEnv.restore`."""
         return self._dreams.restore(snapshot)[0]
-
-
-def _observation_space(model: ModelConfig, observations: Observations) -> spaces.Box:
-    if observations == "frames":
-        return spaces.Box(0, 255, (model.image_size, model.image_size, 3), np.uint8)
-    return spaces.Box(-np.inf, np.inf, (model.belief + model.latent,), np.float32)
 
 
 def _scale(info: RunInfo) -> ActionScale:
@@ -271,13 +302,3 @@ def _scale(info: RunInfo) -> ActionScale:
             "original_units out, and act in [-1, 1]"
         )
     return info.action_scale
-
-
-def _check(observations: str, render_mode: str | None, **counts: int) -> None:
-    if observations not in get_args(Observations):
-        raise AimeError(f"observations is {observations!r}, expected 'latents' or 'frames'")
-    if render_mode not in (None, "rgb_array"):
-        raise AimeError(f"render_mode is {render_mode!r}, expected 'rgb_array' or None")
-    for name, value in counts.items():
-        if value < 1:
-            raise AimeError(f"{name} is {value}, expected 1 or more")
