@@ -302,7 +302,7 @@ def test_a_run_without_a_reward_head_is_refused_before_its_weights_are_read(tmp_
 
 def test_a_reward_head_that_never_saw_a_reward_is_refused(tmp_path: Path) -> None:
     untaught = write_run(tmp_path).path
-    model = load_model(untaught)
+    model = AIME.from_pretrained(untaught)
     assert model.dynamics.control is not None
     model.dynamics.control.rewards_seen.fill_(0)
     save_weights(model.state_dict(), untaught / "checkpoint" / "ema.safetensors")
