@@ -98,7 +98,7 @@ def table(rows: Iterable[Row], titles: dict[str, str], full: dict[str, int]) -> 
 
 def _outcome(bad: list[Row]) -> str:
     if not bad:
-        return "all as promised"
+        return "all passed"
     named = "; ".join(f"`{row.case}`: {_short(row.faults[0])}" for row in bad[:12])
     more = f"; {len(bad) - 12} more" if len(bad) > 12 else ""
     return f"**{len(bad)} failed**: {named}{more}"

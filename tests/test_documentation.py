@@ -67,6 +67,19 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
     assert [target for target in pages if not (page.parent / target).exists()] == []
 
 
+def anchors(page: Path) -> set[str]:
+    """The anchors that mkdocs and GitHub give to the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_to_headings_lead_to_one(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]*\.md)?#([^)]+)\)", page.read_text(encoding="utf-8"))
+    found = [(target, anchor) for target, anchor in links if anchor not in anchors(page.parent / target if target else page)]
+    assert found == []
+
+
 def test_dependencies_are_all_explained() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     explained = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8").lower()
