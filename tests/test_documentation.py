@@ -76,8 +76,8 @@ def anchors(page: Path) -> set[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_to_headings_lead_to_one(page: Path) -> None:
     links = re.findall(r"\]\(([^)#:]*\.md)?#([^)]+)\)", page.read_text(encoding="utf-8"))
-    found = [(target, anchor) for target, anchor in links if anchor not in anchors(page.parent / target if target else page)]
-    assert found == []
+    wrong = [link for link in links if link[1] not in anchors(page.parent / link[0] if link[0] else page)]
+    assert wrong == []
 
 
 def test_dependencies_are_all_explained() -> None:
