@@ -15,9 +15,11 @@ from pathlib import Path
 
 import tyro
 
-from aime.data.bundled import PARTS, Part, pack
-from aime.data.dataset import Dataset, open_dataset
+from aime.data.bundled import PARTS, Part
+from aime.data.dataset import Dataset
 from aime.data.episodes import Episode
+from aime.data.opening import open_dataset
+from aime.data.pack_writer import pack
 from aime.data.shards import write_shard
 from aime.io.collect.collect import collect
 from aime.io.collect.policies import Policy

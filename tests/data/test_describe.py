@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aime.data.dataset import open_dataset
 from aime.data.describe import Spread, contact_sheet, describe
 from aime.data.episodes import Episode
+from aime.data.opening import open_dataset
 from aime.data.shards import write_shard
 from aime.errors import AimeError
 

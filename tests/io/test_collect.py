@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from aime.data.dataset import open_dataset
+from aime.data.opening import open_dataset
 from aime.data.shards import Attribute, write_shard
 from aime.data.state_names import note_state_names, read_state_names
 from aime.errors import AimeError

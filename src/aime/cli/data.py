@@ -13,9 +13,10 @@ from rich.progress import Progress
 from rich.table import Table
 
 from aime.cli.arguments import parse
-from aime.data.dataset import Dataset, open_dataset
+from aime.data.dataset import Dataset
 from aime.data.describe import DatasetSummary, Spread, contact_sheet, describe
 from aime.data.mask_names import ATTRIBUTE as MASK_NAMES
+from aime.data.opening import open_dataset
 from aime.data.sources import BUNDLED, Source, join_sources, parse_sources
 from aime.errors import AimeError
 

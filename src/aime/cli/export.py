@@ -11,7 +11,8 @@ import tyro
 from rich.console import Console
 
 from aime.cli.arguments import parse
-from aime.data.dataset import Dataset, open_dataset
+from aime.data.dataset import Dataset
+from aime.data.opening import open_dataset
 from aime.data.pool import progress_bar
 from aime.errors import AimeError
 from aime.io.exporters.interface import Settings

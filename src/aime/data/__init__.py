@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aime.data.bundled import bundled_names, bundled_path, pack
-from aime.data.dataset import Dataset, open_dataset
+from aime.data.bundled import bundled_names, bundled_path
+from aime.data.dataset import Dataset
 from aime.data.episodes import Episode
+from aime.data.opening import open_dataset
+from aime.data.pack_writer import pack
 from aime.data.shards import Attribute, Shard, write_shard
 from aime.data.splitting import Split
 

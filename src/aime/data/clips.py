@@ -19,8 +19,9 @@ import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
-from aime.data.dataset import Dataset, open_dataset
+from aime.data.dataset import Dataset
 from aime.data.drawing import Drawing
+from aime.data.opening import open_dataset
 from aime.data.splitting import Split
 from aime.errors import AimeError
 

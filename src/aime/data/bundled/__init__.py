@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aime.data.bundled.installed import bundled_digests, bundled_names, bundled_parts, bundled_path, bundled_root
-from aime.data.bundled.packing import PARTS, Part, pack, unpack
+from aime.data.bundled.packing import PARTS, Part, unpack
 
 __all__ = [
     "PARTS",
@@ -13,6 +13,5 @@ __all__ = [
     "bundled_parts",
     "bundled_path",
     "bundled_root",
-    "pack",
     "unpack",
 ]

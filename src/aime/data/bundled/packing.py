@@ -18,14 +18,10 @@ shard.
 
 from __future__ import annotations
 
-import io
-import itertools
 import json
 import lzma
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -33,10 +29,6 @@ from jaxtyping import UInt8
 from aime.data.episodes import Episode
 from aime.data.shards import write_shard
 from aime.errors import AimeError
-from aime.primitives.files import write_atomically
-
-if TYPE_CHECKING:
-    from aime.data.dataset import Dataset
 
 Part = Literal["train", "validation", "test"]
 
@@ -52,62 +44,6 @@ PACK, DIGESTS = ".npy.xz", ".digests.json"
 
 _FRAMES_PER_SHARD = 4000
 """Bounds the memory of unpacking: 50 MB of 64 x 64 frames."""
-
-_FRAMES_FOR_BACKGROUND = 256
-
-
-def pack(parts: Mapping[Part, Dataset], path: str | Path) -> None:
-    """Pack data sets of the same world into one file, losslessly, and the digests of their episodes into a second one.
-
-    Masks are kept where all episodes have them.
-
-    Args:
-        parts: "train", to learn from, whose background is taken; "validation", for choices; "test", to report on.
-        path: the file to make, NAME.npy.xz; it must not exist.
-
-    Raises:
-        AimeError: if the parts differ in a width or share an episode, if the file exists, or if it cannot be written.
-    """
-    path = Path(path)
-    if path.exists():
-        raise AimeError(f"{path}: exists already and packs are never overwritten; delete it or choose another name")
-    datasets = {part: parts[part] for part in PARTS}
-    train = datasets["train"]
-    for each in datasets.values():
-        _check_agreement(train, each)
-    for one, other in itertools.combinations(PARTS, 2):
-        if set(datasets[one].digests) & set(datasets[other].digests):
-            raise AimeError(f"{path}: {one} and {other} share an episode, expected none in common: record another")
-    facts = {part: {"episodes": data.episodes, "attributes": data.attributes} for part, data in datasets.items()}
-    masks = all(bool(data.has_mask.all()) for data in datasets.values())
-    header = {"format": FORMAT, "version": VERSION, "state": train.has_state, "masks": masks, "parts": facts}
-    background = _background(train)
-    packed = io.BytesIO()
-    with lzma.open(packed, "wb", check=lzma.CHECK_SHA256, preset=9 | lzma.PRESET_EXTREME) as stream:
-        _save(stream, np.frombuffer(json.dumps(header).encode(), dtype=np.uint8), background)
-        for data in datasets.values():
-            for episode in data:
-                _save(stream, *_encode(episode if masks else replace(episode, mask=None), background))
-    digests = {part: data.digests for part, data in datasets.items()}
-    table = path.with_name(path.name.removesuffix(PACK) + DIGESTS)
-    write_atomically(table, (json.dumps(digests, indent=0) + "\n").encode())
-    write_atomically(path, packed.getbuffer())
-
-
-def _check_agreement(train: Dataset, other: Dataset) -> None:
-    for field in ("image_size", "action_width", "state_width"):
-        expected, found = getattr(train, field), getattr(other, field)
-        if expected != found:
-            raise AimeError(
-                f"{other.name}: {field} is {found}, expected {expected} as in {train.name}; record it alike"
-            )
-
-
-def _background(dataset: Dataset) -> UInt8[np.ndarray, "H W 3"]:
-    """The median of each pixel and channel: what is there when nothing passes."""
-    frames = np.stack(list(dataset.spread_frames(_FRAMES_FOR_BACKGROUND)))
-    background: np.ndarray = np.sort(frames, axis=0)[len(frames) // 2]
-    return background
 
 
 def unpack(source: Path, directory: Path) -> None:
@@ -156,7 +92,7 @@ def _read_header(source: Path, stream: IO[bytes]) -> dict[str, Any]:
     return header
 
 
-def _encode(episode: Episode, background: UInt8[np.ndarray, "H W 3"]) -> list[np.ndarray]:
+def encode(episode: Episode, background: UInt8[np.ndarray, "H W 3"]) -> list[np.ndarray]:
     """The arrays of one episode, in the order of the format."""
     pixels = episode.pixels
     before = np.concatenate([background[None], pixels[:-1]])
@@ -169,7 +105,7 @@ def _encode(episode: Episode, background: UInt8[np.ndarray, "H W 3"]) -> list[np
 
 
 def _decode(stream: IO[bytes], background: UInt8[np.ndarray, "H W 3"], has_state: bool, has_mask: bool) -> Episode:
-    """The inverse of `_encode`."""
+    """The inverse of `encode`."""
     classes, values, action, reward, terminated = (_load(stream) for _ in range(5))
     state = _load(stream) if has_state else None
     mask = _load(stream) if has_mask else None
@@ -185,7 +121,8 @@ def _decode(stream: IO[bytes], background: UInt8[np.ndarray, "H W 3"], has_state
     return Episode(pixels, action, reward, terminated, state, mask)
 
 
-def _save(stream: IO[bytes], *arrays: np.ndarray) -> None:
+def save_arrays(stream: IO[bytes], *arrays: np.ndarray) -> None:
+    """Write arrays in NumPy's own format."""
     for array in arrays:
         np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
 
