@@ -6,14 +6,14 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import tyro
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from aime.cli.arguments import parse
+from aime.cli.options import Evaluated
 from aime.cli.progress import counting
 from aime.primitives.interval_text import bounds_text, counted, number_text
 
@@ -24,51 +24,25 @@ if TYPE_CHECKING:
 SHOWN_HORIZONS = (1, 5, 15, 45)
 
 
-@dataclass(frozen=True)
-class EvaluateOptions:
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(Evaluated):
     """Measure a run's predictions on episodes it has never seen: PSNR, SSIM and skill for each horizon.
 
     Also whether dreams show the body: foreground F1, and where the data has a state, how well it is predicted, and how
     well it is read from dreamt frames.
     """
 
-    run: tyro.conf.Positional[Path]
-    """The run directory that `aime train` wrote, or bundled:cartpole."""
     out: Path
     """The JSON file to write."""
-    data: str | None = None
-    """A directory of shards, one shard, or bundled:NAME; several by commas. By default the run's own data. Episodes
-    that the run was trained on are left out, wherever they lie."""
-    part: Literal["test", "validation", "all"] = "test"
-    """The half of the unseen episodes: test for reports, validation for choices."""
-    context: int = 5
-    """Frames that the model sees."""
-    horizon: int = 45
-    """Frames that it then predicts."""
-    samples: int = 16
-    """Sampled futures of each clip."""
-    clips: int | None = None
-    """At most so many clips; by default 64, the first of every episode before the second of any."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
 def main(arguments: list[str]) -> int:
     """Run `aime evaluate` and return the exit status."""
     options = parse(EvaluateOptions, "evaluate", arguments)
     from aime.inference.evaluate import evaluate_run
-    from aime.inference.request import EvaluationRequest
 
-    request = EvaluationRequest(
-        data=options.data,
-        part=options.part,
-        context=options.context,
-        horizon=options.horizon,
-        samples=options.samples,
-        clips=options.clips,
-        device=options.device,
-    )
     with counting("evaluating") as progress:
-        evaluation = evaluate_run(options.run, request, options.out, progress)
+        evaluation = evaluate_run(options.run, options.request, options.out, progress)
     console = Console(highlight=False)
     for part in _tables(evaluation):
         console.print(part, markup=False)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import tyro
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from aime.cli.arguments import parse
+from aime.cli.options import Evaluated
 from aime.cli.progress import counting
 from aime.primitives.interval_text import bounds_text, counted
 
@@ -23,54 +23,30 @@ WIDTH = 120
 """Columns of the table where there is no terminal whose width it could have."""
 
 
-@dataclass(frozen=True)
-class InspectOptions:
+@dataclass(frozen=True, kw_only=True)
+class InspectOptions(Evaluated):
     """Measure the effect of every part of a run: replace its output by something simpler, and see what is lost.
 
     Where the data has a state, also how well it is predicted linearly from each part.
     """
 
-    run: tyro.conf.Positional[Path]
-    """The run directory that `aime train` wrote, or bundled:cartpole."""
     out: Path | None = None
     """The JSON file to write. By default RUN/inspection.json, which `aime report` shows; none for a bundled run."""
-    data: str | None = None
-    """A directory of shards, one shard, or bundled:NAME; several by commas. By default the run's own data. Episodes
-    that the run was trained on are left out, wherever they lie."""
     part: Literal["test", "validation", "all"] = "validation"
     """The half of the unseen episodes: test for reports, validation for choices."""
-    context: int = 5
-    """Frames that the model sees."""
-    horizon: int = 45
-    """Frames that it then predicts."""
-    samples: int = 16
-    """Sampled futures of each clip."""
-    clips: int | None = None
-    """At most so many clips; by default 64, the first of every episode before the second of any."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
 def main(arguments: list[str]) -> int:
     """Run `aime inspect` and return the exit status."""
     options = parse(InspectOptions, "inspect", arguments)
     from aime.inference.inspection import INSPECTION, inspect_run
-    from aime.inference.request import EvaluationRequest
     from aime.world_model.bundled import PREFIX
 
     out = options.out
     if out is None and not str(options.run).startswith(PREFIX):
         out = options.run / INSPECTION
-    request = EvaluationRequest(
-        data=options.data,
-        part=options.part,
-        context=options.context,
-        horizon=options.horizon,
-        samples=options.samples,
-        clips=options.clips,
-        device=options.device,
-    )
     with counting("inspecting") as progress:
-        inspection = inspect_run(options.run, request, out, progress)
+        inspection = inspect_run(options.run, options.request, out, progress)
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=WIDTH)

@@ -6,28 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import tyro
-
 from aime.cli.arguments import parse
+from aime.cli.options import UnseenClips
 
 
-@dataclass(frozen=True)
-class PredictOptions:
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions(UnseenClips):
     """Draw a film with a row a clip: truth, the single most likely dream, their difference, attention, and samples."""
 
-    run: tyro.conf.Positional[Path]
-    """The run directory that `aime train` wrote, or bundled:cartpole."""
     out: Path
     """The film to write: FILE.webp, FILE.gif, or FILE.mp4 (with the `video` extra)."""
-    data: str | None = None
-    """A directory of shards, one shard, or bundled:NAME; several by commas. By default the run's own data. Episodes
-    that the run was trained on are left out, wherever they lie."""
-    part: Literal["test", "validation", "all"] = "test"
-    """The half of the unseen episodes: test for reports, validation for choices."""
-    context: int = 5
-    """Frames that the model sees."""
-    horizon: int = 45
-    """Frames that it then predicts."""
     samples: int = 4
     """Sampled futures of each clip."""
     clips: int = 3
@@ -37,7 +25,6 @@ class PredictOptions:
     attention: Literal["one", "all", "none"] = "one"
     """Tiles of attention, where the model's is not uniform: one over the dream, or all maps, slots and motions in the
     place of difference and samples."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
 def main(arguments: list[str]) -> int:
