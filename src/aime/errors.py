@@ -90,6 +90,13 @@ def expect_one_of(config: object, name: str, known: Iterable[str], of: str) -> N
         raise AimeError(f"{of}.{name} is {found!r}; expected one of {', '.join(names)}")
 
 
+def expect_choice(name: str, value: str | None, choices: Iterable[str | None]) -> None:
+    """Raise an `AimeError` for a value that is none of the choices; the message calls it by `name`."""
+    known = tuple(choices)
+    if value not in known:
+        raise AimeError(f"{name} is {value!r}, expected {' or '.join(map(repr, known))}")
+
+
 def expect_some_of(names: Iterable[str], known: Iterable[Name], kind: str) -> tuple[Name, ...]:
     """Those of `known` that are named, each once and in the order of `known`.
 

@@ -15,18 +15,18 @@ from gymnasium.vector.utils import batch_space
 from jaxtyping import Bool, Float, Float32, Float64, Int64, UInt8, UInt64
 
 from aime.agents.dream_starts import DreamStates, observe_starts, open_starts
-from aime.agents.registration import METADATA, expect_at_least, expect_choice
-from aime.data.action_scale import ActionScale
+from aime.data.action_scale import ActionScale, expect_clipped_actions
 from aime.dynamics.choices import Choice, likeliest
 from aime.dynamics.states import Carry
-from aime.errors import AimeError
+from aime.errors import AimeError, expect_choice
 from aime.inference.loading import load_run
 from aime.primitives.counted_noise import GOLDEN, mixed, uniforms
 from aime.primitives.distributions import GaussianMixture, drawn_from
 from aime.primitives.hardware import Device
 from aime.world_model.prediction import decode_in_chunks
 from aime.world_model.saved import RunInfo, read_run
-from aime.world_model.values import expect_clipped_actions
+
+METADATA: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 25}
 
 Observations = Literal["latents", "frames"]
 
@@ -105,7 +105,10 @@ class DreamVectorEnv(VectorEnv):
             )
         expect_choice("observations", observations, get_args(Observations))
         expect_choice("render_mode", render_mode, (None, "rgb_array"))
-        expect_at_least(num_envs=(num_envs, 1), horizon=(horizon, 1), context=(context, 1), starts=(starts, 1))
+        counts = {"num_envs": num_envs, "horizon": horizon, "context": context, "starts": starts}
+        for name, value in counts.items():
+            if value < 1:
+                raise AimeError(f"{name} is {value}, expected 1 or more")
         dataset = open_starts(read_run(run), data, context)
         info, model = load_run(run, device)
         self._dynamics, self._control = model.dynamics, model.dynamics.expect_rewards()
@@ -129,8 +132,8 @@ class DreamVectorEnv(VectorEnv):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._seeded = False
         first = self._starts.pick(torch.zeros(num_envs, dtype=torch.long, device=self._dynamics.device))
-        counts = np.zeros(num_envs, np.int64)
-        self._now = DreamSnapshot(counts.astype(np.uint64), counts, np.ones(num_envs, bool), first)
+        elapsed = np.zeros(num_envs, np.int64)
+        self._now = DreamSnapshot(elapsed.astype(np.uint64), elapsed, np.ones(num_envs, bool), first)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -16,6 +16,10 @@ from torch import Tensor
 from aime.data.shards import Attribute
 from aime.errors import AimeError
 
+FOREIGN = 10.0
+"""Actions that are clipped (a planner's noise, an environment's step) may be so many times too large; what
+is beyond that is in other units."""
+
 
 @dataclass(frozen=True)
 class ActionScale:
@@ -151,3 +155,27 @@ def _like_given(convert: Callable[[Tensor], Tensor], action: Tensor | ArrayLike)
     array = np.asarray(action)
     converted = convert(torch.from_numpy(array.astype(np.float64))).numpy()
     return converted.astype(array.dtype.newbyteorder("=") if array.dtype.kind == "f" else np.float32)
+
+
+def expect_clipped_actions(actions: np.ndarray, scale: ActionScale) -> None:
+    """Refuse an environment's actions that are not finite, or beyond anything that clipping is meant for.
+
+    Args:
+        actions: `[...,A]`, in the units of `scale`.
+        scale: what they are clipped to.
+
+    Raises:
+        AimeError: if one is NaN or infinite, or `FOREIGN` times as far from the middle as its bound.
+    """
+    if not np.isfinite(actions).all():
+        raise AimeError(
+            f"an action is NaN or infinite; expected {scale.width} numbers within {scale}: see what the policy computes"
+        )
+    low, high = np.array(scale.low), np.array(scale.high)
+    reach = np.abs(actions - (low + high) / 2) / np.maximum((high - low) / 2, 1e-12)
+    beyond = (reach > FOREIGN) & (high > low)
+    if beyond.any():
+        raise AimeError(
+            f"an action is {float(actions[beyond].flat[0]):.4g}; expected numbers within {scale}, to which they are "
+            "clipped: in other units? divide by the largest command"
+        )

@@ -15,15 +15,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from aime.data.action_scale import ActionScale
+from aime.data.action_scale import FOREIGN, ActionScale
 from aime.errors import AimeError
 from aime.primitives.pixels import GREY_LEVEL
 
 ACTION_TOLERANCE = 1e-3
-
-FOREIGN = 10.0
-"""Actions that are clipped (a planner's noise, an environment's step) may be so many times too large; what
-is beyond that is in other units."""
 
 Judge = Callable[[Sequence[float]], None]
 """Raises an `AimeError` for what is wrong with the smallest and the largest number."""
@@ -183,27 +179,3 @@ def not_finite(name: str, values: Tensor) -> str:
     wrong = ~values.isfinite()
     first = wrong.nonzero()[0].tolist() if wrong.any() else []
     return f"{name} hold {int(wrong.sum())} numbers of {wrong.numel()} that are NaN or infinite, the first at {first}"
-
-
-def expect_clipped_actions(actions: np.ndarray, scale: ActionScale) -> None:
-    """Refuse an environment's actions that are not finite, or beyond anything that clipping is meant for.
-
-    Args:
-        actions: `[...,A]`, in the units of `scale`.
-        scale: what they are clipped to.
-
-    Raises:
-        AimeError: if one is NaN or infinite, or `FOREIGN` times as far from the middle as its bound.
-    """
-    if not np.isfinite(actions).all():
-        raise AimeError(
-            f"an action is NaN or infinite; expected {scale.width} numbers within {scale}: see what the policy computes"
-        )
-    low, high = np.array(scale.low), np.array(scale.high)
-    reach = np.abs(actions - (low + high) / 2) / np.maximum((high - low) / 2, 1e-12)
-    beyond = (reach > FOREIGN) & (high > low)
-    if beyond.any():
-        raise AimeError(
-            f"an action is {float(actions[beyond].flat[0]):.4g}; expected numbers within {scale}, to which they are "
-            "clipped: in other units? divide by the largest command"
-        )

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from aime.agents.control_env import ControlEnv
 from aime.errors import AimeError
+from aime.io.collect.control_env import ControlEnv
 from aime.io.collect.environment import ControlSuite
 from aime.io.collect.recording import Recording, record_episode
 

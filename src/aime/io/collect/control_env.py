@@ -9,9 +9,8 @@ import numpy as np
 from gymnasium import spaces
 from jaxtyping import Float, UInt8
 
-from aime.agents.registration import METADATA, expect_at_least, expect_choice
-from aime.data.action_scale import ActionScale
-from aime.errors import AimeError
+from aime.data.action_scale import ActionScale, expect_clipped_actions
+from aime.errors import AimeError, expect_choice
 from aime.io.collect.distractors import DISTRACTORS, Distractor, make_distractor
 from aime.io.collect.environment import (
     SUITE_STEPS,
@@ -22,7 +21,6 @@ from aime.io.collect.environment import (
     split_name,
 )
 from aime.io.collect.recording import distract
-from aime.world_model.values import expect_clipped_actions
 
 Frame = UInt8[np.ndarray, "H W 3"]
 
@@ -34,7 +32,7 @@ class ControlEnv(gymnasium.Env):
     `info["state"]` is the simulator's own state, positions and velocities. Rewards are summed over the action repeat.
     """
 
-    metadata = METADATA
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 25}  # noqa: RUF012
 
     def __init__(
         self,
@@ -66,7 +64,10 @@ class ControlEnv(gymnasium.Env):
         self._length = SUITE_STEPS // max(repeat, 1) if length is None else length
         expect_choice("distractor", distractor, tuple(DISTRACTORS))
         expect_choice("render_mode", render_mode, (None, "rgb_array"))
-        expect_at_least(action_repeat=(repeat, 1), image_size=(image_size, 8), length=(self._length, 1))
+        least = {"action_repeat": (repeat, 1), "image_size": (image_size, 8), "length": (self._length, 1)}
+        for name, (value, smallest) in least.items():
+            if value < smallest:
+                raise AimeError(f"{name} is {value}, expected {smallest} or more")
         camera = default_camera(domain) if camera is None else camera
         domain, task = split_name(f"dmc:{domain}_{task}")
         self._suite = ControlSuite(domain, task, repeat, image_size, camera, segment=distractor != "none", draw=False)
