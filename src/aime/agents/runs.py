@@ -16,6 +16,7 @@ from aime.agents.imitation import ImitationConfig, imitate
 from aime.agents.saved import AgentInfo, Networks, agent_directory, save_agent
 from aime.data import Dataset
 from aime.data.manifest import Manifest, SourceRecord
+from aime.data.sources import is_bundled
 from aime.errors import AimeError
 from aime.primitives.hardware import Hardware, choose_hardware, keep_freed_memory
 from aime.primitives.locks import only_writer
@@ -114,7 +115,7 @@ def _opened(run: str | Path, seed: int) -> Iterator[tuple[RunInfo, AIME, Hardwar
     Raises:
         AimeError: if another process writes there, there is no run, or it is bundled.
     """
-    if str(run).startswith("bundled:"):
+    if is_bundled(run):
         raise AimeError(
             f"{run}: comes with the package, and agents are kept in their runs; expected a run of your own: start one "
             f"from it by `aime train tiny --data DIR --out RUN --init-from {run}`"

@@ -17,7 +17,7 @@ from aime.data.dataset import Dataset
 from aime.data.describe import DatasetSummary, Spread, contact_sheet, describe
 from aime.data.mask_names import ATTRIBUTE as MASK_NAMES
 from aime.data.opening import open_dataset
-from aime.data.sources import BUNDLED, Source, join_sources, parse_sources
+from aime.data.sources import Source, is_bundled, join_sources, parse_sources
 from aime.errors import AimeError
 
 ACTIONS_SHOWN = 8
@@ -70,7 +70,7 @@ def _default_picture(sources: Sequence[Source]) -> Path:
     if len(sources) > 1:
         return Path("contact_sheet.png")
     source = sources[0].name
-    if source.startswith(BUNDLED):
+    if is_bundled(source):
         return Path(f"{source.replace(':', '-')}-contact_sheet.png")
     path = Path(source)
     return path / "contact_sheet.png" if path.is_dir() else path.with_name(f"{path.stem}-contact_sheet.png")

@@ -39,11 +39,11 @@ class InspectOptions(Evaluated):
 def main(arguments: list[str]) -> int:
     """Run `aime inspect` and return the exit status."""
     options = parse(InspectOptions, "inspect", arguments)
+    from aime.data.sources import is_bundled
     from aime.inference.inspection import INSPECTION, inspect_run
-    from aime.world_model.bundled import PREFIX
 
     out = options.out
-    if out is None and not str(options.run).startswith(PREFIX):
+    if out is None and not is_bundled(options.run):
         out = options.run / INSPECTION
     with counting("inspecting") as progress:
         inspection = inspect_run(options.run, options.request, out, progress)

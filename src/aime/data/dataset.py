@@ -16,7 +16,7 @@ from aime.data.episodes import Episode
 from aime.data.identity import HALVES, digests_of
 from aime.data.mask_names import read_mask_names
 from aime.data.shards import Attribute, Shard
-from aime.data.sources import BUNDLED, Mixture, Pools, Source
+from aime.data.sources import Mixture, Pools, Source, is_bundled
 from aime.data.splitting import SourceDigests, Split, in_split
 from aime.data.state_names import in_another_order, read_state_names
 from aime.data.units import Units
@@ -101,7 +101,7 @@ class Dataset:
         """
         source, digests = np.array(self._mixture.of_shard)[self._index[:, 0]], np.array(self.digests)
         return tuple(
-            (each, SourceDigests(tuple(digests[source == number].tolist()), each.name.startswith(BUNDLED)))
+            (each, SourceDigests(tuple(digests[source == number].tolist()), is_bundled(each.name)))
             for number, each in enumerate(self._mixture.sources)
         )
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from aime.data.sources import BUNDLED, Source
+from aime.data.sources import Source, is_bundled
 from aime.errors import AimeError, one_line
 from aime.primitives.config_io import from_plain, renamed, to_plain
 from aime.primitives.files import read_small, write_atomically
@@ -73,7 +73,7 @@ class SourceRecord:
         """A source of which a run trains on all episodes but those held out."""
         episodes = frozenset(digests)
         place = source.place
-        near = None if place.startswith(BUNDLED) else os.path.relpath(place, run.resolve())
+        near = None if is_bundled(place) else os.path.relpath(place, run.resolve())
         learned, held = sorted(episodes - held_out), sorted(episodes & held_out)
         return cls(source.name, place, near, source.weight, learned=tuple(learned), held_out=tuple(held))
 

@@ -12,7 +12,7 @@ from aime.data.dataset import Dataset
 from aime.data.identity import note_digests
 from aime.data.shard_files import shard_paths
 from aime.data.shards import Shard
-from aime.data.sources import BUNDLED, Mixture, Source, parse_sources
+from aime.data.sources import BUNDLED, Mixture, Source, is_bundled, parse_sources
 from aime.data.splitting import SPLITS, Rule, Split
 from aime.errors import AimeError
 
@@ -39,14 +39,14 @@ def open_dataset(source: str | Path, split: Split = "all", held_out: float = 0.0
     sources = parse_sources(str(source))
     datasets = [_open_one(each.name) for each in sources]
     whole = datasets[0] if len(sources) == 1 else _join(str(source), sources, datasets)
-    nothing_held_out = not held_out and not any(each.name.startswith(BUNDLED) for each in sources)
+    nothing_held_out = not held_out and not any(is_bundled(each.name) for each in sources)
     if split == "all" or (split == "train" and nothing_held_out):
         return whole
     return whole.part(split, Rule(held_out).choose([digests for _, digests in whole.by_source]))
 
 
 def _open_one(source: str) -> Dataset:
-    if not source.startswith(BUNDLED):
+    if not is_bundled(source):
         return Dataset([Shard(path) for path in shard_paths(Path(source))], source)
     name, shards = source.removeprefix(BUNDLED), list[Shard]()
     place = bundled_root(name)

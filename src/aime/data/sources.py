@@ -15,6 +15,12 @@ from jaxtyping import Float64, Int64
 from aime.errors import AimeError
 
 BUNDLED = "bundled:"
+"""Before the name of a data set or a model that comes with the package."""
+
+
+def is_bundled(place: str | Path) -> bool:
+    """Whether it is "bundled:NAME" and not a path."""
+    return str(place).startswith(BUNDLED)
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Source:
     @property
     def place(self) -> str:
         """By which two names of the same data are known: the absolute path."""
-        return self.name if self.name.startswith(BUNDLED) else str(Path(self.name).resolve())
+        return self.name if is_bundled(self.name) else str(Path(self.name).resolve())
 
 
 class Pools(NamedTuple):

@@ -9,7 +9,7 @@ from pathlib import Path
 from aime.data import Dataset, open_dataset
 from aime.data.bundled import bundled_parts
 from aime.data.manifest import SourceRecord
-from aime.data.sources import BUNDLED, join_sources, places_of, with_shares
+from aime.data.sources import is_bundled, join_sources, places_of, with_shares
 from aime.data.splitting import Rule
 from aime.errors import AimeError
 from aime.world_model.saved import RunInfo
@@ -82,7 +82,7 @@ def locate(record: SourceRecord, run: Path) -> str:
     Raises:
         AimeError: if it is not there any more, or other data is.
     """
-    if record.place.startswith(BUNDLED):
+    if is_bundled(record.place):
         return record.place
     near = run.resolve() / (record.near or ".")
     places = list(dict.fromkeys((record.place, str(near.resolve()))))

@@ -13,7 +13,7 @@ import numpy as np
 from aime.data import Dataset, open_dataset
 from aime.data.bundled import bundled_parts
 from aime.data.identity import HALVES, half_of
-from aime.data.sources import BUNDLED
+from aime.data.sources import is_bundled
 from aime.errors import AimeError
 from aime.inference.loading import check_fit, check_lengths
 from aime.inference.own_data import learned_by_position, own_data
@@ -150,7 +150,7 @@ def _each_once(numbers: Sequence[int], digests: Sequence[str], known: frozenset[
 
 def _not_bundled_training(dataset: Dataset, digests: Sequence[str]) -> list[int]:
     """All episodes but those that bundled data has for training: figures on it are of its other parts alone."""
-    bundled = any(source.name.startswith(BUNDLED) for source, _ in dataset.by_source)
+    bundled = any(is_bundled(source.name) for source, _ in dataset.by_source)
     parts = bundled_parts() if bundled else {}
     return [number for number, digest in enumerate(digests) if parts.get(digest) != "train"]
 

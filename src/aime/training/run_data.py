@@ -10,7 +10,7 @@ from typing import NamedTuple
 from aime.data import Dataset, open_dataset
 from aime.data.identity import half_of
 from aime.data.manifest import MANIFEST, Manifest, SourceRecord, find_manifest
-from aime.data.sources import BUNDLED, parse_sources, with_shares
+from aime.data.sources import is_bundled, parse_sources, with_shares
 from aime.data.splitting import Rule, count_held_out
 from aime.training.config import TrainConfig
 from aime.world_model.saved import has_checkpoint, read_run
@@ -76,7 +76,7 @@ def record_finetuning(run: Path, learned: Dataset, left_out: Dataset | None) -> 
 def with_absolute_paths(config: TrainConfig) -> TrainConfig:
     """The same config from whatever directory it is read."""
     start = config.init_from
-    if start is not None and not str(start).startswith(BUNDLED):
+    if start is not None and not is_bundled(start):
         start = Path(os.path.abspath(start))
     return replace(
         config,
@@ -105,7 +105,7 @@ def _before(config: TrainConfig) -> Manifest:
     if config.init_from is None:
         return Manifest()
     start = read_run(config.init_from)
-    bundled = str(config.init_from).startswith(BUNDLED)
+    bundled = is_bundled(config.init_from)
     return Manifest().after(str(config.init_from) if bundled else str(start.path.resolve()), start.manifest)
 
 

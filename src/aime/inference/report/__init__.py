@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from aime.data.sources import is_bundled
 from aime.errors import AimeError
 from aime.inference.evaluate import Progress
 from aime.inference.report.layout import lay_out
 from aime.inference.report.material import gather
 from aime.inference.request import EvaluationRequest
 from aime.primitives.files import write_atomically
-from aime.world_model.bundled import PREFIX, locate
+from aime.world_model.bundled import locate
 
 __all__ = ["REPORT", "write_report"]
 
@@ -49,7 +50,7 @@ def write_report(
 
 
 def _refuse_installed(run: str | Path) -> None:
-    if str(run).startswith(PREFIX):
+    if is_bundled(run):
         report = locate(run) / REPORT
         raise AimeError(
             f"{run}: comes with its report, {report}; expected a place for another: open that, or give --out"

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from aime.data.sources import BUNDLED, is_bundled
 from aime.errors import AimeError
-
-PREFIX = "bundled:"
 
 HOME = Path(__file__).parent
 """Where they are installed."""
@@ -27,10 +26,10 @@ def locate(run: str | Path) -> Path:
     Raises:
         AimeError: if no model of that name comes with the package.
     """
-    if not str(run).startswith(PREFIX):
+    if not is_bundled(run):
         return Path(run)
-    name, known = str(run).removeprefix(PREFIX), bundled_runs()
+    name, known = str(run).removeprefix(BUNDLED), bundled_runs()
     if name not in known:
-        names = ", ".join(f"{PREFIX}{each}" for each in known) or "none in this installation"
+        names = ", ".join(f"{BUNDLED}{each}" for each in known) or "none in this installation"
         raise AimeError(f"{run}: no such bundled model, expected one of: {names}")
     return HOME / name
