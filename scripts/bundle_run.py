@@ -15,6 +15,7 @@ from pathlib import Path
 import tyro
 
 from aime.data.manifest import MANIFEST
+from aime.data.sources import BUNDLED
 from aime.errors import AimeError
 from aime.inference.evaluate import evaluate_run
 from aime.inference.report import REPORT, write_report
@@ -56,7 +57,7 @@ def bundle(options: Options) -> Path:
     write_atomically(place / CONFIG, (info.path / CONFIG).read_bytes())
     if info.manifest is not None:
         info.manifest.write(place / MANIFEST)
-    kept = bundled.PREFIX + options.name
+    kept = BUNDLED + options.name
     evaluate_run(kept, out=place / EVALUATION)
     write_report(kept, out=place / REPORT)
     size = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
