@@ -29,7 +29,7 @@ from aime.primitives.quantize import codebook_perplexity
 from aime.representation.discriminators import DiscriminatorConfig, Discriminators
 from aime.representation.divergences import effective_components
 from aime.training.calibration import fit_spread
-from aime.training.latent_augmentation import still_part
+from aime.training.latent_augmentation import static_projection
 from aime.training.replay import LatentReplay, ReplayConfig
 from aime.world_model.model import AIME
 from aime.world_model.outputs import LatentClips, Targets
@@ -169,7 +169,7 @@ def test_padding_is_neither_remembered_nor_counted_as_still() -> None:
         torch.testing.assert_close(replays[1].state_dict()[name], value)
     for frames, clips in ((3, 0), (0, 2)):
         posteriors = [(*clips_of(given)[0], given.known.valid) for given in (batch(), batch().padded(frames, clips))]
-        torch.testing.assert_close(still_part(*posteriors[0]), still_part(*posteriors[1]))
+        torch.testing.assert_close(static_projection(*posteriors[0]), static_projection(*posteriors[1]))
 
 
 def test_padding_does_not_tell_how_wide_the_prior_is(monkeypatch: pytest.MonkeyPatch) -> None:

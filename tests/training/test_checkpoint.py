@@ -24,7 +24,7 @@ from aime.primitives import files
 from aime.runs.checkpoint_files import read_progress
 from aime.runs.schedule import JOINT, Progress
 from aime.training.average import WeightAverage
-from aime.training.checkpoint import Trained, restore, save
+from aime.training.checkpoint import TrainingState, restore, save
 from aime.training.config import OptimizerConfig
 from aime.training.nonfinite import NonfiniteSteps
 from aime.training.optimizers import make_optimizers
@@ -117,8 +117,8 @@ class Run:
         self.progress = restore(run, self.trained())
         return self
 
-    def trained(self) -> Trained:
-        return Trained(
+    def trained(self) -> TrainingState:
+        return TrainingState(
             self.model, self.average, (self.optimizer,), self.replay, self.balancer, NonfiniteSteps(), adversary=None
         )
 

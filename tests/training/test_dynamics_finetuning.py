@@ -302,7 +302,7 @@ def test_steps_that_are_all_skipped_stop_the_phase(config: TrainConfig, monkeypa
         return tuple(loss._replace(total=loss.total * torch.nan) for loss in sound(*arguments))
 
     monkeypatch.setattr(dynamics_finetuning, "latent_losses", broken)
-    monkeypatch.setattr(nonfinite, "MOST_IN_A_ROW", 3)
+    monkeypatch.setattr(nonfinite, "MAX_CONSECUTIVE_SKIPS", 3)
     with pytest.raises(AimeError, match=r"3 steps in a row.*lower dynamics_finetuning\.learning_rate .* step 3, with"):
         train(config)
 

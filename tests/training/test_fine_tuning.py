@@ -20,7 +20,7 @@ from aime.errors import AimeError
 from aime.primitives.tensor_files import fill
 from aime.training.config import OptimizerConfig, TrainConfig
 from aime.training.joint import JointLearning
-from aime.training.run_directory import in_units_of
+from aime.training.run_directory import in_action_units_of
 from aime.training.trainer import train
 from aime.world_model.model import AIME
 from aime.world_model.saved import RunInfo, read_run
@@ -106,7 +106,7 @@ def test_units_that_the_first_run_does_not_say_are_said_to_be_unknown(tmp_path: 
     write_scaled(tmp_path / "b.h5", NEWTON)
     dataset = open_dataset(tmp_path / "b.h5")
     start = RunInfo(tmp_path, "tiny", small_config(), {})
-    same, said = in_units_of(start, dataset)
+    same, said = in_action_units_of(start, dataset)
     assert same is dataset and "does not say in which units it learned actions; -1 to 1 is now -3 to 3" in said
 
 

@@ -1,4 +1,4 @@
-"""Moved scenes: only what stands still in a clip moves, all along the clip, and nothing else is learned from it."""
+"""Latent augmentation: only the static component of a clip shifts, by one vector for all frames."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from aime.errors import AimeError
 from aime.training.dynamics_finetuning import DynamicsFinetuningConfig
-from aime.training.latent_augmentation import STILL_RATIO, in_other_scenes, still_part
+from aime.training.latent_augmentation import STATIC_RATIO, shift_static_latents, static_projection
 
 CLIPS, LENGTH, STILL, MOVING = 200, 12, 2, 3
 
@@ -30,7 +30,7 @@ def all_valid(batch: int = CLIPS) -> Tensor:
 
 
 def part_of(means: Tensor, std: float = 0.1) -> Tensor:
-    return still_part(means, torch.full_like(means, std), all_valid(len(means)))
+    return static_projection(means, torch.full_like(means, std), all_valid(len(means)))
 
 
 def test_what_stands_still_is_kept_and_what_moves_is_not() -> None:
@@ -57,20 +57,20 @@ def test_it_is_that_of_the_generalised_eigenvectors() -> None:
     between = torch.stack([mean.mean(0) for mean, _ in clips]).mT.cov(correction=0)
     scatter = (within / frames).numpy()
     ratios, vectors = scipy.linalg.eigh(between.numpy(), scatter)
-    kept = ratios**4 / (ratios**4 + STILL_RATIO**4)
+    kept = ratios**4 / (ratios**4 + STATIC_RATIO**4)
     expected = torch.from_numpy((vectors * kept) @ vectors.T @ scatter).float()
-    torch.testing.assert_close(still_part(means, stds, valid), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(static_projection(means, stds, valid), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_nothing_stands_still_where_nothing_was_seen() -> None:
-    assert not still_part(latents(), torch.ones(CLIPS, LENGTH, 5), ~all_valid()).any()
+    assert not static_projection(latents(), torch.ones(CLIPS, LENGTH, 5), ~all_valid()).any()
 
 
 @given(st.integers(0, 100), st.sampled_from([0.0, 0.3, 1.0]))
 def test_a_moved_clip_goes_part_of_the_way_to_another_in_what_stands_still(seed: int, share: float) -> None:
     torch.manual_seed(seed)
     given_latents, still = latents(seed)[:20], torch.diag(torch.tensor([1.0, 1.0, 0.0, 0.0, 0.0]))
-    moved, rows = in_other_scenes(given_latents, all_valid(20), still, share)
+    moved, rows = shift_static_latents(given_latents, all_valid(20), still, share)
     step = moved - given_latents
     assert rows.float().mean() == share if share in (0.0, 1.0) else 0 < rows.sum() < 20
     assert not step[~rows].any() and not step[..., STILL:].any()
@@ -85,9 +85,9 @@ def test_padding_has_no_say_in_where_a_clip_goes() -> None:
     valid[:, 8:] = False
     padded = torch.where(valid[..., None], clips, 100.0)
     torch.manual_seed(0)
-    one = in_other_scenes(clips, valid, torch.eye(5), 1.0).latents
+    one = shift_static_latents(clips, valid, torch.eye(5), 1.0).latents
     torch.manual_seed(0)
-    other = in_other_scenes(padded, valid, torch.eye(5), 1.0).latents
+    other = shift_static_latents(padded, valid, torch.eye(5), 1.0).latents
     torch.testing.assert_close(one[:, :8], other[:, :8])
 
 

@@ -197,7 +197,7 @@ def test_dynamics_finetuning_is_remembered(config: TrainConfig, first: Manifest)
 def test_a_run_of_before_says_so_for_ever(config: TrainConfig, first: Manifest) -> None:
     (config.out / MANIFEST).unlink()
     data = open_run_data(replace(config, resume=True))
-    assert "what was trained on before is not all known" in data.notes[0]
+    assert "the record of earlier training data is incomplete" in data.notes[0]
     again = fake_training(replace(config, resume=True))
     assert again.forgotten
     assert open_unseen(read_run(config.out), None, 2, 3, "all").provenance == "unknown"

@@ -1,1 +1,1 @@
-"""The training loop, and all that a run keeps: checkpoints, logs, averaged weights."""
+"""Training: the loop, its phases, optimizers, averaged weights and checkpoints."""

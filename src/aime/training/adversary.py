@@ -76,5 +76,5 @@ class Adversary(nn.Module):
         loss.total.backward()
         gradients = [each.grad for each in self.parameters() if each.grad is not None]
         average_over_ranks(gradients)
-        self.nonfinite.judge([self.optimizer], [loss], nn.utils.get_total_norm(gradients))
+        self.nonfinite.skip_if_nonfinite([self.optimizer], [loss], nn.utils.get_total_norm(gradients))
         return loss

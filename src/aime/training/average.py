@@ -1,4 +1,4 @@
-"""The moving average of the weights, which evaluation, prediction and export use."""
+"""The exponential moving average of the weights, which evaluation, prediction and export use."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ Model = TypeVar("Model", bound=nn.Module)
 class WeightAverage(Generic[Model]):
     """Exponential moving average of a model's parameters, in their own precision; buffers are copied.
 
-    The decay is min(decay, (1 + n) / (10 + n)) after n updates, so that the start is soon forgotten. Buffers (the
-    codebook with its revived codes, the likelihood's variance) are averages of their own. torch's `AveragedModel` is
-    not used because it reads its counter back from the device at every step.
+    The decay after n updates is min(decay, (1 + n) / (10 + n)). Buffers (codebook, likelihood variance) are moving
+    averages already. torch's `AveragedModel` is not used because it reads its counter from the device at every step.
     """
 
     def __init__(self, model: Model, decay: float) -> None:
@@ -24,20 +23,20 @@ class WeightAverage(Generic[Model]):
         self.decay = decay
         self.updates = 0
         self.finetuned: Model | None = None
-        """A copy whose dynamics were fine-tuned since the last update."""
+        """A copy with fine-tuned dynamics, if one was made since the last update."""
 
     @property
     def best(self) -> Model:
-        """The fine-tuned copy, or the average where there is none."""
+        """The fine-tuned copy; the average if there is none."""
         return self.model if self.finetuned is None else self.finetuned
 
     def copied(self) -> Model:
-        """A copy of the average, to fine-tune."""
+        """A copy of the average for fine-tuning."""
         return _copy(self.model)
 
     @torch.no_grad()
     def update(self, model: Model) -> None:
-        """Move towards the weights of `model`, the uncompiled module that this was built from."""
+        """Average in the weights of `model`, the uncompiled module that this average was built from."""
         self.updates += 1
         self.finetuned = None
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
@@ -49,6 +48,6 @@ def _copy(model: Model) -> Model:
     copied = copy.deepcopy(model)
     for part in copied.modules():
         if isinstance(part, nn.RNNBase):
-            # cuDNN wants its weights in one piece, which those of a copy are not
+            # cuDNN expects contiguous weights; deepcopy separates them
             part.flatten_parameters()
     return copied

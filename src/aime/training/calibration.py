@@ -1,4 +1,4 @@
-"""How wide the prior should be: fitted to how dreams of clips go that the dynamics were not fine-tuned on."""
+"""Calibration of the prior's standard deviation on episodes that dynamics fine-tuning left out."""
 
 from __future__ import annotations
 
@@ -17,33 +17,32 @@ from aime.primitives.randomness import preserved_random_state
 from aime.world_model.outputs import LatentClips
 
 SHIFTS = torch.arange(-4, 9) / 8
-"""What is tried; 1 makes a standard deviation about three times as large."""
+"""Candidate shifts of `spread_bias`; 1 makes a standard deviation about three times as large."""
 CONTEXT, SAMPLES = 5, 8
 
 
 class SpreadFit(NamedTuple):
-    """What `fit_spread` found."""
+    """The result of `fit_spread`."""
 
     shift: float
-    """Added to the prior's `spread_bias`, in [-0.5, 1]; above 0 where it was too sure of itself."""
+    """Added to the prior's `spread_bias`, in [-0.5, 1]; positive if the prior was overconfident."""
     energy_before: float
-    """The energy score of imagined latents, in units of their spread over the clips; 0 is best."""
+    """Energy score of imagined latents, in units of the latents' standard deviation; 0 is best."""
     energy: float
-    """The same after the fit."""
+    """Energy score after the fit."""
 
 
 @torch.no_grad()
 def fit_spread(dynamics: LatentDynamics, clips: LatentClips) -> SpreadFit:
-    """Shift the standard deviations of the prior, all by one number, to where imagined futures are most like the real.
+    """Shift the prior's `spread_bias` by the number with the lowest energy score of imagined latents.
 
-    Frames learned from for many passes are predicted better than any others, and what fits the errors on them is too
-    narrow for new ones, the more so the further ahead. So the number is the one with the least energy score
-    (`aime.inference.metrics.energy_score`) of eight futures' latents after five frames, to the clips' ends. One number
-    is little to learn: a few episodes are enough for it. Where a figure is not finite nothing changes.
+    A prior that has seen its training frames many times is overconfident on new frames. The score
+    (`aime.inference.metrics.energy_score`) compares eight sampled futures with the clips, from the sixth frame to the
+    end. If a score is not finite, the prior is unchanged.
 
     Args:
-        dynamics: in eval mode; its prior changes in place. Of several ranks all must call, each with clips of its own.
-        clips: of episodes that the prior has not learned from, one or more of at least two frames.
+        dynamics: in eval mode; its prior changes in place. All ranks must call, each with its own clips.
+        clips: one or more clips of at least two frames, from episodes that the prior was not trained on.
     """
     latents, contexts, actions = clips[:3]
     seen = min(CONTEXT, latents.shape[1] - 1)

@@ -1,22 +1,21 @@
-"""Checkpoints: everything that a run needs to go on as if it had never stopped.
+"""Checkpoints: the complete state of training, from which a run resumes bit for bit.
 
     RUN/checkpoint/model.safetensors              weights and buffers
     RUN/checkpoint/ema.safetensors                averaged weights and buffers, fine-tuned at the end of a run
-    RUN/checkpoint/before_finetuning.safetensors  the average before that, for joint learning to go on from
+    RUN/checkpoint/before_finetuning.safetensors  the average before fine-tuning, from which joint learning resumes
     RUN/checkpoint/optimizer.safetensors          the optimizer's tensors, named PARAMETER.KEY (encoder.weight.exp_avg)
-    RUN/checkpoint/replay.safetensors             the latents remembered, of several ranks those of the first
-    RUN/checkpoint/balancer.safetensors           what the balancer carries from step to step
-    RUN/checkpoint/nonfinite.safetensors          how many steps were skipped, and why
-    RUN/checkpoint/adversary.safetensors          the discriminators, and
-    RUN/checkpoint/critic.safetensors             their optimizer's tensors, where there are discriminators
-    RUN/checkpoint/finetuning_*.safetensors       while the dynamics are fine-tuned: weights, optimizer, skipped steps,
+    RUN/checkpoint/replay.safetensors             replayed latents of the first rank
+    RUN/checkpoint/balancer.safetensors           state of the balancer
+    RUN/checkpoint/nonfinite.safetensors          number of skipped steps by cause
+    RUN/checkpoint/adversary.safetensors          discriminators, if any
+    RUN/checkpoint/critic.safetensors             their optimizer's tensors
+    RUN/checkpoint/finetuning_*.safetensors       during dynamics fine-tuning: weights, optimizer, skipped steps,
                                                   cached latents, and clips left out for calibration
-    RUN/checkpoint/manifest.json                  what was trained on until then, as RUN/manifest.json
-    RUN/checkpoint/state.json                     progress and random-number states
-    RUN/checkpoint/SHA256SUMS                     of all these files, compared when they are read
+    RUN/checkpoint/manifest.json                  copy of RUN/manifest.json: the training data so far
+    RUN/checkpoint/state.json                     progress and random states
+    RUN/checkpoint/SHA256SUMS                     checksums of all these files, verified on reading
 
-The optimizer's settings (learning rate, betas, ...) are not among them: they belong to the config, so that changing one
-on resume has its effect. See `aime.runs.checkpoint_files` for how they are written.
+Optimizer settings (learning rate, betas, ...) come from the config, so that a resumed run can change them.
 """
 
 from __future__ import annotations
@@ -49,51 +48,49 @@ _FINETUNING = "finetuning_{}.safetensors"
 _EARLIER_NAMES = {_BEFORE_FINETUNING: "unsettled.safetensors", _NONFINITE: "guard.safetensors"}
 
 
-class Trained(NamedTuple):
-    """All that training updates; `restore` fills it in place."""
+class TrainingState(NamedTuple):
+    """Everything that training updates; `restore` fills it in place."""
 
     model: nn.Module
     average: WeightAverage[Any]
-    """Of `model`."""
     optimizers: tuple[Optimizer, ...]
-    """Of the model's parameters; they keep their own settings."""
+    """Of the model's parameters, with settings from the config."""
     replay: nn.Module
     balancer: Balancer
     nonfinite: nn.Module
     adversary: Adversary | None
-    """None where the run has no adversarial task."""
     finetuning: DynamicsFinetuning | None = None
-    """Once its latents are cached, until it is over."""
+    """Set during dynamics fine-tuning, once its latents are cached."""
     random: RandomStates | None = None
-    """Of joint learning, while another phase draws numbers of its own; None for the present ones."""
+    """Random states of joint learning while dynamics fine-tuning runs; None: the current ones."""
 
 
-def save(run: Path, trained: Trained, progress: Progress) -> None:
-    """Write RUN/checkpoint; the one before is replaced when the new one is complete on the disk.
+def save(run: Path, training: TrainingState, progress: Progress) -> None:
+    """Write RUN/checkpoint, which replaces the previous one when it is complete on disk.
 
     Raises:
         AimeError: if the disk is full or the directory cannot be written; the old checkpoint stays.
     """
-    write_checkpoint(run, _files(trained), State.now(progress, trained.average.updates, trained.random))
+    write_checkpoint(run, _files(training), State.now(progress, training.average.updates, training.random))
 
 
-def _files(trained: Trained) -> dict[str, Mapping[str, Tensor]]:
+def _files(training: TrainingState) -> dict[str, Mapping[str, Tensor]]:
     """The tensors of every file."""
-    average, adversary, finetuning = trained.average, trained.adversary, trained.finetuning
+    average, adversary, finetuning = training.average, training.adversary, training.finetuning
     files: dict[str, Mapping[str, Tensor]] = {
-        _MODEL: trained.model.state_dict(),
+        _MODEL: training.model.state_dict(),
         AVERAGED_WEIGHTS: average.best.state_dict(),
-        _OPTIMIZER: optimizer_tensors(trained.model, trained.optimizers),
-        _REPLAY: trained.replay.state_dict(),
-        _BALANCER: trained.balancer.state_dict(),
-        _NONFINITE: trained.nonfinite.state_dict(),
+        _OPTIMIZER: optimizer_tensors(training.model, training.optimizers),
+        _REPLAY: training.replay.state_dict(),
+        _BALANCER: training.balancer.state_dict(),
+        _NONFINITE: training.nonfinite.state_dict(),
     }
     if average.finetuned is not None:
         files[_BEFORE_FINETUNING] = average.model.state_dict()
     if adversary is not None:
         files[_ADVERSARY] = adversary.state_dict()
         files[_CRITIC] = optimizer_tensors(adversary, [adversary.optimizer])
-    # each of several ranks has latents of its own: after an interruption they are cached again
+    # with several ranks, each has its own latents, which an interrupted run caches again
     if finetuning is not None and ranks() == 1:
         parts = {
             "model": finetuning.model.state_dict(),
@@ -106,17 +103,16 @@ def _files(trained: Trained) -> dict[str, Mapping[str, Tensor]]:
     return files
 
 
-def restore(run: Path, trained: Trained) -> Progress:
-    """Bring what is trained, and the random numbers, to where the run's last checkpoint left them.
+def restore(run: Path, training: TrainingState) -> Progress:
+    """Restore training and random states from the run's last checkpoint.
 
-    With the same config and data, the steps that follow give the same bits as if the run had not stopped. Of several
-    ranks all take the replay and the random numbers of the first.
+    With the same config and data, the following steps give the same bits as an uninterrupted run. All ranks read the
+    replay and random states of the first.
 
     Args:
         run: the run directory.
-        trained: built from the run's config, no step taken yet. The replay is left empty where the config now asks for
-            another shape than the run's; balancer, counts of skipped steps and adversary start again where the run had
-            none to carry on.
+        training: built from the run's config, before its first step. The replay stays empty if its shape in the config
+            has changed; balancer, skip counts and adversary keep their initial state if the checkpoint has none.
 
     Raises:
         AimeError: if there is no checkpoint, or a file is missing, damaged, not finite, or does not fit the model.
@@ -129,35 +125,35 @@ def restore(run: Path, trained: Trained) -> Progress:
     moments = read_weights(directory / _OPTIMIZER)
     for name, tensors in ((_MODEL, weights), (AVERAGED_WEIGHTS, averaged), (_OPTIMIZER, moments)):
         require_finite(tensors, directory / name)
-    carried = read_weights(directory / _BALANCER)
-    fill(trained.model, weights, directory / _MODEL)
-    fill(trained.average.model, averaged, directory / AVERAGED_WEIGHTS)
-    if (before := _found(directory, _BEFORE_FINETUNING)) is not None:
-        trained.average.finetuned = trained.average.copied()
-        fill(trained.average.model, read_weights(before), before)
-    for optimizer in trained.optimizers:
-        fill_optimizer(trained.model, optimizer, moments, directory / _OPTIMIZER)
-    _fill_if_it_fits(trained.replay, directory / _REPLAY)
-    if (skipped := _found(directory, _NONFINITE)) is not None:
-        fill(trained.nonfinite, read_weights(skipped), skipped)
-    if trained.adversary is not None and (directory / _ADVERSARY).exists():
+    balancer = read_weights(directory / _BALANCER)
+    fill(training.model, weights, directory / _MODEL)
+    fill(training.average.model, averaged, directory / AVERAGED_WEIGHTS)
+    if (before := _find(directory, _BEFORE_FINETUNING)) is not None:
+        training.average.finetuned = training.average.copied()
+        fill(training.average.model, read_weights(before), before)
+    for optimizer in training.optimizers:
+        fill_optimizer(training.model, optimizer, moments, directory / _OPTIMIZER)
+    _fill_if_shapes_match(training.replay, directory / _REPLAY)
+    if (skipped := _find(directory, _NONFINITE)) is not None:
+        fill(training.nonfinite, read_weights(skipped), skipped)
+    if training.adversary is not None and (directory / _ADVERSARY).exists():
         critic = read_weights(directory / _ADVERSARY)
         critic = {name.replace("guard.", "nonfinite.", 1): tensor for name, tensor in critic.items()}
-        fill(trained.adversary, critic, directory / _ADVERSARY)
+        fill(training.adversary, critic, directory / _ADVERSARY)
         moments = read_weights(directory / _CRITIC)
-        fill_optimizer(trained.adversary, trained.adversary.optimizer, moments, directory / _CRITIC)
-    if carried:
-        trained.balancer.load_state_dict(carried)
-    trained.average.updates = state.average_updates
+        fill_optimizer(training.adversary, training.adversary.optimizer, moments, directory / _CRITIC)
+    if balancer:
+        training.balancer.load_state_dict(balancer)
+    training.average.updates = state.average_updates
     state.set_random_states(directory / STATE)
     return state.progress
 
 
 def restore_finetuning(run: Path, phase: DynamicsFinetuning) -> bool:
-    """Bring a phase, and the random numbers, to where the checkpoint that was restored left them.
+    """Restore an interrupted phase and its random states from the run's last checkpoint.
 
     Returns:
-        Whether that is in the midst of the phase. If not, or if the config now asks for another cache, it starts again.
+        False, and the phase starts again, if the checkpoint has no such phase or the cache's shape has changed.
 
     Raises:
         AimeError: if a file is missing, not finite, or does not fit the model.
@@ -165,7 +161,7 @@ def restore_finetuning(run: Path, phase: DynamicsFinetuning) -> bool:
     directory = checkpoint_directory(run)
     paths = {part: directory / _FINETUNING.format(part) for part in ("model", "optimizer", "nonfinite", "left_out")}
     cache = directory / _FINETUNING.format("cache")
-    if ranks() > 1 or not cache.exists() or not _fill_if_it_fits(phase.cached, cache):
+    if ranks() > 1 or not cache.exists() or not _fill_if_shapes_match(phase.cached, cache):
         return False
     weights, moments = read_weights(paths["model"]), read_weights(paths["optimizer"])
     require_finite(weights, paths["model"])
@@ -179,13 +175,13 @@ def restore_finetuning(run: Path, phase: DynamicsFinetuning) -> bool:
     return True
 
 
-def _found(directory: Path, name: str) -> Path | None:
-    """A file under its name, or the one that earlier versions gave it."""
+def _find(directory: Path, name: str) -> Path | None:
+    """The path of a file under its present or earlier name, if it exists."""
     return next((directory / each for each in (name, _EARLIER_NAMES[name]) if (directory / each).exists()), None)
 
 
-def _fill_if_it_fits(replay: nn.Module, path: Path) -> bool:
-    """Fill a memory, unless it has another shape than the saved one."""
+def _fill_if_shapes_match(replay: nn.Module, path: Path) -> bool:
+    """Load a replay buffer and return True; return False if its shape differs from the saved one."""
     saved, own = read_weights(path), replay.state_dict()
     if any(value.shape != saved[name].shape for name, value in own.items() if name in saved):
         return False

@@ -24,7 +24,7 @@ from aime.primitives.hardware import Hardware
 from aime.primitives.ranks import ranks
 from aime.runs.schedule import DYNAMICS_FINETUNING, Budget, Progress
 from aime.training.calibration import SpreadFit, fit_spread
-from aime.training.latent_augmentation import in_other_scenes, still_part
+from aime.training.latent_augmentation import shift_static_latents, static_projection
 from aime.training.optimizers import make_optimizers
 from aime.training.phase import Phase, clips_from
 from aime.training.replay import MOST_CLIPS, LatentReplay, ReplayConfig
@@ -202,12 +202,12 @@ class DynamicsFinetuning(Phase[LatentClips, tuple[TaskLoss, ...]]):
     def losses(self, batches: list[LatentClips], step: int, share: float) -> tuple[TaskLoss, ...]:
         """Those one step ahead, of clips of which some are moved to other scenes."""
         (clips,) = batches
-        latents, elsewhere = in_other_scenes(
-            clips.latents, clips.valid, self._still_part, self.config.latent_augmentation
+        latents, shifted = shift_static_latents(
+            clips.latents, clips.valid, self._static_projection, self.config.latent_augmentation
         )
         self.model.train().zero_grad(set_to_none=True)
         with self.hardware.autocast():
-            both = latent_losses(self.model.dynamics, clips._replace(latents=latents), self.run.weights, elsewhere)
+            both = latent_losses(self.model.dynamics, clips._replace(latents=latents), self.run.weights, shifted)
         losses = tuple(task for task in both if not task.off)
         self.balancer.differentiate({task.task: task.total for task in losses})
         self.resolve(losses)
@@ -229,5 +229,5 @@ class DynamicsFinetuning(Phase[LatentClips, tuple[TaskLoss, ...]]):
         return Budget(self.run.steps, self.run.minutes)
 
     @cached_property
-    def _still_part(self) -> Tensor:
-        return still_part(self.cached.means, self.cached.stds, self.cached.valid)
+    def _static_projection(self) -> Tensor:
+        return static_projection(self.cached.means, self.cached.stds, self.cached.valid)

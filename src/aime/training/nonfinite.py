@@ -1,4 +1,4 @@
-"""Steps whose loss or gradient is not finite: not taken, counted, and traced to the term that caused them."""
+"""Steps with a non-finite loss or gradient: skipped, counted, and attributed to the term that caused them."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ from aime.objectives.ledger import TaskLoss
 from aime.optimization import Balance
 from aime.primitives.ranks import average_over_ranks
 
-MOST_IN_A_ROW = 20
-"""Skipped steps in a row after which training stops: nothing that is drawn again at each step explains so many."""
+MAX_CONSECUTIVE_SKIPS = 20
+"""Training stops after this many skipped steps in a row: random draws alone do not explain so many."""
 
 GRADIENT = "gradient"
-"""The cause where every term is finite and no task's gradient is known by itself."""
+"""The cause if every term is finite and the tasks' gradient norms are unknown."""
 
 _NAMES_BYTES = 4096
 
 
 class NonfiniteSteps(nn.Module):
-    """Decides on the device whether a step is taken, and counts there; the host reads when it likes.
+    """Decides on the device whether a step is taken and counts skipped steps there, without host synchronisation.
 
-    Optimizers are told by `found_inf`, as by torch's gradient scaler: they then leave weights, moments and their count
-    of steps as they are. What else a step updates looks after itself: quantizer, replay, variance and balancer
-    leave out what is not finite.
+    Optimizers receive `found_inf`, as from torch's gradient scaler, and then keep weights, moments and step count.
+    Quantizer, replay, variance and balancer ignore non-finite values themselves.
     """
 
     def __init__(self) -> None:
@@ -36,43 +35,43 @@ class NonfiniteSteps(nn.Module):
         self.register_buffer("in_a_row", torch.zeros((), dtype=torch.int64))
         self.register_buffer("counts", torch.zeros(64, dtype=torch.int64))
         self.causes: list[str] = []
-        """The names that `counts` are ordered by, in the order in which they were first seen."""
+        """The name of each entry of `counts`, in order of first appearance."""
         self._known: dict[tuple[str, ...], Tensor] = {}
 
     in_a_row: Tensor
     counts: Tensor
 
     @torch.no_grad()
-    def judge(
+    def skip_if_nonfinite(
         self,
         optimizers: Iterable[Optimizer],
         losses: Iterable[TaskLoss],
         norm: Float[Tensor, ""],
         balance: Balance | None = None,
     ) -> None:
-        """Make the optimizers' next step one that changes nothing, if a loss or the gradient is not finite.
+        """Make the optimizers skip their next step if a loss or the gradient is not finite on any rank.
 
         Args:
-            optimizers: of all weights that the losses teach; each heeds `found_inf`, as torch's fused ones and Muon.
-            losses: of this rank; the step is skipped on all ranks if it is on one.
+            optimizers: of all trained weights; each supports `found_inf`, as torch's fused optimizers and Muon do.
+            losses: of this rank.
             norm: of the gradient over all parameters and ranks.
-            balance: whose norms tell the task, where the losses are finite and a gradient is not.
+            balance: its norms identify the task if the losses are finite and a gradient is not.
         """
-        names, values = zip(*self._suspects(losses, balance, norm), strict=True)
+        names, values = zip(*self._candidate_causes(losses, balance, norm), strict=True)
         bad = ~torch.stack([value.detach().float().isfinite() for value in values])
         found = bad.any().float()[None]
         average_over_ranks([found])
         for optimizer in optimizers:
             if getattr(optimizer, "found_inf", None) is None:
                 optimizer.found_inf = torch.zeros_like(found[0])  # type: ignore[attr-defined]
-            # in the same memory at every step, where a recorded step writes it
+            # same memory at every step: a CUDA graph writes to fixed addresses
             optimizer.found_inf.copy_(found[0] > 0)  # type: ignore[attr-defined]
         self._count(found[0] > 0, bad, names)
 
-    def _suspects(
+    def _candidate_causes(
         self, losses: Iterable[TaskLoss], balance: Balance | None, norm: Float[Tensor, ""]
     ) -> Iterator[tuple[str, Tensor]]:
-        """The first that is not finite is the cause."""
+        """Named values in order of precedence: the first that is not finite is the cause."""
         totals = []
         for task in losses:
             yield from task.named()
@@ -84,14 +83,14 @@ class NonfiniteSteps(nn.Module):
 
     def _count(self, skipped: Bool[Tensor, ""], bad: Bool[Tensor, " N"], names: tuple[str, ...]) -> None:
         self.in_a_row.copy_(torch.where(skipped, self.in_a_row + 1, 0))
-        # a rank whose own losses and gradients are sound skips with the others, and calls it by the last name
+        # a rank with finite losses and gradients skips with the others and counts the last name
         first = torch.where(bad.any(), bad.float().argmax(), len(bad) - 1)
-        # a scalar as an index would be read back
+        # indexing with a scalar tensor would synchronise with the host
         place = self._counters(names).index_select(0, first[None])
         self.counts.index_add_(0, place, skipped.long()[None])
 
     def _counters(self, names: tuple[str, ...]) -> Int[Tensor, " N"]:
-        """The places in `counts` of names, new ones at the end."""
+        """The indices of names in `counts`; new names are appended."""
         if names not in self._known:
             self.causes += [name for name in names if name not in self.causes]
             assert len(self.causes) <= len(self.counts), "more names than counters"
@@ -100,16 +99,16 @@ class NonfiniteSteps(nn.Module):
         return self._known[names]
 
     def require_progress(self, rate_flag: str, last_good: Callable[[], str]) -> None:
-        """Stop a training whose steps are all skipped; waits for the device.
+        """Stop training if the last 20 or more steps were skipped; waits for the device.
 
         Args:
             rate_flag: the setting of the learning rate, for the message.
-            last_good: tells where the weights from before can be had, for the message.
+            last_good: returns where the last good weights are, for the message.
 
         Raises:
-            AimeError: if 20 steps or more in a row were skipped.
+            AimeError: if the last 20 or more steps were skipped.
         """
-        if (in_a_row := int(self.in_a_row)) >= MOST_IN_A_ROW:
+        if (in_a_row := int(self.in_a_row)) >= MAX_CONSECUTIVE_SKIPS:
             causes = ", ".join(f"{name} ({count})" for name, count in self.by_cause.items())
             raise AimeError(
                 f"{in_a_row} steps in a row were skipped, as these were not finite: {causes}; expected finite losses "
@@ -123,17 +122,17 @@ class NonfiniteSteps(nn.Module):
 
     @property
     def by_cause(self) -> dict[str, int]:
-        """How many steps each cause had skipped; waits for the device."""
+        """Number of skipped steps by cause; waits for the device."""
         return {name: count for name, count in zip(self.causes, self.counts.tolist(), strict=False) if count}
 
     def get_extra_state(self) -> Tensor:
-        """The causes, for the checkpoint: UTF-8, a name a line, with zeros behind, so that its shape is always one."""
+        """The causes for the checkpoint: UTF-8, one name per line, zero-padded to a fixed size."""
         text = torch.tensor(list("\n".join(self.causes).encode()), dtype=torch.uint8)
-        assert len(text) <= _NAMES_BYTES, "longer names than there is room for"
+        assert len(text) <= _NAMES_BYTES, "names exceed the fixed size"
         return torch.nn.functional.pad(text, (0, _NAMES_BYTES - len(text)))
 
     def set_extra_state(self, state: Tensor) -> None:
-        """The causes, from the checkpoint."""
+        """Read the causes from the checkpoint."""
         self._known.clear()
         names = bytes(state.tolist()).rstrip(b"\0").decode()
         self.causes = names.split("\n") if names else []

@@ -1,4 +1,4 @@
-"""Which weights of a model are taught by which optimizer, how fast, and the optimizers' tensors by name."""
+"""Optimizers: assignment of parameters, learning rates, and optimizer state by parameter name."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
     from aime.training.config import OptimizerConfig
 
 _PEAK = "initial_lr"
-"""Where torch's schedulers, too, keep the rate that a factor is applied to."""
+"""The key under which torch's schedulers keep the peak rate, too."""
 
 _LAYERS = (nn.Linear, nn.Conv2d, nn.RNNBase, nn.RNNCellBase)
 
-_FEWEST = 8
-"""Of outputs and inputs: a smaller matrix has few directions to make alike."""
+_MIN_MUON_SIZE = 8
+"""Smallest number of outputs and inputs of a matrix for Muon: orthogonalisation does little to smaller ones."""
 
 
 def make_optimizers(
     model: nn.Module, config: OptimizerConfig, weights: Iterable[Tensor] | None = None
 ) -> tuple[Optimizer, ...]:
-    """The optimizers of a model's weights, of those given or of all, each weight in one of them.
+    """The optimizers of `weights` (default: all of the model); each weight is in exactly one.
 
-    Muon has the hidden matrices, if it is wanted: weights of linear, convolutional and recurrent layers that are no
-    `End` and have 8 outputs and inputs or more. AdamW has the rest: what reads pixels or codes, what puts out
-    parameters of distributions, gains, offsets, learned queries, places and beginnings. Names decide nothing.
+    With `config.kind` "muon", Muon optimizes hidden matrices: weights of linear, convolutional and recurrent layers
+    that are no `End` and have at least 8 outputs and inputs. AdamW optimizes the rest: input and output layers, gains,
+    biases, learned queries, positions and initial states.
     """
-    taught = list(model.parameters() if weights is None else weights)
+    trained = list(model.parameters() if weights is None else weights)
     hidden = {id(weight) for weight in _matrices(model)} if config.kind == "muon" else set()
-    matrices = [weight for weight in taught if id(weight) in hidden]
-    rest = [weight for weight in taught if id(weight) not in hidden]
+    matrices = [weight for weight in trained if id(weight) in hidden]
+    rest = [weight for weight in trained if id(weight) not in hidden]
     groups = [
         {"params": [weight for weight in rest if weight.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [weight for weight in rest if weight.ndim < 2], "weight_decay": 0.0},
@@ -55,14 +55,14 @@ def make_optimizers(
 
 
 def scale_learning_rates(optimizers: Iterable[Optimizer], factor: float) -> None:
-    """Set every rate to a factor of its peak."""
+    """Set every learning rate to `factor` times its peak."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group[_PEAK] * factor
 
 
 def optimizer_tensors(model: nn.Module, optimizers: Iterable[Optimizer]) -> dict[str, Tensor]:
-    """The optimizers' tensors by parameter name and key; parameters that never had a gradient have none."""
+    """The optimizers' tensors as PARAMETER.KEY; parameters that never had a gradient have none."""
     tensors = {}
     for (name, parameter), optimizer in itertools.product(model.named_parameters(), optimizers):
         for key, value in optimizer.state.get(parameter, {}).items():
@@ -72,10 +72,10 @@ def optimizer_tensors(model: nn.Module, optimizers: Iterable[Optimizer]) -> dict
 
 
 def fill_optimizer(model: nn.Module, optimizer: Optimizer, tensors: dict[str, Tensor], path: Path) -> None:
-    """Give an optimizer the tensors of its weights; those of another kind of optimizer are left out.
+    """Load an optimizer's state; tensors of another kind of optimizer are ignored.
 
     Raises:
-        AimeError: if a tensor is of no weight of the model, or of another shape.
+        AimeError: if a tensor belongs to no parameter of the model or has the wrong shape.
     """
     parameters = dict(model.named_parameters())
     states: dict[str, dict[str, Tensor]] = {}
@@ -91,12 +91,12 @@ def fill_optimizer(model: nn.Module, optimizer: Optimizer, tensors: dict[str, Te
         for owner, state in states.items()
         if id(parameters[owner]) in index and ("momentum" in state) == isinstance(optimizer, Muon)
     }
-    # load_state_dict also sets the groups' settings; giving it the present ones keeps them
+    # load_state_dict also sets the groups' settings: pass the current ones to keep them
     optimizer.load_state_dict({"state": by_number, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def _like(parameter: Tensor, tensor: Tensor, name: str, path: Path) -> Tensor:
-    """The tensor in its parameter's memory format, as the optimizer itself would have made it; counters as they are."""
+    """The tensor in its parameter's memory format, as the optimizer creates it; scalars unchanged."""
     if tensor.ndim == 0:
         return tensor
     if tensor.shape != parameter.shape:
@@ -109,9 +109,9 @@ def _matrices(model: nn.Module) -> list[Tensor]:
     found: list[Tensor] = []
     for module in model.modules():
         if isinstance(module, _LAYERS) and not isinstance(module, End):
-            found += [weight for weight in module.parameters(recurse=False) if _has_directions(weight)]
+            found += [weight for weight in module.parameters(recurse=False) if _is_large_matrix(weight)]
     return found
 
 
-def _has_directions(weight: Tensor) -> bool:
-    return weight.ndim >= 2 and min(weight.shape[:2]) >= _FEWEST
+def _is_large_matrix(weight: Tensor) -> bool:
+    return weight.ndim >= 2 and min(weight.shape[:2]) >= _MIN_MUON_SIZE

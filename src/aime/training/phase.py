@@ -1,4 +1,4 @@
-"""A phase of a run: the type of which joint learning and dynamics fine-tuning are two values."""
+"""The common interface of the training phases: joint learning and dynamics fine-tuning."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ Result = TypeVar("Result")
 
 
 class Phase(ABC, Generic[Batch, Result]):
-    """Which parameters learn, from which losses of which batches, for how long, and how fast.
+    """A phase defines its parameters, batches, losses, budget and learning-rate schedule.
 
-    `aime.training.trainer` runs every phase in the same loop, with the same log and the same checkpoint.
+    `aime.training.trainer` runs every phase in the same loop, with the same log and checkpoint.
     """
 
     name: ClassVar[PhaseName]
     activity: ClassVar[str]
-    """What the display shows while the phase runs; empty for the usual one."""
+    """Shown on the display while the phase runs; empty for joint learning."""
     rate_flag: ClassVar[str]
-    """The setting of the learning rate, for messages."""
+    """The setting of the learning rate, for error messages."""
 
     def __init__(
         self,
@@ -54,26 +54,26 @@ class Phase(ABC, Generic[Batch, Result]):
 
     @abstractmethod
     def source(self, dataset: Dataset, step: int) -> Iterator[list[Batch]]:
-        """The batches of every step from `step` steps on; endless."""
+        """An endless stream of batches, one list per step, starting after `step` steps."""
 
     @abstractmethod
     def schedule(self, step: int, share: float) -> float:
-        """The learning rate's factor after `step` steps, where `share` of the phase is done."""
+        """The learning-rate factor after `step` steps, when a fraction `share` of the phase is done."""
 
     @abstractmethod
     def losses(self, batches: list[Batch], step: int, share: float) -> Result:
-        """The losses of a step; their gradient is left in `.grad` (`resolve`)."""
+        """Compute the losses of a step and leave their gradient in `.grad` (see `resolve`)."""
 
     @abstractmethod
     def figures(self, result: Result) -> dict[str, float]:
-        """The scalars of a step by name, for the log; waits for the device."""
+        """The logged scalars of a step by name; waits for the device."""
 
     def frames(self, batches: list[Batch]) -> int:
-        """How many frames of a step's batches are perceived, without padding."""
+        """The number of encoded frames in a step's batches, without padding."""
         return 0
 
     def step(self, batches: list[Batch], step: int, share: float) -> Result:
-        """One optimizer step, after `step` others; changes no weight if a loss or gradient is not finite."""
+        """Take one optimizer step after `step` others; no weight changes if a loss or gradient is not finite."""
         scale_learning_rates(self.optimizers, self.schedule(step, share))
         result = self.losses(batches, step, share)
         for optimizer in self.optimizers:
@@ -81,15 +81,15 @@ class Phase(ABC, Generic[Batch, Result]):
         return result
 
     def resolve(self, losses: tuple[TaskLoss, ...]) -> tuple[Float[Tensor, ""], Balance | None]:
-        """One clipped gradient of all that was differentiated, and its norm before."""
+        """Combine the tasks' gradients into one clipped gradient; returns its norm before clipping and the balance."""
         balance = self.balancer.resolve()
         norm = nn.utils.clip_grad_norm_(self.parameters, self.clip)
-        self.nonfinite.judge(self.optimizers, losses, norm, balance)
+        self.nonfinite.skip_if_nonfinite(self.optimizers, losses, norm, balance)
         return norm, balance
 
 
 def clips_from(config: TrainConfig, hardware: Hardware, dataset: Dataset, step: int) -> Iterator[Clips]:
-    """This rank's batches of a data set, `config.accumulate` a step, from `step` steps on."""
+    """This rank's batches of a data set, `config.accumulate` per step, starting after `step` steps."""
     sampler = ClipSampler(dataset, config.batch, config.length, config.seed, rank(), ranks())
     on_gpu = hardware.device.type == "cuda"
     return prefetch(sampler, step * config.accumulate, pin_memory=on_gpu, workers=reading_threads())

@@ -1,4 +1,4 @@
-"""How far a run is, in pictures: drawn at every checkpoint from the validation part."""
+"""Validation pictures: reconstruction, prediction and attention, drawn at every checkpoint."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from aime.world_model.model import AIME
 
 PICTURES = "pictures"
-"""The directory, in that of the run, for the files."""
+"""The subdirectory of the run directory."""
 
 
 def log_picture(
     config: TrainConfig, dataset: Dataset, validation: Dataset | None, model: AIME, step: int, logbook: Logbook
 ) -> None:
-    """Write RUN/pictures/step-NNNNNN.png and the same picture to TensorBoard, unless the config asks for none.
+    """Write RUN/pictures/step-NNNNNN.png and add the picture to TensorBoard, if `config.pictures` is set.
 
-    Training goes on with the random numbers that it would have had without a picture.
+    Training's random state is unchanged.
 
     Args:
         config: of the run.
-        dataset: what it trains on.
-        validation: what the clips are of; None where nothing is held out for it, and they are training clips.
+        dataset: training data, used if there is no validation data.
+        validation: validation data, if any.
         model: with averaged weights, in eval mode.
         step: steps taken.
         logbook: of the run, open.
@@ -39,7 +39,7 @@ def log_picture(
     """
     if not config.pictures:
         return
-    # its libraries take seconds to load, for which the first step need not wait
+    # imported late: these libraries take seconds to load
     from aime.inference.render import encode_png
     from aime.inference.snapshot import draw_snapshot
 

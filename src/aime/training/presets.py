@@ -1,4 +1,4 @@
-"""What a preset asks of training, beside the sizes of its model."""
+"""Training settings of the presets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aime.world_model.presets import PRESETS
 
 
 def preset_run(preset: str, data: str, out: Path, action_width: int, image_size: int) -> TrainConfig:
-    """The run of a preset, one of `PRESETS`, on data of that action width and image size, for a minute.
+    """The training config of a preset, one of `PRESETS`, for one minute.
 
     `fast` sums the tasks' gradients and has no adversary.
     """

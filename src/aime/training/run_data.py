@@ -1,4 +1,4 @@
-"""The data of a run: which episodes it trains on, given what it and its ancestors were trained on before."""
+"""The data of a run: the training and validation split, given the episodes that earlier training used."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ from aime.data.splitting import Rule, count_held_out
 from aime.training.config import TrainConfig
 from aime.world_model.saved import has_checkpoint, read_run
 
-SAME_RATE = 1.05
-"""How many times the frames a second of one source another's may be, without a word."""
+MAX_RATE_RATIO = 1.05
+"""Largest ratio of two sources' frame rates without a note."""
 
 
 class RunData(NamedTuple):
-    """What a run reads, and what its manifest records."""
+    """Training and validation data, and their record."""
 
     train: Dataset
     validation: Dataset | None
-    """For pictures; None where nothing is held out that is of the validation half."""
+    """For pictures; None if no episode of the validation half is held out."""
     manifest: Manifest
-    """With the roles of this training; not written yet."""
+    """Includes this training; not written yet."""
     notes: tuple[str, ...]
-    """Lines for people: what is not as it was, or not as the config asks."""
+    """Lines to print: differences from the earlier data or from the config."""
 
-    def in_units(self, train: Dataset, note: str) -> RunData:
-        """With the same training episodes in other units, and a line that says so, if any."""
+    def with_train(self, train: Dataset, note: str) -> RunData:
+        """Replace the training data by `train`, in other action units, and add a note unless it is empty."""
         validation = None if self.validation is None else self.validation.in_scale(train.action_scale)
         return self._replace(train=train, validation=validation, notes=(*self.notes, *([note] if note else ())))
 
 
 def open_run_data(config: TrainConfig) -> RunData:
-    """Open the run's data and decide, by content, what is held out.
+    """Open the run's data and choose the held-out episodes by their content.
 
-    What the run or an ancestor has learned from is never held out. What was held out before stays so, unless
-    `config.held_out` is lowered; new episodes are split by the usual rule.
+    Episodes that the run or a run it starts from was trained on are never held out. Held-out episodes stay held out,
+    unless `config.held_out` is lowered; new episodes are split by the usual rule.
 
     Raises:
-        AimeError: if the data cannot be read, does not fit the run that is resumed, or leaves nothing to train on.
+        AimeError: if the data cannot be read, does not fit the resumed run, or leaves no training episode.
     """
     whole = open_dataset(config.data)
-    before = _before(config)
+    before = _earlier_training(config)
     if config.resume and has_checkpoint(config.out):
         whole = whole.in_scale(read_run(config.out).action_scale)
     rule = Rule(config.held_out, before.learned, before.held_out, keep=config.resume and not _lowered(config))
@@ -63,7 +63,7 @@ def open_run_data(config: TrainConfig) -> RunData:
 
 
 def record_finetuning(run: Path, learned: Dataset, left_out: Dataset | None) -> None:
-    """Note in the run's manifest which episodes belief and prior are fine-tuned on, and which calibrate the prior.
+    """Record in the run's manifest the episodes for dynamics fine-tuning and those for calibration.
 
     Raises:
         AimeError: if the manifest is damaged or cannot be written.
@@ -74,7 +74,7 @@ def record_finetuning(run: Path, learned: Dataset, left_out: Dataset | None) -> 
 
 
 def with_absolute_paths(config: TrainConfig) -> TrainConfig:
-    """The same config from whatever directory it is read."""
+    """The config with absolute paths."""
     start = config.init_from
     if start is not None and not is_bundled(start):
         start = Path(os.path.abspath(start))
@@ -83,7 +83,6 @@ def with_absolute_paths(config: TrainConfig) -> TrainConfig:
         data=_absolute(config.data),
         out=Path(os.path.abspath(config.out)),
         init_from=start,
-        resume=config.resume,
     )
 
 
@@ -91,12 +90,12 @@ def _absolute(data: str) -> str:
     sources = parse_sources(data)
     places = [each.place for each in sources]
     if len(places) > 1 and any("," in place for place in places):
-        return data  # such a name would be read as two; the manifest has the places
+        return data  # a comma in a path would be read as a separator; the manifest has the absolute paths
     return ", ".join(with_shares(places, [each.weight for each in sources]))
 
 
-def _before(config: TrainConfig) -> Manifest:
-    """What is known of all training before this one."""
+def _earlier_training(config: TrainConfig) -> Manifest:
+    """The record of all earlier training of this run and of the run that it starts from."""
     manifest = read_run(config.out).manifest if config.resume else None
     if manifest is not None:
         return manifest
@@ -117,28 +116,27 @@ def _notes(config: TrainConfig, before: Manifest, whole: Dataset, held_out: froz
     episodes = frozenset(whole.digests)
     notes = []
     if before.gap:
-        notes.append(f"what was trained on before is not all known: {before.gap}; evaluations will say so")
+        notes.append(f"the record of earlier training data is incomplete: {before.gap}; evaluations will say so")
     gone = frozenset().union(*(each.learned for each in before.current)) - episodes if config.resume else frozenset()
     if gone:
         notes.append(
-            f"{len(gone)} episodes that the run has learned from are not in {whole.name} any more; it goes on without "
-            "them, and they stay known as learned"
+            f"{len(gone)} episodes of earlier training are no longer in {whole.name}; training continues without them, "
+            "and they stay recorded as training data"
         )
     slowest, *_, fastest = whole.rates if len(whole.rates) > 1 else (1.0, 1.0)
-    if fastest > SAME_RATE * slowest:
+    if fastest > MAX_RATE_RATIO * slowest:
         notes.append(
-            f"{whole.name} has films of {slowest:g} to {fastest:g} frames a second: a step is as long as one of them, "
-            "and the model is not told"
+            f"{whole.name} has {slowest:g} to {fastest:g} frames a second; the model treats every frame as one step"
         )
     if config.held_out and not held_out and len(episodes) > 1:
         notes.append(
-            f"nothing of {whole.name} is held out: all of it was learned from before, and is never taken for unseen"
+            f"no episode of {whole.name} is held out: earlier training used all of them, so none counts as unseen"
         )
     counts = [len(frozenset(known.digests)) for _, known in whole.by_source if not known.bundled]
     wanted = sum(count_held_out(count, config.held_out) for count in counts)
     if 0 < len(held_out) < wanted and episodes & before.learned:
         notes.append(
-            f"{len(held_out)} episodes of {whole.name} are held out, not {wanted}: others were learned from before, "
-            "and are never taken for unseen"
+            f"{len(held_out)} episodes of {whole.name} are held out, not {wanted}: earlier training used the others, "
+            "so they do not count as unseen"
         )
     return tuple(notes)

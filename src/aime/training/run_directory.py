@@ -89,7 +89,7 @@ def _check_order(config: TrainConfig, dataset: Dataset) -> dict[str, Attribute]:
     return before | {name: each for name, each in dataset.attributes.items() if name in NAMES}
 
 
-def in_units_of(start: RunInfo, dataset: Dataset) -> tuple[Dataset, str]:
+def in_action_units_of(start: RunInfo, dataset: Dataset) -> tuple[Dataset, str]:
     """The data with its actions in the units that a run to start from has learned them in, and what to say about it.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a batch of clips holds for the model to predict, besides frames and actions."""
+"""Prediction targets of a batch of clips, besides frames and actions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aime.world_model.outputs import Targets
 
 
 def targets_of(clips: Clips, config: ModelConfig) -> Targets:
-    """Rewards, ends and, where the model observes them, states, and where each is known."""
+    """Rewards, terminations and states, with masks; states are NaN if the model observes none."""
     width = config.state.width
     states = clips.states
     if states is None or not width:
