@@ -179,7 +179,7 @@ def test_settings_of_the_optimizer_come_from_the_config(tmp_path: Path) -> None:
 def test_another_kind_of_optimizer_starts_afresh(
     tmp_path: Path, kinds: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aime.training.optimizers._FEWEST", 2)
+    monkeypatch.setattr("aime.training.optimizers._MIN_MUON_SIZE", 2)
 
     def optimizers(model: nn.Module, kind: str) -> tuple[torch.optim.Optimizer, ...]:
         return make_optimizers(model, OptimizerConfig(kind=kind))  # type: ignore[arg-type]

@@ -125,7 +125,7 @@ def test_shards_renamed_added_and_deleted_between_runs(config: TrainConfig, firs
     write_shard(tmp_path / "a" / "new.h5", episodes(range(40, 60)))
     data = open_run_data(replace(config, resume=True))
     gone = len(first.learned & digests(range(10, 20)))
-    assert f"{gone} episodes that the run has learned from are not in" in data.notes[0]
+    assert f"{gone} episodes of earlier training are no longer in" in data.notes[0]
     assert data.manifest.learned >= first.learned
     assert data.manifest.held_out >= first.held_out
     assert not frozenset(data.train.digests) & first.held_out
@@ -159,7 +159,7 @@ def test_fine_tuning_on_the_same_data_holds_out_the_same(config: TrainConfig, fi
     whole = fake_training(replace(config, out=tmp_path / "whole", held_out=0.0, init_from=config.out))
     assert not whole.held_out
     data = open_run_data(replace(config, out=tmp_path / "late", init_from=tmp_path / "whole"))
-    assert "all of it was learned from before" in data.notes[0]
+    assert "earlier training used all of them" in data.notes[0]
     assert data.train.episodes == 20 and data.validation is None
 
 
