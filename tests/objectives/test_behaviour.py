@@ -8,14 +8,18 @@ from dataclasses import replace
 import pytest
 import torch
 from tests.models import SIZE, small_config, targets
+from torch import Tensor
 
 from aime.dynamics.heads.state import StateHead
-from aime.objectives.behaviour import arrival_terms
-from aime.objectives.elbo import elbo_loss
-from aime.objectives.weights import ElboWeights, LossWeights
+from aime.dynamics.states import Track
+from aime.objectives.latents import state_nll
+from aime.objectives.passes import LatentPass
+from aime.objectives.tasks import task_losses
+from aime.objectives.weights import ElboWeights, LossWeights, OvershootConfig
 from aime.perception.state_reader import StateConfig
 from aime.primitives.distributions import DiagonalGaussian
 from aime.world_model.model import AIME
+from aime.world_model.outputs import LatentClips, Targets
 
 B, T, S = 2, 4, 3
 
@@ -34,6 +38,12 @@ def model() -> AIME:
             parameter.add_(0.1 * torch.randn_like(parameter))
     head_of(model).scale.fit(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 1.0, 0.5]))
     return model
+
+
+def nats(model: AIME, track: Track, known: Targets) -> Tensor | None:
+    """The term, of frames along a track."""
+    nothing = torch.zeros(*known.valid.shape, 0)
+    return state_nll(LatentPass(model.dynamics, LatentClips(nothing, nothing, nothing, known), known, followed=track))
 
 
 @torch.no_grad()
@@ -55,7 +65,7 @@ def test_the_likelihood_counts_each_known_number_of_each_frame_once(model: AIME)
             value = (float(states[clip, time, n]) - [1, 2, 3][n]) / [2, 1, 0.5][n]
             mean, std = float(means[clip, time, n]), float(stds[clip, time, n])
             total += 0.5 * ((value - mean) / std) ** 2 + math.log(std) + 0.5 * math.log(2 * math.pi)
-    term = arrival_terms(model.dynamics, lambda: track, targets(valid, states), ElboWeights())["state_nll"]
+    term = nats(model, track, targets(valid, states))
     assert term is not None
     assert float(term) == pytest.approx(total / count, rel=1e-5)
 
@@ -70,7 +80,7 @@ def test_a_number_that_is_predicted_well_does_not_drown_the_others(
     with torch.no_grad():
         track = model.forward_sequence(torch.rand(B, T, 3, SIZE, SIZE)).track
     monkeypatch.setattr(head, "forward", lambda *_: DiagonalGaussian(mean, std))
-    term = arrival_terms(model.dynamics, lambda: track, targets(valid, states), ElboWeights())["state_nll"]
+    term = nats(model, track, targets(valid, states))
     assert term is not None
     value = head.scale(states)
     exact = torch.distributions.Normal(mean, std).log_prob(value)
@@ -87,7 +97,7 @@ def test_its_gradient_reaches_reader_and_head_and_no_nan_comes_through(model: AI
     states[0, :2], states[1, 2, 0] = torch.nan, torch.nan
     frames, valid = torch.rand(B, T, 3, SIZE, SIZE), torch.ones(B, T, dtype=torch.bool)
     output = model.forward_sequence(frames, None, None, states)
-    loss = elbo_loss(model, output, frames, targets(valid, states), LossWeights())
+    loss = task_losses(model, output, frames, targets(valid, states), LossWeights(), OvershootConfig(steps=2)).elbo
     loss.total.backward()
     read = ("state_reader.", "dynamics.state_head.")
     gradients = {name: weight.grad for name, weight in model.named_parameters() if name.startswith(read)}
@@ -101,10 +111,12 @@ def test_it_is_off_with_its_weight_and_where_no_state_is_observed(model: AIME) -
     frames = torch.rand(B, T, 3, SIZE, SIZE)
     track = model.forward_sequence(frames).track
     known = targets(valid, torch.zeros(B, T, S))
-    assert arrival_terms(model.dynamics, lambda: track, known, ElboWeights(state_nll=0))["state_nll"] is None
+    output = model.forward_sequence(frames)
+    off = replace(LossWeights(), elbo=ElboWeights(state_nll=0))
+    assert "state_nll" not in task_losses(model, output, frames, known, off, OvershootConfig(steps=2)).elbo.terms
     alone = AIME(small_config())
     output = alone.forward_sequence(frames)
-    assert arrival_terms(alone.dynamics, lambda: output.track, targets(valid), ElboWeights())["state_nll"] is None
+    assert nats(alone, output.track, targets(valid)) is None
     nothing = torch.full((B, T, S), torch.nan)
-    term = arrival_terms(model.dynamics, lambda: track, targets(valid, nothing), ElboWeights())["state_nll"]
+    term = nats(model, track, targets(valid, nothing))
     assert term is not None and term.item() == 0

@@ -12,7 +12,7 @@ from tests.models import SIZE, small_config, targets
 from torch import Tensor
 
 from aime.dynamics.choices import likeliest
-from aime.objectives import perceiver
+from aime.objectives import passes
 from aime.objectives.adversarial import (
     AdversaryConfig,
     Windows,
@@ -126,7 +126,7 @@ def results(given: Batch) -> Result:
 def test_padding_changes_no_loss_no_gradient_no_buffer_and_no_figure(
     monkeypatch: pytest.MonkeyPatch, frames: int, clips: int
 ) -> None:
-    monkeypatch.setattr(perceiver, "REDRAWN_SHARE", 1.0)
+    monkeypatch.setattr(passes, "REDRAWN_SHARE", 1.0)
     bare, padded = results(batch()), results(batch().padded(frames, clips))
     assert len(bare.terms) == 9 + 3 + 10 + 3 + 6, "every term of every task"
     for mine, theirs in zip(bare, padded, strict=True):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import NamedTuple
 
 import pytest
 import torch
@@ -11,11 +11,12 @@ from tests.models import SIZE, small_config, targets
 from torch import Tensor
 
 from aime.attention.schema import Attention
-from aime.objectives.elbo import ElboTerms, attention_kl, elbo_loss
-from aime.objectives.ledger import gaussian_nats, unless_off, weigh
-from aime.objectives.perceiver import PerceiverTerms
-from aime.objectives.predictive import attention_dynamics, imagine_ahead, latent_losses, predictive_loss
-from aime.objectives.tasks import TaskLosses, task_losses
+from aime.objectives.elbo import TERMS, attention_kl
+from aime.objectives.ledger import gaussian_nats, weigh
+from aime.objectives.overshooting import imagine_ahead
+from aime.objectives.passes import Pass
+from aime.objectives.predictive import motion_error
+from aime.objectives.tasks import TaskLosses, latent_losses, task_losses
 from aime.objectives.weights import (
     AttentionBalance,
     ElboWeights,
@@ -66,25 +67,26 @@ def test_terms_and_weights_have_the_same_names(model: AIME, frames: Tensor, acti
         assert all(torch.isfinite(value) for _, value in task.named())
 
 
+SUMMED: dict[str, Callable[[float], Tensor | None]] = {
+    "vq_commitment": lambda given: torch.tensor(given),
+    "tokenizer_reconstruction": lambda given: torch.tensor(-given - 1),
+    "token_reconstruction": lambda given: torch.tensor(given + 3),
+}
+
+
 def test_the_total_is_the_sum_of_weight_times_term() -> None:
-    terms = PerceiverTerms(torch.tensor(2.0), torch.tensor(-3.0), torch.tensor(5.0))
-    weights = PerceiverWeights(vq_commitment=0.5, tokenizer_reconstruction=2.0, token_reconstruction=0.0)
-    loss = weigh("perceiver", terms, weights)
-    assert loss.total == 0.5 * 2 - 2 * 3
+    loss = weigh("perceiver", SUMMED, 2.0, PerceiverWeights(0.5, 2.0, 0.1))
+    assert loss.total == pytest.approx(0.5 * 2 - 2 * 3 + 0.1 * 5)
     assert dict(loss.named())["perceiver/token_reconstruction"] == 5, "the log shows terms before their weights"
 
 
 def test_a_term_without_a_weight_is_refused() -> None:
-    class Terms(NamedTuple):
-        known: Tensor
-        forgotten: Tensor
-
     @dataclass(frozen=True)
     class Weights:
         known: float = 1.0
 
     with pytest.raises(AssertionError, match="forgotten"):
-        weigh("task", Terms(torch.ones(()), torch.ones(())), Weights())
+        weigh("task", {"known": torch.ones, "forgotten": torch.ones}, (), Weights())
 
 
 def test_padding_is_left_out() -> None:
@@ -110,7 +112,7 @@ def test_reconstruction_is_the_log_density_of_pixels_whose_precision_differs(
     sharp = torch.rand(output.attention.fused.shape, generator=torch.Generator().manual_seed(4)) ** 6 + 1e-2
     maps = sharp / sharp.sum((2, 3), keepdim=True)
     output = output._replace(attention=output.attention._replace(fused=maps))
-    terms = elbo_loss(model, output, frames, targets(valid), LossWeights()).terms
+    found = TERMS["reconstruction"](Pass(model, output, frames, targets(valid), LossWeights(), OVERSHOOT))
     cells, side = maps[0, 0].numel(), SIZE // maps.shape[-1]
     share = model.config.attention.precision
     # each cell's precision for all of its pixels
@@ -121,8 +123,8 @@ def test_reconstruction_is_the_log_density_of_pixels_whose_precision_differs(
     variance = (precision * (drawn - real).square())[valid].mean()
     normal = torch.distributions.Normal(drawn, (variance / precision).sqrt())
     expected = -normal.log_prob(real).sum((2, 3, 4))[valid].mean()
-    assert isinstance(terms, ElboTerms) and terms.reconstruction is not None
-    assert float(terms.reconstruction.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+    assert found is not None
+    assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
 
 
 @pytest.mark.parametrize(("to_prior", "to_posterior"), [(0.5, 0.5), (1.0, 1.0), (0.7, 0.1)])
@@ -165,9 +167,9 @@ def test_attention_dynamics_asks_for_the_velocity_of_the_map() -> None:
     maps.requires_grad_()
     attention = Attention(**{**dict.fromkeys(Attention._fields, blank), "bottom_up": maps, "motion": motion})
     valid = torch.ones(3, T, dtype=torch.bool)
-    assert float(attention_dynamics(attention, valid).detach()) == pytest.approx(0, abs=1e-20)
+    assert float(motion_error(attention, valid).detach()) == pytest.approx(0, abs=1e-20)
     off = attention._replace(motion=motion + torch.tensor([3.0, 4.0], dtype=torch.float64))
-    loss = attention_dynamics(off, valid)
+    loss = motion_error(off, valid)
     assert float(loss.detach()) == pytest.approx(12.5), "in cells"
     of_motion, of_maps = torch.autograd.grad(loss, (motion, maps), allow_unused=True)
     assert of_maps is None and not of_motion[:, 0].any(), "no target at a clip's first frame"
@@ -175,9 +177,7 @@ def test_attention_dynamics_asks_for_the_velocity_of_the_map() -> None:
     jumped = maps.detach().clone()
     jumped[1, 3] = jumped[1, 0]
     valid[1, 3] = False
-    assert float(attention_dynamics(attention._replace(bottom_up=jumped), valid).detach()) == pytest.approx(
-        0, abs=1e-20
-    )
+    assert float(motion_error(attention._replace(bottom_up=jumped), valid).detach()) == pytest.approx(0, abs=1e-20)
 
 
 def test_padded_frames_move_no_loss(model: AIME, frames: Tensor, actions: Tensor) -> None:
@@ -211,7 +211,7 @@ def test_actions_teach_the_action_schema_and_not_the_belief(
 ) -> None:
     losses, _ = losses_of(model, frames, actions)
     weights = dict(model.named_parameters())
-    nats = getattr(losses.predictive.terms, term)
+    nats = losses.predictive.terms[term]
     gradients = torch.autograd.grad(nats, list(weights.values()), allow_unused=True)
     taught = {name for name, each in zip(weights, gradients, strict=True) if each is not None and each.any()}
     assert taught, "something learns of it"
@@ -222,13 +222,13 @@ def test_replayed_clips_teach_the_belief_beside_the_batch(model: AIME, frames: T
     output = model.forward_sequence(frames, actions)
     valid = torch.ones(B, T, dtype=torch.bool)
     model.eval()  # no dropped contexts, no sampled sticks: what differs can only be the clips
-    alone = predictive_loss(model, output, frames, targets(valid), LossWeights(), OVERSHOOT)
+    alone = task_losses(model, output, frames, targets(valid), LossWeights(), OVERSHOOT).predictive
     own = output.clips(targets(valid))
-    twice = predictive_loss(model, output, frames, targets(valid), LossWeights(), OVERSHOOT, replayed=own)
+    twice = task_losses(model, output, frames, targets(valid), LossWeights(), OVERSHOOT, replayed=own).predictive
     turned = own._replace(latents=own.latents.flip(1))
-    other = predictive_loss(model, output, frames, targets(valid), LossWeights(), OVERSHOOT, replayed=turned)
+    other = task_losses(model, output, frames, targets(valid), LossWeights(), OVERSHOOT, replayed=turned).predictive
     unseen = own._replace(latents=own.latents.flip(1), targets=targets(torch.zeros_like(valid)))
-    padding = predictive_loss(model, output, frames, targets(valid), LossWeights(), OVERSHOOT, replayed=unseen)
+    padding = task_losses(model, output, frames, targets(valid), LossWeights(), OVERSHOOT, replayed=unseen).predictive
     terms = [dict(each.named())["predictive/one_step_latent"] for each in (alone, twice, padding)]
     torch.testing.assert_close(terms[0], terms[1])
     torch.testing.assert_close(terms[0], terms[2])
@@ -294,16 +294,19 @@ def test_clips_shorter_than_the_overshooting_still_train(model: AIME, frames: Te
 
 
 def test_what_weighs_nothing_is_neither_computed_nor_logged() -> None:
-    def never() -> Tensor:
+    def never(given: float) -> Tensor:
         raise AssertionError
 
-    assert unless_off(0.0, never) is None
-    assert unless_off(0.1, lambda: torch.tensor(2.0)) == 2
-    loss = weigh("perceiver", PerceiverTerms(torch.tensor(2.0), None, None), PerceiverWeights(vq_commitment=0.5))
+    table = {"vq_commitment": SUMMED["vq_commitment"], "tokenizer_reconstruction": never, "token_reconstruction": never}
+    loss = weigh("perceiver", table, 2.0, PerceiverWeights(0.5, 0.0, 0.0))
     assert (loss.off, float(loss.total), [name for name, _ in loss.named()]) == (
         False,
         1.0,
         ["perceiver/vq_commitment"],
     )
-    nothing = weigh("perceiver", PerceiverTerms(None, None, None), PerceiverWeights())
-    assert (nothing.off, float(nothing.total), list(nothing.named())) == (True, 0.0, [])
+    without = dict.fromkeys(table, lambda given: None)
+    for nothing in (
+        weigh("perceiver", table, 2.0, PerceiverWeights(0, 0, 0)),
+        weigh("perceiver", without, 2.0, PerceiverWeights()),
+    ):
+        assert (nothing.off, float(nothing.total), list(nothing.named())) == (True, 0.0, [])

@@ -27,7 +27,7 @@ from aime.data import ClipSampler, open_dataset, write_shard
 from aime.dynamics.latent_dynamics import LatentDynamics
 from aime.errors import AimeError
 from aime.objectives.ledger import TaskLoss
-from aime.objectives.predictive import latent_losses
+from aime.objectives.tasks import latent_losses
 from aime.objectives.weights import ElboWeights, LossWeights, PredictiveWeights
 from aime.perception.state_reader import StateConfig
 from aime.primitives.hardware import choose_hardware

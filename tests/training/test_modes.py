@@ -17,10 +17,9 @@ from torch import Tensor
 from aime.data import write_shard
 from aime.inference.evaluate import evaluate_run
 from aime.inference.request import EvaluationRequest
+from aime.objectives import elbo, perceiver, predictive
 from aime.objectives.adversarial import AdversaryConfig
-from aime.objectives.elbo import ElboTerms
-from aime.objectives.perceiver import PerceiverTerms
-from aime.objectives.predictive import PredictiveTerms, slot_overlap
+from aime.objectives.predictive import overlap_of
 from aime.objectives.weights import OvershootConfig
 from aime.primitives.transformer import Attention, CausalTimeAttention
 from aime.representation.discriminators import DiscriminatorConfig, Discriminators
@@ -30,7 +29,7 @@ from aime.world_model.model import AIME
 from aime.world_model.outputs import SequenceOutput
 
 B, T = 2, 6
-TASKS: dict[str, Any] = {"elbo": ElboTerms, "perceiver": PerceiverTerms, "predictive": PredictiveTerms}
+TASKS: dict[str, Any] = {"elbo": elbo, "perceiver": perceiver, "predictive": predictive}
 
 
 @pytest.fixture
@@ -111,7 +110,7 @@ def test_the_model_s_attention_layers_drop_out_as_configured(model: AIME) -> Non
 def test_training_computes_every_term_of_every_task(run: Path) -> None:
     last = log(run)[-1]
     # this run observes no state
-    expected = {f"{task}/{term}" for task, terms in TASKS.items() for term in terms._fields} - {"elbo/state_nll"}
+    expected = {f"{task}/{term}" for task, module in TASKS.items() for term in module.TERMS} - {"elbo/state_nll"}
     expected |= {f"adversarial/{term}" for term in ("image_generator", "temporal_generator", "feature_matching")}
     expected |= {"discriminator/image", "discriminator/temporal"}
     assert expected <= last.keys()
@@ -139,7 +138,7 @@ def test_training_pushes_slots_apart(model: AIME, frames: Tensor, actions: Tenso
     model.train()
 
     def overlap() -> Tensor:
-        return slot_overlap(model.forward_sequence(frames, actions).attention.slot_maps).mean()
+        return overlap_of(model.forward_sequence(frames, actions).attention.slot_maps).mean()
 
     before = overlap()
     optimizer = torch.optim.SGD(model.attention.parameters(), lr=1e-2)

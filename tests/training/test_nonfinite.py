@@ -58,8 +58,8 @@ def spoil_steps(monkeypatch: pytest.MonkeyPatch, steps: set[int], task: str, spo
 
 def with_nan(term: str) -> Spoil:
     def spoil(loss: TaskLoss) -> TaskLoss:
-        value = getattr(loss.terms, term) * torch.nan
-        return loss._replace(terms=loss.terms._replace(**{term: value}), total=loss.total + value)
+        value = loss.terms[term] * torch.nan
+        return loss._replace(terms={**loss.terms, term: value}, total=loss.total + value)
 
     return spoil
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
@@ -12,11 +13,12 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from aime.errors import AimeError, expect_positive, expect_shares
-from aime.objectives.ledger import TaskLoss, unless_off, weigh
+from aime.objectives.ledger import Scalar, TaskLoss, weigh
 from aime.objectives.weights import AdversarialWeights
 from aime.primitives.draws import draw_counted_first
 from aime.primitives.masked_mean import masked_mean
-from aime.representation.discriminators import DiscriminatorConfig, Discriminators, Judged, Judgement
+from aime.representation.discriminators import DiscriminatorConfig, Discriminators, Judgement
+from aime.representation.discriminators import Judged as Judgements
 
 
 @dataclass(frozen=True)
@@ -66,39 +68,6 @@ def adversarial_ramp(share: float, config: AdversaryConfig) -> float:
     return min(1.0, (share - config.warmup) / config.ramp) if config.ramp else 1.0
 
 
-class AdversarialTerms(NamedTuple):
-    """Scalars, per frame or window, each summed over a whole picture as the reconstruction is; None at a weight of 0.
-
-    How they compare with the reconstruction, in the norm of the gradient to the frames: a discriminator that told
-    blurred frames of 34 dB from cartpole's own in 9 patches of 10 pulled 0.03 times as hard through each of the first
-    two terms as the likelihood did, and 0.4 times as hard through the third. One that knows nothing pulls a hundredth
-    of that through the first two, in a random direction. The proportion does not change with the size of frames.
-    """
-
-    image_generator: Float[Tensor, ""] | None
-    """-log D(x̂) in nats, summed over the patches of a frame."""
-    temporal_generator: Float[Tensor, ""] | None
-    """-log D(x̂) in nats, summed over the patches of a window."""
-    feature_matching: Float[Tensor, ""] | None
-    """Mean absolute difference of the discriminators' features of x and x̂, averaged over their levels, times the
-    3·H·W values of a frame: it does not depend on the number of channels."""
-
-
-class DiscriminatorTerms(NamedTuple):
-    """Scalars, per patch. The total is the sum of the first two; the others are for the log."""
-
-    image: Float[Tensor, ""]
-    """-log D(x) - log(1 - D(x̂)) of single frames, in nats; 2 log 2 = 1.39 where it cannot tell."""
-    temporal: Float[Tensor, ""]
-    """The same of windows of frames."""
-    image_real: Float[Tensor, ""]
-    """Mean D(x) of single frames, a probability."""
-    image_fake: Float[Tensor, ""]
-    """Mean D(x̂); it learns too fast for the model where it is near 0 and `image_real` near 1."""
-    temporal_real: Float[Tensor, ""]
-    temporal_fake: Float[Tensor, ""]
-
-
 class Windows(NamedTuple):
     """N stretches of k consecutive frames, out of data and reconstructions at the same places."""
 
@@ -120,11 +89,55 @@ class Windows(NamedTuple):
         return self.whole.expand_as(self.valid)
 
 
+@dataclass(eq=False)
+class Judged:
+    """Windows, and what the discriminators say of them with a gradient to the reconstructions alone."""
+
+    windows: Windows
+    real: Judgements
+    fake: Judgements
+
+
+def image_generator(given: Judged) -> Scalar:
+    """-log D(x̂) in nats, summed over the patches of a frame."""
+    return _nats_of_reality(given.fake.image, given.windows.frames_judged)
+
+
+def temporal_generator(given: Judged) -> Scalar:
+    """-log D(x̂) in nats, summed over the patches of a window."""
+    return _nats_of_reality(given.fake.temporal, given.windows.whole)
+
+
+def feature_matching(given: Judged) -> Scalar:
+    """Mean absolute difference of the discriminators' features of x and x̂, averaged over their levels.
+
+    Times the 3·H·W values of a frame; it does not depend on the number of channels.
+    """
+    distances = [
+        *_feature_distances(given.real.image, given.fake.image, given.windows.frames_judged),
+        *_feature_distances(given.real.temporal, given.fake.temporal, given.windows.whole),
+    ]
+    return given.windows.real[0, 0].numel() * torch.stack(distances).mean()
+
+
+TERMS: Mapping[str, Callable[[Judged], Scalar]] = {
+    "image_generator": image_generator,
+    "temporal_generator": temporal_generator,
+    "feature_matching": feature_matching,
+}
+"""The terms by the names of `AdversarialWeights`, each summed over a whole picture as the reconstruction is."""
+
+
 def adversarial_loss(discriminators: Discriminators, windows: Windows, weights: AdversarialWeights) -> TaskLoss:
-    """The model's side: -E log D(x̂), which pulls where D is sure of itself, and features like those of the data.
+    """The model's side: -E log D(x̂), whose gradient stays where D is sure, and features like those of the data.
 
     Only the reconstructions have a gradient. The discriminators' weights and the state of their spectral norms stay as
     they are. The ramp is left to the caller, who may balance the task's gradient against others'.
+
+    How the terms compare with the reconstruction, in the norm of the gradient to the frames: a discriminator that told
+    blurred frames of 34 dB from cartpole's own in 9 patches of 10 pulled 0.03 times as hard through each of the first
+    two terms as the likelihood did, and 0.4 times as hard through the third. One that knows nothing pulls a hundredth
+    of that through the first two, in a random direction. The proportion does not change with the size of frames.
 
     Args:
         discriminators: in training or eval mode, which makes no difference here.
@@ -136,31 +149,17 @@ def adversarial_loss(discriminators: Discriminators, windows: Windows, weights: 
     """
     with torch.no_grad():
         real = frozen_judgement(discriminators, windows.real)
-    fake = frozen_judgement(discriminators, windows.fake)
-
-    def distance() -> Float[Tensor, ""]:
-        distances = [
-            *_feature_distances(real.image, fake.image, windows.frames_judged),
-            *_feature_distances(real.temporal, fake.temporal, windows.whole),
-        ]
-        return windows.real[0, 0].numel() * torch.stack(distances).mean()
-
-    terms = AdversarialTerms(
-        image_generator=unless_off(
-            weights.image_generator, lambda: _nats_of_reality(fake.image, windows.frames_judged)
-        ),
-        temporal_generator=unless_off(
-            weights.temporal_generator, lambda: _nats_of_reality(fake.temporal, windows.whole)
-        ),
-        feature_matching=unless_off(weights.feature_matching, distance),
-    )
-    return weigh("adversarial", terms, weights)
+    judged = Judged(windows, real, frozen_judgement(discriminators, windows.fake))
+    return weigh("adversarial", TERMS, judged, weights)
 
 
 def discriminator_loss(discriminators: Discriminators, windows: Windows) -> TaskLoss:
-    """The discriminators' side: L_D = -E log D(x) - E log(1 - D(x̂)), with no gradient to the reconstructions.
+    """The discriminators' side: L_D = -E log D(x) - E log(1 - D(x̂)) per patch, with no gradient to reconstructions.
 
-    Real and fake windows pass together, so that a loss moves the power iteration of the spectral norms by one step.
+    `image` is that of single frames, in nats, 2 log 2 = 1.39 where it cannot tell, and `temporal` that of windows. The
+    other terms are for the log: mean probabilities D(x) and D(x̂). A discriminator learns too fast for the model where
+    `image_fake` is near 0 and `image_real` near 1. Real and fake windows pass together, so that a loss moves the power
+    iteration of the spectral norms by one step.
 
     Args:
         discriminators: in training mode.
@@ -169,18 +168,14 @@ def discriminator_loss(discriminators: Discriminators, windows: Windows) -> Task
     Reference: Goodfellow et al. 2014, arXiv 1406.2661, equation 1.
     """
     judged = discriminators(torch.cat([windows.real, windows.fake.detach()]))
-    image_real, image_fake = judged.image.logits.float().chunk(2)
-    temporal_real, temporal_fake = judged.temporal.logits.float().chunk(2)
-    every, whole = windows.frames_judged, windows.whole
-    terms = DiscriminatorTerms(
-        image=_mean(F.softplus(-image_real), every) + _mean(F.softplus(image_fake), every),
-        temporal=_mean(F.softplus(-temporal_real), whole) + _mean(F.softplus(temporal_fake), whole),
-        image_real=_mean(image_real.detach().sigmoid(), every),
-        image_fake=_mean(image_fake.detach().sigmoid(), every),
-        temporal_real=_mean(temporal_real.detach().sigmoid(), whole),
-        temporal_fake=_mean(temporal_fake.detach().sigmoid(), whole),
-    )
-    return TaskLoss("discriminator", terms, terms.image + terms.temporal)
+    losses, told = {}, {}
+    kinds = (("image", judged.image, windows.frames_judged), ("temporal", judged.temporal, windows.whole))
+    for name, judgement, counted in kinds:
+        real, fake = judgement.logits.float().chunk(2)
+        losses[name] = _mean(F.softplus(-real), counted) + _mean(F.softplus(fake), counted)
+        told[f"{name}_real"] = _mean(real.detach().sigmoid(), counted)
+        told[f"{name}_fake"] = _mean(fake.detach().sigmoid(), counted)
+    return TaskLoss("discriminator", losses | told, losses["image"] + losses["temporal"])
 
 
 class WindowStarts(NamedTuple):
@@ -218,7 +213,7 @@ def draw_window_starts(valid: Bool[Tensor, "B T"], config: AdversaryConfig) -> W
     )
 
 
-def frozen_judgement(discriminators: Discriminators, frames: Float[Tensor, "B T 3 H W"]) -> Judged:
+def frozen_judgement(discriminators: Discriminators, frames: Float[Tensor, "B T 3 H W"]) -> Judgements:
     """Judge with a gradient to the frames and none to the discriminators, whose state does not change.
 
     In eval mode, since each call in training mode would move the spectral norms' power iteration, and two pictures

@@ -1,57 +1,58 @@
-"""The loss ledger: terms keep their names until one weighted sum, and none can be forgotten."""
+"""The loss ledger: a task is a table of terms, which keep their names until one weighted sum."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
+
+from aime.primitives.masked_mean import masked_mean
+
+S = TypeVar("S")
+Scalar = Float[Tensor, ""]
 
 
 class TaskLoss(NamedTuple):
     """One task's loss: its unweighted terms by name, and their weighted sum."""
 
     task: str
-    terms: NamedTuple
-    """Scalars, in nats per frame; None where a term is switched off."""
-    total: Float[Tensor, ""]
+    terms: Mapping[str, Scalar]
+    """In nats per frame, without those that are switched off."""
+    total: Scalar
 
     @property
     def off(self) -> bool:
         """Whether every term is switched off, so that there is nothing to learn or to log."""
-        return all(value is None for value in self.terms)
+        return not self.terms
 
     def named(self) -> Iterator[tuple[str, Tensor]]:
         """The scalars as ("task/term", value), for the log."""
-        for name, value in self.terms._asdict().items():
-            if value is not None:
-                yield f"{self.task}/{name}", value.detach()
+        for name, value in self.terms.items():
+            yield f"{self.task}/{name}", value.detach()
 
 
-def unless_off(weight: float, term: Callable[[], Float[Tensor, ""]]) -> Float[Tensor, ""] | None:
-    """A term, or None where its weight is 0: what is switched off costs nothing and is not logged."""
-    return term() if weight else None
-
-
-def weigh(task: str, terms: NamedTuple, weights: Any) -> TaskLoss:
-    """Sum the terms by the weights of the same names.
+def weigh(task: str, terms: Mapping[str, Callable[[S], Scalar | None]], given: S, weights: Any) -> TaskLoss:
+    """Compute the terms whose weight is not 0, and sum them by the weights of the same names.
 
     Args:
         task: the task's name.
-        terms: a NamedTuple of scalar tensors; None is left out of the sum, which is 0 where nothing is left.
+        terms: functions of `given`; None where the model lacks the part that a term is about.
+        given: what the terms read.
         weights: a dataclass with one float field for each term.
 
     Raises:
         AssertionError: if a term has no weight or a weight no term.
     """
     named = {field.name: getattr(weights, field.name) for field in fields(weights)}
-    values = terms._asdict()
-    assert set(named) == set(values), f"{task}: terms {sorted(values)} but weights {sorted(named)}"
-    weighed = [named[name] * value for name, value in values.items() if value is not None]
-    return TaskLoss(task, terms, torch.stack(weighed).sum() if weighed else torch.zeros(()))
+    assert set(named) == set(terms), f"{task}: terms {sorted(terms)} but weights {sorted(named)}"
+    computed = {name: term(given) for name, term in terms.items() if named[name]}
+    found = {name: value for name in named if (value := computed.get(name)) is not None}
+    weighed = [named[name] * value for name, value in found.items()]
+    return TaskLoss(task, found, torch.stack(weighed).sum() if weighed else torch.zeros(()))
 
 
 def mean_losses(batches: Sequence[tuple[TaskLoss, ...]]) -> tuple[TaskLoss, ...]:
@@ -60,19 +61,30 @@ def mean_losses(batches: Sequence[tuple[TaskLoss, ...]]) -> tuple[TaskLoss, ...]
 
 
 def _mean_of(losses: Sequence[TaskLoss]) -> TaskLoss:
-    def mean(values: Sequence[Tensor | None]) -> Tensor | None:
-        known = [value.detach() for value in values if value is not None]
-        return torch.stack(known).mean() if known else None
+    def mean(values: Sequence[Tensor]) -> Tensor:
+        return torch.stack([value.detach() for value in values]).mean()
 
-    first = losses[0]
-    columns = zip(first.terms._fields, *(loss.terms for loss in losses), strict=True)
-    terms = first.terms._replace(**{name: mean(values) for name, *values in columns})
-    return TaskLoss(first.task, terms, torch.stack([loss.total.detach() for loss in losses]).mean())
+    terms = {name: mean([loss.terms[name] for loss in losses]) for name in losses[0].terms}
+    return TaskLoss(losses[0].task, terms, mean([loss.total for loss in losses]))
+
+
+def frame_nats(
+    squared_error: Float[Tensor, "*N"],
+    valid: Bool[Tensor, "*N"],
+    values: int,
+    log_precision: Float[Tensor, "*N"] | float = 0.0,
+) -> Scalar:
+    """-log p of frames under the most likely variance, the mean of these frames' errors; the rest as `gaussian_nats`.
+
+    Reference: Rybkin et al. 2021 (optimal σ-VAE), arXiv 2006.13202, equation 5.
+    """
+    variance = masked_mean(squared_error, valid).detach().clamp_min(1e-6)
+    return masked_mean(gaussian_nats(squared_error, variance, values, log_precision), valid)
 
 
 def gaussian_nats(
     squared_error: Float[Tensor, "..."],
-    variance: Float[Tensor, ""],
+    variance: Scalar,
     values: int,
     log_precision: Float[Tensor, "..."] | float = 0.0,
 ) -> Float[Tensor, "..."]:

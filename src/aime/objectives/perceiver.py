@@ -1,95 +1,51 @@
-"""The perceiver task: tokens that say what a frame holds, and latents that say what the tokens were."""
+"""The perceiver task: tokens that say what a frame holds, and latents that say what the tokens were.
+
+References: van den Oord et al. 2017 (VQ-VAE), arXiv 1711.00937, equation 3; Jaegle et al. 2021 (Perceiver IO),
+arXiv 2107.14795, section 3.1.
+"""
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
 
-import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
 
-from aime.objectives.ledger import TaskLoss, gaussian_nats, unless_off, weigh
-from aime.objectives.weights import LossWeights
-from aime.primitives.draws import draw_counted_first
+from aime.objectives.ledger import Scalar, frame_nats
+from aime.objectives.passes import Pass
 from aime.primitives.masked_mean import masked_mean
-from aime.world_model.model import AIME
-from aime.world_model.outputs import SequenceOutput
-
-REDRAWN_SHARE = 0.5
-"""Clips of a batch, drawn at random, whose frames and tokens are read back: the tokenizer's decoder is the dearest part
-of a step, and the frames of a clip are much alike."""
 
 
-class PerceiverTerms(NamedTuple):
-    """Scalars, per frame; None where switched off.
-
-    Without a Perceiver nothing reads the tokens, and only the commitment is left, which keeps codes and vectors close.
-    """
-
-    vq_commitment: Float[Tensor, ""] | None
+def vq_commitment(given: Pass) -> Scalar:
     """Half the squared distance of a frame's vectors from their codes, summed over cells and dimensions."""
-    tokenizer_reconstruction: Float[Tensor, ""] | None
-    """-log p(x | codes) in nats, of a share of the clips."""
-    token_reconstruction: Float[Tensor, ""] | None
-    """Cross-entropy of the same clips' token indices under the Perceiver's output queries, in nats."""
+    values = given.output.codes[0, 0].numel()
+    return masked_mean(0.5 * values * given.output.commitment, given.valid)
 
 
-def perceiver_loss(
-    model: AIME,
-    output: SequenceOutput,
-    frames: Float[Tensor, "B T 3 H W"],
-    valid: Bool[Tensor, "B T"],
-    weights: LossWeights,
-) -> TaskLoss:
-    """Commitment, pixels from codes, and tokens from latents.
-
-    References: van den Oord et al. 2017 (VQ-VAE), arXiv 1711.00937, equation 3; Jaegle et al. 2021 (Perceiver IO),
-    arXiv 2107.14795, section 3.1.
-    """
-    wanted = weights.perceiver
-    values = output.codes[0, 0].numel()
-    commitment = unless_off(wanted.vq_commitment, lambda: masked_mean(0.5 * values * output.commitment, valid))
-    if not model.perceiver.reads_tokens:
-        return weigh("perceiver", PerceiverTerms(commitment, None, None), wanted)
-    perceiver = model.perceiver
-    whole = valid.any(1)
-    shown = draw_counted_first(whole, math.ceil(REDRAWN_SHARE * len(frames)))
-    # clips that are padding throughout make the share no larger
-    counted = torch.arange(len(shown), device=valid.device) < (REDRAWN_SHARE * whole.sum()).ceil()
-    shown_valid = valid[shown] & counted[:, None]
-    terms = PerceiverTerms(
-        vq_commitment=commitment,
-        tokenizer_reconstruction=unless_off(
-            wanted.tokenizer_reconstruction,
-            lambda: _redrawn_nats(model.redraw(output.codes[shown]), frames[shown], shown_valid),
-        ),
-        token_reconstruction=unless_off(
-            wanted.token_reconstruction,
-            lambda: _token_nats(
-                perceiver.token_logits(output.perceiver_latents[shown].flatten(0, 1)),
-                output.tokens[shown],
-                shown_valid,
-            ),
-        ),
-    )
-    return weigh("perceiver", terms, wanted)
+def tokenizer_reconstruction(given: Pass) -> Scalar | None:
+    """-log p(x | codes) in nats, of a share of the clips; None without a Perceiver, as nothing reads the tokens."""
+    if not given.model.perceiver.reads_tokens:
+        return None
+    rows, valid = given.redrawn
+    frames = given.frames[rows]
+    squared_error = (given.model.redraw(given.output.codes[rows]) - frames).square().mean(dim=(2, 3, 4))
+    return frame_nats(squared_error, valid, frames[0, 0].numel())
 
 
-def _redrawn_nats(
-    redrawn: Float[Tensor, "B T 3 H W"], frames: Float[Tensor, "B T 3 H W"], valid: Bool[Tensor, "B T"]
-) -> Float[Tensor, ""]:
-    squared_error = (redrawn - frames).square().mean(dim=(2, 3, 4))
-    variance = masked_mean(squared_error, valid).detach().clamp_min(1e-6)
-    return masked_mean(gaussian_nats(squared_error, variance, frames[0, 0].numel()), valid)
+def token_reconstruction(given: Pass) -> Scalar | None:
+    """Cross-entropy of the same clips' token indices under the Perceiver's output queries; None without one."""
+    if not given.model.perceiver.reads_tokens:
+        return None
+    rows, valid = given.redrawn
+    logits = given.model.perceiver.token_logits(given.output.perceiver_latents[rows].flatten(0, 1))
+    tokens = rearrange(given.output.tokens[rows], "b t h w -> (b t) (h w)")
+    cross_entropy = F.cross_entropy(rearrange(logits.float(), "n s k -> n k s"), tokens, reduction="none")
+    return masked_mean(rearrange(cross_entropy.sum(-1), "(b t) -> b t", b=len(rows)), valid)
 
 
-def _token_nats(
-    logits: Float[Tensor, "N hw codes"], tokens: Int[Tensor, "B T h w"], valid: Bool[Tensor, "B T"]
-) -> Float[Tensor, ""]:
-    cross_entropy = F.cross_entropy(
-        rearrange(logits.float(), "n s k -> n k s"), rearrange(tokens, "b t h w -> (b t) (h w)"), reduction="none"
-    )
-    return masked_mean(rearrange(cross_entropy.sum(-1), "(b t) -> b t", b=len(tokens)), valid)
+TERMS: Mapping[str, Callable[[Pass], Scalar | None]] = {
+    "vq_commitment": vq_commitment,
+    "tokenizer_reconstruction": tokenizer_reconstruction,
+    "token_reconstruction": token_reconstruction,
+}
+"""The terms by the names of `PerceiverWeights`."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from aime.data import Clips, Dataset
 from aime.errors import expect_at_least_zero, expect_at_most, expect_positive, expect_shares, expect_shares_below_one
 from aime.objectives.ledger import TaskLoss
-from aime.objectives.predictive import latent_losses
+from aime.objectives.tasks import latent_losses
 from aime.optimization import Sum
 from aime.primitives.config_io import later, renamed
 from aime.primitives.distributions import DiagonalGaussian

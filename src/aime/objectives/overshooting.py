@@ -1,0 +1,78 @@
+"""Overshooting: paths imagined over several steps from real states, and what really came."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from aime.dynamics.choices import Choice
+from aime.dynamics.latent_dynamics import LatentDynamics
+from aime.dynamics.states import Track
+from aime.objectives.weights import OvershootConfig
+from aime.primitives.distributions import GaussianMixture
+
+
+class Overshot(NamedTuple):
+    """Imagined paths of N starts over K steps, and what really came."""
+
+    beliefs: Float[Tensor, "N K belief"]
+    latents: Float[Tensor, "N K latent"]
+    priors: GaussianMixture
+    """Of each latent, before it was chosen: `[N,K,components]` and `[N,K,components,latent]`."""
+    targets: Float[Tensor, "N K latent"]
+    """The posterior's latents, without gradient."""
+    starts: Int[Tensor, " S"]
+    """Index of the frame that each path of a clip starts from; N = B·S, clip by clip."""
+    times: Int[Tensor, "N K"]
+    """Index of the frame that each step should show, into the B·T frames of the clips."""
+    valid: Bool[Tensor, "N K"]
+
+
+def imagine_ahead(
+    dynamics: LatentDynamics, track: Track, valid: Bool[Tensor, "B T"], overshoot: OvershootConfig
+) -> Overshot:
+    """Imagine K steps from several starts of every clip at once.
+
+    The path follows, at each step, the mean of the component most responsible for the posterior latent. Each step
+    learns to go right from wherever the path has come; a gradient to the 15 steps before is mostly noise.
+    Reference: Hafner et al. 2019, PlaNet, arXiv 1811.04551, equation 7.
+    """
+    batch, length = valid.shape
+    clips = torch.arange(batch, device=valid.device)[:, None, None]
+    steps = min(overshoot.steps, length - 1)
+    starts = _starts(length - steps, overshoot.starts, valid.device)
+    ahead = starts[:, None] + torch.arange(1, steps + 1, device=valid.device)
+    targets = rearrange(track.latents[:, ahead], "b s k d -> (b s) k d")
+    carry = dynamics.states_at(track, starts).map(lambda each: each.flatten(0, 1))
+    actions = rearrange(track.actions[:, ahead - 1], "b s k a -> (b s) k a")
+
+    def most_responsible(mixture: GaussianMixture, number: int) -> Choice:
+        component = mixture.responsibilities(targets[:, number]).argmax(-1)
+        return Choice(mixture.pick(component).mean, component)
+
+    taken = []
+    for number in range(steps):
+        carry, prior, choice = dynamics.step(carry, actions[:, number], most_responsible, number)
+        taken.append((carry.belief, choice.latent, *prior.mixture))
+        # the next step starts from here as from a given state: only the belief carries a gradient from step to step
+        carry = carry._replace(latent=carry.latent.detach(), step=carry.step.detach(), context=carry.context.detach())
+    beliefs, latents, *mixtures = (torch.stack(field, dim=1) for field in zip(*taken, strict=True))
+    return Overshot(
+        beliefs,
+        latents,
+        GaussianMixture(*mixtures),
+        targets,
+        starts,
+        rearrange(clips * length + ahead, "b s k -> (b s) k"),
+        rearrange(valid[:, starts, None] & valid[:, ahead], "b s k -> (b s) k"),
+    )
+
+
+def _starts(possible: int, wanted: int, device: torch.device) -> Tensor:
+    count = min(possible, wanted)
+    offset = torch.rand(1, device=device)
+    return ((torch.arange(count, device=device) + offset) * possible / count).long()
