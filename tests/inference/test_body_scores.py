@@ -79,9 +79,9 @@ def test_counts_are_summed_over_clips_before_they_are_divided(scores: ClipScores
 def test_what_is_read_has_r2_at_every_horizon_and_for_every_number(scores: ClipScores) -> None:
     found = evaluation_of(scores).read_states
     assert found is not None
-    error, mean = scores.read.dream[:, 2].mean(), scores.read.mean[:, 2].mean()
-    assert found.horizons[3].dream.r2 == pytest.approx(float(1 - error / mean), abs=1e-6)
-    assert found.horizons[3].dream.error == pytest.approx(math.sqrt(error))
+    error, mean = scores.read.likeliest[:, 2].mean(), scores.read.mean[:, 2].mean()
+    assert found.horizons[3].likeliest.r2 == pytest.approx(float(1 - error / mean), abs=1e-6)
+    assert found.horizons[3].likeliest.error == pytest.approx(math.sqrt(error))
     error, mean = scores.read.persistence[..., 1].mean(), scores.read.mean[..., 1].mean()
     assert found.entries[1].persistence.r2 == pytest.approx(float(1 - error / mean), abs=1e-6)
 
@@ -102,8 +102,8 @@ def test_they_are_kept_in_json_with_their_intervals(scores: ClipScores) -> None:
     assert again.read_entries == whole.read_entries
     bounds = whole.intervals.foreground
     assert bounds is not None and whole.foreground is not None
-    low, high = bounds.horizons[2].dream.f1 or (1, 0)
-    assert low < whole.foreground.horizons[2].dream.f1 < high
+    low, high = bounds.horizons[2].likeliest.f1 or (1, 0)
+    assert low < whole.foreground.horizons[2].likeliest.f1 < high
     bare = evaluation_of(score_clips(Oracle("all"), drifting_clips(CLIPS, 7), range(CLIPS), CONTEXT, 2))
     again = Evaluation.from_json(bare.to_json(), "file")
     assert (again.foreground, again.read_states, again.masks) == (None, None, None)
@@ -120,7 +120,7 @@ def test_they_are_shown_in_the_terminal_and_in_the_report(scores: ClipScores) ->
     assert whole.foreground is not None and whole.masks is not None
     assert "state read from frames (R²): fitted" in lines
     text = "\n".join(lines)
-    assert f"{whole.foreground.horizons[5].dream.f1:.2f}" in text
+    assert f"{whole.foreground.horizons[5].likeliest.f1:.2f}" in text
     assert f"{whole.masks.attention_ratio:.2f}" in text
     page = body_section(whole)
     assert re.findall(r'aria-label="([^"]+)"', page) == [

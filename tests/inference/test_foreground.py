@@ -41,7 +41,7 @@ def test_a_lost_pole_costs_f1_and_hardly_psnr(masked: bool) -> None:
 
     decibels = [float(psnr(frame_mse(dream, truth)).mean()) for dream in (whole, lost)]
     assert abs(decibels[0] - decibels[1]) < 2
-    scores = [f1(judged(dream, frames, masks if masked else None), "dream") for dream in (whole, lost)]
+    scores = [f1(judged(dream, frames, masks if masked else None), "likeliest") for dream in (whole, lost)]
     assert scores[0] > 0.97
     # 14 of 46 pixels are lost
     assert scores[1] == pytest.approx(2 * 32 / (32 + 46), abs=0.01)
@@ -55,7 +55,7 @@ def test_every_kind_of_frame_is_counted_against_the_true_foreground() -> None:
     counts = judged(dream, frames, masks)
     true = masks[:, CONTEXT:].numpy() > 0
     shown = {
-        "dream": dream,
+        "likeliest": dream,
         "persistence": values[:, CONTEXT - 1 : CONTEXT].expand_as(dream),
         "reconstruction": values[:, CONTEXT:],
     }
@@ -64,7 +64,7 @@ def test_every_kind_of_frame_is_counted_against_the_true_foreground() -> None:
         expected = [(found & true).sum((2, 3)), found.sum((2, 3)), true.sum((2, 3))]
         for ours, theirs in zip(getattr(counts, name), expected, strict=True):
             np.testing.assert_array_equal(ours, theirs)
-    for one, several in zip(counts.dream, counts.samples, strict=True):
+    for one, several in zip(counts.likeliest, counts.samples, strict=True):
         torch.testing.assert_close(several, S * one)
     assert f1(counts, "true_frames") == 1
     torch.testing.assert_close(counts.share, torch.full((B, 1), 46 / SIZE**2))

@@ -67,11 +67,11 @@ def test_a_dream_without_the_body_is_misread(reader: StateReader) -> None:
     truth = frames[:, 4:]
     empty = BACKGROUND.expand_as(truth)
     errors = reader.judge(truth, torch.stack([truth, truth], dim=1), frames, states)
-    torch.testing.assert_close(errors.dream, errors.true_frames, equal_nan=True)
-    torch.testing.assert_close(errors.samples, errors.dream, equal_nan=True)
-    assert bool(errors.dream[0, -1, 1].isnan()) and int(errors.dream.isnan().sum()) == 1
+    torch.testing.assert_close(errors.likeliest, errors.true_frames, equal_nan=True)
+    torch.testing.assert_close(errors.samples, errors.likeliest, equal_nan=True)
+    assert bool(errors.likeliest[0, -1, 1].isnan()) and int(errors.likeliest.isnan().sum()) == 1
     lost = reader.judge(empty, empty[:, None], frames, states)
-    assert _mean(lost.dream) > 5 * _mean(errors.dream)
+    assert _mean(lost.likeliest) > 5 * _mean(errors.likeliest)
     assert _mean(errors.persistence) > 2 * _mean(errors.true_frames)
 
 

@@ -147,7 +147,7 @@ def _states(states: Mapping[int, StateScores[float]], bounds: Mapping[int, State
 
 def _body_scores(evaluation: Evaluation) -> Table:
     """Whether predicted frames show the body where it is, at a few horizons."""
-    kinds = ("F1, dream", "held still", "drawn", "R², dream", "held still", "true frames")
+    kinds = ("F1, predicted", "held still", "reconstruction", "R², predicted", "held still", "true frames")
     table = Table("ahead", *kinds, box=box.SIMPLE, padding=0)
     for column in table.columns:
         column.justify = "right"
@@ -162,10 +162,10 @@ def _seen(figures: Figures[Any], horizon: int, unknown: float | None) -> list[An
     overlaps, readings = [unknown] * 3, [unknown] * 3
     if figures.foreground:
         own = figures.foreground.horizons[horizon]
-        overlaps = [own.dream.f1, own.persistence.f1, own.reconstruction.f1]
+        overlaps = [own.likeliest.f1, own.persistence.f1, own.reconstruction.f1]
     if figures.read_states:
         read = figures.read_states.horizons[horizon]
-        readings = [read.dream.r2, read.persistence.r2, read.true_frames.r2]
+        readings = [read.likeliest.r2, read.persistence.r2, read.true_frames.r2]
     return overlaps + readings
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from rich.table import Table
 from aime.cli.arguments import parse
 from aime.cli.options import Evaluated
 from aime.cli.progress import counting
-from aime.primitives.interval_text import bounds_text, counted
+from aime.primitives.interval_text import bounds_text, counted, number_text
 
 if TYPE_CHECKING:
     from aime.inference.inspection.result import Figure, Inspection
@@ -34,6 +35,8 @@ class InspectOptions(Evaluated):
     """The JSON file to write. By default RUN/inspection.json, which `aime report` shows; none for a bundled run."""
     part: Literal["test", "validation", "all"] = "validation"
     """The half of the unseen episodes: test for reports, validation for choices."""
+    clips: int | None = 24
+    """At most so many clips, the first of every episode before the second of any."""
 
 
 def main(arguments: list[str]) -> int:
@@ -58,14 +61,18 @@ def main(arguments: list[str]) -> int:
 
 
 def _tables(inspection: Inspection) -> Iterator[str | Table]:
+    from aime.inference.inspection.result import CONTEXT_NOTE
+
     yield (
         f"{counted(inspection.clips, 'clip')} of {counted(inspection.episodes, 'episode')} of {inspection.data} "
-        f"({inspection.unseen}), context {inspection.context}; the loss by each change, above 0 where the model "
-        "is worse, with 95 % intervals over episodes; =: cannot change"
+        f"({inspection.unseen}), context {inspection.context}.\nThe loss by each change, above 0 where the model is "
+        "worse, and the ends of its 95 % interval over episodes; = cannot change."
     )
     yield _losses(inspection)
     if inspection.absent:
         yield f"left out, since the model has no such part: {', '.join(inspection.absent)}"
+    if any(each.part == "context" for each in inspection.findings):
+        yield f"{CONTEXT_NOTE}\n"
     yield "\n".join(f"{part}: {verdict}" for part, verdict in inspection.parts())
     if inspection.probes:
         yield "\nR² of the recorded state, predicted linearly from a part"
@@ -73,28 +80,39 @@ def _tables(inspection: Inspection) -> Iterator[str | Table]:
 
 
 def _losses(inspection: Inspection) -> Table:
-    table = Table("part and change", "dB", "nats", *inspection.measures[2:], "verdict", box=box.SIMPLE, padding=0)
-    for column in table.columns[1:-1]:
-        column.justify = "right"
-    table.add_row("model\n as it is", *(_cell(each) for _, each in inspection.intact), "")
+    """A row a change, of three lines: the verdict stands below the change, so that 80 columns suffice."""
+    from aime.inference.inspection.result import digits
+
+    names = [name.replace(" at ", "\nat ") for name in inspection.measures[2:]]
+    table = _right_aligned("part, change,\nverdict", "dB", "nats", *names)
+    intact = (_cell(each, digits(name), "\n") for name, each in inspection.intact)
+    table.add_row("model\n as it is", *intact, end_section=True)
     for finding in inspection.findings:
-        losses = ("=" if each.loss is None else _cell(each.loss) for each in finding.effects)
-        table.add_row(f"{finding.part}\n {finding.change}", *losses, finding.verdict_text)
+        losses = (
+            "=" if each.loss is None else _cell(each.loss, digits(each.measure), "\n") for each in finding.effects
+        )
+        table.add_row(f"{finding.part}\n {finding.change}\n {finding.verdict_text}", *losses, end_section=True)
     return table
 
 
 def _probes(inspection: Inspection) -> Table:
     entries = list(dict.fromkeys(each.entry for each in inspection.probes))
-    table = Table("part", *entries, box=box.SIMPLE, padding=0)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = _right_aligned("part", *entries)
     for part in dict.fromkeys(each.part for each in inspection.probes):
         found = {each.entry: each.r2 for each in inspection.probes if each.part == part}
-        table.add_row(part, *(_cell(found[entry]) for entry in entries))
+        table.add_row(part, *(_cell(found[entry], ".2f", "…") for entry in entries))
     return table
 
 
-def _cell(figure: Figure) -> str:
-    value = "-" if figure.value is None else f"{figure.value:.2f}"
-    below = bounds_text(figure.bounds, ".2f")
+def _right_aligned(first: str, *others: str) -> Table:
+    table = Table(first, *others, box=box.SIMPLE, padding=(0, 1, 0, 0))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    return table
+
+
+def _cell(figure: Figure, form: str, between: str) -> str:
+    """A figure, and below it the ends of its interval."""
+    value = number_text(math.nan if figure.value is None else figure.value, form)
+    below = bounds_text(figure.bounds, form).replace("…", between)
     return f"{value}\n{below}" if below else value

@@ -42,14 +42,14 @@ DEFINITIONS: dict[str, str] = {
     "over the colours), in the frame that is judged; in the true frame likewise, or the pixels of its masks where the "
     "data has them. foreground_from says how the scene was estimated. Counts of pixels are summed over clips: "
     "precision is the share of the judged frame's foreground that is right, recall the share of the true foreground "
-    "that it has, f1 their harmonic mean. dream is the most likely future, samples are all sampled futures, each by "
-    "itself; share is that of the true foreground in all pixels, true_frames the f1 of the true frames' differing "
+    "that it has, f1 their harmonic mean. likeliest is the most likely future, samples are the sampled futures, each "
+    "by itself; share is that of the true foreground in all pixels, true_frames the f1 of the true frames' differing "
     "pixels: 1 without masks",
     "read_states": "the recorded state as a small network reads it from single frames (state_reader says how well): r2 "
     "is 1 - squared error / squared error of the mean, error the root mean square in units of each number's spread. "
-    "dream is the most likely future, samples the mean of what is read from the sampled futures, true_frames what is "
-    "read from the true frames, persistence from the last frame of the context; entries, over all frames ahead, are in "
-    "the order of read_entries; an angle is read as cosine and sine",
+    "likeliest is the most likely future, samples the mean of what is read from the sampled futures, true_frames what "
+    "is read from the true frames, persistence from the last frame of the context; entries, over all frames ahead, are "
+    "in the order of read_entries; an angle is read as cosine and sine",
     "masks": "slots and attention against the masks of the bodies, over all frames that show one: slot_iou is the "
     "intersection over union of each instance with its best slot, whole_iou that of a slot that holds the whole frame, "
     "grid_iou the best that the cells of the attention grid allow; foreground_ari the adjusted Rand index on the "
@@ -129,7 +129,7 @@ class Overlap(Generic[Leaf]):
 class ForegroundScores(Generic[Leaf]):
     """The foreground of the frames that lie one given number of steps ahead; see `DEFINITIONS`."""
 
-    dream: Overlap[Leaf]
+    likeliest: Overlap[Leaf]
     samples: Overlap[Leaf]
     persistence: Overlap[Leaf]
     reconstruction: Overlap[Leaf]
@@ -159,7 +159,7 @@ class Reading(Generic[Leaf]):
 class ReadScores(Generic[Leaf]):
     """The state read from frames of each kind; see `DEFINITIONS`."""
 
-    dream: Reading[Leaf]
+    likeliest: Reading[Leaf]
     samples: Reading[Leaf]
     true_frames: Reading[Leaf]
     persistence: Reading[Leaf]

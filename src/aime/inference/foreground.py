@@ -1,7 +1,7 @@
 """Foreground F1: whether a predicted frame has the body, all of it, and where it belongs.
 
 The foreground of a frame is what differs from the scene without the body. Squared errors are dominated by the area of
-the scene: a dream that has lost a thin pole scores nearly the same PSNR, and half the recall.
+the scene: a prediction without a thin pole scores nearly the same PSNR, and half the recall.
 
 The scene is the median over time of each pixel, not the mean image: a mean holds a ghost of the body wherever the body
 often is, a median does not as long as the body covers the pixel less than half of the time. Where masks are known, the
@@ -60,7 +60,7 @@ class Counts(NamedTuple):
 class ForegroundCounts(NamedTuple):
     """Counts of everything that is judged, of B clips."""
 
-    dream: Counts
+    likeliest: Counts
     """The most likely future."""
     samples: Counts
     """Summed over the sampled futures."""
@@ -127,7 +127,7 @@ def count_foreground(
     # clip by clip, or the differences of all samples would double the memory of a batch
     of_samples = [_counts(differs(own, image), true) for own, image, true in zip(futures, scene, truth, strict=True)]
     return ForegroundCounts(
-        dream=_counts(differs(likeliest, behind), truth),
+        likeliest=_counts(differs(likeliest, behind), truth),
         samples=Counts(*(torch.stack(field).sum(dim=1) for field in zip(*of_samples, strict=True))),
         persistence=_counts(differs(last[:, None], behind), truth),
         reconstruction=_counts(differs(reconstructions, behind), truth),

@@ -51,7 +51,7 @@ TURN = 6.0
 class ReadErrors(NamedTuple):
     """Squared errors of what is read in B clips, in units of each number's variance; E numbers are read."""
 
-    dream: Float[Tensor, "B F E"]
+    likeliest: Float[Tensor, "B F E"]
     """From the most likely future."""
     samples: Float[Tensor, "B F E"]
     """Of the mean of what is read from the sampled futures."""
@@ -138,7 +138,7 @@ class StateReader:
         truth = states[:, context:]
         of_samples = torch.stack([self.read(own).mean(dim=0) for own in futures])
         shown = {
-            "dream": self.read(likeliest),
+            "likeliest": self.read(likeliest),
             "samples": of_samples,
             "true_frames": self.read(frames[:, context:]),
             "persistence": self.read(frames[:, context - 1 : context]),

@@ -184,7 +184,7 @@ class _Averages:
         )
 
     def foreground(self, counts: ForegroundCounts) -> Foreground[Drawn] | None:
-        if not counts.dream.true.isfinite().any():
+        if not counts.likeliest.true.isfinite().any():
             return None
         judged = {name: _rows(self.overlap(getattr(counts, name))) for name in _names(ForegroundScores)}
         whole = Counts(*(each.sum(dim=1, keepdim=True) for each in counts.true_frames))
@@ -199,7 +199,7 @@ class _Averages:
         return Overlap(precision=hits / found, recall=hits / true, f1=2 * hits / (found + true))
 
     def read_states(self, errors: ReadErrors) -> ReadStates[Drawn] | None:
-        if not errors.dream.isfinite().any():
+        if not errors.likeliest.isfinite().any():
             return None
         ahead = ReadErrors(*(each.nanmean(dim=2) for each in errors))
         entries = ReadErrors(*(each.nanmean(dim=1) for each in errors))

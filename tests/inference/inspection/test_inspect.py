@@ -16,6 +16,7 @@ from aime.cli.main import main
 from aime.errors import AimeError
 from aime.inference.evaluate import weights_digest
 from aime.inference.inspection import Inspection, inspect_run
+from aime.inference.inspection.inspect import CLIPS
 from aime.inference.inspection.interventions import INTERVENTIONS
 from aime.inference.inspection.probes import probe_parts
 from aime.inference.report.inspection import NOT_INSPECTED, read_inspection
@@ -53,6 +54,22 @@ def test_every_intervention_is_judged_on_every_measure_that_it_can_change(inspec
         assert all((each.loss is None) == (each.verdict is None) for each in found.effects)
     assert (inspection.episodes, inspection.clips, inspection.split) == (2, 4, "all")
     assert inspection.absent == ()
+
+
+def test_the_table_fits_80_columns_and_shows_skill_with_three_decimals(
+    inspection: Inspection, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aime.inference.inspection.inspect_run", lambda *_: inspection)
+    monkeypatch.setattr("aime.cli.inspect.WIDTH", 80)
+    assert main(["inspect", "bundled:cartpole"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80 and "…" not in "".join(lines[:60]), "nothing is cut off"
+    for finding in inspection.findings:
+        assert any(line.strip().startswith(finding.change) for line in lines)
+        assert any(line.strip().startswith(finding.verdict_text) for line in lines)
+    skill = dict(inspection.intact)["skill at 5"].value
+    assert skill is not None and any(f"{skill:z.3f}" in line for line in lines)
+    assert "the belief reads the implied context" in " ".join(lines)
 
 
 def test_the_same_run_gives_the_same_numbers(run: Run, inspection: Inspection) -> None:
@@ -96,12 +113,12 @@ def test_a_bundled_run_keeps_its_directory(
     asked: list[object] = []
 
     def inspect(run: Path, request: EvaluationRequest, out: Path | None, _: object) -> Inspection:
-        asked.append((str(run), request.part, out))
+        asked.append((str(run), request.part, request.clips, out))
         return inspection
 
     monkeypatch.setattr("aime.inference.inspection.inspect_run", inspect)
     assert main(["inspect", "bundled:cartpole"]) == 0
-    assert asked == [("bundled:cartpole", "validation", None)]
+    assert asked == [("bundled:cartpole", "validation", CLIPS, None)]
     printed = capsys.readouterr().out
     assert "inspection:" not in printed
     assert all(f"{part}: {verdict}" in printed for part, verdict in inspection.parts())

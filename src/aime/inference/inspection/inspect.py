@@ -29,6 +29,9 @@ from aime.world_model.model import AIME
 INSPECTION = "inspection.json"
 """The file in a run directory that the report shows."""
 
+CLIPS = 24
+"""Clips, at most, unless a request says otherwise: more clips of the same episodes narrow no interval over episodes."""
+
 
 def inspect_run(
     run: str | Path,
@@ -40,8 +43,8 @@ def inspect_run(
 
     Args:
         run: the run directory, or bundled:NAME.
-        request: on which clips, two or more, and how; by default those of the validation part, which leaves the test
-            part for reports.
+        request: on which clips, two or more, and how; by default `CLIPS` of the validation part, which leaves the
+            test part for reports.
         out: a JSON file to write; one that is there is replaced.
         progress: called with how much is done, and how much there is.
 
@@ -49,7 +52,7 @@ def inspect_run(
         AimeError: if `run` is no run, if the data is missing, damaged, too short or does not fit the model, if there
             are fewer than two clips, or if `out` cannot be written.
     """
-    request = EvaluationRequest(part="validation") if request is None else request
+    request = EvaluationRequest(part="validation", clips=CLIPS) if request is None else request
     info, model = load_run(run, request.device)
     unseen = open_unseen(info, request.data, request.context, request.horizon, request.part)
     places = _two_or_more(unseen.dataset, request)

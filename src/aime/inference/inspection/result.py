@@ -11,6 +11,12 @@ from aime.inference.result_json import from_result_json, to_result_json
 from aime.primitives.config_io import from_plain, to_plain
 from aime.primitives.intervals import Bounds, Interval
 
+CONTEXT_NOTE = (
+    "On predicted frames the belief reads the implied context, computed from (h, z), in place of c_t: a change of c_t "
+    "reaches them only through the frames of the context."
+)
+"""What limits the effect of interventions on the context."""
+
 DEFINITIONS: dict[str, str] = {
     "loss": "what the model loses by an intervention: dB of reconstruction, nats a frame, or skill. Above 0 the model "
     "is worse with it. Differences are paired: the same clips, and the same noise of the samples",
@@ -19,6 +25,7 @@ DEFINITIONS: dict[str, str] = {
     "verdict": "carries weight: the whole interval is at or above 0.3 dB, 1 nat or 0.02 of skill; weak: it excludes 0; "
     "has no effect: it contains 0; undetermined: there is no interval. An intervention has the strongest of its "
     "measures",
+    "context": CONTEXT_NOTE,
     "effect null": "the intervention cannot change this measure, which does not depend on the value that it replaces",
     "reconstruction": "PSNR in dB of each frame decoded from its own latent, averaged",
     "nats": "-log p(z_t | past) in nats per frame after the context, z_t the same sample of the unchanged posterior",
@@ -26,6 +33,11 @@ DEFINITIONS: dict[str, str] = {
     "probes": "R² of a ridge regression of the recorded state from a part, on episodes left out of its fit; an angle "
     "is predicted as its cosine and sine",
 }
+
+
+def digits(measure: str) -> str:
+    """The format of a measure's figures, by its name: losses of skill need three decimals."""
+    return "z.3f" if measure.startswith("skill") else "z.2f"
 
 
 @dataclass(frozen=True)

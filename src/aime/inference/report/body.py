@@ -12,7 +12,7 @@ from aime.inference.report.page import Cell
 from aime.primitives.interval_text import bounds_text, number_text
 
 _KINDS = (
-    ("dream", "most likely future", charts.MODEL, "-"),
+    ("likeliest", "most likely future", charts.MODEL, "-"),
     ("samples", "sampled futures", charts.LIKELIEST, "-"),
     ("reconstruction", "reconstruction", charts.FAINT, ":"),
     ("true_frames", "true frames", charts.FAINT, ":"),

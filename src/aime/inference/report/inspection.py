@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from html import escape
 from pathlib import Path
 
 from aime.errors import AimeError
 from aime.inference.inspection import INSPECTION, Inspection
-from aime.inference.inspection.result import DEFINITIONS, Figure, Finding
+from aime.inference.inspection.result import CONTEXT_NOTE, DEFINITIONS, Figure, Finding, digits
 from aime.inference.report import page
 from aime.inference.report.page import Cell
 from aime.primitives.files import read_small
-from aime.primitives.interval_text import bounds_text, counted
+from aime.primitives.interval_text import bounds_text, counted, number_text
 
 _LONGEST = 2**20
 """Bytes of an inspection that are read: it has about 30,000."""
@@ -54,12 +55,12 @@ def inspection(found: Inspection | None) -> str:
         f"On {counted(found.clips, 'clip')} from {counted(found.episodes, 'episode')} of {escape(found.data)} "
         f"({escape(found.unseen)}), {counted(found.context, 'frame')} of context."
     )
-    rows = [("model: as it is", [Cell(""), *(_cell(each) for _, each in found.intact)])]
+    rows = [("model: as it is", [Cell(""), *(_cell(each, digits(name)) for name, each in found.intact)])]
     rows += [(f"{each.part}: {each.change}", _losses(each)) for each in found.findings]
     return (
         page.note(judged)
         + page.table(["change", "verdict", "dB", "nats", *found.measures[2:]], rows)
-        + f"<p>{_CAPTION}</p>"
+        + f"<p>{_CAPTION} {CONTEXT_NOTE}</p>"
         + _absent(found)
         + _probes(found)
         + page.folded("Definitions of these measures", page.definitions(DEFINITIONS))
@@ -68,7 +69,8 @@ def inspection(found: Inspection | None) -> str:
 
 def _losses(finding: Finding) -> list[Cell]:
     verdict = Cell(finding.verdict_text, _KINDS.get(finding.verdict, ""))
-    return [verdict, *(Cell("=") if each.loss is None else _cell(each.loss) for each in finding.effects)]
+    losses = (Cell("=") if each.loss is None else _cell(each.loss, digits(each.measure)) for each in finding.effects)
+    return [verdict, *losses]
 
 
 def _absent(found: Inspection) -> str:
@@ -82,13 +84,13 @@ def _probes(found: Inspection) -> str:
         return ""
     entries = list(dict.fromkeys(each.entry for each in found.probes))
     rows = [
-        (part, [_cell(each.r2) for each in found.probes if each.part == part])
+        (part, [_cell(each.r2, ".2f") for each in found.probes if each.part == part])
         for part in dict.fromkeys(each.part for each in found.probes)
     ]
     return "<h3>R² of the recorded state, predicted linearly from a part</h3>" + page.table(["part", *entries], rows)
 
 
-def _cell(figure: Figure) -> Cell:
-    value = "-" if figure.value is None else f"{figure.value:.2f}"
-    text, interval = (each.replace("-", "\N{MINUS SIGN}") for each in (value, bounds_text(figure.bounds, ".2f")))
+def _cell(figure: Figure, form: str) -> Cell:
+    value = number_text(math.nan if figure.value is None else figure.value, form)
+    text, interval = (each.replace("-", "\N{MINUS SIGN}") for each in (value, bounds_text(figure.bounds, form)))
     return Cell(text, "", interval)
