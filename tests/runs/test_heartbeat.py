@@ -98,4 +98,4 @@ def test_a_store_that_is_gone_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     Heartbeat(Gone(), 0, 2, end).start()  # type: ignore[arg-type]
     assert done.wait(20)
-    assert said[0].startswith("torchrun, which the processes of this training meet at, has ended")
+    assert said[0].startswith("torchrun, which connects the processes of this training, has ended")

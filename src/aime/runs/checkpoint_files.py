@@ -1,7 +1,7 @@
-"""The files of a checkpoint: written so that a kill at any moment leaves a complete one, and its state read again.
+"""Reading and writing the files of a checkpoint; a kill at any moment leaves a complete checkpoint.
 
-Nothing in them can execute code. Weights are safetensors; `state.json` holds progress and random-number states;
-`SHA256SUMS` lists all files, and is compared when they are read.
+Weights are safetensors, `state.json` holds progress and random states, and `SHA256SUMS` the checksums of all files.
+No file can execute code.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from aime.runs.schedule import COMPLETE, Progress, Stage
 from aime.world_model.saved import read_checkpoint
 
 FORMAT = 1
-"""Raised when a checkpoint of the version before can no longer be read."""
+"""Incremented when earlier checkpoints can no longer be read."""
 
 STATE = "state.json"
 _LONGEST_STATE = 2**24
@@ -46,23 +46,22 @@ class State:
     seconds: float
     average_updates: int
     cpu_random_state: str
-    """Base64, like the others."""
+    """Base64, like the other random states."""
     cuda_random_states: tuple[str, ...]
     phase: Stage = field(default=COMPLETE, metadata=LATER)
     phase_step: int = field(default=0, metadata=LATER)
     phase_start: float = field(default=0.0, metadata=LATER)
     phase_random_states: tuple[str, ...] = field(default=(), metadata=LATER)
-    """Of the phase after joint learning: the CPU's, then those of the GPUs."""
+    """Random states of dynamics fine-tuning: the CPU's, then those of the GPUs."""
 
     @classmethod
     def now(cls, progress: Progress, average_updates: int, joint: RandomStates | None) -> State:
-        """The present one.
+        """The current state.
 
         Args:
             progress: of the run.
-            average_updates: how often the averaged weights were updated.
-            joint: the random states of joint learning, while another phase draws numbers of its own; None for the
-                present ones.
+            average_updates: number of updates of the averaged weights.
+            joint: random states of joint learning while dynamics fine-tuning runs; None: the current ones.
         """
         present = _encode(random_states())
         cpu, *gpus = present if joint is None else _encode(joint)
@@ -83,14 +82,14 @@ class State:
 
     @property
     def progress(self) -> Progress:
-        """How far the run is."""
+        """The progress of the run."""
         return Progress(self.step, self.frames, self.seconds, self.phase, self.phase_step, self.phase_start)
 
     def set_random_states(self, path: Path, *, of_phase: bool = False) -> None:
-        """Go on with the random numbers of joint learning, or of the phase after it.
+        """Set the random states of joint learning or, with `of_phase`, of dynamics fine-tuning.
 
         Raises:
-            AimeError: if they are no states of this torch's generators; names `path`.
+            AimeError: if this version of torch does not accept them; names `path`.
         """
         states = self.phase_random_states if of_phase else (self.cpu_random_state, *self.cuda_random_states)
         try:
@@ -104,14 +103,12 @@ class State:
 
 
 def write_checkpoint(run: Path, files: Mapping[str, Mapping[str, Tensor]], state: State) -> None:
-    """Write RUN/checkpoint; the one before is replaced when the new one is complete on the disk.
-
-    A kill at any moment leaves either the old or the new checkpoint.
+    """Write RUN/checkpoint, which replaces the previous one when it is complete on disk.
 
     Args:
         run: the run directory.
-        files: the tensors of each file by its name.
-        state: for state.json.
+        files: the tensors of each file, by file name.
+        state: the contents of state.json.
 
     Raises:
         AimeError: if the disk is full or the directory cannot be written; the old checkpoint stays.
@@ -135,7 +132,7 @@ def write_checkpoint(run: Path, files: Mapping[str, Mapping[str, Tensor]], state
 
 
 def read_progress(run: Path) -> Progress:
-    """How far a run's last checkpoint is; reads no weights.
+    """The progress of a run's last checkpoint; reads no weights.
 
     Raises:
         AimeError: if there is no checkpoint, or its state is damaged.

@@ -1,4 +1,4 @@
-"""What a run shows while it trains: a live panel in a terminal, now and then a line anywhere else."""
+"""Display of training progress: a live panel in a terminal, otherwise lines of text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rich.text import Text
 from aime.runs.schedule import Budget, Progress
 
 LINE_SECONDS = 15.0
-"""Between two lines where there is no terminal."""
+"""Interval between two lines without a terminal."""
 
 _REFRESHES_PER_SECOND = 2
 _FIGURES_PER_ROW = 2
@@ -27,27 +27,27 @@ _FIGURES_PER_ROW = 2
 
 @dataclass
 class Status:
-    """How a run stands, for a display; the logbook writes it, displays read it, maybe from another thread."""
+    """The state that displays show; the logbook writes it, a display may read it from another thread."""
 
     run: Path
     budget: Budget
     activity: str = "preparing"
-    """What is being done now."""
+    """The current activity; empty for training."""
     progress: Progress = field(default_factory=Progress)
     started: Progress = field(default_factory=Progress)
-    """The progress with which this session began: zeros, or those of the checkpoint it went on from."""
+    """The progress at the start of this session: that of the checkpoint it resumed from, or zero."""
     frames_per_second: float | None = None
     figures: dict[str, float] = field(default_factory=dict)
     """The last logged scalars by name."""
 
     @property
     def share(self) -> float:
-        """The share of the run that is done, in [0, 1]."""
+        """The completed fraction of the run, in [0, 1]."""
         return self.budget.share(self.progress.step, self.progress.seconds)
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds of training to go, at this session's mean pace; None before its first step."""
+        """Remaining seconds at this session's mean speed; None before its first step."""
         if self.budget.minutes is not None:
             return max(0.0, 60 * self.budget.minutes - self.progress.seconds)
         steps = self.progress.step - self.started.step
@@ -58,48 +58,48 @@ class Status:
 
     @property
     def position(self) -> str:
-        """How far the run is, in the unit of its budget."""
+        """Progress in the unit of the budget."""
         if self.budget.minutes is not None:
             return f"{self.progress.seconds / 60:.1f} of {self.budget.minutes:g} minutes, step {self.progress.step}"
         return f"step {self.progress.step} of {self.budget.steps}"
 
 
 class Display(Protocol):
-    """Shows a `Status` that changes under its eyes."""
+    """Shows a `Status` that another object updates."""
 
     def start(self) -> None:
-        """Begin to show."""
+        """Start the display."""
 
     def activity_changed(self) -> None:
-        """The run does something else now."""
+        """Show a new activity."""
 
     def step_taken(self) -> None:
-        """One more step is done; called at each, so it must be cheap."""
+        """Note a step; called at every step, so it must be cheap."""
 
     def stop(self) -> None:
-        """Show for the last time."""
+        """Show the last state and end the display."""
 
 
 def make_display(status: Status, console: Console) -> Display:
-    """The live panel if the console is a terminal that can move its cursor, else plain lines."""
+    """The live panel if the console is a terminal that can move its cursor, otherwise plain lines."""
     if console.is_terminal and not console.is_dumb_terminal:
         return LivePanel(status, console)
     return PlainLines(status, console)
 
 
 class PlainLines:
-    """A line for each activity, for the first step, and every 15 seconds; for logs and pipes."""
+    """Prints a line for each activity, for the first step, and every 15 seconds."""
 
     def __init__(self, status: Status, console: Console) -> None:
         self._status, self._console = status, console
         self._last_line = -math.inf
 
     def start(self) -> None:
-        """Print what is being done."""
+        """Print the activity."""
         self.activity_changed()
 
     def activity_changed(self) -> None:
-        """Print what is being done."""
+        """Print the activity."""
         self._print(f"{self._status.activity} …")
 
     def step_taken(self) -> None:
@@ -110,14 +110,14 @@ class PlainLines:
             self._print(summary(self._status))
 
     def stop(self) -> None:
-        """Nothing: the last line stays."""
+        """Do nothing: the last line stays."""
 
     def _print(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 class LivePanel:
-    """A panel with progress, pace and the latest figures, redrawn twice a second by a thread of its own."""
+    """A panel with progress, speed and the latest scalars; a thread redraws it twice a second."""
 
     def __init__(self, status: Status, console: Console) -> None:
         self._status = status
@@ -135,10 +135,10 @@ class LivePanel:
         self._live.refresh()
 
     def step_taken(self) -> None:
-        """Nothing: the thread redraws."""
+        """Do nothing: the thread redraws."""
 
     def stop(self) -> None:
-        """Draw the last state and give the terminal back."""
+        """Draw the last state and release the terminal."""
         self._live.stop()
 
     def _render(self) -> RenderableType:
@@ -156,14 +156,14 @@ class LivePanel:
 
 
 def summary(status: Status) -> str:
-    """One line: position, pace, the activity if it is not training, and the loss."""
+    """One line: progress, speed, the activity if it is not training, and the loss."""
     loss = [f"loss {format_figure(status.figures['loss'])}"] if "loss" in status.figures else []
     activity = [status.activity] if status.activity else []
     return " · ".join([pace(status), *activity, *loss])
 
 
 def pace(status: Status) -> str:
-    """Share, position, frames per second and time left."""
+    """Percentage, position, frames per second and remaining time."""
     parts = [f"{status.share:.0%}", status.position]
     if status.frames_per_second is not None and not status.activity:
         parts.append(f"{status.frames_per_second:.0f} frames/s")
@@ -173,14 +173,14 @@ def pace(status: Status) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds as m:ss, or h:mm:ss from an hour on."""
+    """Seconds as m:ss, or h:mm:ss from one hour."""
     whole = round(seconds)
     hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def format_figure(value: float) -> str:
-    """Four significant digits, in a form that does not jump in width from step to step."""
+    """Four significant digits, of nearly constant width."""
     if not math.isfinite(value):
         return str(value)
     size = abs(value)

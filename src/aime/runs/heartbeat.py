@@ -1,8 +1,7 @@
-"""Whether the other ranks of a training live: each tells the others so, once a second, from a thread of its own.
+"""Heartbeats between ranks: a thread of each rank signals every second that its process is alive.
 
-A collective waits for the slowest rank, and it may wait long for good reason: while the first rank reads all data,
-saves or draws. So no collective has a short timeout. A rank that is killed or frozen tells nothing any longer, whatever
-the others wait for, and they end.
+Collectives cannot have a short timeout: they wait while the first rank reads all data, saves or draws. The heartbeat
+detects a killed or frozen rank, and the other ranks exit.
 """
 
 from __future__ import annotations
@@ -20,47 +19,47 @@ if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
 
 SILENCE = 20.0
-"""Seconds without a sign of life after which the others end. torchrun takes 30 more to kill what is frozen."""
+"""Seconds without a heartbeat after which the other ranks exit. torchrun takes 30 more to kill a frozen process."""
 
 _BEAT = 1.0
 _MISSED = 3.5
-"""Seconds of silence by which a rank is known to be gone, where something has failed already."""
+"""Seconds without a heartbeat that count as a lost rank after a collective has failed."""
 
 EXIT_LOST = 1
 
 
 class Heartbeat:
-    """Tells the other ranks that this one lives, and ends this process when one of them does not.
+    """Sends this rank's heartbeat and exits the process if another rank's heartbeat stops.
 
     Args:
-        store: that all ranks reach; only this object uses it.
+        store: shared by all ranks; only this object uses it.
         number: of this rank.
         size: of the group.
-        end: called with a line for the user when a rank is lost; by default it prints and ends the process, whatever
-            the main thread waits for.
+        end: called with a line for the user when a rank is lost; by default it prints the line and exits the process,
+            even if the main thread is blocked.
     """
 
     def __init__(self, store: Store, number: int, size: int, end: Callable[[str], None] | None = None) -> None:
         self._store, self._number, self._size = store, number, size
-        self._end = end or self._say_and_exit
+        self._end = end or self._print_and_exit
         self._stopping = threading.Event()
         self._beats: dict[int, str] = {}
         now = time.monotonic()
-        self._heard = dict.fromkeys(range(size), now)
-        self._store_heard = now
+        self._last_beat = dict.fromkeys(range(size), now)
+        self._last_store_access = now
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Leave the others without alarm."""
+        """Sign off, so that the other ranks do not report a loss."""
         self._stopping.set()
         self._thread.join()
 
     def explain_loss(self) -> str | None:
-        """After a collective has failed: a line that names the rank that is gone; None if all tell that they live."""
+        """After a failed collective: a line that names the lost rank; None if all ranks are alive."""
         until = time.monotonic() + _MISSED + 2 * _BEAT
         while time.monotonic() < until:
             lost = self._lost(_MISSED)
@@ -86,29 +85,29 @@ class Heartbeat:
 
         try:
             self._store.set(_key(self._number), own)
-            self._store_heard = time.monotonic()
+            self._last_store_access = time.monotonic()
             for rank in range(self._size):
                 if rank != self._number and self._store.check([_key(rank)]):
-                    self._note(rank, self._store.get(_key(rank)).decode())
+                    self._record(rank, self._store.get(_key(rank)).decode())
         except (distributed.DistError, RuntimeError):
-            pass  # the silence counts
+            pass  # counts as a missed heartbeat
 
-    def _note(self, rank: int, beat: str) -> None:
+    def _record(self, rank: int, beat: str) -> None:
         if beat != self._beats.get(rank) or beat == "left":
-            self._beats[rank], self._heard[rank] = beat, time.monotonic()
+            self._beats[rank], self._last_beat[rank] = beat, time.monotonic()
 
     def _lost(self, silence: float) -> str | None:
         now = time.monotonic()
-        if now - self._store_heard > silence:
-            return _line("torchrun, which the processes of this training meet at,")
-        for rank, heard in self._heard.items():
-            if rank != self._number and now - heard > silence and self._beats.get(rank) != "left":
+        if now - self._last_store_access > silence:
+            return _line("torchrun, which connects the processes of this training,")
+        for rank, last_beat in self._last_beat.items():
+            if rank != self._number and now - last_beat > silence and self._beats.get(rank) != "left":
                 words = self._beats.get(rank, "").split()
                 place = f" (process {words[2]} on {words[1]})" if len(words) == 3 else ""
                 return _line(f"rank {rank} of {self._size}{place}")
         return None
 
-    def _say_and_exit(self, line: str) -> None:
+    def _print_and_exit(self, line: str) -> None:
         from torch import distributed
 
         try:
@@ -116,17 +115,17 @@ class Heartbeat:
         except (distributed.DistError, RuntimeError):
             first = True
         if first:
-            show_cursor = "\x1b[?25h" if sys.stdout.isatty() else ""  # a live display had hidden it
+            show_cursor = "\x1b[?25h" if sys.stdout.isatty() else ""  # a live display hides it
             print(f"{show_cursor}aime train: {line}", file=sys.stderr, flush=True)
         else:
-            time.sleep(_BEAT)  # torchrun ends all processes as soon as one has ended: not before the first has spoken
+            time.sleep(_BEAT)  # torchrun kills all processes when one exits: let the first print its line
         os._exit(EXIT_LOST)
 
 
 def _line(who: str) -> str:
     return (
-        f"{who} has ended or is frozen; expected a sign of life every second: give the same command with --resume to "
-        "go on from the last checkpoint"
+        f"{who} has ended or is frozen; expected a heartbeat every second: give the same command with --resume to "
+        "resume from the last checkpoint"
     )
 
 

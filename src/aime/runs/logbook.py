@@ -1,4 +1,4 @@
-"""The record of a run: JSON lines and TensorBoard on disk, a display on screen."""
+"""Logging of a run: JSON lines and TensorBoard files, and the display."""
 
 from __future__ import annotations
 
@@ -22,16 +22,15 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 _FLUSH_SECONDS = 10
-"""The most that a kill takes from TensorBoard; the JSON lines are complete at every moment."""
+"""A kill loses at most this much of TensorBoard's log, and nothing of the JSON lines."""
 
 
 class Logbook:
-    r"""Writes RUN/metrics.jsonl and RUN/tensorboard, and shows the run while it is open.
+    r"""Writes RUN/metrics.jsonl and RUN/tensorboard, and displays the run while it is open; only on the first rank.
 
-    metrics.jsonl holds one JSON object a logged step: step, seconds, frames, frames_per_second (since the logged step
-    before), then the figures by name. A figure that is not finite is null there and absent from TensorBoard.
-    RUN/dynamics_finetuning.jsonl holds the steps of that phase, counted from 1: step, seconds, then the figures. Of
-    several ranks the first alone writes and shows.
+    metrics.jsonl holds one JSON object per logged step: step, seconds, frames, frames_per_second (since the previous
+    logged step), then the scalars by name. A scalar that is not finite is null there and absent from TensorBoard.
+    RUN/dynamics_finetuning.jsonl holds the steps of that phase, counted from 1: step, seconds, then the scalars.
 
     Example:
         >>> import tempfile
@@ -47,8 +46,8 @@ class Logbook:
 
         Args:
             run: the run directory.
-            budget: the length of the run, for progress and time left.
-            console: where to show the run; standard output if None.
+            budget: the length of the run, for progress and remaining time.
+            console: for the display; standard output if None.
         """
         self._run = run
         self._writes = rank() == 0
@@ -64,14 +63,14 @@ class Logbook:
         return self._run / ("metrics.jsonl" if phase == JOINT else f"{phase}.jsonl")
 
     def __enter__(self) -> Logbook:
-        """Start to show the run."""
+        """Start the display."""
         self._display.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close the files, give the terminal back, and say where the run is, unless an error ended it."""
+        """Close the files and the display; print a summary, unless an error ended the run."""
         self._display.stop()
         if self._writer is not None:
             self._writer.close()
@@ -80,21 +79,21 @@ class Logbook:
             self.say(f"{self._run}: {done.step} steps, {done.frames} frames in {format_duration(done.seconds)}")
 
     def say(self, line: str) -> None:
-        """Show a line that stays."""
+        """Print a line."""
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def state(self, activity: str) -> None:
-        """Show what is being done now, such as "unpacking data"; the first step that follows ends it."""
+        """Show an activity, such as "unpacking data", until the next step."""
         self._status.activity = activity
         self._display.activity_changed()
 
     def begin(self, phase: PhaseName, progress: Progress, skipped: Mapping[str, int]) -> None:
-        """Go on with a phase: what its log holds of later steps is dropped, for these will be taken again.
+        """Start or resume a phase; lines of its log after `progress` are removed, since their steps are repeated.
 
         Args:
-            phase: whose steps follow.
-            progress: with which it goes on.
-            skipped: how many of its steps each cause had skipped until then.
+            phase: that starts or resumes.
+            progress: at its start.
+            skipped: number of its skipped steps so far, by cause.
 
         Raises:
             AimeError: if the log cannot be rewritten.
@@ -105,18 +104,18 @@ class Logbook:
         self._drop_after(self.path(phase), progress.within(phase)[0])
 
     def tick(self, progress: Progress, activity: str = "") -> None:
-        """Note that a step was taken, of training or of another activity; costs next to nothing."""
+        """Update the display after a step of training or of another activity; cheap."""
         self._status.progress = progress
         self._status.activity = activity
         self._display.step_taken()
 
     def log(self, phase: PhaseName, progress: Progress, figures: Mapping[str, float]) -> None:
-        """Write down the scalars of a step.
+        """Log the scalars of a step.
 
         Args:
-            phase: that the step is of.
+            phase: of the step.
             progress: after the step.
-            figures: by flat names, such as "loss" or "elbo/kl_z"; read from the device already.
+            figures: scalars by name, such as "loss" or "elbo/kl_z", on the host.
 
         Raises:
             AimeError: if the disk is full or the log cannot be written.
@@ -133,11 +132,11 @@ class Logbook:
         self._write(self.path(phase), head, figures)
 
     def skipped(self, step: int, by_cause: Mapping[str, int]) -> None:
-        """Say on screen which steps of the phase were skipped since it was last told.
+        """Print how many steps were skipped since the last call.
 
         Args:
-            step: the last one taken.
-            by_cause: how many steps each cause had skipped in the whole phase.
+            step: the last step.
+            by_cause: number of skipped steps of the whole phase, by cause.
         """
         for cause, count in by_cause.items():
             if (new := count - self._skipped.get(cause, 0)) > 0:
@@ -146,7 +145,7 @@ class Logbook:
         self._skipped = dict(by_cause)
 
     def filmstrip(self, step: int, name: str, image: UInt8[np.ndarray, "H W 3"]) -> None:
-        """Put a picture of a step's frames, 0 to 255, into TensorBoard under a name of its own."""
+        """Add a picture, 0 to 255, to TensorBoard."""
         self._tensorboard().add_image(name, image, step, dataformats="HWC")
 
     def _write(self, path: Path, head: Mapping[str, float], figures: Mapping[str, float]) -> None:
@@ -163,7 +162,7 @@ class Logbook:
             raise unwritable(path, error) from error
 
     def _drop_after(self, path: Path, step: int) -> None:
-        """Drop the lines after a step, and one that a kill cut short."""
+        """Remove the lines after a step, and an incomplete last line."""
         if not self._writes or not path.is_file():
             return
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -171,7 +170,7 @@ class Logbook:
         write_atomically(path, "".join(kept).encode())
 
     def _tensorboard(self) -> SummaryWriter:
-        """Made at its first use: importing it takes seconds, and resuming must tell it first which steps to forget."""
+        """Created at first use: the import takes seconds, and `purge_step` is known only after resuming."""
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 

@@ -1,4 +1,4 @@
-"""The process group of a training that torchrun started, and how all of its processes end."""
+"""The process group of a training under torchrun, from start to exit of all processes."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ from aime.runs.heartbeat import Heartbeat
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
 
-_SECONDS_TO_BE_HEARD = 10.0
+_SECONDS_FOR_FIRST_MESSAGE = 10.0
 _EXIT_QUIETLY = 2
 
 _LONGEST_WAIT = timedelta(hours=6)
-"""Of a collective for the slowest rank; the first may read all data, or save, while the others wait."""
+"""Timeout of a collective: the other ranks wait while the first reads all data or saves."""
 
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Join the processes that torchrun started together; leave them at the end, after the last of them is done.
+    """Join the process group that torchrun defines; leave it after the last rank has finished.
 
-    GPU tensors go by NCCL and CPU tensors by gloo, so that ranks can agree on something without waiting for a GPU.
-    Does nothing in a process that was started by itself, or is in a group already.
+    GPU tensors use NCCL and CPU tensors gloo, so that ranks can exchange flags without waiting for a GPU. Does nothing
+    without torchrun or inside an existing group.
 
-    Where an error ends several ranks, the first raises it. The others, whose errors are the same or follow from the
-    first, exit without a word, with status 2. Where a rank is killed or frozen, the others end within half a minute.
+    If errors end several ranks, the first one raises; the others exit silently with status 2. If a rank is killed or
+    frozen, the others exit within half a minute.
 
     Raises:
-        AimeError: if the environment is not that of torchrun, or another rank is gone.
+        AimeError: if the environment is not that of torchrun, or another rank is lost.
     """
     if os.environ.get("WORLD_SIZE", "1") == "1" or ranks() > 1:
         yield
         return
-    from torch.distributed.rendezvous import rendezvous  # some builds of torch have none
+    from torch.distributed.rendezvous import rendezvous  # missing in some builds of torch
 
     try:
         store, number, size = next(rendezvous("env://"))
@@ -63,14 +63,14 @@ def process_group() -> Iterator[None]:
     except Exception as error:
         if _first_to_fail(store):
             with handled() as interruption:
-                # torchrun sends SIGTERM to whoever is left, and would cut the explanation short
+                # torchrun sends SIGTERM to the remaining ranks, which would interrupt the explanation
                 interruption.held = True
                 lost = heartbeat.explain_loss() if _is_of_collectives(error) else None
             if lost is not None:
                 raise AimeError(lost) from error
             raise
-        # torchrun ends all processes as soon as one has ended: not before the first has spoken
-        time.sleep(_SECONDS_TO_BE_HEARD)
+        # torchrun kills all processes when one exits: let the first print its error
+        time.sleep(_SECONDS_FOR_FIRST_MESSAGE)
         raise SystemExit(_EXIT_QUIETLY) from None
     finally:
         heartbeat.stop()
@@ -78,26 +78,26 @@ def process_group() -> Iterator[None]:
 
 
 def join(backend: str, store: Store, number: int, size: int) -> None:
-    """Join the group of ``size`` processes that meet at ``store``, as number ``number`` in [0, size).
+    """Join the group of `size` processes at `store` as rank `number` in [0, size).
 
-    The same as ``init_process_group``, but leaving the group then ends its threads.
+    Unlike `init_process_group` alone, this lets `destroy_process_group` end all threads of the group.
     """
-    # Its functions take the group that exists while it is imported (by the first optimizer) as a default argument.
-    # A group so kept outlives destroy_process_group, and gloo's threads now and then abort the interpreter's exit.
+    # This module keeps the group that exists at import time as a default argument. If the first optimizer imports it,
+    # the group outlives destroy_process_group, and gloo's threads sometimes abort the interpreter's exit.
     import torch.distributed.nn.functional  # noqa: F401
 
     distributed.init_process_group(backend, store=store, rank=number, world_size=size, timeout=_LONGEST_WAIT)
 
 
 def seed_noise(seed: int, step: int) -> None:
-    """Give every rank but the first random numbers of its own, from (seed, rank, step); the first keeps its own."""
+    """Seed every rank but the first from (seed, rank, step); the first keeps its random state."""
     if ranks() > 1 and rank() > 0:
         state = np.random.SeedSequence([seed, rank(), step]).generate_state(1, np.uint64)
         torch.manual_seed(int(state[0]))
 
 
 def _is_of_collectives(error: Exception) -> bool:
-    """Whether it is what gloo or NCCL raise when a peer goes away."""
+    """Whether gloo or NCCL raised the error because a peer is gone."""
     return isinstance(error, distributed.DistError) or (
         isinstance(error, RuntimeError) and any(word in str(error).lower() for word in ("gloo", "nccl", "connection"))
     )
@@ -106,5 +106,5 @@ def _is_of_collectives(error: Exception) -> bool:
 def _first_to_fail(store: Store) -> bool:
     try:
         return store.add("aime/failures", 1) == 1
-    except distributed.DistError:  # whoever kept the store is gone
+    except distributed.DistError:  # the process that hosts the store is gone
         return False

@@ -1,4 +1,4 @@
-"""How far a run is, how long it and its phases are, and the learning rate that goes with it."""
+"""Progress and budget of a run and its phases, and the learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ COMPLETE: Final = "complete"
 
 
 class Progress(NamedTuple):
-    """How far a run has come."""
+    """The progress of a run."""
 
     step: int = 0
     """Optimizer steps of joint learning."""
     frames: int = 0
-    """Frames trained on in these steps."""
+    """Frames in these steps."""
     seconds: float = 0.0
-    """Wall time of training, over all phases and resumptions."""
+    """Wall time of training, over all phases and sessions."""
     phase: Stage = JOINT
-    """The phase that the run is in; `complete` after the last one."""
+    """The current phase; `complete` after the last one."""
     phase_step: int = 0
-    """Optimizer steps of the phase after joint learning."""
+    """Optimizer steps of dynamics fine-tuning."""
     phase_start: float = 0.0
-    """`seconds` when that phase took its first step."""
+    """`seconds` at the first step of dynamics fine-tuning."""
 
     def within(self, phase: PhaseName) -> tuple[int, float]:
         """Steps and seconds spent in a phase."""
         return (self.step, self.seconds) if phase == JOINT else (self.phase_step, self.seconds - self.phase_start)
 
     def after_step(self, phase: PhaseName, frames: int, seconds: float) -> Progress:
-        """After one more step of a phase, on so many frames, at `seconds` of training."""
+        """The progress after one more step of a phase on `frames` frames, at `seconds` of training."""
         if phase == JOINT:
             return Progress(self.step + 1, self.frames + frames, seconds)
         return self._replace(seconds=seconds, phase=phase, phase_step=self.phase_step + 1)
@@ -48,18 +48,18 @@ class Budget:
     minutes: float | None
 
     def share(self, step: int, seconds: float) -> float:
-        """The share that is done, in [0, 1], after `step` steps and `seconds`."""
+        """The completed fraction, in [0, 1], after `step` steps and `seconds`."""
         of_steps = 0.0 if self.steps is None else step / self.steps
         if self.minutes is None:
             return min(1.0, of_steps)
         return min(1.0, max(of_steps, seconds / (60 * self.minutes))) if self.minutes > 0 else 1.0
 
     def without(self, share: float) -> Budget:
-        """What is left of it when a share of its minutes, in [0, 1), is set aside; steps stay."""
+        """The budget with its minutes reduced by `share` in [0, 1); steps are unchanged."""
         return Budget(self.steps, None if self.minutes is None else self.minutes * (1 - share))
 
     def seconds_left(self, seconds: float) -> float:
-        """Of its minutes, after so many seconds; infinite where only steps are counted."""
+        """Remaining seconds after `seconds`; infinite if the budget has no minutes."""
         return math.inf if self.minutes is None else max(0.0, 60 * self.minutes - seconds)
 
 
