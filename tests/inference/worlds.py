@@ -15,8 +15,8 @@ from aime.dynamics.prior import DirichletProcessMixture
 from aime.dynamics.states import Track
 from aime.inference.predictors import ClipOutputs
 from aime.primitives.distributions import DiagonalGaussian, GammaPosterior, GaussianMixture, Kumaraswamy
+from aime.primitives.seeded_noise import Seeds, seeded_uniforms
 from aime.world_model.config import ModelConfig
-from aime.world_model.noise import Seeds, seeded_uniforms
 from aime.world_model.outputs import FuturePrediction, SequenceOutput
 
 Knowledge = Literal["all", "mean image", "still", "uncertain"]

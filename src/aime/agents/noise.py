@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from aime.primitives.counted_noise import mixed, uniforms
-from aime.world_model.noise import row_words
+from aime.primitives.seeded_noise import row_words
 
 _OFFSET = np.uint64(0xA24BAED4963EE407)
 """Separates the noise of an agent from that of a dream with the same seed."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from aime.data import Clips
 from aime.inference.predictors import Predictor
 from aime.primitives.pixels import to_bytes
-from aime.world_model.noise import Seeds
+from aime.primitives.seeded_noise import Seeds
 from aime.world_model.outputs import FuturePrediction
 
 

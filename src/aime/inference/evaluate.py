@@ -30,8 +30,8 @@ from aime.inference.unseen import open_unseen
 from aime.primitives.checksums import sha256_of
 from aime.primitives.files import write_atomically
 from aime.primitives.pixels import to_unit
+from aime.primitives.seeded_noise import posterior_samples
 from aime.representation.divergences import hierarchical_kl
-from aime.world_model.noise import posterior_samples
 from aime.world_model.saved import AVERAGED_WEIGHTS, read_checkpoint
 
 BYTES_AT_ONCE = 120_000_000

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from aime.data import Clips
 from aime.primitives.pixels import to_unit
+from aime.primitives.seeded_noise import Seeds
 from aime.primitives.standardise import Standardise
 from aime.world_model.config import ModelConfig
 from aime.world_model.model import AIME
-from aime.world_model.noise import Seeds
 from aime.world_model.outputs import FuturePrediction, SequenceOutput
 from aime.world_model.prediction import predict_from
 from aime.world_model.surprise import frame_bound, latent_surprise

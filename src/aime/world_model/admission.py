@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float
@@ -15,43 +14,46 @@ from aime.errors import AimeError
 from aime.world_model import values
 from aime.world_model.core import WorldModel
 from aime.world_model.input_validation import (
+    ACTIONS_REMEDY,
     Array,
     admit_actions,
     admit_frames,
     admit_states,
     as_actions,
-    as_batch,
+    as_floats,
     as_tensor,
     dtype_name,
-    expect_actions,
+    expect_shape,
 )
 from aime.world_model.outputs import BeliefState
 from aime.world_model.values import ValueChecks
 
 
-class Admission:
+class Admission(ValueChecks):
     """What enters one call of the public API, checked and converted to the model's device and type.
 
-    A context manager around the call: on a GPU the numbers are judged at its end, see `ValueChecks`.
+    A context manager around the call: on a GPU the numbers are judged at its end, see `ValueChecks`. Where frames come
+    without an axis for the batch, all else may come without it, too.
     """
 
     def __init__(self, model: WorldModel) -> None:
+        super().__init__()
         self.model, self.config, self.like = model, model.config, model.null_action
-        self._values = ValueChecks()
         self._one_clip = False
 
     def __enter__(self) -> Admission:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._values.__exit__(kind, error, traceback)
-
     def frames(self, given: Array, name: str = "frames") -> Float[Tensor, "B T 3 H W"]:
         """Frames of any layout that `AIME.prepare` takes."""
         self._one_clip = getattr(given, "ndim", 0) < 5
-        return self._looked_at(as_tensor(given, name), name)
+        given = as_tensor(given, name)
+        if not given.is_floating_point():
+            return admit_frames(given, self.config, self.like, name)
+        # numbers that the host has are judged before a GPU gets them
+        frames = admit_frames(given, self.config, self.like if self.like.device == given.device else given, name)
+        self.look_at(frames.permute(0, 1, 3, 4, 2), values.FRAMES.judge(name, frames))
+        return frames.to(self.like)
 
     def frame(self, given: Array, batch: int) -> Float[Tensor, "B 1 3 H W"]:
         """One frame of each of `batch` videos."""
@@ -63,16 +65,10 @@ class Admission:
                 f"frame has shape {list(frame.shape)}; expected [{batch}, 3, {size}, {size}] or [{batch}, {size}, "
                 f"{size}, 3]: one frame for each of the {batch} videos of the state"
             )
-        return self._looked_at(frame[:, None], "frame")
+        return self.frames(frame[:, None], "frame")
 
-    def _looked_at(self, given: Tensor, name: str) -> Float[Tensor, "B T 3 H W"]:
-        if not given.is_floating_point():
-            return admit_frames(given, self.config, self.like, name)
-        # numbers that the host has are judged before a GPU gets them
-        frames = admit_frames(given, self.config, self.like if self.like.device == given.device else given, name)
-        innermost = frames.permute(0, 1, 3, 4, 2)
-        self._values.extremes(innermost, values.judge_frames(name, frames))
-        return frames.to(self.like)
+    def _batched(self, given: Tensor, axes: int) -> Tensor:
+        return given[None] if self._one_clip and given.ndim == axes - 1 else given
 
     def actions(
         self, given: Array | None, shape: torch.Size, valid: Array | None = None, last_unused: bool = False
@@ -80,8 +76,8 @@ class Admission:
         """Actions of B clips of T frames, with the null action where they are missing."""
         if given is None:
             return admit_actions(None, None, shape, self.like)
-        actions = as_batch(as_actions(given, "actions"), 2, self._one_clip)
-        expect_actions(actions, shape, self.like.shape[0])
+        actions = self._batched(as_actions(given, "actions"), 3)
+        expect_shape(actions, (*shape, len(self.like)), "actions", ACTIONS_REMEDY)
         known = None if valid is None else self.valid(valid, shape)
         if last_unused:
             known = torch.ones(shape, dtype=torch.bool, device=self.like.device) if known is None else known.clone()
@@ -94,33 +90,24 @@ class Admission:
         """Actions of B clips of any length, whose numbers are for `action_values` to look at; None stays None."""
         if given is None:
             return None
-        actions = as_batch(as_actions(given, "actions"), 2, self._one_clip)
-        width = self.config.action_width
-        if actions.ndim != 3 or (actions.shape[0], actions.shape[2]) != (batch, width):
-            raise AimeError(
-                f"actions have shape {list(actions.shape)}; expected [{batch}, steps, {width}] (batch, frames, action "
-                "width): give one action a frame, of the width that the model was trained on"
-            )
+        actions = self._batched(as_actions(given, "actions"), 3)
+        expect_shape(actions, (batch, "steps", len(self.like)), "actions", ACTIONS_REMEDY)
         return actions.to(self.like.dtype)
 
-    def action_values(self, actions: Float[Tensor, "..."], name: str, missing: str = "") -> None:
+    def action_values(self, actions: Float[Tensor, "..."], name: str, remedy: str = "see what made them") -> None:
         """Look at the numbers of some actions."""
-        self._values.extremes(actions, values.judge_actions(name, actions, self.model.action_scale, missing))
+        self.look_at(actions, values.allowed_actions(self.model.action_scale, remedy).judge(name, actions))
 
     def clipped_actions(self, actions: Float[Tensor, "..."], name: str) -> None:
         """Look at the numbers of actions that are then clipped."""
-        self._values.extremes(actions, values.judge_clipped_actions(name, actions, self.model.action_scale))
+        self.look_at(actions, values.clipped_actions(self.model.action_scale).judge(name, actions))
 
     def action(self, given: Array, batch: int, ignored: Bool[Tensor, " B"] | None = None) -> Float[Tensor, "B A"]:
         """One action of each of `batch` videos; where it is ignored it may be anything, and is 0."""
-        action, width = as_actions(given, "action"), self.config.action_width
+        action = as_actions(given, "action")
         if action.ndim == 1 and batch == 1:
             action = action[None]
-        if action.shape != (batch, width):
-            raise AimeError(
-                f"action has shape {list(action.shape)}; expected [{batch}, {width}] (batch, action width): give each "
-                "video one action, of the width that the model was trained on"
-            )
+        expect_shape(action, (batch, len(self.like)), "action", ACTIONS_REMEDY)
         if ignored is not None:
             action = torch.where(ignored[:, None].to(action.device), 0, action)
         self.action_values(action, "action")
@@ -128,9 +115,7 @@ class Admission:
 
     def valid(self, given: Array, shape: torch.Size, name: str = "action_valid") -> Bool[Tensor, "*N"]:
         """A mask of truth values."""
-        mask = as_tensor(given, name)
-        if self._one_clip and mask.ndim == len(shape) - 1:
-            mask = mask[None]
+        mask = self._batched(as_tensor(given, name), len(shape))
         if mask.dtype != torch.bool or mask.shape != shape:
             raise AimeError(
                 f"{name} is {dtype_name(mask)} of shape {list(mask.shape)}; expected bool of shape {list(shape)}: give "
@@ -142,52 +127,44 @@ class Admission:
         """States `[*shape,S]`, in the model's type; None where none are given, or the model observes none."""
         if given is None or not self.config.state.width:
             return None
-        states = as_tensor(given, "states")
-        if not states.is_floating_point():
-            raise AimeError(f"states are {dtype_name(states)}; expected floats: convert them")
-        states = as_batch(states, len(shape), self._one_clip or shape[0] == 1)
+        states = as_floats(given, "states")
+        states = states[None] if shape[0] == 1 and states.ndim == len(shape) else self._batched(states, len(shape) + 1)
         admitted = admit_states(states, shape, self.config, states)
         known = torch.where(states.isnan(), 0, states)
-        self._values.extremes(known, values.judge_states("states", states))
+        self.look_at(known, values.STATES.judge("states", known))
         return None if admitted is None else admitted.to(self.like)
 
     def latents(self, given: Array, attention: Array) -> tuple[Float[Tensor, "N latent"], Float[Tensor, "N h w"]]:
         """Latents to decode, and the maps to decode them with."""
-        latents, maps = as_tensor(given, "latents"), as_tensor(attention, "attention")
-        grid = self.config.attention_grid
-        expected = (latents.shape[0] if latents.ndim else 0, grid, grid)
-        if latents.ndim != 2 or latents.shape[1] != self.config.latent or maps.shape != expected:
-            raise AimeError(
-                f"latents have shape {list(latents.shape)} and attention {list(maps.shape)}; expected [N, "
-                f"{self.config.latent}] and [N, {grid}, {grid}]: flatten batch and time"
-            )
+        latents, maps, grid = as_tensor(given, "latents"), as_tensor(attention, "attention"), self.config.attention_grid
+        expect_shape(latents, ("N", self.config.latent), "latents", "flatten batch and time")
+        expect_shape(maps, (len(latents), grid, grid), "attention", "flatten batch and time")
         for name, each in (("latents", latents), ("attention", maps)):
-            self._values.extremes(each, values.judge_finite(name, each, "see what made them"))
+            self.look_at(each, values.FINITE.judge(name, each))
         return latents.to(self.like), maps.to(self.like)
 
     def believed(self, state: BeliefState, fresh: Bool[Tensor, " B"]) -> None:
         """The latents, contexts and beliefs of a state, but for rows that begin again."""
         dream = torch.cat([state.carry.belief, state.carry.latent, state.carry.context], dim=-1)
         dream = torch.where(fresh[:, None], 0, dream)
-        remedy = "an earlier frame or action was wrong: begin again by reset, or by initial_state()"
-        self._values.extremes(dream, values.judge_finite("the state's latents and beliefs", dream, remedy))
+        allowed = values.FINITE._replace(
+            remedy="an earlier frame or action was wrong: begin again by reset, or by initial_state()"
+        )
+        self.look_at(dream, allowed.judge("the state's latents and beliefs", dream))
 
     def rewarding(self, because: str) -> Control:
         """The heads of a model whose reward head has seen rewards; refuses any other, and begins by `because`."""
         control = self.model.dynamics.expect_control(because)
-
-        def judge(extremes: Any) -> None:
-            if not extremes[1]:
-                raise AimeError(because + NO_REWARDS)
-
-        self._values.extremes(control.knows_rewards().to(self.like.dtype), judge)
+        self._expect_zero(~control.knows_rewards(), because + NO_REWARDS)
         return control
 
     def seen(self, fresh: Bool[Tensor, " B"]) -> None:
         """Refuses a state that has seen no frame."""
+        self._expect_zero(fresh, "imagine() on a state that has seen no frame; expected one: call observe() first")
 
-        def judge(extremes: Any) -> None:
+    def _expect_zero(self, wrong: Bool[Tensor, "..."], message: str) -> None:
+        def judge(extremes: Sequence[float]) -> None:
             if extremes[1]:
-                raise AimeError("imagine() on a state that has seen no frame; expected one: call observe() first")
+                raise AimeError(message)
 
-        self._values.extremes(fresh.to(self.like.dtype), judge)
+        self.look_at(wrong.to(self.like.dtype), judge)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
@@ -14,11 +16,12 @@ from aime.world_model.config import ModelConfig
 Array = Tensor | np.ndarray
 """What the public API takes: torch tensors on any device, and numpy arrays."""
 
+_OTHER_INTEGERS = "0 to 255? convert them to uint8"
 _KNOWN_WRONG = {
     torch.bool: "a mask? give pictures",
-    torch.int64: "0 to 255? convert them to uint8",
-    torch.int32: "0 to 255? convert them to uint8",
-    torch.int16: "0 to 255? convert them to uint8",
+    torch.int64: _OTHER_INTEGERS,
+    torch.int32: _OTHER_INTEGERS,
+    torch.int16: _OTHER_INTEGERS,
     torch.uint16: "16 bit? divide by 65535",
 }
 
@@ -34,40 +37,48 @@ def as_tensor(given: Array, name: str) -> Tensor:
     if not isinstance(given, np.ndarray):
         raise AimeError(f"{name} are a {type(given).__name__}; expected a torch tensor or a numpy array: np.asarray(…)")
     native = given.astype(given.dtype.newbyteorder("="), copy=False)
+    # torch takes no negative strides, and warns of memory that it could not write to
+    shareable = native.flags.writeable and all(stride >= 0 for stride in native.strides)
     try:
-        # torch takes no negative strides, and warns of memory that it could not write to
-        return torch.from_numpy(native if native.flags.writeable and _forward(native) else native.copy())
+        return torch.from_numpy(native if shareable else native.copy())
     except TypeError:
         raise AimeError(f"{name} are an array of {given.dtype}; expected numbers: convert them") from None
 
 
-def _forward(array: np.ndarray) -> bool:
-    return all(stride >= 0 for stride in array.strides)
-
-
-def as_actions(given: Array, name: str) -> Tensor:
-    """Actions as a tensor of floats.
+def as_floats(given: Array, name: str, remedy: str = ": convert them") -> Tensor:
+    """As `as_tensor`, for numbers that must be floats.
 
     Raises:
         AimeError: if they are whole numbers or truth values.
     """
-    actions = as_tensor(given, name)
-    if not actions.is_floating_point():
-        raise AimeError(
-            f"{name} are {dtype_name(actions)}; expected floats in [-1, 1]: if they are discrete, one number a choice, "
-            "1 for what is chosen and -1 for the others"
-        )
-    return actions
+    tensor = as_tensor(given, name)
+    if not tensor.is_floating_point():
+        raise AimeError(f"{name} are {dtype_name(tensor)}; expected floats{remedy}")
+    return tensor
 
 
-def as_batch(given: Tensor, axes: int, single: bool) -> Tensor:
-    """With an axis for the batch where a single clip or row came without one."""
-    return given[None] if single and given.ndim == axes else given
+def as_actions(given: Array, name: str) -> Tensor:
+    """Actions as a tensor of floats."""
+    discrete = "if they are discrete, one number a choice, 1 for what is chosen and -1 for the others"
+    return as_floats(given, name, f" in [-1, 1]: {discrete}")
 
 
 def dtype_name(tensor: Tensor) -> str:
     """The type of its numbers, for messages."""
     return str(tensor.dtype).removeprefix("torch.")
+
+
+def expect_shape(given: Tensor, expected: Sequence[int | str], name: str, remedy: str) -> None:
+    """Refuse a tensor of another shape; a word stands for any size.
+
+    Raises:
+        AimeError: naming both shapes.
+    """
+    sizes = [found if isinstance(size, str) else size for found, size in zip(given.shape, expected, strict=False)]
+    if given.ndim != len(expected) or list(given.shape) != sizes:
+        have = "have" if name.endswith("s") else "has"
+        wanted = ", ".join(map(str, expected))
+        raise AimeError(f"{name} {have} shape {list(given.shape)}; expected [{wanted}]: {remedy}")
 
 
 def admit_frames(given: Array, config: ModelConfig, like: Tensor, name: str = "frames") -> Float[Tensor, "B T 3 H W"]:
@@ -83,13 +94,15 @@ def admit_frames(given: Array, config: ModelConfig, like: Tensor, name: str = "f
         AimeError: if they have another shape, or are neither uint8 nor float.
     """
     frames, size = as_tensor(given, name), config.image_size
-    if frames.ndim < 3 or frames.ndim > 5 or not frames.numel():
-        raise _bad_shape(frames, size, name)
-    if frames.shape[-3:] == (3, size, size):
+    channels_first = frames.shape[-3:] == (3, size, size)
+    if not 3 <= frames.ndim <= 5 or not frames.numel() or (not channels_first and frames.shape[-3:] != (size, size, 3)):
+        raise AimeError(
+            f"{name} have shape {list(frames.shape)}; expected a frame [3, {size}, {size}] or [{size}, {size}, 3], a "
+            f"clip [T, …] or a batch [B, T, …] of them: {_shape_reason(frames, size)}"
+        )
+    if channels_first:
         # the layout the convolutions want, and the one that frames have on disk, so that this rarely copies
         frames = frames.movedim(-3, -1)
-    elif frames.shape[-3:] != (size, size, 3):
-        raise _bad_shape(frames, size, name)
     if frames.dtype != torch.uint8 and not frames.is_floating_point():
         reason = _KNOWN_WRONG.get(frames.dtype, "convert them")
         raise AimeError(f"{name} are {dtype_name(frames)}; expected uint8, or floats in [0, 1]: {reason}")
@@ -99,31 +112,26 @@ def admit_frames(given: Array, config: ModelConfig, like: Tensor, name: str = "f
     return innermost.to(like).permute(0, 1, 4, 2, 3)
 
 
-def _bad_shape(frames: Tensor, size: int, name: str) -> AimeError:
-    """Says what is wrong with a shape, and the likely reason."""
-    shape = list(frames.shape)
-    return AimeError(
-        f"{name} have shape {shape}; expected a frame [3, {size}, {size}] or [{size}, {size}, 3], a clip [T, …] or a "
-        f"batch [B, T, …] of them: {_shape_reason(shape, size)}"
-    )
-
-
-def _shape_reason(shape: list[int], size: int) -> str:
-    if not all(shape):
+def _shape_reason(frames: Tensor, size: int) -> str:
+    """The likely reason for a shape that frames do not have."""
+    last = tuple(frames.shape[-3:])
+    if not frames.numel():
         return "there are none"
-    if len(shape) > 5:
+    if frames.ndim > 5:
         return "too many axes"
-    last = tuple(shape[-3:])
     if last in ((size, size, 4), (4, size, size)):
         return "transparent? lay them over a background, and leave the fourth channel out"
     if last == (size, size, 1) or last[-2:] == (size, size):
         return "grey? repeat them as three channels"
-    channels_first, channels_last = len(last) == 3 and last[0] == 3, len(last) == 3 and last[2] == 3
-    if channels_first and channels_last:
+    channels = [len(last) == 3 and last[axis] == 3 for axis in (0, 2)]
+    if all(channels):
         return "either axis may be the channels: say which by order, and resize them"
-    if channels_first or channels_last:
+    if any(channels):
         return f"resize them to {size} x {size}, as `aime import` does"
     return "order their axes, and resize them"
+
+
+ACTIONS_REMEDY = "give one action a frame, of the width that the model was trained on"
 
 
 def admit_actions(
@@ -134,26 +142,11 @@ def admit_actions(
     Raises:
         AimeError: if they are not `[B,T,A]` for these B, T and the model's A.
     """
-    width = null_action.shape[0]
     if actions is None:
-        return null_action.expand(*shape, width)
-    expect_actions(actions, shape, width)
+        return null_action.expand(*shape, -1)
+    expect_shape(actions, (*shape, len(null_action)), "actions", ACTIONS_REMEDY)
     actions = actions.to(null_action)
     return actions if valid is None else torch.where(valid[..., None].to(actions.device), actions, null_action)
-
-
-def expect_actions(actions: Tensor, shape: torch.Size, width: int) -> None:
-    """Refuse actions of another shape.
-
-    Raises:
-        AimeError: if they are not `[*shape,width]`.
-    """
-    expected = (*shape, width)
-    if actions.shape != expected:
-        raise AimeError(
-            f"actions have shape {list(actions.shape)}; expected {list(expected)} (batch, frames, action width): "
-            "give one action a frame, of the width that the model was trained on"
-        )
 
 
 def admit_states(
@@ -166,10 +159,6 @@ def admit_states(
     """
     if states is None or not config.state.width:
         return None
-    expected = (*shape, config.state.width)
-    if states.shape != expected:
-        raise AimeError(
-            f"states have shape {list(states.shape)}; expected {list(expected)}: give one state a frame, of the width "
-            "that the model was trained on"
-        )
+    remedy = "give one state a frame, of the width that the model was trained on"
+    expect_shape(states, (*shape, config.state.width), "states", remedy)
     return states.to(like)

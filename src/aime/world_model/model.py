@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from aime.primitives.seeded_noise import Seeds
 from aime.world_model import cost, prediction, stepping
 from aime.world_model import surprise as surprise_scores
 from aime.world_model.admission import Admission
 from aime.world_model.core import Actions, Frames, States, WorldModel
-from aime.world_model.noise import Seeds
 from aime.world_model.outputs import (
     BeliefState,
     FuturePrediction,

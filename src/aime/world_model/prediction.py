@@ -14,10 +14,10 @@ from aime.dynamics.choices import Choice, likeliest
 from aime.dynamics.states import Carry
 from aime.errors import AimeError
 from aime.primitives.distributions import Pickable, drawn_from
+from aime.primitives.seeded_noise import Seeds, seeded_uniforms
 from aime.world_model.admission import Admission
 from aime.world_model.core import WorldModel
 from aime.world_model.input_validation import Array
-from aime.world_model.noise import Seeds, seeded_uniforms
 from aime.world_model.outputs import FuturePrediction
 
 DECODED_AT_ONCE = 256

@@ -13,10 +13,10 @@ from torch import Tensor
 from aime.dynamics.states import Track
 from aime.errors import AimeError
 from aime.primitives.distributions import DiagonalGaussian
+from aime.primitives.seeded_noise import Seeds, posterior_samples
 from aime.world_model.admission import Admission
 from aime.world_model.core import WorldModel
 from aime.world_model.input_validation import Array
-from aime.world_model.noise import Seeds, posterior_samples
 from aime.world_model.prediction import decode_in_chunks
 
 Kind = Literal["latent", "frame"]

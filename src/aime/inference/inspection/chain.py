@@ -20,9 +20,9 @@ from aime.inference.inspection.interventions import ALL, Intervention
 from aime.inference.inspection.measures import Baselines, Kind, Scores
 from aime.primitives.distributions import DiagonalGaussian, GaussianMixture, Pickable, drawn_from
 from aime.primitives.pixels import to_unit
+from aime.primitives.seeded_noise import posterior_samples, seeded_uniforms
 from aime.world_model.input_validation import admit_actions
 from aime.world_model.model import AIME
-from aime.world_model.noise import posterior_samples, seeded_uniforms
 from aime.world_model.prediction import decode_in_chunks
 
 AT_ONCE = 8

@@ -16,8 +16,8 @@ from aime.primitives.distributions import (
     GaussianMixture,
     drawn_from,
 )
+from aime.primitives.seeded_noise import posterior_samples, seeded_uniforms
 from aime.world_model.model import AIME
-from aime.world_model.noise import posterior_samples, seeded_uniforms
 
 CPU = torch.device("cpu")
 
