@@ -83,7 +83,6 @@ def phases(preset: str, hardware: Hardware, steps: int = 12) -> Figures:
     clock = Clock(hardware)
     assert joint.adversary is not None
     for owner, attribute, phase in (
-        (joint, "_prepare", "zoom"),
         (joint, "forward", "forward"),
         (training, "task_losses", "losses"),
         (joint.adversary, "judge", "adversarial_loss"),

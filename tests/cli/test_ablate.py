@@ -23,8 +23,8 @@ from aime.inference.evaluate import ScoredRun, score_clips
 from aime.inference.summary import summarise
 
 SMALL = (
-    "--steps 2 --batch 1 --length 4 --held-out 0.5 --overshoot.steps 2 --overshoot.starts 1 --device cpu "
-    "--precision fp32 --adversary.frames 4 --adversary.discriminators.channels 4 "
+    "--steps 2 --batch 1 --length 4 --held-out 0.5 --overshoot.steps 2 --device cpu "
+    "--precision fp32 "
     "--context 2 --horizon 5 --samples 2 --clips 1"
 )
 
@@ -66,11 +66,11 @@ def test_variants_are_trained_compared_and_not_trained_again(
 
 
 def test_the_complete_model_has_every_part_whatever_the_defaults(data: str, tmp_path: Path) -> None:
-    config = configure(["--data", data, "--minutes", "2", "--adversary.warmup", "0.7"])
+    config = configure(["--data", data, "--minutes", "2", "--adversary.vote", "0.7"])
     assert (config.preset, config.minutes, config.steps, config.out) == ("tiny", 2.0, None, Path("runs/ablation"))
     assert config.model.attention.kind == "schema"
     assert (config.model.perceiver.kind, config.model.prior.kind) == ("causal", "mixture")
-    assert (config.adversary.enabled, config.adversary.warmup, config.balancer) == (True, 0.7, "rgb")
+    assert (config.adversary.enabled, config.adversary.vote, config.balancer) == (True, 0.7, "rgb")
 
 
 @pytest.mark.parametrize(

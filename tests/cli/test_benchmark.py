@@ -22,7 +22,7 @@ from aime.inference.loading import load_run
 from aime.inference.probe import WARM_UP
 
 SMALL = (
-    "--steps 1 --batch 1 --length 4 --held-out 0.4 --overshoot.steps 2 --overshoot.starts 1 --device cpu "
+    "--steps 1 --batch 1 --length 4 --held-out 0.4 --overshoot.steps 2 --device cpu "
     "--precision fp32 --adversary.no-enabled --no-pictures --dynamics-finetuning.share 0 "
     "--imitation.steps 4 --imitation.check-every 2 --imitation.policy.hidden 16"
 )

@@ -31,7 +31,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with `data` and, trained on it, `run`."""
     place = tmp_path_factory.mktemp("commands")
     write_shard(place / "data" / "0.h5", [drifting_episode(20, seed) for seed in range(4)])
-    flags = "--steps 2 --batch 2 --length 6 --overshoot.steps 3 --overshoot.starts 2 --device cpu --precision fp32"
+    flags = "--steps 2 --batch 2 --length 6 --overshoot.steps 3 --device cpu --precision fp32"
     arguments = ["train", "tiny", "--data", str(place / "data"), "--out", str(place / "run"), *flags.split()]
     assert main(arguments) == 0
     return place

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -23,19 +23,19 @@ from aime.objectives.adversarial import (
     draw_window_starts,
 )
 from aime.objectives.weights import AdversarialWeights
-from aime.representation.discriminators import DiscriminatorConfig, Discriminators, Judged
+from aime.representation.discriminators import Discriminators, Judged
 
 B, T, SIZE = 2, 6, 16
 EVERY = 1000
 """Frames to judge, more than there are: all windows are taken."""
-CONFIG = AdversaryConfig(frames=EVERY, discriminators=DiscriminatorConfig(channels=4, levels=2, window=3))
+WINDOW = 3
 WEIGHTS = AdversarialWeights()
 
 
 @pytest.fixture
 def discriminators() -> Discriminators:
     torch.manual_seed(0)
-    return Discriminators(CONFIG.discriminators).train()
+    return Discriminators(channels=4, levels=2, window=WINDOW).train()
 
 
 @pytest.fixture
@@ -55,8 +55,8 @@ def valid() -> Tensor:
     return valid
 
 
-def drawn(reconstructions: Tensor, frames: Tensor, valid: Tensor, config: AdversaryConfig = CONFIG) -> Windows:
-    places = draw_window_starts(valid, config)
+def drawn(reconstructions: Tensor, frames: Tensor, valid: Tensor, judged: int = EVERY) -> Windows:
+    places = draw_window_starts(valid, judged, WINDOW)
     return Windows(places.of(frames), places.of(reconstructions), places.of(valid))
 
 
@@ -176,7 +176,7 @@ def test_padding_is_not_judged(
     discriminators: Discriminators, reconstructions: Tensor, frames: Tensor, valid: Tensor
 ) -> None:
     def terms(output: Tensor) -> list[Tensor]:
-        copy = Discriminators(CONFIG.discriminators)
+        copy = Discriminators(channels=4, levels=2, window=WINDOW)
         copy.load_state_dict(discriminators.state_dict())
         theirs = adversarial_loss(copy, drawn(output, frames, valid), WEIGHTS).terms
         return [*theirs.values(), *discriminator_loss(copy, drawn(output, frames, valid)).terms.values()]
@@ -193,9 +193,8 @@ def test_padding_is_not_judged(
 
 def test_windows_are_consecutive_frames_at_the_same_places(valid: Tensor) -> None:
     numbers = torch.arange(B * T, dtype=torch.float32).view(B, T, 1, 1, 1).expand(B, T, 3, 4, 4)
-    config = replace(CONFIG, frames=13)
     torch.manual_seed(0)
-    windows = drawn(numbers + 0.5, numbers, valid, config)
+    windows = drawn(numbers + 0.5, numbers, valid, 13)
     assert windows.real.shape == (4, 3, 3, 4, 4), "13 frames hold four windows of three"
     frame = windows.real[..., 0, 0, 0].long()
     assert torch.equal(frame[:, 1:] - frame[:, :-1], torch.ones(4, 2, dtype=torch.long))
@@ -208,7 +207,7 @@ def test_windows_are_consecutive_frames_at_the_same_places(valid: Tensor) -> Non
 
 def test_clips_shorter_than_a_window_are_refused(valid: Tensor) -> None:
     with pytest.raises(AimeError, match="clips are 2 frames long; expected 3"):
-        draw_window_starts(valid[:, :2], CONFIG)
+        draw_window_starts(valid[:, :2], EVERY, WINDOW)
 
 
 def test_losses_are_fp32_under_autocast(
@@ -238,47 +237,42 @@ def test_the_pull_does_not_fade_where_the_discriminator_is_sure(
 def test_the_game_moves_a_generator_to_the_data() -> None:
     """Grey frames whose brightness is the generator's one parameter; the data are of brightness 0.8."""
     torch.manual_seed(0)
-    config = replace(CONFIG, discriminators=DiscriminatorConfig(channels=4, levels=1, window=3))
     weights = AdversarialWeights(feature_matching=0.0)
-    discriminators = Discriminators(config.discriminators)
+    discriminators = Discriminators(channels=4, levels=1, window=WINDOW)
     brightness = nn.Parameter(torch.tensor(0.2))
-    critic = torch.optim.Adam(discriminators.parameters(), lr=0.02, betas=config.betas)
-    model = torch.optim.Adam([brightness], lr=0.02, betas=config.betas)
+    critic = torch.optim.Adam(discriminators.parameters(), lr=0.02, betas=AdversaryConfig.betas)
+    model = torch.optim.Adam([brightness], lr=0.02, betas=AdversaryConfig.betas)
     valid = torch.ones(2, 3, dtype=torch.bool)
     path = []
     for _ in range(150):
         noise = 0.05 * torch.randn(2, 2, 3, 3, 8, 8)
         real, fake = 0.8 + noise[0], brightness + noise[1]
         critic.zero_grad()
-        discriminator_loss(discriminators, drawn(fake, real, valid, config)).total.backward()
+        discriminator_loss(discriminators, drawn(fake, real, valid)).total.backward()
         critic.step()
         model.zero_grad()
-        adversarial_loss(discriminators, drawn(fake, real, valid, config), weights).total.backward()
+        adversarial_loss(discriminators, drawn(fake, real, valid), weights).total.backward()
         model.step()
         path.append(float(brightness.detach()))
     assert abs(np.mean(path[-50:]) - 0.8) < 0.15
 
 
 shares = st.floats(0, 1)
-configs = st.builds(AdversaryConfig, enabled=st.booleans(), warmup=shares, ramp=shares)
 
 
-@given(config=configs, share=shares, further=shares)
-def test_the_ramp_is_off_then_rises_then_stays(config: AdversaryConfig, share: float, further: float) -> None:
-    factor, later = adversarial_ramp(share, config), adversarial_ramp(min(1.0, share + further), config)
+@given(warmup=shares, ramp=shares, share=shares, further=shares)
+def test_the_ramp_is_off_then_rises_then_stays(warmup: float, ramp: float, share: float, further: float) -> None:
+    factor, later = (adversarial_ramp(each, warmup, ramp) for each in (share, min(1.0, share + further)))
     assert 0 <= factor <= later <= 1
-    if not config.enabled or share < config.warmup:
+    if share < warmup:
         assert factor == 0
-    elif share - config.warmup >= config.ramp:
+    elif share - warmup >= ramp:
         assert factor == 1
     else:
-        assert math.isclose(factor * config.ramp, share - config.warmup, rel_tol=1e-6, abs_tol=1e-300)
+        assert math.isclose(factor * ramp, share - warmup, rel_tol=1e-6, abs_tol=1e-300)
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [("n_critic", 0), ("warmup", 1.5), ("ramp", -0.5), ("frames", 3), ("learning_rate", 0.0)],
-)
-def test_configs_out_of_range_are_refused(field: str, value: object) -> None:
-    with pytest.raises(AimeError, match=rf"adversary\.{field}"):
-        AdversaryConfig(**{field: value})  # type: ignore[arg-type]
+@pytest.mark.parametrize("vote", [-0.1, 1.5])
+def test_a_vote_that_is_no_share_is_refused(vote: float) -> None:
+    with pytest.raises(AimeError, match=r"adversary\.vote"):
+        AdversaryConfig(vote=vote)

@@ -14,7 +14,6 @@ from torch import Tensor
 from aime.dynamics.choices import likeliest
 from aime.objectives import passes
 from aime.objectives.adversarial import (
-    AdversaryConfig,
     Windows,
     adversarial_loss,
     discriminator_loss,
@@ -26,19 +25,18 @@ from aime.objectives.weights import AdversarialWeights, LossWeights, OvershootCo
 from aime.perception.state_reader import StateConfig
 from aime.primitives.distributions import DiagonalGaussian
 from aime.primitives.quantize import codebook_perplexity
-from aime.representation.discriminators import DiscriminatorConfig, Discriminators
+from aime.representation.discriminators import Discriminators
 from aime.representation.divergences import effective_components
 from aime.training.calibration import fit_spread
 from aime.training.latent_augmentation import static_projection
-from aime.training.replay import LatentReplay, ReplayConfig
+from aime.training.replay import LatentReplay
 from aime.world_model.model import AIME
 from aime.world_model.outputs import LatentClips, Targets
 
 B, T, STATE = 3, 5, 2
 CONFIG = replace(small_config(), state=StateConfig(width=STATE))
-EVERYTHING = OvershootConfig(steps=1, starts=1000, frames=1000)
-"""All pairs of frames: what is drawn at random, a test could not compare."""
-ADVERSARY = AdversaryConfig(frames=1000, discriminators=DiscriminatorConfig(channels=4, levels=2, window=3))
+EVERY = 1000
+"""Frames, more than there are: all count, since what is drawn at random, a test could not compare."""
 
 
 class Batch(NamedTuple):
@@ -74,6 +72,12 @@ class Result(NamedTuple):
     figures: dict[str, Tensor]
 
 
+@pytest.fixture(autouse=True)
+def every_pair_of_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("starts", "frames"):
+        monkeypatch.setattr(OvershootConfig, name, EVERY)
+
+
 def batch() -> Batch:
     generator = torch.Generator().manual_seed(1)
     frames = torch.rand(B, T, 3, SIZE, SIZE, generator=generator, dtype=torch.float64)
@@ -86,7 +90,7 @@ def batch() -> Batch:
 
 def world() -> tuple[AIME, Discriminators]:
     torch.manual_seed(0)
-    model, discriminators = AIME(CONFIG), Discriminators(ADVERSARY.discriminators)
+    model, discriminators = AIME(CONFIG), Discriminators(channels=4, levels=2, window=3)
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(0.1 * torch.randn_like(weight))
@@ -101,10 +105,10 @@ def results(given: Batch) -> Result:
     torch.manual_seed(3)
     valid = given.known.valid
     output = model.run_sequence(given.frames, given.actions, valid, given.known.states, valid)
-    places = draw_window_starts(valid, ADVERSARY)
+    places = draw_window_starts(valid, EVERY, window=3)
     windows = Windows(*(places.of(each) for each in (given.frames, output.reconstructions, valid)))
     losses: list[TaskLoss] = [
-        *task_losses(model, output, given.frames, given.known, LossWeights(), EVERYTHING),
+        *task_losses(model, output, given.frames, given.known, LossWeights(), OvershootConfig(steps=1)),
         adversarial_loss(discriminators, windows, AdversarialWeights()),
         discriminator_loss(discriminators, windows),
     ]
@@ -162,7 +166,7 @@ def clips_of(given: Batch) -> tuple[DiagonalGaussian, LatentClips]:
 def test_padding_is_neither_remembered_nor_counted_as_still() -> None:
     replays = []
     for given in (batch(), batch().padded(0, 3)):
-        replays.append(LatentReplay(ReplayConfig(2, 8), T, CONFIG))
+        replays.append(LatentReplay(2, 8, T, CONFIG))
         replays[-1].remember(*clips_of(given))
     assert replays[0].seen == replays[1].seen == B
     for name, value in replays[0].state_dict().items():

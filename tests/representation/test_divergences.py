@@ -9,8 +9,9 @@ import torch
 from scipy import integrate, stats
 
 from aime.primitives.distributions import DiagonalGaussian, GammaPosterior, GaussianMixture, Kumaraswamy
+from aime.representation import divergences
 from aime.representation.divergences import (
-    balanced_kl,
+    clamped_kl,
     effective_components,
     hierarchical_kl,
     mixture_kl,
@@ -88,31 +89,16 @@ def test_mixture_of_one_component_gives_the_closed_form_of_two_gaussians() -> No
     torch.testing.assert_close(expectation, q.kl(other), rtol=1e-10, atol=1e-10)
 
 
-def balanced_gradients(
-    prior_weight: float, posterior_weight: float, free_nats: float = 0.0
-) -> dict[str, list[torch.Tensor]]:
+def test_clamped_kl_has_no_gradient_from_padding() -> None:
     torch.manual_seed(2)
     q, p = posterior(2, 3, 4), prior(2, 3, 4)
     valid = torch.tensor([[True, True, True], [True, False, False]])
-    kl = balanced_kl(
-        q, p, q.rsample(), valid, prior_weight=prior_weight, posterior_weight=posterior_weight, free_nats=free_nats
-    )
-    gradients = torch.autograd.grad(kl, (*q, *p), materialize_grads=True)
-    return {"kl": [kl.detach()], "posterior": list(gradients[:2]), "prior": list(gradients[2:])}
+    for gradient in torch.autograd.grad(clamped_kl(q, p, q.rsample(), valid), (*q, *p)):
+        assert gradient[0].any()
+        assert not gradient[1, 1:].any()
 
 
-def test_balanced_kl_weighs_the_gradients_of_prior_and_posterior_apart() -> None:
-    both, to_prior, to_posterior = (balanced_gradients(*weights) for weights in [(0.7, 0.2), (1.0, 0.0), (0.0, 1.0)])
-    assert all(not gradient.any() for gradient in to_prior["posterior"] + to_posterior["prior"])
-    for side, alone, weight in [("prior", to_prior, 0.7), ("posterior", to_posterior, 0.2)]:
-        for mixed, single in zip(both[side], alone[side], strict=True):
-            assert single.any()
-            torch.testing.assert_close(mixed, weight * single)
-            assert not single[1, 1:].any()  # padding has no gradient
-    assert both["kl"] == to_prior["kl"] == to_posterior["kl"], "the value is the divergence, whatever the weights"
-
-
-def test_balanced_kl_is_the_divergence_and_with_weights_of_1_its_gradient() -> None:
+def test_clamped_kl_is_the_divergence_with_its_gradient() -> None:
     torch.manual_seed(3)
     mean, std = torch.randn(4, 2).double().requires_grad_(), (torch.rand(4, 2).double() + 0.2).requires_grad_()
     q = DiagonalGaussian(mean, std)
@@ -125,7 +111,7 @@ def test_balanced_kl_is_the_divergence_and_with_weights_of_1_its_gradient() -> N
     for i, j in np.ndindex(3, 3):
         z = mean + std * torch.tensor([nodes[i], nodes[j]])
         share = weights[i] * weights[j] / weights.sum() ** 2
-        kl = balanced_kl(q, p, z, torch.ones(4, dtype=torch.bool), prior_weight=1, posterior_weight=1, free_nats=0)
+        kl = clamped_kl(q, p, z, torch.ones(4, dtype=torch.bool))
         parts.append(share * kl)
     found = torch.stack(parts).sum()
     torch.testing.assert_close(found, exact, rtol=1e-10, atol=1e-10)
@@ -133,13 +119,17 @@ def test_balanced_kl_is_the_divergence_and_with_weights_of_1_its_gradient() -> N
         torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-10)
 
 
-def test_free_nats_stop_the_gradient_below_a_mean_and_leave_the_value() -> None:
-    kl = balanced_gradients(1.0, 0.1)["kl"][0]
-    below = balanced_gradients(1.0, 0.1, free_nats=float(kl) - 0.01)
-    above = balanced_gradients(1.0, 0.1, free_nats=float(kl) + 0.01)
-    assert below["kl"] == above["kl"] == [kl]
-    assert all(gradient.any() for gradient in below["prior"] + below["posterior"])
-    assert all(not gradient.any() for gradient in above["prior"] + above["posterior"])
+def test_below_the_free_nats_there_is_no_gradient_and_the_same_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(2)
+    q, p = posterior(2, 3, 4), prior(2, 3, 4)
+    latents, valid = q.rsample(), torch.ones(2, 3, dtype=torch.bool)
+    kl = clamped_kl(q, p, latents, valid).detach()
+    for free, learns in ((float(kl) - 0.01, True), (float(kl) + 0.01, False)):
+        monkeypatch.setattr(divergences, "FREE_NATS", free)
+        found = clamped_kl(q, p, latents, valid)
+        assert found == kl
+        gradients = torch.autograd.grad(found, (*q, *p), retain_graph=True, materialize_grads=True)
+        assert all(bool(gradient.any()) == learns for gradient in gradients)
 
 
 def test_hierarchical_kl_adds_what_the_concentration_costs() -> None:

@@ -46,5 +46,5 @@ def noise_run() -> TrainConfig:
         steps=100,
         batch=BATCH,
         length=LENGTH,
-        overshoot=OvershootConfig(steps=3, starts=2, frames=4),
+        overshoot=OvershootConfig(steps=3),
     )

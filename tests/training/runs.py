@@ -29,6 +29,6 @@ def short_run(place: Path, **changes: Any) -> TrainConfig:
         "device": "cpu",
         "precision": "fp32",
         "dynamics_finetuning": DynamicsFinetuningConfig(share=0.0),
-        "overshoot": OvershootConfig(steps=3, starts=2, frames=4),
+        "overshoot": OvershootConfig(steps=3),
     }
     return TrainConfig(**settings | changes)

@@ -15,7 +15,6 @@ from aime.objectives.adversarial import AdversaryConfig, Windows, discriminator_
 from aime.objectives.tasks import task_losses
 from aime.objectives.weights import AdversarialWeights, LossWeights, OvershootConfig
 from aime.perception.state_reader import StateConfig
-from aime.representation.discriminators import DiscriminatorConfig
 from aime.training.adversary import Adversary
 from aime.world_model.model import AIME
 
@@ -57,9 +56,7 @@ def reached(seed: int) -> dict[str, set[str]]:
     """The parameters of the complete model, and of the discriminators, that each task's gradient reaches."""
     torch.manual_seed(seed)
     model = AIME(COMPLETE).train()
-    discriminators = DiscriminatorConfig(channels=4, levels=2)
-    config = AdversaryConfig(enabled=True, warmup=0, ramp=0, frames=B * T, discriminators=discriminators)
-    adversary = Adversary(config, AdversarialWeights())
+    adversary = Adversary(AdversaryConfig(), AdversarialWeights())
     named = {**dict(model.named_parameters()), **dict(adversary.named_parameters())}
     with torch.no_grad():
         for parameter in named.values():
@@ -70,8 +67,8 @@ def reached(seed: int) -> dict[str, set[str]]:
     states = torch.randn(B, T, STATE)
     states[:, 2] = torch.nan
     output = model.forward_sequence(frames, actions, missing, states)
-    overshoot = OvershootConfig(steps=3, starts=2, frames=6)
-    places = draw_window_starts(valid, config)
+    overshoot = OvershootConfig(steps=3)
+    places = draw_window_starts(valid, B * T, adversary.discriminators.window)
     windows = Windows(*(places.of(each) for each in (frames, output.reconstructions, valid)))
     losses = [
         *task_losses(model, output, frames, targets(valid, states), LossWeights(), overshoot),

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import pytest
 import scipy.linalg
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from aime.errors import AimeError
-from aime.training.dynamics_finetuning import DynamicsFinetuningConfig
 from aime.training.latent_augmentation import STATIC_RATIO, shift_static_latents, static_projection
 
 CLIPS, LENGTH, STILL, MOVING = 200, 12, 2, 3
@@ -89,9 +84,3 @@ def test_padding_has_no_say_in_where_a_clip_goes() -> None:
     torch.manual_seed(0)
     other = shift_static_latents(padded, valid, torch.eye(5), 1.0).latents
     torch.testing.assert_close(one[:, :8], other[:, :8])
-
-
-@pytest.mark.parametrize("moved", [-0.1, 1.1, float("nan")])
-def test_a_share_that_is_none_is_refused(moved: float) -> None:
-    with pytest.raises(AimeError, match=r"^dynamics_finetuning\.latent_augmentation is .*; expected a share"):
-        replace(DynamicsFinetuningConfig(), latent_augmentation=moved)

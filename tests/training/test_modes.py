@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from aime.objectives.adversarial import AdversaryConfig
 from aime.objectives.predictive import overlap_of
 from aime.objectives.weights import OvershootConfig
 from aime.primitives.transformer import Attention, CausalTimeAttention
-from aime.representation.discriminators import DiscriminatorConfig, Discriminators
+from aime.representation.discriminators import Discriminators
 from aime.training.config import TrainConfig
 from aime.training.trainer import train
 from aime.world_model.model import AIME
@@ -53,7 +52,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four steps of the complete model, the adversary heard in the last ones."""
     place = tmp_path_factory.mktemp("modes")
     write_shard(place / "data" / "000.h5", [synthetic_episode(12, seed, size=SIZE) for seed in range(8)])
-    small = DiscriminatorConfig(channels=4, levels=2)
     config = TrainConfig(
         data=str(place / "data"),
         out=place / "run",
@@ -66,10 +64,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         device="cpu",
         precision="fp32",
         pictures=False,
-        overshoot=OvershootConfig(steps=3, starts=2, frames=4),
-        adversary=AdversaryConfig(n_critic=2, warmup=0.25, ramp=0.25, frames=4, discriminators=small),
+        overshoot=OvershootConfig(steps=3),
     )
-    train(replace(config, steps=4))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AdversaryConfig, "warmup", 0.25)
+        train(config)
     return config.out
 
 

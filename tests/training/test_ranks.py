@@ -25,7 +25,6 @@ from aime.objectives.weights import OvershootConfig
 from aime.perception.perceiver import PerceiverConfig
 from aime.primitives import quantize
 from aime.primitives.hardware import Hardware
-from aime.representation.discriminators import DiscriminatorConfig
 from aime.runs.checkpoint_files import read_progress
 from aime.runs.processes import join
 from aime.training.config import OptimizerConfig, TrainConfig
@@ -84,7 +83,6 @@ def training(halves: int, balancer: str) -> TrainConfig:
     """A run of every part and task, on one half of each batch or on both."""
     model = small_config()
     model = replace(model, attention=replace(model.attention, kind="schema"))
-    discriminators = DiscriminatorConfig(channels=4, levels=2, window=2)
     return TrainConfig(
         data="none",
         out=Path("none"),
@@ -93,20 +91,15 @@ def training(halves: int, balancer: str) -> TrainConfig:
         batch=BATCH * halves // 2,
         length=LENGTH,
         balancer=balancer,
-        optimizer=OptimizerConfig(warmup=1, clip=1e9),
-        # whatever is drawn is all there is: of a whole batch other frames would be drawn than of its halves
-        overshoot=OvershootConfig(steps=3, starts=2, frames=2 * BATCH * LENGTH),
+        overshoot=OvershootConfig(steps=3),
         replay=ReplayConfig(clips=0),
-        adversary=AdversaryConfig(
-            enabled=True, n_critic=1, warmup=0.0, ramp=0.0, frames=2 * BATCH * LENGTH, discriminators=discriminators
-        ),
     )
 
 
 def batch(step: int, halves: tuple[int, ...]) -> Clips:
     """Clips whose second half has more padding than the first."""
     generator = torch.Generator().manual_seed(step)
-    frames = torch.randint(256, (BATCH, LENGTH, 3, SIZE, SIZE), generator=generator, dtype=torch.uint8)
+    frames = torch.rand(BATCH, LENGTH, 3, SIZE, SIZE, generator=generator, dtype=torch.float64)
     actions = torch.rand(BATCH, LENGTH, 2, generator=generator) * 2 - 1
     valid = torch.arange(LENGTH) < torch.tensor([6, 5, 3, 2])[:, None]
     nothing = torch.zeros(BATCH, LENGTH)
@@ -122,6 +115,12 @@ def figures(halves: tuple[int, ...], balancer: str) -> list[dict[str, Tensor]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PerceiverConfig, "dropout", 0.0)
         patch.setattr(PriorConfig, "dropout", 0.0)
+        patch.setattr(OptimizerConfig, "warmup", 1)
+        patch.setattr(OptimizerConfig, "clip", 1e9)
+        for name, value in {"n_critic": 1, "warmup": 0.0, "ramp": 0.0, "frames": 2 * BATCH * LENGTH}.items():
+            patch.setattr(AdversaryConfig, name, value)
+        # whatever is drawn is all there is: of a whole batch other frames would be drawn than of its halves
+        patch.setattr(OvershootConfig, "frames", 2 * BATCH * LENGTH)
         return _figures(config, halves, patch)
 
 
@@ -204,7 +203,7 @@ def aime(arguments: str, directory: Path, machines: int = 1) -> tuple[set[int], 
 
 
 def test_the_command_trains_on_two_machines_and_goes_on_in_one_process(tmp_path: Path) -> None:
-    small = "--batch 1 --length 4 --overshoot.steps 2 --overshoot.frames 4 --log-every 1 --device cpu --no-pictures"
+    small = "--batch 1 --length 4 --overshoot.steps 2 --log-every 1 --device cpu --no-pictures"
     train = f"train tiny --data bundled:cartpole --steps 2 --out run {small}"
     statuses, outputs, errors = aime(train, tmp_path, machines=2)
     assert statuses == {0}, errors

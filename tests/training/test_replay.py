@@ -24,8 +24,7 @@ def output() -> SequenceOutput:
 
 
 def replay_of(clips: int = 3, capacity: int = 4) -> LatentReplay:
-    config = small_config()
-    return LatentReplay(ReplayConfig(clips, capacity), T, config)
+    return LatentReplay(clips, capacity, T, small_config())
 
 
 def marked(output: SequenceOutput, mark: float) -> SequenceOutput:
@@ -123,7 +122,7 @@ def test_a_batch_above_the_capacity_leaves_its_last_clips_whole(before: int, pad
     assert replay.seen == before + count - len(padded)
 
 
-@pytest.mark.parametrize(("clips", "capacity", "field"), [(-1, 4, "clips"), (3, 0, "capacity")])
-def test_impossible_sizes_are_refused(clips: int, capacity: int, field: str) -> None:
-    with pytest.raises(AimeError, match=rf"replay\.{field} is .*expected"):
-        ReplayConfig(clips, capacity)
+@pytest.mark.parametrize("clips", [-1, 10**6])
+def test_impossible_sizes_are_refused(clips: int) -> None:
+    with pytest.raises(AimeError, match=r"replay\.clips is .*expected"):
+        ReplayConfig(clips)

@@ -63,8 +63,8 @@ def config(data: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
         pictures=False,
         observe_state=True,
         balancer="sum",
-        optimizer=OptimizerConfig(learning_rate=3e-3, warmup=5),
-        overshoot=OvershootConfig(steps=3, starts=2, frames=4),
+        optimizer=OptimizerConfig(learning_rate=3e-3),
+        overshoot=OvershootConfig(steps=3),
     )
 
 

@@ -25,8 +25,6 @@ from aime.objectives.adversarial import AdversaryConfig
 from aime.objectives.tasks import task_losses
 from aime.objectives.weights import ElboWeights, LossWeights, OvershootConfig, PerceiverWeights, PredictiveWeights
 from aime.perception.state_reader import StateConfig
-from aime.representation.discriminators import DiscriminatorConfig
-from aime.training.augmentation import ZoomConfig
 from aime.training.config import OptimizerConfig, TrainConfig
 from aime.training.trainer import train
 from aime.world_model.model import AIME
@@ -136,11 +134,7 @@ CASES = {
         unreached={"tokenizer.up.", "perceiver.token_"},
         balanced={"elbo", "predictive", "adversarial"},
     ),
-    "no-latent-augmentation": Case(
-        lambda config: replace(config, dynamics_finetuning=replace(config.dynamics_finetuning, latent_augmentation=0.0))
-    ),
     "no-muon": Case(lambda config: replace(config, optimizer=replace(config.optimizer, kind="adamw"))),
-    "no-zoom": Case(lambda config: replace(config, zoom=ZoomConfig(share=0.0))),
 }
 
 switches = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -154,9 +148,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def config(data: Path, tmp_path: Path) -> TrainConfig:
+def config(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
     """Everything on, heard from the second step on."""
-    discriminators = DiscriminatorConfig(channels=4, levels=2)
+    for name, value in {"n_critic": 1, "warmup": 0.0, "ramp": 1.0}.items():
+        monkeypatch.setattr(AdversaryConfig, name, value)
+    monkeypatch.setattr(OptimizerConfig, "warmup", 1)
     start = TrainConfig(
         data=str(data),
         out=tmp_path / "run",
@@ -168,10 +164,7 @@ def config(data: Path, tmp_path: Path) -> TrainConfig:
         held_out=0.5,
         device="cpu",
         precision="fp32",
-        optimizer=OptimizerConfig(warmup=1),
-        overshoot=OvershootConfig(steps=3, starts=2, frames=4),
-        adversary=AdversaryConfig(n_critic=1, warmup=0, ramp=1, frames=4, discriminators=discriminators),
-        zoom=ZoomConfig(share=0.5),
+        overshoot=OvershootConfig(steps=3),
         pictures=False,
     )
     return complete(start)
@@ -225,7 +218,7 @@ def test_what_is_left_learns_and_what_is_off_gets_no_gradient(case: Case, config
     assert unreached == {name for name, _ in model.named_parameters() if begins(name, case.unreached)}
 
 
-@pytest.fixture(params=[case for name, case in CASES.items() if name not in ("sum", "no-zoom")])
+@pytest.fixture(params=[case for name, case in CASES.items() if name != "sum"])
 def model(request: pytest.FixtureRequest, config: TrainConfig) -> AIME:
     """In float64, every parameter away from its start."""
     torch.manual_seed(0)

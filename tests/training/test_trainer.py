@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
@@ -26,18 +25,15 @@ from tests.models import SIZE, small_config
 from aime.data import Dataset, write_shard
 from aime.errors import AimeError
 from aime.objectives.adversarial import AdversaryConfig
-from aime.objectives.weights import AttentionBalance, OvershootConfig
+from aime.objectives.weights import OvershootConfig
 from aime.primitives import signals
 from aime.primitives.locks import only_writer
 from aime.primitives.signals import Interrupted
 from aime.primitives.tensor_files import save_weights
-from aime.representation.discriminators import DiscriminatorConfig
 from aime.runs.checkpoint_files import read_progress
-from aime.training.augmentation import ZoomConfig
 from aime.training.config import OptimizerConfig, TrainConfig
 from aime.training.dynamics_finetuning import DynamicsFinetuningConfig
 from aime.training.joint import JointLearning
-from aime.training.run_directory import read_config
 from aime.training.trainer import train
 from aime.world_model.model import AIME
 
@@ -62,8 +58,7 @@ def config(data: Path, tmp_path: Path) -> TrainConfig:
         checkpoint_every=2,
         device="cpu",
         precision="fp32",
-        optimizer=OptimizerConfig(warmup=2),
-        overshoot=OvershootConfig(steps=3, starts=2, frames=4),
+        overshoot=OvershootConfig(steps=3),
         dynamics_finetuning=DynamicsFinetuningConfig(share=0.0),
         pictures=False,
     )
@@ -115,11 +110,11 @@ def test_an_accumulated_step_logs_the_mean_of_its_batches(config: TrainConfig, m
         assert {name: line[name] for name in mean} == pytest.approx(mean, rel=1e-5)
 
 
-def test_the_logged_loss_is_what_is_learned_from(config: TrainConfig) -> None:
+def test_the_logged_loss_is_what_is_learned_from(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The weighted terms of the log itself; the adversary's by its ramp, a quarter of the way more at each step."""
-    small = DiscriminatorConfig(channels=4, levels=2, window=3)
-    adversary = AdversaryConfig(warmup=0.0, ramp=1.0, frames=6, discriminators=small)
-    train(replace(config, adversary=adversary, dynamics_finetuning=DynamicsFinetuningConfig(share=0.0)))
+    monkeypatch.setattr(AdversaryConfig, "warmup", 0.0)
+    monkeypatch.setattr(AdversaryConfig, "ramp", 1.0)
+    train(config)
     for number, line in enumerate(log(config.out)):
         expected = 0.0
         for task in ("elbo", "perceiver", "predictive", "adversarial"):
@@ -130,20 +125,8 @@ def test_the_logged_loss_is_what_is_learned_from(config: TrainConfig) -> None:
         assert ("adversarial/image_generator" in line) == (number > 0)
 
 
-def test_a_run_of_before_goes_on_with_the_attention_balance_that_it_had(config: TrainConfig) -> None:
-    train(replace(config, steps=1))
-    path = config.out / "config.yaml"
-    content = yaml.safe_load(path.read_text())
-    assert read_config(config.out).weights.attention_balance == AttentionBalance(0.5, 0.5)
-    del content["train"]["weights"]["attention_balance"]
-    content["train"]["weights"]["kl_balance"] |= {"prior": 1.0, "posterior": 0.25}
-    path.write_text(yaml.safe_dump(content))
-    # the gradients of that time had the weights 1 and 0.25 over their sum
-    assert read_config(config.out).weights.attention_balance == AttentionBalance(0.8, 0.2)
-
-
 def test_training_lowers_the_loss(config: TrainConfig) -> None:
-    train(replace(config, steps=24, checkpoint_every=1000, optimizer=OptimizerConfig(learning_rate=3e-3, warmup=3)))
+    train(replace(config, steps=24, checkpoint_every=1000, optimizer=OptimizerConfig(learning_rate=3e-3)))
     lines = log(config.out)
     first, last = (sum(line["loss"] for line in part) / 4 for part in (lines[:4], lines[-4:]))
     assert last < first - 500, "nats per frame"
@@ -197,13 +180,11 @@ def test_the_last_step_has_a_picture_too_in_tensorboard_as_in_the_file(config: T
 
 
 @pytest.fixture
-def complete(config: TrainConfig) -> TrainConfig:
-    """Every task and phase of a step: an adversary heard from the second step on, RGB, zoom."""
-    discriminators = DiscriminatorConfig(channels=4, levels=2)
-    adversary = AdversaryConfig(
-        enabled=True, n_critic=2, warmup=0.25, ramp=0.5, frames=4, learning_rate=1e-2, discriminators=discriminators
-    )
-    return replace(config, adversary=adversary, balancer="rgb", zoom=ZoomConfig(share=0.5))
+def complete(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
+    """Every task and phase of a step: an adversary heard from the second step on, RGB."""
+    for name, value in {"warmup": 0.25, "ramp": 0.5, "learning_rate": 1e-2}.items():
+        monkeypatch.setattr(AdversaryConfig, name, value)
+    return replace(config, balancer="rgb")
 
 
 def test_a_complete_run_resumes_to_the_same_bits(complete: TrainConfig, tmp_path: Path) -> None:
@@ -216,8 +197,11 @@ def test_a_complete_run_resumes_to_the_same_bits(complete: TrainConfig, tmp_path
         assert same(*ends), file
 
 
-def test_the_adversary_learns_on_its_steps_and_is_heard_after_the_warm_up(complete: TrainConfig) -> None:
-    train(replace(complete, adversary=replace(complete.adversary, warmup=0.5)))
+def test_the_adversary_learns_on_its_steps_and_is_heard_after_the_warm_up(
+    complete: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AdversaryConfig, "warmup", 0.5)
+    train(complete)
     learned = ["discriminator/image" in line for line in log(complete.out)]
     heard = ["adversarial/image_generator" in line for line in log(complete.out)]
     assert learned == [False, True, False, True]
@@ -225,11 +209,12 @@ def test_the_adversary_learns_on_its_steps_and_is_heard_after_the_warm_up(comple
 
 
 def test_the_adversary_s_loss_changes_the_model_and_its_own_step_does_not(
-    complete: TrainConfig, tmp_path: Path
+    complete: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def end(name: str, **change: object) -> dict[str, torch.Tensor]:
-        adversary = replace(complete.adversary, **change)  # type: ignore[arg-type]
-        run = replace(complete, out=tmp_path / name, steps=3, balancer="sum", adversary=adversary)
+    def end(name: str, **constants: float) -> dict[str, torch.Tensor]:
+        for constant, value in constants.items():
+            monkeypatch.setattr(AdversaryConfig, constant, value)
+        run = replace(complete, out=tmp_path / name, steps=3, balancer="sum")
         train(run)
         return weights(run.out)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -12,12 +12,13 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from aime.errors import AimeError, expect_positive, expect_shares
+from aime.errors import AimeError, expect_shares
 from aime.objectives.ledger import Scalar, TaskLoss, weigh
 from aime.objectives.weights import AdversarialWeights
+from aime.primitives.config_io import Removed
 from aime.primitives.draws import draw_counted_first
 from aime.primitives.masked_mean import masked_mean
-from aime.representation.discriminators import DiscriminatorConfig, Discriminators, Judgement
+from aime.representation.discriminators import CHANNELS, LEVELS, WINDOW, Discriminators, Judgement
 from aime.representation.discriminators import Judged as Judgements
 
 
@@ -26,46 +27,41 @@ class AdversaryConfig:
     """The discriminators, when they learn, and when the model begins to listen to them.
 
     Raises:
-        AimeError: if a number is out of its range, or `frames` is below the discriminators' window.
+        AimeError: if `vote` is not in [0, 1].
     """
 
     enabled: bool = True
     """Whether there is an adversarial task."""
-    n_critic: int = 2
+    n_critic: ClassVar[int] = 2
     """Steps of the model for each step of the discriminators."""
-    warmup: float = 0.5
+    warmup: ClassVar[float] = 0.5
     """Share of the run, in [0, 1], before the model listens. The discriminators learn from the start: what one that
     knows nothing says is noise, and reconstructions break when it sets in at once."""
-    ramp: float = 0.25
+    ramp: ClassVar[float] = 0.25
     """Share of the run from not at all to the full weight."""
     vote: float = 0.03
     """The adversarial task's weight in [0, 1] in RGB's consensus, once the ramp is over. With a full one the
     likelihood's own gradient would be turned to what discriminators like; at 0 it has no say there, and its own
     gradient is added as it is. How much it counts is `weights.adversarial`."""
-    frames: int = 32
+    frames: ClassVar[int] = 32
     """Frames of a batch that are judged in a step, in random windows of consecutive frames."""
-    learning_rate: float = 4e-4
+    learning_rate: ClassVar[float] = 4e-4
     """Of the discriminators' own Adam."""
     betas: ClassVar[tuple[float, float]] = (0.5, 0.9)
-    discriminators: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    discriminators: ClassVar[Removed] = Removed({"channels": CHANNELS, "levels": LEVELS, "window": WINDOW})
 
     def __post_init__(self) -> None:
-        for name, least in (("n_critic", 1), ("frames", self.discriminators.window)):
-            value = getattr(self, name)
-            if value < least:
-                raise AimeError(f"adversary.{name} is {value}; expected {least} or more: give a larger number")
-        expect_shares(self, "warmup", "ramp", "vote", of="adversary")
-        expect_positive(self, "learning_rate", of="adversary")
+        expect_shares(self, "vote", of="adversary")
 
 
-def adversarial_ramp(share: float, config: AdversaryConfig) -> float:
+def adversarial_ramp(share: float, warmup: float, ramp: float) -> float:
     """The factor of the model's adversarial loss, in [0, 1]: 0 during the warm-up, then linear to 1 within the ramp.
 
-    A pure function of the share of the run that is done, in [0, 1]; 0 throughout if the adversary is not enabled.
+    A pure function of the share of the run that is done, in [0, 1], as the other two are shares of it.
     """
-    if not config.enabled or share < config.warmup:
+    if share < warmup:
         return 0.0
-    return min(1.0, (share - config.warmup) / config.ramp) if config.ramp else 1.0
+    return min(1.0, (share - warmup) / ramp) if ramp else 1.0
 
 
 class Windows(NamedTuple):
@@ -189,8 +185,8 @@ class WindowStarts(NamedTuple):
         return values[self.clips, self.times]
 
 
-def draw_window_starts(valid: Bool[Tensor, "B T"], config: AdversaryConfig) -> WindowStarts:
-    """As many different windows of the clips as hold `config.frames` frames, or all if there are fewer.
+def draw_window_starts(valid: Bool[Tensor, "B T"], frames: int, window: int) -> WindowStarts:
+    """As many different windows of the clips as hold `frames` frames, or all if there are fewer.
 
     Drawn from torch's random generator, all windows without padding alike; with padding only where these are too few,
     since to count them would mean to wait for the device.
@@ -199,15 +195,14 @@ def draw_window_starts(valid: Bool[Tensor, "B T"], config: AdversaryConfig) -> W
         AimeError: if T is below the window.
     """
     length = valid.shape[1]
-    window = config.discriminators.window
     possible = length - window + 1
     if possible < 1:
         raise AimeError(
             f"clips are {length} frames long; expected {window} or more, the window of the temporal discriminator: "
-            "take longer clips or a smaller adversary.discriminators.window"
+            "take longer clips"
         )
     whole = valid.unfold(1, window, 1).all(-1).flatten()
-    drawn = draw_counted_first(whole, config.frames // window)
+    drawn = draw_counted_first(whole, frames // window)
     return WindowStarts(
         (drawn // possible)[:, None], (drawn % possible)[:, None] + torch.arange(window, device=valid.device)
     )

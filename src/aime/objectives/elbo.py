@@ -18,9 +18,8 @@ from aime.objectives import latents
 from aime.objectives.ledger import Scalar, frame_nats
 from aime.objectives.passes import Pass
 from aime.objectives.texture import texture_nats
-from aime.objectives.weights import AttentionBalance
 from aime.primitives.masked_mean import masked_mean
-from aime.representation.divergences import balanced_kl, with_gradient_of
+from aime.representation.divergences import clamped_kl, with_gradient_of
 
 
 def reconstruction(given: Pass) -> Scalar:
@@ -33,24 +32,16 @@ def reconstruction(given: Pass) -> Scalar:
 
 
 def kl_z(given: Pass) -> Scalar:
-    """KL(q ‖ p) at the sample of q; the weights of its gradient to each side are `LossWeights.kl_balance`."""
-    output, balance = given.output, given.weights.kl_balance
-    return balanced_kl(
-        output.posterior,
-        output.prior.mixture,
-        output.latents,
-        given.valid,
-        prior_weight=balance.prior,
-        posterior_weight=balance.posterior,
-        free_nats=balance.free_nats,
-    )
+    """KL(q ‖ p) at the sample of q."""
+    output = given.output
+    return clamped_kl(output.posterior, output.prior.mixture, output.latents, given.valid)
 
 
 def kl_attention(given: Pass) -> Scalar | None:
     """KL(A_t ‖ P_t) + KL(sg U_t ‖ P_t), see `attention_kl`; None where attention is uniform."""
     if not given.model.attention.attends:
         return None
-    return masked_mean(attention_kl(given.output.attention, given.weights.attention_balance), given.valid)
+    return masked_mean(attention_kl(given.output.attention), given.valid)
 
 
 def gram(given: Pass) -> Scalar:
@@ -68,15 +59,15 @@ TERMS: Mapping[str, Callable[[Pass], Scalar | None]] = {
 """The terms by the names of `ElboWeights`."""
 
 
-def attention_kl(attention: Attention, balance: AttentionBalance) -> Float[Tensor, "B T"]:
-    """KL(A_t ‖ P_t) + KL(sg U_t ‖ P_t) in nats; the gradient of the first to P_t and to A_t is weighted apart.
+def attention_kl(attention: Attention) -> Float[Tensor, "B T"]:
+    """KL(A_t ‖ P_t) + KL(sg U_t ‖ P_t) in nats, the first with half of its gradient to P_t and to A_t.
 
     The first keeps A_t near what could be expected. The second makes P_t predict the bottom-up map, of which A_t may
-    hold little. The value is the sum of the two divergences, whatever the weights.
+    hold little.
     """
     to_prior = map_kl(attention.fused.detach(), attention.prior)
     to_posterior = map_kl(attention.fused, attention.prior.detach())
-    gradient = balance.prior * to_prior + balance.posterior * to_posterior
+    gradient = 0.5 * to_prior + 0.5 * to_posterior
     return with_gradient_of(to_prior, gradient) + map_kl(attention.bottom_up.detach(), attention.prior)
 
 

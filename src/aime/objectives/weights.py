@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from aime.errors import expect_sizes
-from aime.primitives.config_io import LATER
+from aime.primitives.config_io import LATER, Removed
 
 
 @dataclass(frozen=True)
@@ -66,31 +67,6 @@ class AdversarialWeights:
 
 
 @dataclass(frozen=True)
-class KLBalance:
-    """How KL_z divides its gradient (Hafner et al. 2023, DreamerV3, arXiv 2301.04104, equation 5).
-
-    With both weights at 1 the gradient is that of the bound itself. The logged value is the KL, whatever they are.
-    """
-
-    prior: float = 1.0
-    """Weight of the gradient of KL(sg q ‖ p), which trains the prior."""
-    posterior: float = 1.0
-    """Weight of the gradient of KL(q ‖ sg p), which keeps the posterior predictable."""
-    free_nats: float = 1.0
-    """Below this batch mean the KL has no gradient."""
-
-
-@dataclass(frozen=True)
-class AttentionBalance:
-    """How KL(A_t ‖ P_t) divides its gradient; each is a factor of that side's whole gradient, as in `KLBalance`."""
-
-    prior: float = 0.5
-    """Weight of the gradient of KL(sg A_t ‖ P_t), which trains the prior map."""
-    posterior: float = 0.5
-    """Weight of the gradient of KL(A_t ‖ sg P_t), which keeps A_t near what could be expected."""
-
-
-@dataclass(frozen=True)
 class LossWeights:
     """All weights."""
 
@@ -98,8 +74,8 @@ class LossWeights:
     perceiver: PerceiverWeights = field(default_factory=PerceiverWeights)
     predictive: PredictiveWeights = field(default_factory=PredictiveWeights)
     adversarial: AdversarialWeights = field(default_factory=AdversarialWeights)
-    kl_balance: KLBalance = field(default_factory=KLBalance)
-    attention_balance: AttentionBalance = field(default_factory=AttentionBalance, metadata=LATER)
+    kl_balance: ClassVar[Removed] = Removed({"prior": 1.0, "posterior": 1.0, "free_nats": 1.0})
+    attention_balance: ClassVar[Removed] = Removed({"prior": 0.5, "posterior": 0.5})
 
 
 @dataclass(frozen=True)
@@ -107,15 +83,15 @@ class OvershootConfig:
     """Imagination inside the training step.
 
     Raises:
-        AimeError: if a number is below 1.
+        AimeError: if `steps` is below 1.
     """
 
     steps: int = 15
     """Frames imagined from each start."""
-    starts: int = 2
+    starts: ClassVar[int] = 2
     """Starts in each clip, spread evenly with a random offset."""
-    frames: int = 16
+    frames: ClassVar[int] = 16
     """Imagined frames of the batch that are decoded and compared."""
 
     def __post_init__(self) -> None:
-        expect_sizes(self, "steps", "starts", "frames", of="overshoot")
+        expect_sizes(self, "steps", of="overshoot")

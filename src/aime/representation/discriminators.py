@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -20,27 +19,14 @@ FOLD = 4
 """Pixels of a side that are folded into channels: convolutions at full resolution would cost ten times as much."""
 
 
-@dataclass(frozen=True)
-class DiscriminatorConfig:
-    """Sizes of the discriminators.
+CHANNELS = 24
+"""Channels at a quarter of the frame; twice and then four times as many at the levels below."""
 
-    Raises:
-        AimeError: if `channels` is not in 1 to 1024, `levels` not in 1 to 8, or `window` not in 2 to 64. The bounds
-            keep a config from asking for more memory than any machine has.
-    """
+LEVELS = 3
+"""Levels, each half as large as the one before; the lowest judges the patches."""
 
-    channels: int = 24
-    """Channels at a quarter of the frame; twice and then four times as many at the levels below."""
-    levels: int = 3
-    """Levels, each half as large as the one before; the lowest judges the patches."""
-    window: int = 4
-    """Consecutive frames that the temporal discriminator judges at once."""
-
-    def __post_init__(self) -> None:
-        for name, least, most in (("channels", 1, 1024), ("levels", 1, 8), ("window", 2, 64)):
-            value = getattr(self, name)
-            if not least <= value <= most:
-                raise AimeError(f"discriminators.{name} is {value}; expected {least} to {most}: give such a number")
+WINDOW = 4
+"""Consecutive frames that the temporal discriminator judges at once."""
 
 
 class Judgement(NamedTuple):
@@ -89,9 +75,9 @@ class PatchTower(nn.Module):
     the kernel, so that every pixel has the same share in the gradient.
     """
 
-    def __init__(self, inputs: int, config: DiscriminatorConfig) -> None:
+    def __init__(self, inputs: int, channels: int, levels: int) -> None:
         super().__init__()
-        widths = [config.channels * 2 ** min(level, 2) for level in range(config.levels)]
+        widths = [channels * 2 ** min(level, 2) for level in range(levels)]
         self.levels = nn.ModuleList(
             [
                 SpectralConv2d(inputs, widths[0], 3),
@@ -111,9 +97,9 @@ class PatchTower(nn.Module):
 class ImageDiscriminator(nn.Module):
     """D(x) for every patch of a frame by itself: does it look like the data?"""
 
-    def __init__(self, config: DiscriminatorConfig) -> None:
+    def __init__(self, channels: int = CHANNELS, levels: int = LEVELS) -> None:
         super().__init__()
-        self.tower = PatchTower(3 * FOLD**2, config)
+        self.tower = PatchTower(3 * FOLD**2, channels, levels)
 
     def forward(self, frames: Float[Tensor, "N 3 H W"]) -> Judgement:
         """Judge frames of values around [0, 1]; H and W are multiples of 4."""
@@ -128,9 +114,9 @@ class TemporalDiscriminator(nn.Module):
     them out of a stack of frames.
     """
 
-    def __init__(self, config: DiscriminatorConfig) -> None:
+    def __init__(self, channels: int = CHANNELS, levels: int = LEVELS, window: int = WINDOW) -> None:
         super().__init__()
-        self.tower = PatchTower(config.window * 3 * FOLD**2, config)
+        self.tower = PatchTower(window * 3 * FOLD**2, channels, levels)
 
     def forward(self, windows: Float[Tensor, "N window 3 H W"]) -> Judgement:
         """Judge windows of values around [0, 1]; H and W are multiples of 4."""
@@ -143,11 +129,11 @@ class TemporalDiscriminator(nn.Module):
 class Discriminators(nn.Module):
     """Both discriminators (after Clark et al. 2019, DVD-GAN, arXiv 1907.06571: one for frames, one for motion)."""
 
-    def __init__(self, config: DiscriminatorConfig) -> None:
+    def __init__(self, channels: int = CHANNELS, levels: int = LEVELS, window: int = WINDOW) -> None:
         super().__init__()
-        self.config = config
-        self.image = ImageDiscriminator(config)
-        self.temporal = TemporalDiscriminator(config)
+        self.window = window
+        self.image = ImageDiscriminator(channels, levels)
+        self.temporal = TemporalDiscriminator(channels, levels, window)
 
     def forward(self, frames: Float[Tensor, "B T 3 H W"]) -> Judged:
         """Judge clips, frame by frame and in windows that follow each other; frames left over at the end have none.
@@ -159,11 +145,11 @@ class Discriminators(nn.Module):
             AimeError: if T is below the window, or H or W is no multiple of 4.
         """
         length, height, width = frames.shape[1], *frames.shape[-2:]
-        window = self.config.window
+        window = self.window
         if length < window:
             raise AimeError(
                 f"T is {length} frames; expected {window} or more, the window of the temporal discriminator: take "
-                "longer clips or a smaller discriminators.window"
+                "longer clips"
             )
         if height % FOLD or width % FOLD:
             raise AimeError(f"frames are {height} x {width} pixels; expected multiples of {FOLD}: resize them")

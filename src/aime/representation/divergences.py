@@ -17,7 +17,7 @@ from aime.primitives.masked_mean import masked_mean
 from aime.primitives.ranks import gather_over_ranks, total_over_ranks
 
 __all__ = [
-    "balanced_kl",
+    "clamped_kl",
     "effective_components",
     "hierarchical_kl",
     "mixture_kl",
@@ -25,6 +25,9 @@ __all__ = [
     "weights_entropy",
     "with_gradient_of",
 ]
+
+FREE_NATS = 1.0
+"""Below this batch mean KL_z has no gradient."""
 
 _LOG_OF_NOTHING = -1e4
 """The log weight of what does not count: its exponential is 0, and unlike -inf it has finite gradients."""
@@ -43,37 +46,28 @@ def mixture_kl(
     return -posterior.entropy() - prior.log_prob(latents)
 
 
-def balanced_kl(
+def clamped_kl(
     posterior: DiagonalGaussian,
     prior: GaussianMixture,
     latents: Float[Tensor, "... latent"],
     valid: Bool[Tensor, "..."],
-    *,
-    prior_weight: float = 1.0,
-    posterior_weight: float = 0.1,
-    free_nats: float = 1.0,
 ) -> Float[Tensor, ""]:
-    """KL(q ‖ p) in nats, a mean over valid frames, whose gradient to the prior and to the posterior is weighted apart.
+    """KL(q ‖ p) in nats, a mean over valid frames, without a gradient where that mean is below 1 nat.
 
-    The value is the divergence itself, whatever the weights. The gradient is that of
-    w_prior max(free, KL(sg q ‖ p)) + w_posterior max(free, KL(q ‖ sg p)), so that of the divergence itself where both
-    weights are 1 and it is above the free nats. These clamp the mean, since single values of the estimate can be
-    negative (Hafner et al. 2023, DreamerV3, arXiv 2301.04104, equation 5).
+    The gradient is that of max(1, KL(sg q ‖ p)) + max(1, KL(q ‖ sg p)) (Hafner et al. 2023, DreamerV3, arXiv
+    2301.04104, equation 5, with equal weights). The mean is clamped, since single values of the estimate can be
+    negative.
 
     Args:
         posterior: q, mean and std `[...,latent]`.
         prior: p, the mixture `[...,K,latent]`.
         latents: `[...,latent]`, a reparameterised sample of q.
         valid: `[...]`, False for padding.
-        prior_weight: of the term that trains the prior.
-        posterior_weight: of the term that keeps the posterior predictable.
-        free_nats: below this mean a term is constant and has no gradient.
     """
     to_prior = mixture_kl(posterior.detach(), prior, latents.detach())
     to_posterior = mixture_kl(posterior, prior.detach(), latents)
     trained_prior, trained_posterior = (masked_mean(divergence, valid) for divergence in (to_prior, to_posterior))
-    gradient = prior_weight * trained_prior.clamp_min(free_nats)
-    gradient = gradient + posterior_weight * trained_posterior.clamp_min(free_nats)
+    gradient = trained_prior.clamp_min(FREE_NATS) + trained_posterior.clamp_min(FREE_NATS)
     return with_gradient_of(trained_prior, gradient)
 
 

@@ -29,13 +29,13 @@ class Adversary(nn.Module):
     def __init__(self, config: AdversaryConfig, weights: AdversarialWeights) -> None:
         super().__init__()
         self.config, self.weights = config, weights
-        self.discriminators = Discriminators(config.discriminators)
+        self.discriminators = Discriminators()
         self.optimizer = torch.optim.Adam(self.parameters(), lr=config.learning_rate, betas=config.betas, fused=True)
         self.nonfinite = NonfiniteSteps()
 
     def ramp(self, share: float) -> float:
         """The factor of the model's adversarial loss, in [0, 1], where `share` of the run is done."""
-        return adversarial_ramp(share, self.config)
+        return adversarial_ramp(share, self.config.warmup, self.config.ramp)
 
     def judge(
         self,
@@ -50,7 +50,7 @@ class Adversary(nn.Module):
         maps without gradient: a backward pass through them and all that sees would cost a third of a step, and teach
         a five-hundredth of what the likelihood teaches there.
         """
-        places = draw_window_starts(valid, self.config)
+        places = draw_window_starts(valid, self.config.frames, self.discriminators.window)
         told = [places.of(each).detach().flatten(0, 1) for each in (output.latents, output.attention.shown)]
         windows = Windows(places.of(frames), model.draw(*told).unflatten(0, places.times.shape), places.of(valid))
         return adversarial_loss(self.discriminators, windows, self.weights)
@@ -69,7 +69,7 @@ class Adversary(nn.Module):
 
         The step is skipped if loss or gradient is not finite.
         """
-        places = draw_window_starts(valid, self.config)
+        places = draw_window_starts(valid, self.config.frames, self.discriminators.window)
         windows = Windows(*(places.of(each) for each in (frames, reconstructions, valid)))
         loss = discriminator_loss(self.discriminators, windows)
         self.optimizer.zero_grad(set_to_none=True)

@@ -10,9 +10,9 @@ from typing import ClassVar, Literal
 from aime.errors import AimeError, expect_at_least_zero, expect_at_most, expect_shares_below_one, expect_sizes
 from aime.objectives.adversarial import AdversaryConfig
 from aime.objectives.weights import LossWeights, OvershootConfig
-from aime.optimization import RGBConfig, require_balancer
-from aime.primitives.config_io import LATER, later, renamed
-from aime.training.augmentation import ZoomConfig
+from aime.optimization import require_balancer
+from aime.primitives.config_io import LATER, Removed, later, renamed
+from aime.representation.discriminators import WINDOW
 from aime.training.dynamics_finetuning import DynamicsFinetuningConfig
 from aime.training.replay import MOST_CLIPS, ReplayConfig
 from aime.world_model.config import ModelConfig
@@ -23,27 +23,27 @@ class OptimizerConfig:
     """How gradients become steps, the schedule, and the average of the weights.
 
     Raises:
-        AimeError: if a rate is negative.
+        AimeError: if the rate is negative.
     """
 
     kind: Literal["muon", "adamw"] = field(default="muon", metadata=later(before="adamw"))
     """`muon` moves hidden matrices along their orthogonalized momentum, and the rest by AdamW; with `adamw` all is
     AdamW's."""
-    muon_factor: float = field(default=1.5, metadata=LATER)
+    muon_factor: ClassVar[float] = 1.5
     """Times `learning_rate` for Muon, whose steps are about as long as AdamW's at the same rate."""
     learning_rate: float = 1e-3
     """Peak rate, reached after `warmup` steps; falls along a half cosine to a tenth of it at the end of the run."""
-    warmup: int = 30
+    warmup: ClassVar[int] = 30
     """Steps of linear warm-up."""
     weight_decay: float = 1e-4
     betas: ClassVar[tuple[float, float]] = (0.9, 0.99)
-    clip: float = 1.0
+    clip: ClassVar[float] = 1.0
     """Largest global norm of the gradient of the loss per pixel value."""
     ema_decay: ClassVar[float] = 0.995
     """Decay of the averaged weights, warmed up as min(ema_decay, (1 + n) / (10 + n))."""
 
     def __post_init__(self) -> None:
-        expect_at_least_zero(self, "learning_rate", "muon_factor", of="optimizer")
+        expect_at_least_zero(self, "learning_rate", of="optimizer")
 
 
 @dataclass(frozen=True)
@@ -101,11 +101,10 @@ class TrainConfig:
         default_factory=DynamicsFinetuningConfig, metadata=renamed("settle")
     )
     adversary: AdversaryConfig = field(default_factory=AdversaryConfig)
-    zoom: ZoomConfig = field(default_factory=ZoomConfig)
     balancer: str = "rgb"
     """How the tasks' gradients become one: sum, rgb, or torchjd:NAME with an aggregator of torchjd's."""
-    rgb: RGBConfig = field(default_factory=lambda: RGBConfig(scope="module"))
-    """Constants of the balancer rgb."""
+    rgb: ClassVar[Removed] = Removed({"scope": "module", "angle_steps": 3})
+    zoom: ClassVar[Removed] = Removed({"share": 0.0})
 
     @property
     def finetuning_share(self) -> float:
@@ -134,9 +133,8 @@ class TrainConfig:
                 "weights of elbo, perceiver and predictive are all 0; expected one task or more to learn from"
             )
         require_balancer(self.balancer)
-        window = self.adversary.discriminators.window
-        if self.adversary.enabled and self.length < window:
-            raise AimeError(f"length is {self.length}; expected {window} or more frames, which the adversary judges")
+        if self.adversary.enabled and self.length < WINDOW:
+            raise AimeError(f"length is {self.length}; expected {WINDOW} or more frames, which the adversary judges")
         budget = self.steps if self.steps is not None else self.minutes or 0
         if not 0 < budget < math.inf:
             raise AimeError(f"steps is {self.steps} and minutes is {self.minutes}; expected a positive number")

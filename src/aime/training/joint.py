@@ -13,7 +13,7 @@ from torch import Tensor
 from aime.data import Clips, Dataset
 from aime.objectives.ledger import TaskLoss, mean_losses
 from aime.objectives.tasks import task_losses
-from aime.optimization import Balance, make_balancer
+from aime.optimization import Balance, RGBConfig, make_balancer
 from aime.primitives.cuda_graphs import GraphedWork
 from aime.primitives.hardware import Hardware
 from aime.primitives.pixels import to_unit
@@ -22,7 +22,6 @@ from aime.primitives.ranks import ranks, share_from_first_rank
 from aime.representation.divergences import effective_components
 from aime.runs.schedule import JOINT, Budget, learning_rate_factor
 from aime.training.adversary import Adversary
-from aime.training.augmentation import zoom
 from aime.training.average import WeightAverage
 from aime.training.compiling import compiled
 from aime.training.config import TrainConfig
@@ -74,13 +73,14 @@ class JointLearning(Phase[Clips, StepResult]):
         super().__init__(
             list(self.model.parameters()),
             make_optimizers(self.model, config.optimizer),
-            make_balancer(config.balancer, self.model.named_parameters(), config.rgb, part_of),
+            make_balancer(config.balancer, self.model.named_parameters(), RGBConfig(scope="module"), part_of),
             Budget(config.steps, config.minutes).without(config.finetuning_share),
             config.optimizer.clip,
             hardware,
         )
         self.average = WeightAverage(self.model, config.optimizer.ema_decay)
-        self.replay = LatentReplay(config.replay, config.length, config.model).to(hardware.device)
+        self.replay = LatentReplay(config.replay.clips, config.replay.capacity, config.length, config.model)
+        self.replay.to(hardware.device)
         self.forward = compiled(self.model.run_sequence) if config.compile else self.model.run_sequence
         self.adversary: Adversary | None = None
         if config.adversary.enabled:
@@ -125,7 +125,8 @@ class JointLearning(Phase[Clips, StepResult]):
         self.model.zero_grad(set_to_none=True)
         parts, seen = [], []
         for clips in batches:
-            clips = self._prepare(clips)
+            clips = clips.to(self.hardware.device)
+            clips = clips._replace(frames=to_unit(clips.frames))
             part, output = self._differentiate(clips, kind.heard)
             parts.append(part)
             seen.append((output.tokens, output.prior.mixture.log_weights.detach(), clips.valid))
@@ -137,11 +138,6 @@ class JointLearning(Phase[Clips, StepResult]):
                 critic = self.adversary.differentiate(output.reconstructions, clips.frames, clips.valid)
         frames_seen = (torch.cat([each.flatten(0, 1) for each in field]) for field in zip(*seen, strict=True))
         return StepResult(losses, critic, norm, balance, *frames_seen)
-
-    def _prepare(self, clips: Clips) -> Clips:
-        """On the device, zoomed, frames as floats in [0, 1]."""
-        clips = clips.to(self.hardware.device)
-        return clips._replace(frames=to_unit(zoom(clips.frames, self.config.zoom)))
 
     def _differentiate(self, clips: Clips, heard: bool) -> tuple[tuple[TaskLoss, ...], SequenceOutput]:
         targets = targets_of(clips, self.config.model)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from aime.errors import AimeError, expect_at_most, expect_sizes
+from aime.errors import AimeError, expect_at_most
 from aime.primitives.distributions import DiagonalGaussian
 from aime.world_model.config import ModelConfig
 from aime.world_model.outputs import LatentClips, Targets
@@ -22,19 +23,18 @@ class ReplayConfig:
     """How much is remembered and replayed.
 
     Raises:
-        AimeError: if `clips` is negative, `capacity` below 1, or either above `MOST_CLIPS`.
+        AimeError: if `clips` is negative or above `MOST_CLIPS`.
     """
 
     clips: int = 4
     """Remembered clips that each step draws beside its own; 0 switches the replay off."""
-    capacity: int = 256
+    capacity: ClassVar[int] = 256
     """Clips remembered, the oldest forgotten first: their latents age as the encoder learns."""
 
     def __post_init__(self) -> None:
         if self.clips < 0:
             raise AimeError(f"replay.clips is {self.clips}; expected 0 or more: 0 switches the replay off")
-        expect_sizes(self, "capacity", of="replay")
-        expect_at_most(self, MOST_CLIPS, "clips", "capacity", of="replay")
+        expect_at_most(self, MOST_CLIPS, "clips", of="replay")
 
 
 class LatentReplay(nn.Module):
@@ -48,17 +48,25 @@ class LatentReplay(nn.Module):
     its own clips.
     """
 
-    def __init__(self, config: ReplayConfig, length: int, model: ModelConfig) -> None:
+    def __init__(self, clips: int, capacity: int, length: int, model: ModelConfig) -> None:
+        """Nothing is remembered yet.
+
+        Args:
+            clips: that each draw gives; 0 for none.
+            capacity: clips that are remembered at most.
+            length: frames in a clip.
+            model: whose sizes latents, contexts, actions and states have.
+        """
         super().__init__()
-        self.config = config
+        self.drawn, self.capacity = clips, capacity
         latent, context, action_width = model.latent, model.context_width, model.action_width
         for name, width in (("means", latent), ("stds", latent), ("contexts", context), ("actions", action_width)):
-            self.register_buffer(name, torch.zeros(config.capacity, length, width))
-        self.register_buffer("rewards", torch.zeros(config.capacity, length))
-        states = torch.zeros(config.capacity, length, model.state.width)
+            self.register_buffer(name, torch.zeros(capacity, length, width))
+        self.register_buffer("rewards", torch.zeros(capacity, length))
+        states = torch.zeros(capacity, length, model.state.width)
         self.register_buffer("states", states, persistent=model.state.width > 0)
         for name in ("valid", "action_valid", "reward_valid", "terminated"):
-            self.register_buffer(name, torch.zeros(config.capacity, length, dtype=torch.bool))
+            self.register_buffer(name, torch.zeros(capacity, length, dtype=torch.bool))
         self.register_buffer("taken", torch.zeros((), dtype=torch.int64), persistent=False)
         self._empty = True
 
@@ -81,15 +89,15 @@ class LatentReplay(nn.Module):
 
     def draw(self) -> LatentClips | None:
         """Clips drawn with replacement, their latents sampled again; None while nothing is remembered."""
-        if self._empty or not self.config.clips:
+        if self._empty or not self.drawn:
             return None
-        remembered = self.taken.clamp(max=self.config.capacity)
-        drawn = (torch.rand(self.config.clips, device=remembered.device) * remembered).long()
+        remembered = self.taken.clamp(max=self.capacity)
+        drawn = (torch.rand(self.drawn, device=remembered.device) * remembered).long()
         return self._clips(DiagonalGaussian(self.means[drawn], self.stds[drawn]).rsample(), drawn)
 
     def clips(self) -> LatentClips:
         """All clips remembered, with the posteriors' means as latents; waits for the device."""
-        rows = torch.arange(min(self.seen, self.config.capacity), device=self.taken.device)
+        rows = torch.arange(min(self.seen, self.capacity), device=self.taken.device)
         return self._clips(self.means[rows], rows)
 
     def _clips(self, latents: Float[Tensor, "B T latent"], rows: Int64[Tensor, " B"]) -> LatentClips:
@@ -123,6 +131,6 @@ class LatentReplay(nn.Module):
     def _places(self, sound: Bool[Tensor, " B"]) -> tuple[Int64[Tensor, " M"], Int64[Tensor, " M"], Bool[Tensor, " M"]]:
         """Rows of a batch, the place of each in memory, all different, and whether it goes there; no host sync."""
         order = (~sound).long().argsort(stable=True)
-        count, found = min(len(sound), self.config.capacity), sound.sum()
+        count, found = min(len(sound), self.capacity), sound.sum()
         numbers = (found - count).clamp_min(0) + torch.arange(count, device=sound.device)
-        return order[numbers], (self.taken + numbers) % self.config.capacity, numbers < found
+        return order[numbers], (self.taken + numbers) % self.capacity, numbers < found

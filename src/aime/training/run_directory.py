@@ -12,7 +12,6 @@ from aime.data.manifest import MANIFEST
 from aime.data.shards import Attribute
 from aime.data.state_names import NAMES, in_another_order
 from aime.errors import AimeError
-from aime.objectives.weights import KLBalance
 from aime.primitives.checksums import seal
 from aime.primitives.config_io import flatten, from_plain, to_plain, to_yaml
 from aime.primitives.files import write_atomically
@@ -130,8 +129,7 @@ def read_config(run: Path) -> TrainConfig:
     """
     found = read_run(run)
     plain = {**found.train, "model": to_plain(found.model), "preset": found.preset}
-    source = str(run / CONFIG)
-    return from_plain(TrainConfig, _with_attention_balance(plain, source), source)
+    return from_plain(TrainConfig, plain, str(run / CONFIG))
 
 
 def is_complete(run: TrainConfig) -> bool:
@@ -140,17 +138,6 @@ def is_complete(run: TrainConfig) -> bool:
         return False
     progress = read_progress(run.out)
     return progress.phase == COMPLETE and Budget(run.steps, run.minutes).share(progress.step, progress.seconds) >= 1
-
-
-def _with_attention_balance(plain: dict[str, object], source: str) -> dict[str, object]:
-    """The config with the weights of KL_attention's gradient, which were KL_z's over their sum in earlier versions."""
-    weights = plain.get("weights")
-    if not isinstance(weights, dict) or "attention_balance" in weights:
-        return plain
-    balance = from_plain(KLBalance, weights.get("kl_balance"), source, "train.weights.kl_balance")
-    total = balance.prior + balance.posterior or 1.0
-    shares = {"prior": balance.prior / total, "posterior": balance.posterior / total}
-    return {**plain, "weights": {**weights, "attention_balance": shares}}
 
 
 def _check_data(config: TrainConfig, dataset: Dataset) -> None:

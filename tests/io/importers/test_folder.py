@@ -83,7 +83,7 @@ def test_video_alone_trains_on_masked_actions(tmp_path: Path, capsys: pytest.Cap
     assert "no actions: video alone" in capsys.readouterr().out
     clips = load_clips(out, 10, split="all")
     assert not clips.action_valid.any() and not clips.reward_valid.any() and clips.valid.any()
-    flags = "--steps 2 --batch 2 --length 6 --overshoot.steps 3 --overshoot.starts 2 --device cpu --precision fp32"
+    flags = "--steps 2 --batch 2 --length 6 --overshoot.steps 3 --device cpu --precision fp32"
     assert main(["train", "tiny", "--data", str(out), "--out", str(tmp_path / "run"), *flags.split()]) == 0
     assert main(["data", str(out)]) == 0
     assert "not recorded" in capsys.readouterr().out

@@ -24,7 +24,7 @@ class Variant:
 def complete(config: TrainConfig) -> TrainConfig:
     """Every pillar and task on, whatever the presets' defaults are: schema, context, mixture, heads, RGB, adversary.
 
-    Sizes, weights and the zoom stay as they are.
+    Sizes and weights stay as they are.
     """
     model = config.model
     model = replace(
