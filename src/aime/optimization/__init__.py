@@ -1,4 +1,4 @@
-"""Losses to one gradient, and a gradient to a step: balancers and Muon, which know nothing of models and data."""
+"""Balancers, which combine several losses into one gradient, and the optimizer Muon; independent of models and data."""
 
 from aime.optimization.aggregators import TorchJD
 from aime.optimization.balancers import Balance, Balancer, Sum

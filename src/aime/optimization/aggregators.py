@@ -15,54 +15,54 @@ from aime.optimization.balancers import NamedParameters, Votes
 from aime.optimization.gradients import Layout, TaskGradients
 
 Aggregate = Callable[[Float[Tensor, "m P"]], Float[Tensor, "P"]]
-"""Rows of task gradients to one vector, such as a `torchjd.aggregation.Aggregator`."""
+"""Maps rows of task gradients to one vector, as a `torchjd.aggregation.Aggregator` does."""
 
 
 class TorchJD:
-    """One of torchjd's aggregators on the Jacobian `[m,P]` of the tasks over the parameters that they share.
+    """Applies a torchjd aggregator to the Jacobian `[m,P]` of the tasks over their shared parameters.
 
-    What two or more tasks reach gets what the aggregator returns: some return a mean rather than a sum. All else gets
-    the plain sum, as do the gradients of tasks whose vote is 0; other votes change nothing. Aggregators that remember
-    former steps (GradVac, ExcessMTL, PCD) start again when a run is resumed.
+    Parameters that two or more tasks reach get the aggregator's result, which for some aggregators is a mean instead of
+    a sum. Other parameters, and tasks with vote 0, contribute their plain sum; other votes have no effect. Aggregators
+    with a state (GradVac, ExcessMTL, PCD) lose it when a run is resumed.
 
     Args:
-        named_parameters: those to train, all on one device; frozen ones are left out.
+        named_parameters: all on one device; frozen ones are ignored.
         aggregate: an aggregator.
 
     Reference: Quinton & Rey 2024, arXiv 2406.16232.
     """
 
-    waits_for_nothing = False
+    no_host_sync = False
 
     def __init__(self, named_parameters: NamedParameters, aggregate: Aggregate) -> None:
         self._layout, self._aggregate = Layout(named_parameters), aggregate
-        self._held: TaskGradients | None = None
-        self._heard: set[int] = set()
+        self._gradients: TaskGradients | None = None
+        self._voting: set[int] = set()
 
     def differentiate(self, losses: Mapping[str, Float[Tensor, ""]], votes: Votes | None = None) -> None:
-        """Differentiate one batch's losses and hold their gradients."""
-        self._heard = {row for row, task in enumerate(losses) if float((votes or {}).get(task, 1.0)) > 0}
-        if self._held is None:
-            self._held = TaskGradients(self._layout, tuple(losses))
-        self._held.add(losses)
+        """Differentiate one batch's losses and keep the gradients until `resolve`."""
+        self._voting = {row for row, task in enumerate(losses) if float((votes or {}).get(task, 1.0)) > 0}
+        if self._gradients is None:
+            self._gradients = TaskGradients(self._layout, tuple(losses))
+        self._gradients.add(losses)
 
     @torch.no_grad()
     def resolve(self) -> None:
-        """Aggregate the gradients held, add the result to `.grad`, and forget them."""
-        assert self._held is not None, "resolve follows differentiate"
-        held, self._held = self._held, None
-        held.average_over_ranks()
-        gradient = held.rows.sum(0)
-        shared = [run for run in held.runs() if len(self._heard.intersection(run.tasks)) > 1]
-        tasks = sorted({task for run in shared for task in self._heard.intersection(run.tasks)})
-        unheard = [row for row in range(len(held.tasks)) if row not in self._heard]
+        """Aggregate the kept gradients, add the result to `.grad`, and drop them."""
+        assert self._gradients is not None, "resolve follows differentiate"
+        gradients, self._gradients = self._gradients, None
+        gradients.average_over_ranks()
+        gradient = gradients.rows.sum(0)
+        shared = [part for part in gradients.column_ranges() if len(self._voting.intersection(part.tasks)) > 1]
+        tasks = sorted({task for part in shared for task in self._voting.intersection(part.tasks)})
+        without_vote = [row for row in range(len(gradients.tasks)) if row not in self._voting]
         if shared:
-            columns = [held.rows[:, run.start : run.stop] for run in shared]
+            columns = [gradients.rows[:, part.start : part.stop] for part in shared]
             jacobian = torch.stack([torch.cat([each[task] for each in columns]) for task in tasks])
-            pieces = self._aggregate(jacobian).split([run.stop - run.start for run in shared])
-            for run, piece in zip(shared, pieces, strict=True):
-                gradient[run.start : run.stop] = piece + held.rows[unheard, run.start : run.stop].sum(0)
-        self._layout.add_to_grad(gradient, held.reached())
+            pieces = self._aggregate(jacobian).split([part.stop - part.start for part in shared])
+            for part, piece in zip(shared, pieces, strict=True):
+                gradient[part.start : part.stop] = piece + gradients.rows[without_vote, part.start : part.stop].sum(0)
+        self._layout.add_to_grad(gradient, gradients.reached())
 
     def backward(self, losses: Mapping[str, Float[Tensor, ""]], votes: Votes | None = None) -> None:
         """`differentiate` one batch and `resolve`."""
@@ -70,18 +70,18 @@ class TorchJD:
         self.resolve()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Nothing."""
+        """Empty."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take any state, since none is kept: a run may go on with another balancer."""
+        """Ignore the state: a run may be resumed with another balancer."""
 
 
 def torchjd_aggregator(name: str) -> nn.Module:
-    """The aggregator of torchjd with this name and its default settings.
+    """The torchjd aggregator of this name, with default settings.
 
     Raises:
-        AimeError: if torchjd is missing, or has no aggregator of this name that needs no settings.
+        AimeError: if torchjd is not installed, or has no such aggregator without required settings.
     """
     try:
         from torchjd import aggregation

@@ -1,4 +1,4 @@
-"""Several losses to one gradient: what every balancer offers, and the plain sum."""
+"""The interface of balancers, which combine several losses into one gradient, and the plain sum."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from aime.primitives.ranks import average_over_ranks
 NamedParameters = Iterable[tuple[str, nn.Parameter]]
 
 Votes = Mapping[str, float | Float[Tensor, ""]]
-"""Weights of tasks in [0, 1]; one that changes from step to step as a tensor on the device."""
+"""Weights of tasks in [0, 1]; a weight that changes between steps is a tensor on the device."""
 
 
 class Balance(NamedTuple):
-    """How the tasks stood to each other in one step; detached tensors on the device, so that nothing waits for it."""
+    """Statistics of the task gradients in one step: detached tensors on the device."""
 
     tasks: tuple[str, ...]
-    """The names that the other fields are ordered by."""
+    """Task names, in the order of the other fields."""
     norms: Float[Tensor, "tasks"]
-    """‖g_i‖ over all parameters that the task reaches; not finite where the task's gradient is not."""
+    """‖g_i‖ over all parameters that the task reaches; not finite if the task's gradient is not."""
     angles: Float[Tensor, "tasks"]
     """Rotation in radians, in [0, π/2)."""
     cosines: Float[Tensor, "tasks tasks"]
-    """Between task gradients over the parameters they share, in [-1, 1]; 0 where either is inactive."""
+    """Cosines between task gradients over their shared parameters, in [-1, 1]; 0 if either task is inactive."""
     active: Bool[Tensor, "tasks"]
-    """Which tasks were balanced; the gradients of the others were added as they were."""
+    """True for balanced tasks; the gradients of the others are added unchanged."""
 
     def named(self) -> Iterator[tuple[str, Tensor]]:
         """The scalars as ("balance/figure_task", value), for the log."""
@@ -42,53 +42,51 @@ class Balance(NamedTuple):
 
 
 class Balancer(Protocol):
-    """Turns the losses of several tasks into one gradient, added to `.grad` of every parameter that they reach.
+    """Combines the losses of several tasks into one gradient, added to `.grad` of every parameter that they reach.
 
-    One step is one or more calls of `differentiate`, one for each batch whose gradients are accumulated, and then one
-    `resolve`, which sees the sum of each task's gradients over these calls: accumulating two half batches is the same
-    as one whole batch. `backward` does both for one batch. Under `torch.distributed` task gradients are averaged over
-    the ranks before anything else is done with them; on every rank each task must reach the same parameters.
+    A step consists of one `differentiate` per accumulated batch, then one `resolve` on the sum of each task's
+    gradients. `backward` does both for one batch. Under `torch.distributed`, task gradients are averaged over the ranks
+    first; each task must reach the same parameters on every rank.
     """
 
-    waits_for_nothing: bool
-    """Whether a step reads nothing back from the device and keeps its state in place, so that it can be recorded."""
+    no_host_sync: bool
+    """Whether a step never reads from the device and updates state in place, as a CUDA graph requires."""
 
     def differentiate(self, losses: Mapping[str, Float[Tensor, ""]], votes: Votes | None = None) -> None:
         """Differentiate one batch's losses and free their graphs.
 
         Args:
-            losses: a scalar for every task, the same tasks at every call of a step.
-            votes: weights in [0, 1] of the tasks where they agree on a direction; 1 if absent. At 0 a task has no say
-                there, and its gradient is added as it is.
+            losses: a scalar per task; the same tasks at every call of a step.
+            votes: weights of the tasks in [0, 1], default 1; the gradient of a task with vote 0 is added unchanged.
         """
 
     def resolve(self) -> Balance | None:
-        """Add the one gradient to `.grad`; what there is to tell about it, if anything."""
+        """Add the combined gradient to `.grad`; returns its statistics, if the balancer has any."""
 
     def backward(self, losses: Mapping[str, Float[Tensor, ""]], votes: Votes | None = None) -> Balance | None:
         """`differentiate` one batch and `resolve`."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What the next step depends on, by name."""
+        """The state by name."""
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from a `state_dict`.
+        """Restore the state from a `state_dict`.
 
         Raises:
-            AimeError: if a tensor is missing or of another shape.
+            AimeError: if a tensor is missing or has the wrong shape.
         """
 
 
 class Sum:
     """The plain sum of the losses, differentiated once."""
 
-    waits_for_nothing = True
+    no_host_sync = True
 
     def __init__(self, named_parameters: NamedParameters) -> None:
         self.parameters = [parameter for _, parameter in named_parameters if parameter.requires_grad]
 
     def differentiate(self, losses: Mapping[str, Float[Tensor, ""]], votes: Votes | None = None) -> None:
-        """Add the gradient of the sum to `.grad`; votes change nothing."""
+        """Add the gradient of the sum to `.grad`; votes have no effect."""
         torch.stack(list(losses.values())).sum().backward(inputs=self.parameters)
 
     def resolve(self) -> None:
@@ -101,8 +99,8 @@ class Sum:
         self.resolve()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Nothing: a sum remembers nothing."""
+        """Empty."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take any state, since none is needed: a run may go on with another balancer."""
+        """Ignore the state: a run may be resumed with another balancer."""

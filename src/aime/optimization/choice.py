@@ -1,4 +1,4 @@
-"""A balancer by its name."""
+"""Construction of a balancer by name."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ def make_balancer(
     config: RGBConfig | None = None,
     module_of: Callable[[str], str] = top_level,
 ) -> Balancer:
-    """The balancer that a configuration names.
+    """The balancer of a name.
 
     Args:
         name: "rgb", "sum" or "torchjd:NAME" with the name of an aggregator, as in "torchjd:UPGrad".
-        named_parameters: those to train, as `module.named_parameters()` gives them.
-        config: the constants of RGB; the others have none.
-        module_of: of RGB as well, see there.
+        named_parameters: as from `module.named_parameters()`.
+        config: for RGB.
+        module_of: for RGB, see `RGB`.
 
     Raises:
-        AimeError: if there is no such balancer, or it needs a package that is not installed.
+        AimeError: if there is no such balancer, or a package that it needs is not installed.
 
     >>> import torch
     >>> type(make_balancer("sum", torch.nn.Linear(2, 2).named_parameters())).__name__
@@ -41,10 +41,10 @@ def make_balancer(
 
 
 def require_balancer(name: str) -> None:
-    """Check a balancer's name before there are parameters to balance.
+    """Check a balancer's name.
 
     Raises:
-        AimeError: if there is no such balancer, or it needs a package that is not installed.
+        AimeError: if there is no such balancer, or a package that it needs is not installed.
     """
     if name.startswith("torchjd:"):
         torchjd_aggregator(name.removeprefix("torchjd:"))

@@ -14,29 +14,29 @@ from aime.optimization.balancers import NamedParameters
 from aime.primitives.ranks import average_over_ranks
 
 _COLUMNS = 2**18
-"""Columns whose inner products are taken at once: float64 copies of all of them would double the memory."""
+"""Columns per inner product: float64 copies of all columns would double the memory."""
 
 
-class Run(NamedTuple):
-    """Neighbouring columns of parameters of one block that the same tasks reach."""
+class ColumnRange(NamedTuple):
+    """Consecutive columns, of parameters of one block, that the same tasks reach."""
 
     start: int
     stop: int
     tasks: tuple[int, ...]
     """Rows, ascending."""
     block: int
-    """The index of the block, in the order in which blocks come."""
+    """The index of the block."""
 
 
 def top_level(name: str) -> str:
-    """The top-level module of a parameter of that name."""
+    """The top-level module of a parameter name."""
     return name.partition(".")[0]
 
 
 class Layout:
-    """The trainable parameters laid end to end in one vector `[P]`, each in the order of its own memory.
+    """The trainable parameters concatenated into one vector `[P]`, each in its memory order.
 
-    They belong to one block, or to one for each value that `block_of` gives for their names.
+    With `block_of`, parameters are grouped in blocks by its value for their names; otherwise there is one block.
     """
 
     def __init__(self, named_parameters: NamedParameters, block_of: Callable[[str], str] | None = None) -> None:
@@ -48,14 +48,14 @@ class Layout:
         self.bounds = list(itertools.accumulate((each.numel() for each in self.parameters), initial=0))
 
     def zeros(self, *rows: int) -> Float[Tensor, "*rows P"]:
-        """Zeros `[*rows,P]` on the parameters' device, in the widest of their types and no less than float32."""
+        """Zeros `[*rows,P]` on the parameters' device, in their widest type, at least float32."""
         dtype = torch.float32
         for each in self.parameters:
             dtype = torch.promote_types(dtype, each.dtype)
         return torch.zeros(*rows, self.bounds[-1], dtype=dtype, device=self.parameters[0].device)
 
     def views(self, flat: Float[Tensor, "P"]) -> list[Tensor]:
-        """The vector's pieces in the parameters' shapes and strides, which fused optimizers take for granted."""
+        """Views of the vector in the parameters' shapes and strides, as fused optimizers require."""
         offset = flat.storage_offset()
         return [
             flat.as_strided(each.shape, each.stride(), offset + start)
@@ -63,7 +63,7 @@ class Layout:
         ]
 
     def add_to_grad(self, flat: Float[Tensor, "P"], reached: list[bool]) -> None:
-        """Add the vector to `.grad` of the parameters that are reached; where there is none yet, lend it."""
+        """Add the vector to `.grad` of the reached parameters; a missing `.grad` becomes a view of the vector."""
         for parameter, gradient, is_reached in zip(self.parameters, self.views(flat), reached, strict=True):
             if not is_reached:
                 continue
@@ -74,7 +74,7 @@ class Layout:
 
 
 class TaskGradients:
-    """The gradients of a step's tasks, summed over its batches: one row each of a matrix `[tasks,P]`."""
+    """The task gradients of a step, summed over its batches, as rows of a matrix `[tasks,P]`."""
 
     def __init__(self, layout: Layout, tasks: tuple[str, ...]) -> None:
         self.layout, self.tasks = layout, tasks
@@ -82,10 +82,7 @@ class TaskGradients:
         self._reached = [[False] * len(layout.parameters) for _ in tasks]
 
     def add(self, losses: Mapping[str, Float[Tensor, ""]]) -> None:
-        """Differentiate scalar losses of the tasks and add to their rows; frees their graphs.
-
-        Tasks whose loss depends on nothing that is trained reach no parameter.
-        """
+        """Differentiate the tasks' scalar losses, add the gradients to the rows, and free the graphs."""
         assert tuple(losses) == self.tasks, f"tasks {tuple(losses)} after {self.tasks} in one step"
         wanted = [row for row, task in enumerate(losses) if losses[task].requires_grad]
         for row in wanted:
@@ -112,28 +109,28 @@ class TaskGradients:
         """Whether any task reaches each parameter."""
         return [any(column) for column in zip(*self._reached, strict=True)]
 
-    def runs(self) -> list[Run]:
-        """The columns that any task reaches, cut where the tasks that do or the block change."""
+    def column_ranges(self) -> list[ColumnRange]:
+        """The columns that any task reaches, split where the set of tasks or the block changes."""
         bounds = self.layout.bounds
-        runs = []
+        ranges = []
         rows = range(len(self.tasks))
         reaching = [tuple(itertools.compress(rows, column)) for column in zip(*self._reached, strict=True)]
         kinds = list(zip(reaching, self.layout.blocks, strict=True))
         for (tasks, block), group in itertools.groupby(range(len(kinds)), key=kinds.__getitem__):
             columns = list(group)
             if tasks:
-                runs.append(Run(bounds[columns[0]], bounds[columns[-1] + 1], tasks, block))
-        return runs
+                ranges.append(ColumnRange(bounds[columns[0]], bounds[columns[-1] + 1], tasks, block))
+        return ranges
 
-    def gram(self, run: Run, direction: Float[Tensor, "P"]) -> Float[Tensor, "n+1 n+1"]:
-        """Inner products of the rows, and of a direction after them, over the run's columns, in float64."""
+    def gram(self, columns: ColumnRange, direction: Float[Tensor, "P"]) -> Float[Tensor, "n+1 n+1"]:
+        """The Gram matrix, in float64, of the rows and a direction (last) over a range of columns."""
         total = self.rows.new_zeros(len(self.tasks) + 1, len(self.tasks) + 1, dtype=torch.float64)
-        for start, stop in _pieces(run):
+        for start, stop in _pieces(columns):
             piece = torch.cat([self.rows[:, start:stop], direction[None, start:stop]]).double()
             total.addmm_(piece, piece.T)
         return total
 
 
-def _pieces(run: Run) -> Iterator[tuple[int, int]]:
-    for start in range(run.start, run.stop, _COLUMNS):
-        yield start, min(start + _COLUMNS, run.stop)
+def _pieces(columns: ColumnRange) -> Iterator[tuple[int, int]]:
+    for start in range(columns.start, columns.stop, _COLUMNS):
+        yield start, min(start + _COLUMNS, columns.stop)

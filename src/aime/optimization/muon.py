@@ -1,4 +1,4 @@
-"""Muon: a matrix moves by its momentum with all singular values made nearly alike."""
+"""Muon: gradient descent along the orthogonalized momentum of each matrix."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 _POLYNOMIALS = ((3.4445, -4.7750, 2.0315),) * 5
-"""a, b, c of the odd polynomials aσ + bσ³ + cσ⁵ that are applied to the singular values one after the other."""
+"""Coefficients a, b, c of the polynomials aσ + bσ³ + cσ⁵, applied to the singular values in turn."""
 
 _RMS = 0.2
-"""Root mean square of a step at a learning rate of 1, about that of AdamW's."""
+"""Root mean square of a step at learning rate 1, about that of AdamW."""
 
 _EPSILON = 1e-7
 
 
 def orthogonalized(matrices: Float[Tensor, "N rows columns"]) -> Float[Tensor, "N rows columns"]:
-    """The matrices with singular values in about [0.7, 1.2], but for those below a thousandth of the norm.
+    """The matrices with singular values mapped to about [0.7, 1.2], except those below a thousandth of the norm.
 
-    Five rounds of a Newton-Schulz iteration bring the singular values near 1 without finding them. They run on the
-    products of rows, which are small where matrices are long.
+    Five Newton-Schulz iterations, computed on the Gram matrix of the shorter side.
 
     Args:
         matrices: `[N,rows,columns]`, finite and of one shape; a zero matrix stays zero.
@@ -44,24 +43,23 @@ def orthogonalized(matrices: Float[Tensor, "N rows columns"]) -> Float[Tensor, "
         factor = torch.baddbmm(products, products, products, beta=b, alpha=c)
         factor.diagonal(dim1=1, dim2=2).add_(a)
         factors.append(factor)
-    # polynomials of the same products: their order does not matter
+    # the factors commute: all are polynomials of the same Gram matrix
     return functools.reduce(torch.matmul, factors) @ matrices
 
 
 class Muon(Optimizer):
-    """Steps of matrices along their orthogonalized momentum, as long as AdamW's at the same learning rate.
+    """Steps along the orthogonalized momentum, about as long as AdamW's at the same learning rate.
 
-    v ← μ v + (1 - μ) g, w ← (1 - ηλ) w - 0.2 η √max(n, m) · O(μ v + (1 - μ) g), for weights `[n,…]` read as `[n,m]`
-    with gradients g. A weight moves in all directions at once, also in those that its gradients hardly touch. It keeps
-    one tensor for a weight, AdamW two. Unlike `torch.optim.Muon` it takes convolutions, orthogonalizes matrices of one
-    shape in one call, and leaves out a step where `found_inf` says so, without waiting for the device.
+    v ← μ v + (1 - μ) g, w ← (1 - ηλ) w - 0.2 η √max(n, m) · O(μ v + (1 - μ) g), for weights `[n,…]` reshaped to
+    `[n,m]` with gradients g. Unlike `torch.optim.Muon` it supports convolutions, orthogonalizes matrices of one shape
+    in one call, and skips a step if `found_inf` is 1, without host synchronisation.
 
-    Reference: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"; the step's length: Liu et
-    al. 2025, arXiv 2502.16982, equation 4.
+    Reference: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"; step length: Liu et al.
+    2025, arXiv 2502.16982, equation 4.
     """
 
     found_inf: Float[Tensor, ""] | None
-    """1 where the next step shall change nothing, else 0, which None is as well. As torch's gradient scaler sets it."""
+    """1 if the next step must change nothing, otherwise 0 or None; as torch's gradient scaler sets it."""
 
     def __init__(
         self,
@@ -70,10 +68,10 @@ class Muon(Optimizer):
         weight_decay: float = 0.0,
         momentum: float = 0.95,
     ) -> None:
-        """Take on weights.
+        """An optimizer of weights with two or more dimensions.
 
         Args:
-            weights: of two or more dimensions, the first of them the outputs.
+            weights: the first dimension is that of the outputs.
             lr: η, 0 or more; may be changed in `param_groups`.
             weight_decay: λ, 0 or more.
             momentum: μ, in [0, 1).
@@ -83,29 +81,29 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Move every weight that has a gradient; takes no closure."""
+        """Update every weight that has a gradient; a closure is not supported."""
         assert closure is None, "Muon evaluates no loss"
         for group in self.param_groups:
-            alike: dict[tuple[int, ...], list[Tensor]] = defaultdict(list)
+            by_shape: dict[tuple[int, ...], list[Tensor]] = defaultdict(list)
             for weight in group["params"]:
                 if weight.grad is not None:
-                    alike[tuple(weight.flatten(1).shape)].append(weight)
-            for weights in alike.values():
-                self._move(weights, group)
+                    by_shape[tuple(weight.flatten(1).shape)].append(weight)
+            for weights in by_shape.values():
+                self._update(weights, group)
 
-    def _move(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+    def _update(self, weights: list[Tensor], group: dict[str, Any]) -> None:
         rate, decay, inertia = group["lr"], group["weight_decay"], group["momentum"]
-        kept = [self._momentum(weight) for weight in weights]
+        stored = [self._momentum(weight) for weight in weights]
         gradients = torch.stack([weight.grad.flatten(1) for weight in weights if weight.grad is not None])
-        momenta = torch.stack([momentum.flatten(1) for momentum in kept])
-        sound = torch.ones((), device=gradients.device) if self.found_inf is None else 1 - self.found_inf
-        gradients = torch.where(sound > 0, gradients, momenta)
+        momenta = torch.stack([momentum.flatten(1) for momentum in stored])
+        finite = torch.ones((), device=gradients.device) if self.found_inf is None else 1 - self.found_inf
+        gradients = torch.where(finite > 0, gradients, momenta)
         momenta = momenta.lerp(gradients, 1 - inertia)
-        ahead = sound * gradients.lerp(momenta, inertia)
-        steps = orthogonalized(ahead) * (-_RMS * rate * math.sqrt(max(ahead.shape[1:])))
-        for weight, momentum, new, step in zip(weights, kept, momenta, steps, strict=True):
+        nesterov = finite * gradients.lerp(momenta, inertia)
+        steps = orthogonalized(nesterov) * (-_RMS * rate * math.sqrt(max(nesterov.shape[1:])))
+        for weight, momentum, new, step in zip(weights, stored, momenta, steps, strict=True):
             momentum.copy_(new.view_as(momentum))
-            weight.mul_(1 - rate * decay * sound).add_(step.reshape(weight.shape))
+            weight.mul_(1 - rate * decay * finite).add_(step.reshape(weight.shape))
 
     def _momentum(self, weight: Tensor) -> Tensor:
         state = self.state[weight]

@@ -1,8 +1,8 @@
-"""The algebra of a rotation: everything lies in the span of n gradients and the consensus, so a Gram matrix is enough.
+"""Rotation of task gradients, computed from their Gram matrix.
 
-Vectors are rows of coefficients over the basis (g_1, ..., g_n, d), `[n+1]`, and u·v is u G vᵀ with the Gram matrix G of
-the basis. Several rotations are done at once, along the leading axes. Nothing here is larger than `[n+1,n+1]` for each,
-branches on a value or waits for a device.
+All vectors lie in the span of the n gradients and the consensus d. They are rows of coefficients over the basis
+(g_1, ..., g_n, d), `[n+1]`, and u·v is u G vᵀ with the Gram matrix G of the basis. Leading axes are batch axes. Nothing
+branches on a value or waits for the device.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from aime.errors import expect_at_least_zero
 _LARGEST_ANGLE = math.pi / 2 - 1e-6
 
 _NO_CONSENSUS = 1e-6
-"""A norm of d, which is a mean of unit vectors, that is left where gradients cancel but for rounding."""
+"""Norm of d, a mean of unit vectors, below which the gradients cancel up to rounding."""
 
 _NO_HELPER = 1e-5
-"""A sine between d and ±ḡ below which the helper's direction is rounding, too."""
+"""Sine of the angle between d and ±ḡ below which w is determined by rounding."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class RGBConfig:
 
 
 class Rotation(NamedTuple):
-    """What a rotation comes to."""
+    """The result of a rotation."""
 
     gradient: Float[Tensor, "*N n+1"]
     """Σ ‖g_i‖ r_i over the active tasks, in the basis."""
@@ -71,16 +71,16 @@ def rotate(
     angles: Float[Tensor, "*N n"],
     config: RGBConfig,
 ) -> Rotation:
-    """Move the consensus, choose the angles and rotate.
+    """Update the consensus and the angles, and rotate.
 
         d ← decay d + (1 − decay) Σ v_i ḡ_i / Σ v_i              w_i = (d − (ḡ_i·d) ḡ_i) / ‖…‖
         r_i = cos α_i ḡ_i + sin α_i w_i                          g = Σ ‖g_i‖ r_i
 
     Args:
-        gram: of the task gradients and, last, the consensus before; float64, zero in the rows of inactive tasks.
-        active: the tasks that take part; their norms are above 0.
-        votes: weights v_i in [0, 1] in the consensus and in the conflict, above 0 where active.
-        angles: α_i of the step before, in [0, π/2), where the descent starts.
+        gram: of the task gradients and, last, the previous consensus; float64, zero in the rows of inactive tasks.
+        active: True for active tasks, whose norms are above 0.
+        votes: weights v_i in [0, 1], above 0 for active tasks.
+        angles: α_i of the previous step, in [0, π/2).
         config: the constants.
     """
     norms = gram.diagonal(dim1=-2, dim2=-1)[..., :-1].clamp_min(0).sqrt()
@@ -89,7 +89,7 @@ def rotate(
     shares = votes / votes.sum(-1, keepdim=True).clamp_min(torch.finfo(votes.dtype).tiny)
     own = torch.zeros_like(gram[..., -1])
     own[..., -1] = config.decay
-    consensus = own + (1 - config.decay) * _combined(shares, units)
+    consensus = own + (1 - config.decay) * _weighted_sum(shares, units)
 
     projected = (gram @ consensus[..., None])[..., 0]
     along = (units @ projected[..., None])[..., 0]
@@ -104,8 +104,8 @@ def rotate(
     for _ in range(config.angle_steps):
         slopes = angle_slopes(angles, units, helpers, gram, votes, config.proximity)
         angles = torch.where(turning, (angles - config.angle_rate * slopes).clamp(0, _LARGEST_ANGLE), 0)
-    rotated, _ = _turned(angles, units, helpers)
-    return Rotation(_combined(norms, rotated), consensus, angles, units @ gram @ units.mT)
+    rotated, _ = _rotated(angles, units, helpers)
+    return Rotation(_weighted_sum(norms, rotated), consensus, angles, units @ gram @ units.mT)
 
 
 def angle_slopes(
@@ -116,29 +116,28 @@ def angle_slopes(
     votes: Float[Tensor, "*N n"],
     proximity: float,
 ) -> Float[Tensor, "*N n"]:
-    """The derivatives by each α_i of what the angles minimise, conflict and distance from the own gradient.
+    """The derivatives by each α_i of conflict plus distance from the task's own gradient.
 
         1/(n(n−1)) Σ_{i<j} v_i v_j (1 − r_i·r_j) + λ/(4n) Σ v_i ‖r_i − ḡ_i‖²
 
-    Here ‖r_i − ḡ_i‖² is 2 − 2 cos α_i, as ḡ_i and w_i are orthonormal, and n is the sum of the votes, 2 or more: a task
-    with a vanishing vote turns the others as little as one that is not there. `votes` are 0 and the rows of `units` and
-    `helpers` zero for tasks that are not active.
+    ‖r_i − ḡ_i‖² is 2 − 2 cos α_i, since ḡ_i and w_i are orthonormal; n is the sum of the votes, at least 2. For
+    inactive tasks, `votes` and the rows of `units` and `helpers` are zero.
     """
     count = votes.sum(-1, keepdim=True).clamp_min(2)
-    rotated, turned_further = _turned(angles, units, helpers)
+    rotated, derivatives = _rotated(angles, units, helpers)
     counted = votes[..., None] * rotated
     others = counted.sum(-2, keepdim=True) - counted
-    conflict = -((turned_further @ gram) * others).sum(-1) / (count * (count - 1))
+    conflict = -((derivatives @ gram) * others).sum(-1) / (count * (count - 1))
     return votes * (conflict + proximity / (2 * count) * angles.sin())
 
 
-def _turned(
+def _rotated(
     angles: Float[Tensor, "*N n"], units: Float[Tensor, "*N n n+1"], helpers: Float[Tensor, "*N n n+1"]
 ) -> tuple[Float[Tensor, "*N n n+1"], Float[Tensor, "*N n n+1"]]:
-    """The vectors r_i, and their derivatives by α_i."""
+    """The rotated vectors r_i and their derivatives by α_i."""
     cosine, sine = angles.cos()[..., None], angles.sin()[..., None]
     return cosine * units + sine * helpers, cosine * helpers - sine * units
 
 
-def _combined(weights: Float[Tensor, "*N n"], rows: Float[Tensor, "*N n n+1"]) -> Float[Tensor, "*N n+1"]:
+def _weighted_sum(weights: Float[Tensor, "*N n"], rows: Float[Tensor, "*N n n+1"]) -> Float[Tensor, "*N n+1"]:
     return (weights[..., None, :] @ rows)[..., 0, :]

@@ -88,7 +88,7 @@ class JointLearning(Phase[Clips, StepResult]):
             share_from_first_rank([*self.adversary.parameters(), *self.adversary.buffers()])
         self._ramp = torch.zeros((), device=hardware.device)
         self._compute: Callable[[StepKind, list[Clips]], StepResult] = self._computed
-        if config.cuda_graphs and hardware.device.type == "cuda" and ranks() == 1 and self.balancer.waits_for_nothing:
+        if config.cuda_graphs and hardware.device.type == "cuda" and ranks() == 1 and self.balancer.no_host_sync:
             adversary = [] if self.adversary is None else self.adversary.parameters()
             self._compute = GraphedWork(self._computed, hardware.device, [*self.parameters, *adversary])
 
