@@ -61,8 +61,8 @@ class Echo:
 
 def test_returns_are_sums_until_each_end() -> None:
     seen: list[int] = []
-    played = play(Echo(), [Counter(), Counter(), Counter()], [3, 2, 9], 5, lambda step, arrivals: seen.append(step))
-    np.testing.assert_allclose(played.returns, [0.3, 0.1, 1.0], rtol=1e-6)
+    returns, _ = play(Echo(), [Counter(), Counter(), Counter()], [3, 2, 9], 5, lambda step, arrivals: seen.append(step))
+    np.testing.assert_allclose(returns, [0.3, 0.1, 1.0], rtol=1e-6)
     assert seen == [0, 1, 2, 3, 4]
 
 

@@ -6,7 +6,7 @@ import sys
 import gymnasium
 import pytest
 
-from aime.agents import registration
+from aime import agents
 
 
 def test_importing_aime_waits_for_no_library() -> None:
@@ -16,14 +16,14 @@ def test_importing_aime_waits_for_no_library() -> None:
 
 
 def test_the_environments_are_known_once_the_agents_are_imported() -> None:
-    registration.register_environments()
+    agents.register_environments()
     dream = gymnasium.spec("aime/Dream-v0")
     assert dream.vector_entry_point is not None and gymnasium.spec("aime/DMC-v0").entry_point is not None
-    registration.register_environments()
+    agents.register_environments()
     assert gymnasium.spec("aime/Dream-v0") is dream
 
 
 def test_without_gymnasium_nothing_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registration, "find_spec", lambda name: None)
+    monkeypatch.setattr(agents, "find_spec", lambda name: None)
     monkeypatch.setitem(sys.modules, "gymnasium", None)
-    registration.register_environments()
+    agents.register_environments()

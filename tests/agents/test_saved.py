@@ -28,10 +28,9 @@ def test_an_agent_comes_back_as_it_was(tmp_path: Path, kind: Kind) -> None:
     dynamics, saved = AIME(small_config()).dynamics, networks(kind)
     if saved.critic is not None:
         saved.critic.largest.fill_(7.0)
-    info = AgentInfo(kind, SMALL, "bundled:cartpole")
-    save_agent(agent_directory(tmp_path, "mine"), info, saved)
-    found, loaded = load_agent(tmp_path, "mine", dynamics)
-    assert found == info
+    save_agent(agent_directory(tmp_path, "mine"), AgentInfo(kind, SMALL, "bundled:cartpole"), saved, Manifest())
+    loaded = load_agent(tmp_path, "mine", dynamics)
+    assert type(loaded.policy) is type(saved.policy)
     assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in saved.state_dict().items())
     assert not loaded.training and not any(weight.requires_grad for weight in loaded.parameters())
     read = torch.randn(3, 16), torch.randn(3, 6), torch.randn(3, 6)
@@ -44,7 +43,9 @@ def test_a_missing_agent_is_one_line(tmp_path: Path) -> None:
 
 
 def test_weights_of_another_size_are_refused(tmp_path: Path) -> None:
-    save_agent(agent_directory(tmp_path, "mine"), AgentInfo("imitate", PolicyConfig(), "data"), networks("imitate"))
+    save_agent(
+        agent_directory(tmp_path, "mine"), AgentInfo("imitate", PolicyConfig(), "data"), networks("imitate"), Manifest()
+    )
     with pytest.raises(AimeError, match="expected"):
         load_agent(tmp_path, "mine", AIME(small_config()).dynamics)
 
@@ -52,7 +53,7 @@ def test_weights_of_another_size_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("file", ["agent.safetensors", "config.yaml"])
 def test_a_bit_that_flips_is_found(tmp_path: Path, file: str) -> None:
     directory = agent_directory(tmp_path, "mine")
-    save_agent(directory, AgentInfo("imitate", SMALL, "data"), networks("imitate"))
+    save_agent(directory, AgentInfo("imitate", SMALL, "data"), networks("imitate"), Manifest())
     content = bytearray((directory / file).read_bytes())
     content[-9] ^= 4
     (directory / file).write_bytes(content)
@@ -63,7 +64,7 @@ def test_a_bit_that_flips_is_found(tmp_path: Path, file: str) -> None:
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     broken = networks("imitate")
     next(broken.parameters()).data.fill_(torch.inf)
-    save_agent(agent_directory(tmp_path, "mine"), AgentInfo("imitate", SMALL, "data"), broken)
+    save_agent(agent_directory(tmp_path, "mine"), AgentInfo("imitate", SMALL, "data"), broken, Manifest())
     with pytest.raises(AimeError, match=r"agent.safetensors: tensor .* found NaN or infinity"):
         load_agent(tmp_path, "mine", AIME(small_config()).dynamics)
 
@@ -71,6 +72,6 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
 def test_its_manifest_is_kept_with_it(tmp_path: Path) -> None:
     dynamics, manifest = AIME(small_config()).dynamics, Manifest().after("run", None)
     directory = agent_directory(tmp_path, "mine")
-    save_agent(directory, AgentInfo("imitate", SMALL, "data"), networks("imitate"), (), manifest)
+    save_agent(directory, AgentInfo("imitate", SMALL, "data"), networks("imitate"), manifest)
     load_agent(tmp_path, "mine", dynamics)
     assert read_manifest(directory / "manifest.json") == manifest

@@ -27,11 +27,7 @@ from aime.primitives.hardware import Hardware
 
 @dataclass(frozen=True)
 class ActorCriticConfig:
-    """How actor and critic learn.
-
-    Raises:
-        AimeError: if a number is out of its range.
-    """
+    """How actor and critic learn; a number out of its range is an `AimeError`."""
 
     steps: int = 450
     """Of learning in imagination; at 0 the agent is its warm start. Many more let the critic overestimate returns."""
@@ -73,7 +69,7 @@ class ActorCriticConfig:
 
 
 class ImaginedTrajectory(NamedTuple):
-    """N imagined trajectories of H steps."""
+    """N imagined trajectories of H steps: where actions were taken (departures), and where they led (arrivals)."""
 
     beliefs: Float[Tensor, "H_and_1 N belief"]
     latents: Float[Tensor, "H_and_1 N latent"]
@@ -82,31 +78,13 @@ class ImaginedTrajectory(NamedTuple):
 
     @property
     def departures(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Where the actions were taken: beliefs, latents and steps `[H,N,·]`."""
+        """`[H,N,·]`."""
         return self.beliefs[:-1], self.latents[:-1], self.steps[:-1]
 
     @property
     def arrivals(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Where they led, likewise."""
+        """`[H,N,·]`."""
         return self.beliefs[1:], self.latents[1:], self.steps[1:]
-
-
-class Learned(NamedTuple):
-    """Scalars of one step, for the log."""
-
-    actor: Float[Tensor, ""]
-    critic: Float[Tensor, ""]
-    """-log p of the returns under the critic, in nats."""
-    imagined_return: Float[Tensor, ""]
-    """Mean λ-return of the first states, in the environment's units."""
-    imagined_reward: Float[Tensor, ""]
-    """Mean reward of a step."""
-    scale: Float[Tensor, ""]
-    """The divisor of the advantages, in the environment's units."""
-    entropy: Float[Tensor, ""]
-    """Of the policy, in nats."""
-    divergence: Float[Tensor, ""]
-    """KL(π ‖ ρ), in nats; 0 where its weight is 0."""
 
 
 class ActorCritic:
@@ -119,12 +97,7 @@ class ActorCritic:
     """
 
     def __init__(self, config: ActorCriticConfig, dynamics: LatentDynamics, hardware: Hardware) -> None:
-        """Untrained networks.
-
-        Args:
-            config: how they learn.
-            dynamics: with reward heads, in eval mode; it is never changed.
-            hardware: the device, and the precision of imagination.
+        """Untrained networks, for dynamics with reward heads, in eval mode, which are never changed.
 
         Raises:
             AimeError: if the model has no reward head, or one that never saw a reward.
@@ -153,8 +126,12 @@ class ActorCritic:
             if config.policy_steps and bool(experience.targets.action_valid.any()):
                 self.reference = copy.deepcopy(self.policy).requires_grad_(False)
 
-    def learn(self, start: Carry) -> Learned:
-        """One step on trajectories from N states."""
+    def learn(self, start: Carry) -> dict[str, Float[Tensor, ""]]:
+        """One step on trajectories from N states; scalars for the log.
+
+        `critic` is -log p of the returns in nats, `imagined_return` the mean λ-return of the first states,
+        `imagined_reward` the mean reward of a step, `scale` the divisor of the advantages.
+        """
         path = self.imagine(start)
         with torch.no_grad(), self.hardware.autocast():
             rewards = self.control.reward(*path.arrivals).mean
@@ -171,8 +148,9 @@ class ActorCritic:
         descend(self._critic_optimizer, critic, self.config.clip)
         for slow, fast in zip(self.slow_critic.parameters(), self.critic.parameters(), strict=True):
             slow.data.lerp_(fast.data, self.config.slow)
-        figures = actor, critic, returns[0].mean(), rewards.mean(), scale, entropy, divergence
-        return Learned(*(each.detach() for each in figures))
+        figures = {"actor": actor, "critic": critic, "imagined_return": returns[0].mean()}
+        figures |= {"imagined_reward": rewards.mean(), "scale": scale, "entropy": entropy, "divergence": divergence}
+        return {name: each.detach() for name, each in figures.items()}
 
     @torch.no_grad()
     def imagine(self, start: Carry) -> ImaginedTrajectory:

@@ -5,16 +5,45 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from aime.agents.noise import EpisodeNoise
 from aime.agents.policy import Behaviour
 from aime.dynamics.states import Carry
 from aime.errors import AimeError, expect_at_least_zero
+from aime.primitives.counted_noise import mixed, uniforms
+from aime.primitives.seeded_noise import row_words
 from aime.world_model.model import AIME
 from aime.world_model.outputs import BeliefState, Observation
+
+_OFFSET = np.uint64(0xA24BAED4963EE407)
+"""Separates the noise of an agent from that of a dream with the same seed."""
+
+
+class EpisodeNoise:
+    """Random numbers of B episodes in one batch: the nth draw of an episode is a function of its seed and n alone."""
+
+    def __init__(self, batch: int, seeds: Sequence[int] | None = None) -> None:
+        """Begin `batch` episodes, with one seed each; by default, seeds are drawn from torch's global generator.
+
+        Raises:
+            AimeError: if there are not as many seeds.
+        """
+        seeds = torch.randint(2**62, (batch,)).tolist() if seeds is None else seeds
+        self._keys = mixed(row_words(seeds, batch) + _OFFSET)
+        self.batch, self._draws = batch, 0
+
+    def uniforms(self, width: int, like: Tensor) -> Float[Tensor, "B width"]:
+        """The next `width` numbers in (0, 1) of each episode, of the type and on the device of `like`."""
+        drawn = uniforms(self._keys, np.full(self.batch, self._draws, np.int64), width)
+        self._draws += 1
+        return torch.from_numpy(drawn).to(like.device, non_blocking=True).to(like.dtype)
+
+    def normals(self, width: int, like: Tensor) -> Float[Tensor, "B width"]:
+        """The same, with a standard normal distribution."""
+        return torch.special.ndtri(self.uniforms(width, like))
 
 
 class Decider(Protocol):
@@ -28,15 +57,10 @@ class Decider(Protocol):
 
 
 class PolicyDecider:
-    """Acts by the mode of a policy, perhaps with noise, or by a sample."""
+    """Acts by the mode of a policy, or by a sample of it, perhaps with noise."""
 
     def __init__(self, policy: Behaviour, sample: bool = False, noise: float = 0.0) -> None:
-        """Decides by a policy.
-
-        Args:
-            policy: from belief, latent and its last step to a distribution.
-            sample: take a sample in place of the mode.
-            noise: standard deviation of noise on the action, which stays in [-1, 1]; `policy.least_noise` suits best.
+        """Takes the standard deviation of the noise; actions stay in [-1, 1], and `policy.least_noise` suits best.
 
         Raises:
             AimeError: if the noise is negative.
@@ -75,13 +99,10 @@ class Agent:
     """
 
     def __init__(self, model: AIME, decider: Decider, original_units: bool = True) -> None:
-        """An agent before its first episode.
+        """An agent before its first episode, with a model in eval mode.
 
-        Args:
-            model: in eval mode.
-            decider: from states to actions.
-            original_units: act in the units of the model's training data, such as radians, where the model knows them
-                (`model.action_scale`); if False, always in [-1, 1].
+        It acts in the units of the model's training data, such as radians, where the model knows them
+        (`model.action_scale`) and `original_units` is True; else in [-1, 1].
         """
         self.model, self.decider = model, decider
         self.scale = model.action_scale if original_units else None

@@ -17,14 +17,13 @@ from jaxtyping import Bool, Float, Float32, Float64, Int64, UInt8, UInt64
 from aime.agents.dream_starts import DreamStates, observe_starts, open_starts
 from aime.data.action_scale import ActionScale, expect_clipped_actions
 from aime.dynamics.choices import Choice, likeliest
-from aime.dynamics.states import Carry
 from aime.errors import AimeError, expect_choice
 from aime.inference.loading import load_run
 from aime.primitives.counted_noise import GOLDEN, mixed, uniforms
 from aime.primitives.distributions import GaussianMixture, drawn_from
 from aime.primitives.hardware import Device
 from aime.world_model.prediction import decode_in_chunks
-from aime.world_model.saved import RunInfo, read_run
+from aime.world_model.saved import read_run
 
 METADATA: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 25}
 
@@ -109,7 +108,14 @@ class DreamVectorEnv(VectorEnv):
         for name, value in counts.items():
             if value < 1:
                 raise AimeError(f"{name} is {value}, expected 1 or more")
-        dataset = open_starts(read_run(run), data, context)
+        info = read_run(run)
+        scale = info.action_scale if original_units else ActionScale.identity(info.model.action_width)
+        if scale is None:
+            raise AimeError(
+                f"{info.path}: does not know the units of its data's actions, expected a run on imported data: leave "
+                "original_units out, and act in [-1, 1]"
+            )
+        dataset = open_starts(info, data, context)
         info, model = load_run(run, device)
         self._dynamics, self._control = model.dynamics, model.dynamics.expect_rewards()
         self._starts = observe_starts(model, dataset, context, starts)
@@ -125,7 +131,7 @@ class DreamVectorEnv(VectorEnv):
         )
         if observations == "frames":
             self.single_observation_space = spaces.Box(0, 255, self._starts.frames.shape[1:], np.uint8)
-        self._scale = _scale(info) if original_units else ActionScale.identity(info.model.action_width)
+        self._scale = scale
         low, high = np.array(self._scale.low, np.float32), np.array(self._scale.high, np.float32)
         self.single_action_space = spaces.Box(low, high, dtype=np.float32)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -151,16 +157,14 @@ class DreamVectorEnv(VectorEnv):
     def step(
         self, actions: Float[np.ndarray, "N A"]
     ) -> tuple[Observation, Float64[np.ndarray, " N"], Bool[np.ndarray, " N"], Bool[np.ndarray, " N"], dict[str, Any]]:
-        """Imagine one step in every dream that goes on, and begin the others again.
-
-        Args:
-            actions: `[N,A]`, clipped to the action space; numbers ten times beyond it are refused.
+        """Imagine one step under actions clipped to the action space; dreams that have ended begin again.
 
         Returns:
             Observations, rewards, terminated, truncated, and the probabilities of the `continuation`.
 
         Raises:
-            AimeError: if the actions have another shape, or one of a dream that goes on is not finite or far off.
+            AimeError: if the actions have another shape, or one of a dream that goes on is not finite, or ten times
+                beyond the action space.
         """
         again = self._now.ended
         reward, continuation, terminated, truncated = self._imagine(self._admit(actions))
@@ -188,15 +192,13 @@ class DreamVectorEnv(VectorEnv):
         Raises:
             AimeError: if it is of another number of dreams, or lacks the frames that are observed here.
         """
-        if len(snapshot.keys) != self.num_envs:
-            raise AimeError(
-                f"snapshot: holds {len(snapshot.keys)} dreams, expected {self.num_envs}: restore it where it was taken"
-            )
-        if self._model is None:
-            snapshot = snapshot._replace(states=snapshot.states.without_frames())
-        elif not snapshot.states.frames.numel():
+        count, states = len(snapshot.keys), snapshot.states
+        if count != self.num_envs:
+            raise AimeError(f"snapshot: holds {count} dreams, expected {self.num_envs}: restore it where it was taken")
+        if self._model is not None and not states.frames.numel():
             raise AimeError("snapshot: holds no frames, expected some: restore it where it was taken")
-        self._now, self._seeded = snapshot, True
+        states = states if self._model is not None else states.without_frames()
+        self._now, self._seeded = snapshot._replace(states=states), True
         return self._observe()
 
     @torch.inference_mode()
@@ -221,19 +223,16 @@ class DreamVectorEnv(VectorEnv):
 
         action = torch.from_numpy(actions.astype(np.float32)).to(self._dynamics.device).clamp(-1, 1)
         carry, _, _ = self._dynamics.step(states.carry, action, likeliest if self._deterministic else sample)
+        states = states._replace(carry=carry)
+        if self._model is not None:
+            last_map = self._model.attention.expect(carry.belief, carry.latent, states.last_map).map
+            pixels = (decode_in_chunks(self._model, carry.latent, last_map) * 255).round().to(torch.uint8)
+            states = DreamStates(carry, last_map, rearrange(pixels, "n c h w -> n h w c").contiguous())
         reward = self._control.reward(*carry.read).mean.cpu().numpy()
         continuation = self._control.continuation(*carry.read).sigmoid().cpu().numpy()
         terminated, truncated = (continuation < GOES_ON) & self._terminate, elapsed + 1 >= self._horizon
-        self._now = DreamSnapshot(keys, elapsed + 1, terminated | truncated, self._draw(carry, states))
+        self._now = DreamSnapshot(keys, elapsed + 1, terminated | truncated, states)
         return reward, continuation, terminated, truncated
-
-    def _draw(self, carry: Carry, last: DreamStates) -> DreamStates:
-        """Dreams at the step after `last`, with their frames where any are drawn."""
-        if self._model is None:
-            return last._replace(carry=carry)
-        expected = self._model.attention.expect(carry.belief, carry.latent, last.last_map).map
-        pixels = (decode_in_chunks(self._model, carry.latent, expected) * 255).round().to(torch.uint8)
-        return DreamStates(carry, expected, rearrange(pixels, "n c h w -> n h w c").contiguous())
 
     def _observe(self) -> Observation:
         _, _, _, (carry, _, frames) = self._now
@@ -296,12 +295,3 @@ class DreamEnv(gymnasium.Env):
     def restore(self, snapshot: DreamSnapshot) -> Observation:
         """See `DreamVectorEnv.restore`."""
         return self._dreams.restore(snapshot)[0]
-
-
-def _scale(info: RunInfo) -> ActionScale:
-    if info.action_scale is None:
-        raise AimeError(
-            f"{info.path}: does not know the units of its data's actions, expected a run on imported data: leave "
-            "original_units out, and act in [-1, 1]"
-        )
-    return info.action_scale

@@ -10,11 +10,12 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from aime.agents.agent import Agent, PolicyDecider
 from aime.agents.filming import DreamFilm
 from aime.agents.planner import Planner, PlannerConfig
-from aime.agents.playing import Played, Player, Scripted, play
+from aime.agents.playing import Player, Scripted, play
 from aime.agents.policy import Behaviour
 from aime.agents.saved import Kind, agent_directory, load_agent
 from aime.data import open_dataset
@@ -42,20 +43,12 @@ AT_ONCE = 10
 
 @dataclass(frozen=True)
 class AgentEvaluation:
-    """The returns of some episodes.
+    """The returns of some episodes, in the environment's units, their mean, and the arguments of `evaluate_agent`.
 
     Attributes:
-        run: whose world model.
-        environment: such as dmc:cartpole_swingup.
-        policy: what acted.
-        seed: of the first episode; each has the next one.
-        steps: frames that an episode lasts at most.
-        returns: of each episode, in the environment's units.
-        mean: of the returns, with a 95 % interval over episodes, NaN for one episode.
+        mean: with a 95 % interval over episodes, NaN for one episode.
         seconds_per_act: median time to observe a frame of all episodes of a batch, and to act.
         at_once: episodes in a batch.
-        distractor: what replaced sky and floor: none, static or dynamic.
-        noise: standard deviation of the noise on the actions.
     """
 
     run: str
@@ -96,13 +89,13 @@ def evaluate_agent(
             scripted controller; random.
         episodes: 1 or more.
         planner: how to plan; its defaults if None.
-        seed: of the first episode.
+        seed: of the first episode; each has the next one.
         steps: frames of an episode; 1000 simulated steps by default.
         device: where to compute.
         video: a film of the first episode to write, FILE.webp, .gif or .mp4; not of expert or random.
         out: a JSON file to write.
-        on_progress: told of the steps done and the steps in all.
-        distractor: what sky and floor are replaced by; by default, as in the run's data.
+        on_progress: called with the steps done and the steps in all.
+        distractor: in place of sky and floor: none, static or dynamic; by default as in the run's data.
         noise: standard deviation of noise on the actions of imitate or imagine; by default the policy's `least_noise`.
         data: the run's data, if it has moved.
 
@@ -132,16 +125,16 @@ def evaluate_agent(
         if video is not None:
             film = DreamFilm(player, decider.behaviour, ahead=max(1, round(1.0 / worlds[0].step_seconds)))
     played = list(_play_all(player, worlds, range(seed, seed + episodes), steps, film, on_progress))
-    returns = np.concatenate([each.returns for each in played])
-    seconds = float(np.median([each.seconds_per_act for each in played]))
+    returns = np.concatenate([each for each, _ in played])
+    seconds = float(np.median([each for _, each in played]))
     evaluation = AgentEvaluation(
-        run=str(run),
-        environment=environment,
-        policy=policy,
-        seed=seed,
-        steps=steps,
-        returns=tuple(returns.tolist()),
-        mean=mean_interval(returns),
+        str(run),
+        environment,
+        policy,
+        seed,
+        steps,
+        tuple(returns.tolist()),
+        mean_interval(returns),
         seconds_per_act=seconds,
         at_once=len(worlds),
         distractor=recording.distractor,
@@ -177,12 +170,10 @@ def make_decider(
         AimeError: if the run has no such agent, or a planner finds no reward head that has seen rewards.
     """
     if policy != "plan":
-        _, networks = load_agent(run, policy, dynamics)
-        return PolicyDecider(networks.policy, noise=networks.policy.least_noise if noise is None else noise)
+        actor = load_agent(run, policy, dynamics).policy
+        return PolicyDecider(actor, noise=actor.least_noise if noise is None else noise)
     control = dynamics.expect_rewards()
-    agents = [
-        load_agent(run, name, dynamics)[1] for name in ("imagine", "imitate") if agent_directory(run, name).is_dir()
-    ]
+    agents = [load_agent(run, name, dynamics) for name in ("imagine", "imitate") if agent_directory(run, name).is_dir()]
     critics = [each.critic for each in agents if each.critic is not None]
     proposers: list[Behaviour] = [each.policy for each in agents]
     return Planner(dynamics, planner, critics[0] if critics else None, (*proposers, control.action_schema))
@@ -195,8 +186,8 @@ def _play_all(
     steps: int,
     film: DreamFilm | None,
     on_progress: Callable[[int, int], None],
-) -> Iterator[Played]:
-    """Play an episode for each seed, in batches."""
+) -> Iterator[tuple[Float[np.ndarray, " E"], float]]:
+    """Play an episode for each seed, in batches, with what `play` returns for each batch."""
     for first in range(0, len(seeds), len(worlds)):
         batch = seeds[first : first + len(worlds)]
 

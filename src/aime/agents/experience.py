@@ -62,13 +62,9 @@ class Experience(NamedTuple):
 def open_experience(info: RunInfo, data: str | Path | None) -> Dataset:
     """The episodes that an agent of a run learns from.
 
-    These are all episodes except those that the run or one of its ancestors holds out and those that bundled data holds
-    out: agents are evaluated on these. Of episodes with the same content only one is taken, so that the validation
-    episodes of a clone are not among those that it learns from.
-
-    Args:
-        info: the run.
-        data: what `open_dataset` takes; by default, the run's own data.
+    They are of the run's own data, or of what `open_dataset` makes of `data`, except those that the run, one of its
+    ancestors or bundled data holds out, on which agents are evaluated. Of episodes with the same content only one is
+    taken, so that the validation episodes of a clone are not among those that it learns from.
 
     Raises:
         AimeError: if there is no such data, its frames or actions do not fit the model, or all of it is held out.
@@ -106,11 +102,11 @@ def perceive(
     """Observe whole episodes from their first frame on, as an agent does.
 
     Args:
-        model: in eval mode, on the device.
+        model: in eval mode, on the device of `hardware`.
         dataset: its frames and actions fit the model.
         frames: about the most frames to take, from episodes at equal distances in the data set; 1 or more.
         hardware: the device and the precision.
-        on_progress: told of "perceiving", in frames.
+        on_progress: called with frames.
 
     Raises:
         AimeError: if a file is damaged.

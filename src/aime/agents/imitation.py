@@ -20,11 +20,7 @@ from aime.errors import AimeError, expect_at_least_zero, expect_positive
 
 @dataclass(frozen=True)
 class CloningConfig:
-    """How a policy is fitted to recorded actions.
-
-    Raises:
-        AimeError: if a number is out of its range.
-    """
+    """How a policy is fitted to recorded actions; a number out of its range is an `AimeError`."""
 
     batch: int = 512
     """Frames a step."""
@@ -43,11 +39,7 @@ class CloningConfig:
 
 @dataclass(frozen=True)
 class ImitationConfig(CloningConfig):
-    """How behaviour is cloned.
-
-    Raises:
-        AimeError: if a number is out of its range.
-    """
+    """How behaviour is cloned; a number out of its range is an `AimeError`."""
 
     steps: int = 3000
     held_out: float = 0.1
@@ -78,13 +70,7 @@ class Cloned(NamedTuple):
 def imitate(
     widths: Widths, experience: Experience, config: ImitationConfig, on_progress: OnProgress = no_progress
 ) -> Cloned:
-    """Fit π(a_t | h_{t-1}, z_t, z_t - z_{t-1}) to recorded actions by likelihood.
-
-    Args:
-        widths: of the dynamics that the experience was perceived with.
-        experience: of two episodes or more.
-        config: how.
-        on_progress: told of "cloning" at every validation, with the nats of training and validation actions.
+    """Fit π(a_t | h_{t-1}, z_t, z_t - z_{t-1}) to recorded actions by likelihood, for dynamics of these widths.
 
     Raises:
         AimeError: if there are fewer than two episodes, or no actions.
@@ -123,13 +109,7 @@ def clone(
 ) -> Iterator[tuple[int, Float[Tensor, ""]]]:
     """Fit a policy, in place, to known actions by weighted likelihood; after each step, its number from 1 and its loss.
 
-    Args:
-        policy: in training mode.
-        experience: frames with known actions.
-        weights: of the frames.
-        std: of each latent, the unit of `config.noise`.
-        steps: 0 or more.
-        config: how.
+    The unit of `config.noise` is `std`, of each latent.
     """
     optimizer = torch.optim.AdamW(policy.parameters(), config.learning_rate, weight_decay=config.weight_decay)
     schedule = CosineAnnealingLR(optimizer, max(1, steps))

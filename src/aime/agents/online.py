@@ -48,11 +48,7 @@ FIRST_SEED = 1_000_000
 
 @dataclass(frozen=True)
 class OnlineConfig:
-    """How a run continues online.
-
-    Raises:
-        AimeError: if a number is out of its range.
-    """
+    """How a run continues online; a number out of its range is an `AimeError`."""
 
     rounds: int = 10
     episodes: int = 8
@@ -86,7 +82,7 @@ def learn_online(
         out: a directory of its own.
         config: how.
         seed: of all randomness.
-        on_progress: told of the rounds, and of the stages of each agent's training.
+        on_progress: called in every round, and in the stages of each agent's training.
         data: the run's data, if it has moved.
 
     Returns:
@@ -140,7 +136,7 @@ def collect(run: str, recording: Recording, config: OnlineConfig, seed: int, sha
     player: Player = Scripted(worlds, random=True)
     if agent_directory(run, AGENT).is_dir():
         _, model = load_run(run)
-        player = Agent(model, PolicyDecider(load_agent(run, AGENT, model.dynamics)[1].policy, sample=True))
+        player = Agent(model, PolicyDecider(load_agent(run, AGENT, model.dynamics).policy, sample=True))
     steps = config.steps or SUITE_STEPS // recording.action_repeat
     play(player, worlds, range(seed, seed + config.episodes), steps)
     episodes = [episode_of(world.arrivals, world.actions) for world in worlds]

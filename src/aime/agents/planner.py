@@ -11,7 +11,7 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
-from aime.agents.noise import EpisodeNoise
+from aime.agents.agent import EpisodeNoise
 from aime.agents.policy import Behaviour, Critic
 from aime.dynamics.choices import likeliest
 from aime.dynamics.latent_dynamics import LatentDynamics
@@ -20,10 +20,11 @@ from aime.errors import AimeError, expect_at_least_zero, expect_positive, expect
 
 Candidates = Float[Tensor, "B S H A"]
 """S action sequences of H steps for each of B episodes."""
+Plan = Float[Tensor, "B H A"]
 
 
 class Limits(NamedTuple):
-    """How far a search goes in time, and from the usual behaviour: see `PlannerConfig`."""
+    """The settings of `PlannerConfig` that depend on whether there is a critic."""
 
     horizon: int
     proposed: float
@@ -37,11 +38,7 @@ WITH_CRITIC, WITHOUT_CRITIC = Limits(3, 0.5, 0.4, 1.0), Limits(12, 0.25, 0.8, 0.
 
 @dataclass(frozen=True)
 class PlannerConfig:
-    """How a planner searches.
-
-    Raises:
-        AimeError: if a number is out of its range.
-    """
+    """How a planner searches; a number out of its range is an `AimeError`."""
 
     kind: Literal["mppi", "cem"] = "mppi"
     """mppi weighs the elite by their returns; cem weighs them equally."""
@@ -76,7 +73,7 @@ class PlannerConfig:
             self.limits(critic=False)
 
     def limits(self, critic: bool) -> Limits:
-        """The settings that depend on whether there is a critic.
+        """The settings with or without a critic.
 
         Raises:
             AimeError: if the first iteration would be narrower than `min_scale`.
@@ -103,13 +100,7 @@ class Planner:
         critic: Critic | None = None,
         proposers: tuple[Behaviour, ...] = (),
     ) -> None:
-        """A planner without a plan.
-
-        Args:
-            dynamics: with reward heads, in eval mode.
-            config: how to search.
-            critic: values what lies beyond the horizon; without one, nothing does.
-            proposers: share the proposed candidates equally.
+        """A planner for dynamics in eval mode; the proposers share the proposed candidates equally.
 
         Raises:
             AimeError: if the model has no reward head, or one that never saw a reward.
@@ -163,7 +154,7 @@ class Planner:
             value = value + reached[:, -1] * self.critic(*(field[:, -1] for field in arrived)).mean
         return value
 
-    def _draw(self, mean: Float[Tensor, "B H A"], scale: Float[Tensor, "B H A"], count: int) -> Candidates:
+    def _draw(self, mean: Plan, scale: Plan, count: int) -> Candidates:
         """Sequences around the plan, which is one of them itself."""
         means = repeat(mean, "b h a -> b s h a", s=count)
         noise = self._random.normals(means[0].numel(), means).view_as(means) * scale[:, None]
@@ -188,9 +179,7 @@ class Planner:
         values = [none[..., 0, 0], *(self._value(start, dream).unflatten(0, (-1, count)) for dream in dreams)]
         return torch.cat(actions, dim=1), torch.cat(values, dim=1)
 
-    def _improve(
-        self, candidates: Candidates, values: Float[Tensor, "B S"]
-    ) -> tuple[Float[Tensor, "B H A"], Float[Tensor, "B H A"]]:
+    def _improve(self, candidates: Candidates, values: Float[Tensor, "B S"]) -> tuple[Plan, Plan]:
         """Mean and standard deviation of the elite."""
         best = values.nan_to_num(-torch.inf).topk(self.config.elite, dim=1)
         elite = torch.take_along_dim(candidates, best.indices[..., None, None], dim=1)

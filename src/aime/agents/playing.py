@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from aime.agents.noise import EpisodeNoise
+from aime.agents.agent import EpisodeNoise
 from aime.io.collect import Environment
 from aime.io.collect.environment import Arrival
 
@@ -47,22 +47,13 @@ class Scripted:
         return torch.from_numpy(np.stack([each.control() for each in self.environments])).float()
 
 
-class Played(NamedTuple):
-    """E episodes."""
-
-    returns: Float[np.ndarray, " E"]
-    """Sums of rewards, in the environment's units."""
-    seconds_per_act: float
-    """Median time of one `act` for all episodes."""
-
-
 def play(
     player: Player,
     environments: Sequence[Environment],
     seeds: Sequence[int],
     steps: int,
     on_step: Callable[[int, list[Arrival]], None] = lambda step, arrivals: None,
-) -> Played:
+) -> tuple[Float[np.ndarray, " E"], float]:
     """Play one episode in each environment, all in step; one that has ended waits for the others.
 
     Args:
@@ -70,7 +61,10 @@ def play(
         environments: one or more.
         seeds: one for each episode.
         steps: the most that an episode lasts.
-        on_step: told of each step, from 0, and of the arrivals that the player has just acted on.
+        on_step: called with the number of each step, from 0, and the arrivals that the player has just acted on.
+
+    Returns:
+        The returns, sums of rewards in the environment's units, and the median seconds of one `act` for all episodes.
     """
     player.reset(len(environments), seeds)
     arrivals = [environment.reset(seed) for environment, seed in zip(environments, seeds, strict=True)]
@@ -90,4 +84,4 @@ def play(
             over[number] = arrivals[number].terminated or arrivals[number].truncated
         if over.all():
             break
-    return Played(returns, float(np.median(seconds)))
+    return returns, float(np.median(seconds))

@@ -21,16 +21,12 @@ from aime.primitives.readout import STEP_SCALE, BeliefReadout
 
 Belief = Float[Tensor, "... belief"]
 Latent = Float[Tensor, "... latent"]
-
 Behaviour = Callable[[Tensor, Tensor, Tensor], CensoredGaussian | CensoredMixture]
 """π(a_t | h_{t-1}, z_t, z_t - z_{t-1}): a policy, or the model's action schema."""
-
 MIN_SCALE, MAX_SCALE = 0.1, 1.0
 """Bounds of the standard deviation of `Policy`, before its action is clipped to [-1, 1]."""
-
 LARGEST_LOCATION = 2.0
-"""Bound of the location of `Policy`: beyond the action's own, so that the policy can be nearly certain of ±1."""
-
+"""Bound of the location of `Policy`: beyond ±1, so that the policy can be nearly certain of these."""
 LARGEST_RETURN = 100.0
 """Upper end of a critic's bins until the data's rewards are known: a reward of 1 at every step, discounted by 0.99."""
 

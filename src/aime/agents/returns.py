@@ -37,16 +37,9 @@ def lambda_returns(
 def recorded_returns(
     experience: Experience, values: Float[Tensor, " N"], discount: float, trace: float
 ) -> Float[Tensor, " N"]:
-    """The λ-returns of recorded frames, each along its own episode.
+    """The λ-returns of recorded frames, each along its own episode; that of the last frame is its value.
 
-    Args:
-        experience: the frames of an episode in the order of time; an unknown reward counts as 0.
-        values: V of each frame, in the environment's units.
-        discount: γ in [0, 1].
-        trace: λ in [0, 1].
-
-    Returns:
-        The returns; that of an episode's last frame is its value.
+    An unknown reward counts as 0. The frames of an episode are in the order of time.
     """
     numbers, lengths = _numbers(experience.episode), torch.bincount(experience.episode)
     # episodes are aligned at their ends, where all of them have a value
@@ -69,10 +62,6 @@ def largest_return(experience: Experience, discount: float) -> float:
     """The return of the largest recorded reward, in size, if it came at every step; more than 0.
 
     Without discount, the steps are those of the longest episode.
-
-    Args:
-        experience: with rewards.
-        discount: γ in [0, 1].
     """
     reward = (experience.targets.rewards * experience.targets.reward_valid).abs().max()
     steps = 1 / (1 - discount) if discount < 1 else float(torch.bincount(experience.episode).max())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -27,14 +26,6 @@ LOG_EVERY = 20
 """Steps in imagination from one line of the log to the next."""
 
 
-@dataclass(frozen=True)
-class AgentResult:
-    """Where an agent is, and the last figures of its learning."""
-
-    directory: Path
-    figures: Mapping[str, float]
-
-
 class _Log:
     """An `OnProgress` that keeps the figures."""
 
@@ -50,8 +41,8 @@ class _Log:
 
 def train_imitation(
     run: str | Path, data: str | None, config: ImitationConfig, seed: int, on_progress: OnProgress
-) -> AgentResult:
-    """Clone the behaviour of a data set, by default the run's own, on the run's frozen representation.
+) -> tuple[Path, Mapping[str, float]]:
+    """Clone the behaviour of a data set, by default the run's own; returns the agent's directory and its scores.
 
     Raises:
         AimeError: if run and data do not fit together, or there is too little data.
@@ -65,13 +56,15 @@ def train_imitation(
         agent = AgentInfo("imitate", config.policy, dataset.name)
         directory = _save(info, agent, Networks(cloned.policy, None), log, learned)
     figures = {"validation_error": cloned.error, "validation_action": cloned.nats, "kept_step": cloned.step}
-    return AgentResult(directory, figures)
+    return directory, figures
 
 
 def train_imagination(
     run: str | Path, data: str | None, config: ActorCriticConfig, seed: int, on_progress: OnProgress
-) -> AgentResult:
-    """Let an actor and a critic learn in dreams that start at states of a data set, by default the run's own.
+) -> tuple[Path, Mapping[str, float]]:
+    """Let an actor and a critic learn in dreams from states of a data set, by default the run's own.
+
+    Returns the agent's directory and the last figures of the log.
 
     Raises:
         AimeError: if run and data do not fit together, there are no rewards, or losses are not finite.
@@ -87,16 +80,14 @@ def train_imagination(
             drawn = torch.randint(experience.frames, (config.starts,), device=experience.episode.device)
             learned = learner.learn(experience.states.pick(drawn))
             if step % LOG_EVERY == 0 or step == config.steps:
-                figures = {name: float(value) for name, value in learned._asdict().items()}
-                if not all(math.isfinite(value) for value in figures.values()):
-                    raise AimeError(
-                        f"step {step}: found {figures}, expected finite figures: lower actor_rate and critic_rate"
-                    )
+                figures = {name: float(value) for name, value in learned.items()}
+                if not all(map(math.isfinite, figures.values())):
+                    raise AimeError(f"step {step}: found {figures}, expected finite figures: lower the learning rates")
                 log("learning in imagination", step, config.steps, figures)
         networks = Networks(learner.policy, learner.slow_critic).eval()
         agent = AgentInfo("imagine", config.policy, dataset.name)
         directory = _save(info, agent, networks, log, dataset.spread_episodes(config.frames))
-    return AgentResult(directory, log.lines[-1] if log.lines else {})
+    return directory, log.lines[-1] if log.lines else {}
 
 
 def _save(info: RunInfo, agent: AgentInfo, networks: Networks, log: _Log, learned: Dataset) -> Path:
@@ -104,7 +95,7 @@ def _save(info: RunInfo, agent: AgentInfo, networks: Networks, log: _Log, learne
     directory = agent_directory(info.path, agent.kind)
     records = [SourceRecord.of(each, directory, known.digests, frozenset()) for each, known in learned.by_source]
     manifest = Manifest(sources=tuple(records)).after(str(info.path.resolve()), info.manifest)
-    save_agent(directory, agent, networks, log.lines, manifest)
+    save_agent(directory, agent, networks, manifest, log.lines)
     return directory
 
 

@@ -60,13 +60,9 @@ def agent_directory(run: str | Path, name: str) -> Path:
 
 
 def save_agent(
-    directory: Path,
-    info: AgentInfo,
-    networks: Networks,
-    lines: Sequence[Mapping[str, float]] = (),
-    manifest: Manifest | None = None,
+    directory: Path, info: AgentInfo, networks: Networks, manifest: Manifest, lines: Sequence[Mapping[str, float]] = ()
 ) -> None:
-    """Write an agent with its log and manifest, or replace it as a whole.
+    """Write an agent with its manifest and the lines of its log; one that is there is replaced as a whole.
 
     Raises:
         AimeError: if the directory cannot be written.
@@ -75,9 +71,8 @@ def save_agent(
         write_atomically(new / _CONFIG, to_yaml(to_plain(info)).encode())
         save_weights(networks.state_dict(), new / WEIGHTS)
         write_atomically(new / LOG, "".join(json.dumps(line) + "\n" for line in lines).encode())
-        if manifest is not None:
-            manifest.write(new / MANIFEST)
-        write_sums(new, [_CONFIG, WEIGHTS, *([] if manifest is None else [MANIFEST])])
+        manifest.write(new / MANIFEST)
+        write_sums(new, [_CONFIG, WEIGHTS, MANIFEST])
         sync_directory(new)
         try:
             replace_directory(new, directory)
@@ -85,8 +80,8 @@ def save_agent(
             raise unwritable(directory, error) from error
 
 
-def load_agent(run: str | Path, name: str, dynamics: LatentDynamics) -> tuple[AgentInfo, Networks]:
-    """An agent of a run, a directory or bundled:NAME, in eval mode on the device of the run's dynamics.
+def load_agent(run: str | Path, name: str, dynamics: LatentDynamics) -> Networks:
+    """The networks of an agent, in eval mode on the device of the run's dynamics; the run is a path or bundled:NAME.
 
     Raises:
         AimeError: if there is no such agent, or its files are damaged, not finite or do not fit the dynamics.
@@ -101,7 +96,7 @@ def load_agent(run: str | Path, name: str, dynamics: LatentDynamics) -> tuple[Ag
     tensors = read_weights(weights)
     fill(networks, tensors, weights)
     require_finite(tensors, weights)
-    return info, networks.to(dynamics.device).eval().requires_grad_(False)
+    return networks.to(dynamics.device).eval().requires_grad_(False)
 
 
 def _networks(info: AgentInfo, dynamics: LatentDynamics) -> Networks:

@@ -24,11 +24,7 @@ BATCH_VALUES = 8192
 
 @dataclass(frozen=True)
 class WarmStartConfig(CloningConfig):
-    """How policy and critic start from recorded data.
-
-    Raises:
-        AimeError: if a number is out of its range.
-    """
+    """How policy and critic start from recorded data; a number out of its range is an `AimeError`."""
 
     noise: float = 0.05
     """As in `ImitationConfig.noise`."""

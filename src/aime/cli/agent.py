@@ -121,8 +121,8 @@ def imitate(arguments: list[str]) -> int:
     from aime.agents.runs import train_imitation
 
     with stages() as on_progress:
-        result = train_imitation(options.run, options.data, options.imitation, options.seed, on_progress)
-    print(f"{result.directory}: {_figures(result.figures)}")
+        directory, figures = train_imitation(options.run, options.data, options.imitation, options.seed, on_progress)
+    print(f"{directory}: {_figures(figures)}")
     return 0
 
 
@@ -132,8 +132,8 @@ def imagine(arguments: list[str]) -> int:
     from aime.agents.runs import train_imagination
 
     with stages() as on_progress:
-        result = train_imagination(options.run, options.data, options.learning, options.seed, on_progress)
-    print(f"{result.directory}: {_figures(result.figures)}")
+        directory, figures = train_imagination(options.run, options.data, options.learning, options.seed, on_progress)
+    print(f"{directory}: {_figures(figures)}")
     return 0
 
 

@@ -121,7 +121,7 @@ def _clone(plan: Plan, training: Training, on_progress: OnProgress) -> Any:
     info, model = load_run(config.out, config.device)
     hardware = choose_hardware(config.device)
     test = perceive(model, open_unseen(info, None, 1, 1).dataset, imitation.frames, hardware)
-    policy = load_agent(config.out, "imitate", model.dynamics)[1].policy
+    policy = load_agent(config.out, "imitate", model.dynamics).policy
     assert isinstance(policy, ClonedPolicy)
     error, nats = score_clone(policy, test.rows(test.targets.action_valid))
     return {"error": error, "nats": nats, "agent": _weights_of_clone(config.out)}
