@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,8 @@ def room_of(path: Path) -> str:
     return path.relative_to(SOURCE).with_suffix("").parts[0]
 
 
-def rooms_imported(tree: ast.AST) -> set[str]:
+def names_imported(tree: ast.AST) -> list[str]:
+    """Dotted names, of functions and of type checking too."""
     names = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -53,8 +55,12 @@ def rooms_imported(tree: ast.AST) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"line {node.lineno}: a relative import hides its floor; write it in full"
             names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
+
+
+def rooms_imported(tree: ast.AST) -> set[str]:
     # `from aime import AIME` has no room of its own: inside the package it would be an import from the roof
-    return {name.split(".")[1] for name in names if name.startswith("aime.")}
+    return {name.split(".")[1] for name in names_imported(tree) if name.startswith("aime.")}
 
 
 def test_every_module_has_a_floor() -> None:
@@ -68,6 +74,21 @@ def test_imports_point_down(path: Path) -> None:
     others = rooms_imported(ast.parse(path.read_text(encoding="utf-8"))) - {room}
     allowed = ALLOWED.get(room, {other for other, height in HEIGHT.items() if height < HEIGHT[room]})
     assert others <= allowed, f"{path.relative_to(SOURCE)} imports {sorted(others - allowed)}"
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    dotted = {path: ".".join(("aime", *path.relative_to(SOURCE).with_suffix("").parts)) for path in MODULES}
+    modules = {name.removesuffix(".__init__"): path for path, name in dotted.items()}
+    imports = {}
+    for module, path in modules.items():
+        names = names_imported(ast.parse(path.read_text(encoding="utf-8")))
+        found = {name if name in modules else name.rpartition(".")[0] for name in names}
+        imports[module] = found & modules.keys() - {module}
+    assert sum(map(len, imports.values())) > len(modules)
+    try:
+        graphlib.TopologicalSorter(imports).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,7 @@ from tests.models import SIZE, small_config
 
 from aime.data import write_shard
 from aime.objectives.weights import OvershootConfig
-from aime.training.config import TrainConfig
-from aime.training.dynamics_finetuning import DynamicsFinetuningConfig
+from aime.training.config import DynamicsFinetuningConfig, TrainConfig
 
 
 def short_run(place: Path, **changes: Any) -> TrainConfig:

@@ -25,9 +25,8 @@ from aime.runs.checkpoint_files import read_progress
 from aime.runs.schedule import JOINT, Progress
 from aime.training.average import WeightAverage
 from aime.training.checkpoint import TrainingState, restore, save
-from aime.training.config import OptimizerConfig
 from aime.training.nonfinite import NonfiniteSteps
-from aime.training.optimizers import make_optimizers
+from aime.training.optimizers import OptimizerConfig, make_optimizers
 
 FILES = (
     "model.safetensors",

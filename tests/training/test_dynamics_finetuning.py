@@ -34,8 +34,8 @@ from aime.primitives.hardware import choose_hardware
 from aime.runs.checkpoint_files import read_progress
 from aime.runs.schedule import Budget, Progress
 from aime.training import dynamics_finetuning, nonfinite, trainer
-from aime.training.config import TrainConfig
-from aime.training.dynamics_finetuning import DynamicsFinetuning, DynamicsFinetuningConfig
+from aime.training.config import DynamicsFinetuningConfig, TrainConfig
+from aime.training.dynamics_finetuning import DynamicsFinetuning
 from aime.training.run_directory import is_complete, read_config
 from aime.training.trainer import train
 from aime.world_model.model import AIME

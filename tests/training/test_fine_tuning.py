@@ -18,8 +18,9 @@ from aime.data import Clips, open_dataset, write_shard
 from aime.data.action_scale import ActionScale
 from aime.errors import AimeError
 from aime.primitives.tensor_files import fill
-from aime.training.config import OptimizerConfig, TrainConfig
+from aime.training.config import TrainConfig
 from aime.training.joint import JointLearning
+from aime.training.optimizers import OptimizerConfig
 from aime.training.run_directory import in_action_units_of
 from aime.training.trainer import train
 from aime.world_model.model import AIME

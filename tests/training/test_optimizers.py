@@ -13,8 +13,7 @@ from aime.errors import AimeError
 from aime.optimization import Muon
 from aime.perception.state_reader import StateConfig
 from aime.primitives.ends import EndLinear
-from aime.training.config import OptimizerConfig
-from aime.training.optimizers import make_optimizers, scale_learning_rates
+from aime.training.optimizers import OptimizerConfig, make_optimizers, scale_learning_rates
 from aime.world_model.model import AIME
 
 

@@ -27,8 +27,9 @@ from aime.primitives import quantize
 from aime.primitives.hardware import Hardware
 from aime.runs.checkpoint_files import read_progress
 from aime.runs.processes import join
-from aime.training.config import OptimizerConfig, TrainConfig
+from aime.training.config import TrainConfig
 from aime.training.joint import JointLearning
+from aime.training.optimizers import OptimizerConfig
 from aime.training.replay import ReplayConfig
 from aime.world_model.model import AIME
 

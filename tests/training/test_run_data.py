@@ -25,8 +25,7 @@ from aime.inference.unseen import open_unseen
 from aime.primitives.checksums import write_sums
 from aime.primitives.tensor_files import save_weights
 from aime.training import run_directory
-from aime.training.config import TrainConfig
-from aime.training.dynamics_finetuning import DynamicsFinetuningConfig
+from aime.training.config import DynamicsFinetuningConfig, TrainConfig
 from aime.training.run_data import open_run_data, record_finetuning
 from aime.training.trainer import train
 from aime.world_model.model import AIME

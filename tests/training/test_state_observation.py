@@ -19,7 +19,8 @@ from aime.inference.report import write_report
 from aime.inference.request import EvaluationRequest
 from aime.objectives.weights import OvershootConfig
 from aime.perception.state_reader import StateConfig
-from aime.training.config import OptimizerConfig, TrainConfig
+from aime.training.config import TrainConfig
+from aime.training.optimizers import OptimizerConfig
 from aime.training.trainer import train
 from aime.world_model.model import AIME
 from aime.world_model.saved import read_run

@@ -25,7 +25,8 @@ from aime.objectives.adversarial import AdversaryConfig
 from aime.objectives.tasks import task_losses
 from aime.objectives.weights import ElboWeights, LossWeights, OvershootConfig, PerceiverWeights, PredictiveWeights
 from aime.perception.state_reader import StateConfig
-from aime.training.config import OptimizerConfig, TrainConfig
+from aime.training.config import TrainConfig
+from aime.training.optimizers import OptimizerConfig
 from aime.training.trainer import train
 from aime.world_model.model import AIME
 

@@ -31,9 +31,9 @@ from aime.primitives.locks import only_writer
 from aime.primitives.signals import Interrupted
 from aime.primitives.tensor_files import save_weights
 from aime.runs.checkpoint_files import read_progress
-from aime.training.config import OptimizerConfig, TrainConfig
-from aime.training.dynamics_finetuning import DynamicsFinetuningConfig
+from aime.training.config import DynamicsFinetuningConfig, TrainConfig
 from aime.training.joint import JointLearning
+from aime.training.optimizers import OptimizerConfig
 from aime.training.trainer import train
 from aime.world_model.model import AIME
 

@@ -7,43 +7,66 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from aime.errors import AimeError, expect_at_least_zero, expect_at_most, expect_shares_below_one, expect_sizes
+from aime.data import Dataset
+from aime.errors import (
+    AimeError,
+    expect_at_most,
+    expect_positive,
+    expect_shares_below_one,
+    expect_sizes,
+)
 from aime.objectives.adversarial import AdversaryConfig
 from aime.objectives.weights import LossWeights, OvershootConfig
 from aime.optimization import require_balancer
-from aime.primitives.config_io import LATER, Removed, later, renamed
+from aime.primitives.config_io import LATER, Removed, renamed
 from aime.representation.discriminators import WINDOW
-from aime.training.dynamics_finetuning import DynamicsFinetuningConfig
+from aime.training.optimizers import OptimizerConfig
 from aime.training.replay import MOST_CLIPS, ReplayConfig
 from aime.world_model.config import ModelConfig
 
+FEWEST_LEFT_OUT = 4
+"""Episodes, below which one odd episode would decide how wide the prior is."""
+
 
 @dataclass(frozen=True)
-class OptimizerConfig:
-    """How gradients become steps, the schedule, and the average of the weights.
+class DynamicsFinetuningConfig:
+    """How the dynamics are fine-tuned at the end of a run.
 
     Raises:
-        AimeError: if the rate is negative.
+        AimeError: if a number is out of its range.
     """
 
-    kind: Literal["muon", "adamw"] = field(default="muon", metadata=later(before="adamw"))
-    """`muon` moves hidden matrices along their orthogonalized momentum, and the rest by AdamW; with `adamw` all is
-    AdamW's."""
-    muon_factor: ClassVar[float] = 1.5
-    """Times `learning_rate` for Muon, whose steps are about as long as AdamW's at the same rate."""
-    learning_rate: float = 1e-3
-    """Peak rate, reached after `warmup` steps; falls along a half cosine to a tenth of it at the end of the run."""
-    warmup: ClassVar[int] = 30
-    """Steps of linear warm-up."""
-    weight_decay: float = 1e-4
-    betas: ClassVar[tuple[float, float]] = (0.9, 0.99)
-    clip: ClassVar[float] = 1.0
-    """Largest global norm of the gradient of the loss per pixel value."""
-    ema_decay: ClassVar[float] = 0.995
-    """Decay of the averaged weights, warmed up as min(ema_decay, (1 + n) / (10 + n))."""
+    share: float = 0.2
+    """Of a run's minutes, the most that the phase takes; 0 switches it off, also in a run that counts steps."""
+    frames: ClassVar[int] = 65536
+    """The most frames whose latents are cached; never more than three times those of the data set."""
+    passes: ClassVar[float] = 60.0
+    """How often each of them is learned from, at most; a run that counts steps takes no more of them here."""
+    clips: ClassVar[int] = 32
+    """Clips in a batch."""
+    learning_rate: float = 2.7e-3
+    """Peak, in place of the run's `optimizer.learning_rate`; from 0.4 of the way on it falls to a fiftieth in a
+    straight line."""
+    weight_decay: ClassVar[float] = 0.45
+    """In place of the run's: without it many passes over few frames memorise them."""
+    clip: ClassVar[float] = 100.0
+    """Largest norm of the gradient, of a loss in nats per frame."""
+    latent_augmentation: ClassVar[float] = 0.5
+    """Share of the clips whose still scene is moved towards another clip's, in latents."""
+    moved: ClassVar[float] = latent_augmentation
+    """The same, by the name that it had."""
+    left_out: ClassVar[float] = 0.1
+    """Share of the episodes that the phase does not learn from and that calibrate the prior's width; none
+    where it comes to fewer than four."""
 
     def __post_init__(self) -> None:
-        expect_at_least_zero(self, "learning_rate", of="optimizer")
+        expect_shares_below_one(self, "share", of="dynamics_finetuning", zero="switches it off")
+        expect_positive(self, "learning_rate", of="dynamics_finetuning")
+
+    def divide(self, dataset: Dataset) -> tuple[Dataset, Dataset | None]:
+        """The episodes to learn from, and those left out; None where they would be too few to judge by."""
+        learned, left_out = dataset.leave_out(self.left_out)
+        return (dataset, None) if left_out is None or left_out.episodes < FEWEST_LEFT_OUT else (learned, left_out)
 
 
 @dataclass(frozen=True)

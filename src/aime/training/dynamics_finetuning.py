@@ -5,15 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 
 from aime.data import Clips, Dataset
-from aime.errors import expect_positive, expect_shares_below_one
 from aime.objectives.ledger import TaskLoss
 from aime.objectives.tasks import latent_losses
 from aime.optimization import Sum
@@ -23,6 +21,7 @@ from aime.primitives.hardware import Hardware
 from aime.primitives.ranks import ranks
 from aime.runs.schedule import DYNAMICS_FINETUNING, Budget, Progress
 from aime.training.calibration import SpreadFit, fit_spread
+from aime.training.config import TrainConfig
 from aime.training.latent_augmentation import shift_static_latents, static_projection
 from aime.training.optimizers import make_optimizers
 from aime.training.phase import Phase, clips_from
@@ -32,58 +31,12 @@ from aime.world_model import input_validation
 from aime.world_model.model import AIME
 from aime.world_model.outputs import LatentClips
 
-if TYPE_CHECKING:
-    from aime.training.config import TrainConfig
-
-FEWEST_LEFT_OUT = 4
-"""Episodes, below which one odd episode would decide how wide the prior is."""
 MOST_CLIPS_LEFT_OUT = 64
 """On each rank; more told a prior of cheetah nothing else."""
 CACHING = 0.35
 """The most of the phase's time that goes into caching, where a run counts minutes."""
 COVERAGE = 3
 """Times a data set's frames: random clips of as many frames as it has leave a third of them out."""
-
-
-@dataclass(frozen=True)
-class DynamicsFinetuningConfig:
-    """How the dynamics are fine-tuned at the end of a run.
-
-    Raises:
-        AimeError: if a number is out of its range.
-    """
-
-    share: float = 0.2
-    """Of a run's minutes, the most that the phase takes; 0 switches it off, also in a run that counts steps."""
-    frames: ClassVar[int] = 65536
-    """The most frames whose latents are cached; never more than three times those of the data set."""
-    passes: ClassVar[float] = 60.0
-    """How often each of them is learned from, at most; a run that counts steps takes no more of them here."""
-    clips: ClassVar[int] = 32
-    """Clips in a batch."""
-    learning_rate: float = 2.7e-3
-    """Peak, in place of the run's `optimizer.learning_rate`; from 0.4 of the way on it falls to a fiftieth in a
-    straight line."""
-    weight_decay: ClassVar[float] = 0.45
-    """In place of the run's: without it many passes over few frames memorise them."""
-    clip: ClassVar[float] = 100.0
-    """Largest norm of the gradient, of a loss in nats per frame."""
-    latent_augmentation: ClassVar[float] = 0.5
-    """Share of the clips whose still scene is moved towards another clip's, in latents."""
-    moved: ClassVar[float] = latent_augmentation
-    """The same, by the name that it had."""
-    left_out: ClassVar[float] = 0.1
-    """Share of the episodes that the phase does not learn from and that calibrate the prior's width; none
-    where it comes to fewer than four."""
-
-    def __post_init__(self) -> None:
-        expect_shares_below_one(self, "share", of="dynamics_finetuning", zero="switches it off")
-        expect_positive(self, "learning_rate", of="dynamics_finetuning")
-
-    def divide(self, dataset: Dataset) -> tuple[Dataset, Dataset | None]:
-        """The episodes to learn from, and those left out; None where they would be too few to judge by."""
-        learned, left_out = dataset.leave_out(self.left_out)
-        return (dataset, None) if left_out is None or left_out.episodes < FEWEST_LEFT_OUT else (learned, left_out)
 
 
 class DynamicsFinetuning(Phase[LatentClips, tuple[TaskLoss, ...]]):
@@ -143,10 +96,10 @@ class DynamicsFinetuning(Phase[LatentClips, tuple[TaskLoss, ...]]):
             go_on: asked after every batch whether to perceive another one, given the seconds of training after which
                 not to.
         """
-        left = self._whole.seconds_left(at.seconds)
+        run, left = self.run, self._whole.seconds_left(at.seconds)
 
         def take(part: Dataset, remember: Callable[[Clips], None], batches: int, share: float) -> None:
-            clips = clips_from(self.run, self.hardware, part, at.step)
+            clips = clips_from(part, self.hardware, run.batch, run.length, run.seed, at.step * run.accumulate)
             for batch in itertools.islice(clips, batches):
                 remember(batch)
                 if not go_on(at.seconds + share * left):

@@ -94,8 +94,10 @@ class JointLearning(Phase[Clips, StepResult]):
 
     def source(self, dataset: Dataset, step: int) -> Iterator[list[Clips]]:
         """Clips drawn at random."""
-        clips = clips_from(self.config, self.hardware, dataset, step)
-        while batches := list(itertools.islice(clips, self.config.accumulate)):
+        config = self.config
+        first = step * config.accumulate
+        clips = clips_from(dataset, self.hardware, config.batch, config.length, config.seed, first)
+        while batches := list(itertools.islice(clips, config.accumulate)):
             yield batches
 
     def frames(self, batches: list[Clips]) -> int:

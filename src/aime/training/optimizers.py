@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from aime.errors import AimeError
+from aime.errors import AimeError, expect_at_least_zero
 from aime.optimization import Muon
+from aime.primitives.config_io import later
 from aime.primitives.ends import End
-
-if TYPE_CHECKING:
-    from aime.training.config import OptimizerConfig
 
 _PEAK = "initial_lr"
 """The key under which torch's schedulers keep the peak rate, too."""
@@ -25,6 +24,34 @@ _LAYERS = (nn.Linear, nn.Conv2d, nn.RNNBase, nn.RNNCellBase)
 
 _MIN_MUON_SIZE = 8
 """Smallest number of outputs and inputs of a matrix for Muon: orthogonalisation does little to smaller ones."""
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """How gradients become steps, the schedule, and the average of the weights.
+
+    Raises:
+        AimeError: if the rate is negative.
+    """
+
+    kind: Literal["muon", "adamw"] = field(default="muon", metadata=later(before="adamw"))
+    """`muon` moves hidden matrices along their orthogonalized momentum, and the rest by AdamW; with `adamw` all is
+    AdamW's."""
+    muon_factor: ClassVar[float] = 1.5
+    """Times `learning_rate` for Muon, whose steps are about as long as AdamW's at the same rate."""
+    learning_rate: float = 1e-3
+    """Peak rate, reached after `warmup` steps; falls along a half cosine to a tenth of it at the end of the run."""
+    warmup: ClassVar[int] = 30
+    """Steps of linear warm-up."""
+    weight_decay: float = 1e-4
+    betas: ClassVar[tuple[float, float]] = (0.9, 0.99)
+    clip: ClassVar[float] = 1.0
+    """Largest global norm of the gradient of the loss per pixel value."""
+    ema_decay: ClassVar[float] = 0.995
+    """Decay of the averaged weights, warmed up as min(ema_decay, (1 + n) / (10 + n))."""
+
+    def __post_init__(self) -> None:
+        expect_at_least_zero(self, "learning_rate", of="optimizer")
 
 
 def make_optimizers(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -19,9 +19,6 @@ from aime.primitives.ranks import rank, ranks
 from aime.runs.schedule import Budget, PhaseName
 from aime.training.nonfinite import NonfiniteSteps
 from aime.training.optimizers import scale_learning_rates
-
-if TYPE_CHECKING:
-    from aime.training.config import TrainConfig
 
 Batch = TypeVar("Batch")
 Result = TypeVar("Result")
@@ -88,8 +85,10 @@ class Phase(ABC, Generic[Batch, Result]):
         return norm, balance
 
 
-def clips_from(config: TrainConfig, hardware: Hardware, dataset: Dataset, step: int) -> Iterator[Clips]:
-    """This rank's batches of a data set, `config.accumulate` per step, starting after `step` steps."""
-    sampler = ClipSampler(dataset, config.batch, config.length, config.seed, rank(), ranks())
+def clips_from(
+    dataset: Dataset, hardware: Hardware, batch: int, length: int, seed: int, first: int = 0
+) -> Iterator[Clips]:
+    """This rank's random batches of a data set, from number `first` on; endless, read ahead."""
+    sampler = ClipSampler(dataset, batch, length, seed, rank(), ranks())
     on_gpu = hardware.device.type == "cuda"
-    return prefetch(sampler, step * config.accumulate, pin_memory=on_gpu, workers=reading_threads())
+    return prefetch(sampler, first, pin_memory=on_gpu, workers=reading_threads())
