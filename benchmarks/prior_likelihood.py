@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from aime.data import Clips, load_clips, open_dataset
 from aime.data.clips import clip_starts, read_clips
 from aime.dynamics.prior import DirichletProcessMixture
+from aime.dynamics.priors import PRIORS
 from aime.inference.loading import load_run
 from aime.inference.unseen import open_unseen
 from aime.objectives.weights import ElboWeights
@@ -39,7 +40,6 @@ from aime.primitives.intervals import interval_over
 from aime.representation.divergences import hierarchical_kl, weights_entropy
 from aime.runs.schedule import learning_rate_factor
 from aime.world_model.model import AIME
-from aime.world_model.parts import make_prior
 
 
 class Frames(NamedTuple):
@@ -178,7 +178,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, kind, weights in kinds:
         torch.manual_seed(options.seed)
         config = replace(model.config, prior=replace(model.config.prior, kind=kind))
-        prior = make_prior(config).to(model.device)
+        sizes = config.belief, config.context_width, config.latent
+        prior = PRIORS[kind](config.prior, *sizes).to(model.device)
         figures[f"{name}_stopped_at"] = train_prior(prior, train.flat(), set_aside, weights, options)
         figures[f"{name}_parameters"] = sum(weight.numel() for weight in prior.parameters())
         by_name[name] = clip_nats(prior, held_out, options.context)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,6 @@ from tests.models import SIZE, small_config
 from aime.dynamics.choices import Picker, likeliest, sampled
 from aime.dynamics.latent_dynamics import _rollout
 from aime.perception.state_reader import StateConfig
-from aime.world_model import stepping
 from aime.world_model.model import AIME
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
@@ -70,8 +70,8 @@ def test_replayed_steps_are_the_steps(state_width: int, sample: bool) -> None:
         torch.manual_seed(number)
         dreamt, imagined = model.imagine(state, action, sample)
         with torch.enable_grad():  # with gradients nothing is replayed
-            kept, expected = stepping.observe(model, kept, frame, action, reset, own)
+            kept, expected = inspect.unwrap(AIME.observe)(model, kept, frame, action, reset, own)
             torch.manual_seed(number)
-            after, expected_dream = stepping.imagine(model, kept, action, sample)
+            after, expected_dream = inspect.unwrap(AIME.imagine)(model, kept, action, sample)
         torch.testing.assert_close((state, seen, dreamt, imagined), (kept, expected, after, expected_dream))
         kept = state

@@ -29,9 +29,9 @@ from aime.training.optimizers import make_optimizers
 from aime.training.phase import Phase, clips_from
 from aime.training.replay import LatentReplay
 from aime.training.targets import targets_of
+from aime.world_model.core import part_of
 from aime.world_model.model import AIME
 from aime.world_model.outputs import SequenceOutput
-from aime.world_model.parts import part_of
 
 
 class StepResult(NamedTuple):

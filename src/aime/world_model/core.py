@@ -11,13 +11,22 @@ from einops import rearrange
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
+from aime.attention.kinds import ATTENTIONS
 from aime.data.action_scale import ActionScale
-from aime.perception.kinds import TOKENIZERS
+from aime.dynamics.contexts import make_context_head
+from aime.dynamics.heads.control import Control
+from aime.dynamics.heads.state import StateHead
+from aime.dynamics.latent_dynamics import LatentDynamics
+from aime.dynamics.priors import PRIORS
+from aime.dynamics.recurrences import RECURRENCES
+from aime.dynamics.states import Widths
+from aime.perception.kinds import PERCEIVERS, TOKENIZERS
+from aime.perception.state_reader import StateReader
 from aime.primitives.distributions import DiagonalGaussian
 from aime.primitives.draws import random_gaps
 from aime.primitives.standardise import Standardise
 from aime.representation.kinds import DECODERS, ENCODERS
-from aime.world_model import input_validation, parts
+from aime.world_model import input_validation
 from aime.world_model.config import ModelConfig
 from aime.world_model.outputs import BeliefState, Filtered, SequenceOutput, Sight
 
@@ -46,20 +55,34 @@ class WorldModel(nn.Module):
         self.config = config
         self.action_scale: ActionScale | None = None
         """What actions of -1 and 1 are in the units of the data that the model was trained on, where that is known."""
-        self.tokenizer = TOKENIZERS[config.tokenizer.kind](config.tokenizer)
-        self.perceiver = parts.make_perceiver(config)
-        self.encoder = ENCODERS[config.encoder.kind](
-            config.encoder, config.image_size, config.context_width, config.latent
+        size, state, tokens = config.image_size, config.state, config.tokenizer
+        latent, context, action, belief = widths = Widths(
+            config.latent, config.context_width, config.action_width, config.belief
         )
-        chain = parts.make_belief(config)
-        self.attention = parts.make_attention(config, self.encoder.channels)
-        self.decoder = DECODERS[config.decoder.kind](config.decoder, config.image_size, config.latent)
-        control = parts.make_control(config)
-        self.state_reader = parts.make_state_reader(config)
-        self.dynamics = parts.join_dynamics(config, chain, control)
-        self.null_action = nn.Parameter(torch.zeros(config.action_width))
-        self.register_buffer("mean_image", torch.full((3, config.image_size, config.image_size), 0.5))
-        self.register_buffer("baseline_image", torch.full((3, config.image_size, config.image_size), 0.5))
+        self.tokenizer = TOKENIZERS[tokens.kind](tokens)
+        self.perceiver = PERCEIVERS[config.perceiver.kind](
+            config.perceiver, tokens.codes, tokens.code_width, size // 8, config.context
+        )
+        self.encoder = ENCODERS[config.encoder.kind](config.encoder, size, context, latent)
+        # made before attention and decoder, so that a seed gives the same weights as ever
+        followed = (
+            PRIORS[config.prior.kind](config.prior, belief, context, latent),
+            RECURRENCES[config.dynamics.kind](2 * latent + context + action, belief),
+            make_context_head(belief, 0, config.expected_hidden, context),
+            make_context_head(belief, latent, config.expected_hidden, context),
+        )
+        self.attention = ATTENTIONS[config.attention.kind](
+            config.attention, self.encoder.channels, belief, latent, config.attention_grid
+        )
+        self.decoder = DECODERS[config.decoder.kind](config.decoder, size, latent)
+        control = None if config.control.kind == "none" else Control(config.control, belief, latent, action)
+        self.state_reader = StateReader(state, context) if state.width and context else None
+        bounds = state.min_std, state.max_std
+        head = StateHead(belief, latent, state.hidden, state.width, bounds) if state.width else None
+        self.dynamics = LatentDynamics(*followed, control, head, widths, config.context_dropout)
+        self.null_action = nn.Parameter(torch.zeros(action))
+        self.register_buffer("mean_image", torch.full((3, size, size), 0.5))
+        self.register_buffer("baseline_image", torch.full((3, size, size), 0.5))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
@@ -201,6 +224,12 @@ class WorldModel(nn.Module):
         """Centred frames with the mean frame added back, clipped to [0, 1] in eval mode."""
         frames = centred.to(self.mean_image.dtype) + _innermost(self.mean_image)
         return frames if self.training else frames.clamp(0, 1)
+
+
+def part_of(name: str) -> str:
+    """The part of the model that the parameter of that name belongs to: those of the latent dynamics are parts, too."""
+    whole, _, rest = name.partition(".")
+    return rest.partition(".")[0] if whole == "dynamics" else whole
 
 
 def _innermost(image: Float[Tensor, "3 H W"]) -> Float[Tensor, "3 H W"]:

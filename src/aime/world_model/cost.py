@@ -25,23 +25,38 @@ from aime.world_model.core import WorldModel
 from aime.world_model.input_validation import Array, as_actions
 
 
-def get_cost(
-    model: WorldModel, info: Mapping[str, Any], action_candidates: Float[Tensor, "B S H KA"]
-) -> Float[Tensor, "B S"]:
-    """See `AIME.get_cost`."""
-    with Admission(model) as admit:
-        actions = _candidates(model, admit, action_candidates)
-        with torch.no_grad():
-            state = _present(model, admit, info)
-            goal = _latent_of(model, admit, info["goal"]) if "goal" in info else None
-        for name, known in (("pixels", state.latent), ("goal", goal)):
-            if known is not None and known.shape[0] != actions.shape[0]:
-                raise AimeError(
-                    f"info['{name}'] shows {known.shape[0]} environments, expected {actions.shape[0]} as in "
-                    "action_candidates"
-                )
-        control = admit.rewarding("info has no 'goal', and ") if goal is None else None
-        return _cost(model.dynamics, state, goal, control, actions)
+class Costing(WorldModel):
+    """A world model that stable-worldmodel's solvers plan with."""
+
+    def get_cost(self, info: Mapping[str, Any], action_candidates: Float[Tensor, "B S H A"]) -> Float[Tensor, "B S"]:
+        """What plans cost, as stable-worldmodel's solvers ask for it; differentiable in the actions.
+
+        With a goal, the squared distance of the last imagined latent from the goal frame's; without one, minus the sum
+        of the predicted rewards. Every step takes the heaviest component's mean.
+
+        Args:
+            info: `pixels` `[B,S,T,3,H,W]` or `[B,S,T,H,W,3]`, the same for all S; perhaps `goal` alike, whose last
+                frame counts, `action` `[B,S,T,A]`, which led to each frame, and `state` `[B,S,T,·]`, where observed.
+            action_candidates: `[B,S,H,A]` from the last frame on, clipped to [-1, 1]; the last axis may hold several
+                steps in a block. Beyond ±10 they are refused: no noise of a solver reaches so far.
+
+        Raises:
+            AimeError: if a shape, type or range does not fit the model, or there is neither a goal nor a reward head
+                that has ever seen a reward.
+        """
+        with Admission(self) as admit:
+            actions = _candidates(self, admit, action_candidates)
+            with torch.no_grad():
+                state = _present(self, admit, info)
+                goal = _latent_of(self, admit, info["goal"]) if "goal" in info else None
+            for name, known in (("pixels", state.latent), ("goal", goal)):
+                if known is not None and known.shape[0] != actions.shape[0]:
+                    raise AimeError(
+                        f"info['{name}'] shows {known.shape[0]} environments, expected {actions.shape[0]} as in "
+                        "action_candidates"
+                    )
+            control = admit.rewarding("info has no 'goal', and ") if goal is None else None
+            return _cost(self.dynamics, state, goal, control, actions)
 
 
 def _cost(

@@ -8,6 +8,7 @@ import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from aime.attention.bottom_up import BottomUp
 from aime.attention.maps import over_pixels
@@ -66,9 +67,7 @@ class LatentClips(NamedTuple):
 
     def join(self, others: LatentClips) -> LatentClips:
         """These clips and others of the same length, in one batch."""
-        latents, contexts, actions = (torch.cat(pair) for pair in zip(self[:3], others[:3], strict=True))
-        targets = Targets(*(torch.cat(pair) for pair in zip(self.targets, others.targets, strict=True)))
-        return LatentClips(latents, contexts, actions, targets)
+        return tree_map(lambda *pair: torch.cat(pair), self, others)
 
 
 class Sight(NamedTuple):

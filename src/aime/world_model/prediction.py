@@ -16,38 +16,55 @@ from aime.errors import AimeError
 from aime.primitives.distributions import Pickable, drawn_from
 from aime.primitives.seeded_noise import Seeds, seeded_uniforms
 from aime.world_model.admission import Admission
-from aime.world_model.core import WorldModel
-from aime.world_model.input_validation import Array
+from aime.world_model.core import Actions, Frames, States, WorldModel
 from aime.world_model.outputs import FuturePrediction
 
 DECODED_AT_ONCE = 256
 """Frames that a prediction decodes in one call, which bounds its memory."""
 
 
-def predict_future(
-    model: WorldModel,
-    context_frames: Array,
-    actions: Array | None,
-    samples: int | None,
-    seed: Seeds,
-    horizon: int | None,
-    states: Array | None = None,
-) -> FuturePrediction:
-    """See `AIME.predict_future`."""
-    if samples is not None and samples < 1:
-        raise AimeError(f"samples is {samples}; expected 1 or more, or None for the single most likely future")
-    with Admission(model) as admit:
-        frames = admit.frames(context_frames, "context_frames")
-        batch, seen = frames.shape[:2]
-        given = admit.any_actions(actions, batch)
-        known = _known_future(model, seen, given, horizon)
-        if given is not None:
-            # nothing reads an action after the last predicted frame
-            admit.action_values(given[:, : seen - 1 + known.shape[1]], "actions")
-        past = _known_past(frames, given)
-        context = model.filter_sequence(frames, *past, admit.states(states, frames.shape[:2]))
-        start = model.dynamics.states_at(context.track, -1)
-        return predict_from(model, start, context.maps[:, -1], known, samples, seed, horizon)
+class Predicting(WorldModel):
+    """A world model that predicts the frames after others."""
+
+    @torch.no_grad()
+    def predict_future(
+        self,
+        context_frames: Frames,
+        actions: Actions | None = None,
+        samples: int | None = None,
+        seed: Seeds = 0,
+        horizon: int | None = None,
+        states: States | None = None,
+    ) -> FuturePrediction:
+        """Predict the F frames after C context frames, under given actions or those that the action schema expects.
+
+        Args:
+            context_frames: `[B,C,3,H,W]`, uint8 or float in [0, 1].
+            actions: `[B,C+F,A]` in [-1, 1]; the last one is unused. With a `horizon`, as many as are known, or None.
+            samples: None for the single most likely future (the heaviest component's mean at each step), or the
+                number of sampled futures, which adds an axis after B.
+            seed: of the sampled futures: one number a row, or one number, with which row n has the seed `seed + n`. The
+                noise of a row follows from its seed alone, not from its place, the batch or the device.
+            horizon: F; where actions are missing, the action schema acts: its mode, or with `samples` a sample.
+            states: `[B,C,S]` of the context frames, as in `forward_sequence`.
+
+        Raises:
+            AimeError: if shapes, types or ranges do not fit the model, or actions are missing that nothing stands for.
+        """
+        if samples is not None and samples < 1:
+            raise AimeError(f"samples is {samples}; expected 1 or more, or None for the single most likely future")
+        with Admission(self) as admit:
+            frames = admit.frames(context_frames, "context_frames")
+            batch, seen = frames.shape[:2]
+            given = admit.any_actions(actions, batch)
+            known = _known_future(self, seen, given, horizon)
+            if given is not None:
+                # nothing reads an action after the last predicted frame
+                admit.action_values(given[:, : seen - 1 + known.shape[1]], "actions")
+            past = _known_past(frames, given)
+            context = self.filter_sequence(frames, *past, admit.states(states, frames.shape[:2]))
+            start = self.dynamics.states_at(context.track, -1)
+            return predict_from(self, start, context.maps[:, -1], known, samples, seed, horizon)
 
 
 def predict_from(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
@@ -15,54 +14,88 @@ from aime.dynamics.states import Carry
 from aime.primitives.recorded_calls import replayed
 from aime.world_model.admission import Admission
 from aime.world_model.core import WorldModel
-from aime.world_model.input_validation import Array
 from aime.world_model.outputs import BeliefState, Imagined, Observation
 
 
-@torch.no_grad()
-def initial_state(model: WorldModel, batch: int) -> BeliefState:
-    """See `AIME.initial_state`."""
-    like, size = model.null_action, model.config.image_size
-    # the past before the first frame is zero; one blank pass tells the shapes
-    _, kept = model.tokenizer(like.new_zeros(batch, 1, 3, size, size))
-    return BeliefState(
-        carry=model.dynamics.start(batch),
-        last_map=model.attention.initial_map(batch),
-        fresh=torch.ones(batch, dtype=torch.bool, device=like.device),
-        tokenizer_past=tuple(torch.zeros_like(past) for past in kept),
-        perceiver_cache=model.perceiver.empty_cache(batch, like.detach()),
-    )
+class Stepping(WorldModel):
+    """A world model that follows videos frame by frame, and imagines without frames."""
+
+    @torch.no_grad()
+    def initial_state(self, batch: int) -> BeliefState:
+        """The state of `batch` videos before their first frame."""
+        like, size = self.null_action, self.config.image_size
+        # the past before the first frame is zero; one blank pass tells the shapes
+        _, kept = self.tokenizer(like.new_zeros(batch, 1, 3, size, size))
+        return BeliefState(
+            carry=self.dynamics.start(batch),
+            last_map=self.attention.initial_map(batch),
+            fresh=torch.ones(batch, dtype=torch.bool, device=like.device),
+            tokenizer_past=tuple(torch.zeros_like(past) for past in kept),
+            perceiver_cache=self.perceiver.empty_cache(batch, like.detach()),
+        )
+
+    @torch.no_grad()
+    def observe(
+        self,
+        state: BeliefState,
+        frame: UInt8[Tensor, "B 3 H W"] | Float[Tensor, "B 3 H W"] | UInt8[np.ndarray, "B H W 3"],
+        previous_action: Float[Tensor, "B A"] | Float[np.ndarray, "B A"],
+        reset: Bool[Tensor, " B"] | Bool[np.ndarray, " B"] | None = None,
+        own_state: Float[Tensor, "B S"] | Float[np.ndarray, "B S"] | None = None,
+    ) -> tuple[BeliefState, Observation]:
+        """See one more frame: first advance the belief by the action that led here, then infer.
+
+        Gives the same numbers as `forward_sequence` in eval mode gives for that frame.
+
+        Args:
+            state: from `initial_state`, or from the step before.
+            frame: `[B,3,H,W]`, uint8 or float in [0, 1].
+            previous_action: `[B,A]` in [-1, 1], taken after the frame before; ignored in fresh rows.
+            reset: True in the rows where this frame starts a new video.
+            own_state: `[B,S]`, the robot's or simulator's, NaN where not known; None where nothing is.
+
+        Raises:
+            AimeError: if frame, action or own state do not have the model's shape, type or range, or the state is not
+                finite.
+        """
+        batch = state.fresh.shape[0]
+        with Admission(self) as admit:
+            frames = admit.frame(frame, batch)
+            fresh = state.fresh if reset is None else state.fresh | admit.valid(reset, state.fresh.shape, "reset")
+            admit.believed(state, fresh)
+            action = admit.action(previous_action, batch, ignored=fresh)
+            states = admit.states(own_state, state.fresh.shape)
+            given = state._replace(fresh=fresh), frames, action, states
+            return replayed(_observe, self, given, None)
+
+    @torch.no_grad()
+    def imagine(
+        self, state: BeliefState, action: Float[Tensor, "B A"] | Float[np.ndarray, "B A"], sample: bool = False
+    ) -> tuple[BeliefState, Imagined]:
+        """Imagine one step: advance the belief by (z_t, c_t, action), then take z_{t+1} from the prior.
+
+        Args:
+            state: after `observe` or `imagine`.
+            action: `[B,A]` in [-1, 1].
+            sample: a sample of the prior instead of its heaviest component's mean.
+
+        Raises:
+            AimeError: if the action does not have the model's width, type or range, or a row has seen no frame yet, or
+                the state is not finite.
+        """
+        with Admission(self) as admit:
+            admit.seen(state.fresh)
+            admit.believed(state, state.fresh)
+            given = state.carry, state.last_map, admit.action(action, state.fresh.shape[0])
+            carry, imagined = replayed(_imagine, self, given, sample)
+            return state._replace(carry=carry, last_map=imagined.expected.map), imagined
 
 
-def observe(
-    model: WorldModel,
-    state: BeliefState,
-    frame: Array,
-    previous_action: Array,
-    reset: Array | None,
-    own_state: Array | None = None,
-) -> tuple[BeliefState, Observation]:
-    """See `AIME.observe`."""
-    batch = state.fresh.shape[0]
-    with Admission(model) as admit:
-        frames = admit.frame(frame, batch)
-        fresh = state.fresh if reset is None else state.fresh | admit.valid(reset, state.fresh.shape, "reset")
-        admit.believed(state, fresh)
-        action = admit.action(previous_action, batch, ignored=fresh)
-        states = admit.states(own_state, state.fresh.shape)
-        return replayed(_observe, model, _Seen(state._replace(fresh=fresh), frames, action, states), None)
+Seen = tuple[BeliefState, Float[Tensor, "B 1 3 H W"], Float[Tensor, "B A"], Float[Tensor, "B S"] | None]
+"""A state, the frames to observe from it, the actions that led to them, and the robots' own states."""
 
 
-class _Seen(NamedTuple):
-    """What there is to observe, admitted."""
-
-    state: BeliefState
-    frames: Float[Tensor, "B 1 3 H W"]
-    action: Float[Tensor, "B A"]
-    own_state: Float[Tensor, "B S"] | None
-
-
-def _observe(model: WorldModel, given: _Seen, _: None) -> tuple[BeliefState, Observation]:
+def _observe(model: WorldModel, given: Seen, _: None) -> tuple[BeliefState, Observation]:
     """A pass over one frame, from the state that the last action led to."""
     state, frames, action, own_state = given
     entering = _enter(model, state, action)
@@ -107,16 +140,6 @@ def _forget_past(past: tuple[Tensor, ...], fresh: Bool[Tensor, " B"]) -> tuple[T
     return tuple(
         each.masked_fill(fresh.repeat(each.shape[0] // fresh.shape[0])[:, None, None, None], 0) for each in past
     )
-
-
-def imagine(model: WorldModel, state: BeliefState, action: Array, sample: bool) -> tuple[BeliefState, Imagined]:
-    """See `AIME.imagine`."""
-    with Admission(model) as admit:
-        admit.seen(state.fresh)
-        admit.believed(state, state.fresh)
-        given = state.carry, state.last_map, admit.action(action, state.fresh.shape[0])
-        carry, imagined = replayed(_imagine, model, given, sample)
-        return state._replace(carry=carry, last_map=imagined.expected.map), imagined
 
 
 def _imagine(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from aime.dynamics.states import Track
@@ -15,41 +16,57 @@ from aime.errors import AimeError
 from aime.primitives.distributions import DiagonalGaussian
 from aime.primitives.seeded_noise import Seeds, posterior_samples
 from aime.world_model.admission import Admission
-from aime.world_model.core import WorldModel
-from aime.world_model.input_validation import Array
+from aime.world_model.core import Actions, Frames, States, WorldModel
 from aime.world_model.prediction import decode_in_chunks
-
-Kind = Literal["latent", "frame"]
 
 STILL = 0.25
 """A squared step, in units of the prior's variance, that a world at rest may be off by."""
 
 
-def surprise(
-    model: WorldModel,
-    frames: Array,
-    actions: Array | None,
-    of: Kind,
-    samples: int,
-    seed: Seeds,
-    states: Array | None,
-    action_valid: Array | None,
-) -> Float[Tensor, "B T"]:
-    """See `AIME.surprise`."""
-    if of not in ("latent", "frame"):
-        raise AimeError(f"surprise of {of!r}; expected 'latent' or 'frame'")
-    if samples < 1:
-        raise AimeError(f"samples is {samples}; expected 1 or more")
-    with Admission(model) as admit:
-        given = admit.frames(frames)
-        shape = given.shape[:2]
-        # nothing here reads the last action, and a recording has none
-        known = admit.actions(actions, shape, action_valid, last_unused=True)
-        seen = admit.states(states, shape)
-        filtered = model.filter_sequence(given, known, None, seen)
-        if of == "latent":
-            return latent_surprise(filtered.track)
-        return frame_bound(model, given, filtered.posterior, filtered.track, filtered.maps, samples, seed)
+class Surprising(WorldModel):
+    """A world model that tells how surprising frames are."""
+
+    @torch.no_grad()
+    def surprise(
+        self,
+        frames: Frames,
+        actions: Actions | None = None,
+        of: Literal["latent", "frame"] = "latent",
+        samples: int = 8,
+        seed: Seeds = 0,
+        states: States | None = None,
+        action_valid: Bool[Tensor, "B T"] | Bool[np.ndarray, "B T"] | None = None,
+    ) -> Float[Tensor, "B T"]:
+        """How surprising each frame is, after those before it and the actions there.
+
+        Args:
+            frames: `[B,T,3,H,W]`, uint8 or float in [0, 1].
+            actions: `[B,T,A]` in [-1, 1]; the last one is unused. None for video without actions.
+            of: "latent" for what is wrong in the world: -log p(z_t | h_{t-1}) relative to its usual value, no unit, 0
+                where all went as expected; see `latent_surprise`. It takes three frames until motion is known.
+                "frame" for the pixels: an upper bound on -log p(x_t | past) in nats; see `frame_bound`.
+            samples: of the bound, which is tighter with more; the other needs none.
+            seed: of these samples; see `predict_future`.
+            states: `[B,T,S]`, as in `forward_sequence`.
+            action_valid: `[B,T]`, likewise.
+
+        Raises:
+            AimeError: if frames, actions or states do not have the model's shape, type or range.
+        """
+        if of not in ("latent", "frame"):
+            raise AimeError(f"surprise of {of!r}; expected 'latent' or 'frame'")
+        if samples < 1:
+            raise AimeError(f"samples is {samples}; expected 1 or more")
+        with Admission(self) as admit:
+            given = admit.frames(frames)
+            shape = given.shape[:2]
+            # nothing here reads the last action, and a recording has none
+            known = admit.actions(actions, shape, action_valid, last_unused=True)
+            seen = admit.states(states, shape)
+            filtered = self.filter_sequence(given, known, None, seen)
+            if of == "latent":
+                return latent_surprise(filtered.track)
+            return frame_bound(self, given, filtered.posterior, filtered.track, filtered.maps, samples, seed)
 
 
 def latent_surprise(track: Track) -> Float[Tensor, "B T"]:
