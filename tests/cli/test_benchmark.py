@@ -200,7 +200,7 @@ def test_an_interruption_says_how_to_go_on(
     data = write_levels(tmp_path / "data")
     line = f"benchmark dmc-vb {data} --levels none --episodes 0 --out {tmp_path}/out {SMALL}"
     assert main(line.split()) == 130
-    assert "run the same command to go on" in capsys.readouterr().err
+    assert "run the same command to continue" in capsys.readouterr().err
 
 
 def test_every_level_is_trained_once_before_any_is_repeated(tmp_path: Path) -> None:

@@ -80,4 +80,4 @@ def test_an_interruption_says_how_to_go_on(
 
     monkeypatch.setattr(command, "collect", interrupted)
     assert command.main(["dmc:cartpole_swingup", "--out", str(tmp_path)]) == 130
-    assert "run the same command to go on" in capsys.readouterr().err
+    assert "run the same command to continue" in capsys.readouterr().err

@@ -102,7 +102,7 @@ def test_the_frame_rate_and_all_names_survive(kind: str, rate: float, tmp_path: 
 def test_an_unknown_rate_is_said(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("av", reason="films need PyAV: pip install 'aime[import]'")
     there_and_back("folder", data, tmp_path)
-    assert "the data does not say its frame rate: films of 10 frames a second" in capsys.readouterr().out
+    assert "the data has no frame rate: the videos have 10 frames per second" in capsys.readouterr().out
 
 
 def test_a_last_frame_without_a_state_survives(tmp_path: Path) -> None:

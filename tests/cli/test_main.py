@@ -151,7 +151,7 @@ def test_short_memory_is_one_line(
     verb(raiser(error))
     assert cli.main(["fake"]) == 2
     message = capsys.readouterr().err
-    assert message.startswith("aime fake: memory is short") and message.count("\n") == 1
+    assert message.startswith("aime fake: out of memory") and message.count("\n") == 1
 
 
 def test_what_torch_and_numpy_raise_without_memory_is_one_line(
@@ -160,13 +160,13 @@ def test_what_torch_and_numpy_raise_without_memory_is_one_line(
     for allocate in (lambda: torch.empty(2**60, dtype=torch.uint8), lambda: np.empty(2**60, np.uint8)):
         verb(lambda arguments, allocate=allocate: allocate())
         assert cli.main(["fake"]) == 2
-        assert "memory is short" in capsys.readouterr().err
+        assert "out of memory" in capsys.readouterr().err
 
 
 def test_too_many_open_files_is_no_damage(verb: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
     verb(raiser(OSError(errno.EMFILE, os.strerror(errno.EMFILE), "/data/000.h5")))
     assert cli.main(["fake"]) == 2
-    assert capsys.readouterr().err.startswith("aime fake: /data/000.h5: too many files are open; raise the limit")
+    assert capsys.readouterr().err.startswith("aime fake: /data/000.h5: too many open files; raise the limit")
 
 
 def test_a_file_beyond_the_limit_of_its_size_is_no_defect(
@@ -184,7 +184,7 @@ def test_a_file_beyond_the_limit_of_its_size_is_no_defect(
     verb(write)
     assert cli.main(["fake"]) == 2
     message = capsys.readouterr().err
-    assert message.startswith("aime fake: a file is larger than this user may write; raise the limit")
+    assert message.startswith("aime fake: the file exceeds the size limit of this user; raise it")
     assert message.count("\n") == 1
 
 
@@ -194,7 +194,7 @@ def test_a_defect_is_one_line_and_debug_shows_its_traceback(
     verb(raiser(ZeroDivisionError("a\ndefect")))
     assert cli.main(["fake"]) == 1
     message = capsys.readouterr().err
-    assert message.startswith("aime fake: a fault of the program (ZeroDivisionError: a defect at test_main.py:")
+    assert message.startswith("aime fake: internal error (ZeroDivisionError: a defect at test_main.py:")
     assert message.count("\n") == 1 and "--debug" in message
     assert cli.main(["fake", "--debug"]) == 1
     assert "Traceback" in capsys.readouterr().err

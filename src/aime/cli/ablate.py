@@ -1,4 +1,4 @@
-"""`aime ablate`: the complete model against itself with one part switched off."""
+"""`aime ablate`: the complete model and variants without one part."""
 
 from __future__ import annotations
 
@@ -21,28 +21,27 @@ OUT = "runs/ablation"
 
 @dataclass(frozen=True, kw_only=True)
 class AblationOptions(TrainConfig):
-    """Train the complete model and variants with one part switched off, at equal wall time, and compare them.
+    """Train the complete model and variants without one part, for equal wall time, and compare them.
 
-    The variants are trained one after another, each in a process of its own, evaluated on the validation part, and set
-    side by side in OUT/ablation.md and OUT/ablation.json. The same command goes on after an interruption; what is
-    complete is not trained again. The complete model has the attention schema, the context, the mixture prior, the
-    adversary and RGB, whatever the defaults of `aime train` are; a flag for one of these changes all variants.
+    Variants are trained one after another and evaluated on the validation part. OUT/ablation.md and OUT/ablation.json
+    contain the comparison. After an interruption, the same command continues. The complete model has attention schema,
+    context, mixture prior, adversary and RGB, whatever the defaults of `aime train` are.
     """
 
     out: Path = Path(OUT)
-    """The directory to write: a run directory for each variant, and the comparison."""
+    """Directory to write: a run directory for each variant, and the comparison."""
     variants: str = ",".join(VARIANTS)
-    """The variants to train, separated by commas."""
+    """Variants to train, separated by commas."""
     resume: bool = False
-    """Without effect: an ablation always goes on with what is there."""
+    """No effect: an ablation always continues."""
     context: int = 5
-    """Frames that the model sees before it predicts."""
+    """Number of frames that the model observes."""
     horizon: int = 45
-    """Frames that it then predicts."""
+    """Number of frames to predict."""
     samples: int = 16
-    """Sampled futures of each clip."""
+    """Sampled futures per clip."""
     clips: int | None = None
-    """Clips to evaluate at most; by default 64, the first of every episode before the second of any."""
+    """Maximum number of clips, 64 by default. The first clip of every episode is used before any second one."""
 
 
 def main(arguments: list[str]) -> int:
@@ -65,10 +64,10 @@ def main(arguments: list[str]) -> int:
 
 
 def configure(arguments: Sequence[str]) -> AblationOptions:
-    """The ablation that the arguments ask for: the preset sized to the data, every part on, then the flags over it.
+    """The config of an ablation: the preset with the data's sizes and every part on, then the flags.
 
     Raises:
-        AimeError: if an argument does not fit, or what it names cannot be read.
+        AimeError: if an argument is invalid, or a file that it names cannot be read.
     """
     named = bool(arguments) and not arguments[0].startswith("-")
     flags = gather(list(arguments[1:] if named else arguments), "--data", join_sources)

@@ -1,4 +1,4 @@
-"""`aime agent`: imitate, learn in imagination, and be judged in the real environment."""
+"""`aime agent`: training and evaluation of agents."""
 
 from __future__ import annotations
 
@@ -24,73 +24,69 @@ from aime.primitives.interval_text import NO_INTERVAL, bounds_text
 
 @dataclass(frozen=True)
 class ImitateOptions:
-    """Clone the behaviour that a data set shows: RUN/agents/imitate."""
+    """Clone the behaviour of a data set. Writes RUN/agents/imitate."""
 
     run: tyro.conf.Positional[Path]
-    """The run directory that `aime train` wrote."""
+    """A run directory written by `aime train`."""
     data: str | None = None
-    """Whose behaviour. By default that of the run's own data."""
+    """Data to clone. By default the run's data."""
     seed: int = 0
     imitation: ImitationConfig = field(default_factory=ImitationConfig)
 
 
 @dataclass(frozen=True)
 class ImagineOptions:
-    """Let an actor and a critic learn in the dreams of a run: RUN/agents/imagine."""
+    """Train actor and critic in imagination. Writes RUN/agents/imagine."""
 
     run: tyro.conf.Positional[Path]
-    """The run directory that `aime train` wrote."""
+    """A run directory written by `aime train`."""
     data: str | None = None
-    """Where dreams start. By default the run's own data."""
+    """Data whose states imagination starts from. By default the run's data."""
     seed: int = 0
     learning: ActorCriticConfig = field(default_factory=ActorCriticConfig)
 
 
 @dataclass(frozen=True)
 class OnlineOptions:
-    """Go on with a run in the real environment: collect, train the world model, learn in imagination, and again."""
+    """Repeat: collect data with an agent, train the world model on all data, train a new agent in imagination."""
 
     run: tyro.conf.Positional[Path]
-    """The run directory to start from; its agent imagine, where it has one, collects first."""
+    """The run directory to start from. If it has an agent `imagine`, that agent collects first."""
     env: str
-    """Such as dmc:cartpole_swingup."""
+    """Environment, such as dmc:cartpole_swingup."""
     out: Path
-    """A directory of its own: data, a run a round, returns. The same command again goes on after the last round."""
+    """Directory to write: data, a run per round, returns. The same command continues after the last round."""
     data: str | None = None
-    """The run's data, if it has moved. By default it is looked for where it was."""
+    """The run's data, if it was moved."""
     seed: int = 0
     online: OnlineConfig = field(default_factory=OnlineConfig)
 
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """Play some episodes in the real environment: returns with a 95 % interval, and a film."""
+    """Evaluate an agent in the real environment: returns with a 95 % interval, and a film."""
 
     run: tyro.conf.Positional[Path]
-    """The run directory that `aime train` wrote, or bundled:cartpole."""
+    """A run directory written by `aime train`, or bundled:cartpole."""
     env: str
-    """Such as dmc:cartpole_swingup; it is recorded as the run's data was, if that is from there."""
+    """Environment, such as dmc:cartpole_swingup, with the recording settings of the run's data."""
     data: str | None = None
-    """The run's data, if it has moved: it says how the environment was recorded. By default it is looked for where it
-    was."""
+    """The run's data, if it was moved. It has the recording settings of the environment."""
     distractor: DistractorKind | None = None
-    """What sky and floor are replaced by: none, static or dynamic. By default as in the run's data."""
+    """What replaces sky and floor. By default as in the run's data."""
     policy: Literal["imitate", "imagine", "plan", "expert", "random"] = "imagine"
-    """The agent; or plan, with what of the agents is there; or, to compare, the task's scripted controller (expert) or
-    chance (random)."""
+    """imitate or imagine: an agent of the run. plan: a planner. expert (scripted controller), random: baselines."""
     episodes: int = 10
     noise: float | None = None
-    """Standard deviation of what is added to the actions of imitate and imagine. By default the least that imagine has
-    learned under, and none for imitate."""
+    """Standard deviation of noise on the actions of imitate (default 0) and imagine (default: as in training)."""
     seed: int = 10_000
-    """Of the first episode; each has the next one."""
+    """Seed of the first episode. Each episode has the next seed."""
     steps: int | None = None
-    """Frames of an episode. By default those of 1000 simulated steps."""
+    """Frames per episode. By default those of 1000 simulator steps."""
     out: Path | None = None
-    """A JSON file to write. By default RUN/agents/POLICY.json."""
+    """JSON file to write. By default RUN/agents/POLICY.json."""
     video: Path | None = None
-    """A film of an agent's first episode to write, FILE.webp, .gif or .mp4: the frame, the dream a second ahead,
-    attention."""
+    """Film of the first episode to write, FILE.webp, .gif or .mp4."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     planner: PlannerConfig = field(default_factory=PlannerConfig)
 
@@ -109,10 +105,10 @@ def main(arguments: list[str]) -> int:
 
 
 def overview() -> str:
-    """The help of the verb as a whole: a line an action."""
+    """The help of `aime agent`: one line per action."""
     lines = ["usage: aime agent ACTION RUN [OPTIONS]", ""]
     lines += [f"  {name:<9} {SUMMARIES[name]}" for name in ACTIONS]
-    return "\n".join([*lines, "", "aime agent ACTION --help explains the rest."])
+    return "\n".join([*lines, "", "aime agent ACTION --help lists all options."])
 
 
 def imitate(arguments: list[str]) -> int:
@@ -147,7 +143,7 @@ def online(arguments: list[str]) -> int:
             options.run, options.env, options.out, options.online, options.seed, on_progress, options.data
         )
     print(f"mean return of each round: {', '.join(f'{mean:.1f}' for mean in means)}")
-    print(f"the last world model and its agent: {latest}")
+    print(f"last world model and agent: {latest}")
     return 0
 
 
@@ -201,8 +197,8 @@ ACTIONS: dict[str, Callable[[list[str]], int]] = {
     "evaluate": evaluate,
 }
 SUMMARIES = {
-    "imitate": "clone the behaviour that data shows",
-    "imagine": "let an actor and a critic learn in dreams",
-    "online": "collect, train and learn by turns in the real environment",
-    "evaluate": "play in the real environment, and count returns",
+    "imitate": "clone the behaviour of a data set",
+    "imagine": "train actor and critic in imagination",
+    "online": "repeat: collect data, train the world model, train an agent",
+    "evaluate": "measure returns in the real environment",
 }

@@ -1,4 +1,4 @@
-"""`aime benchmark`: protocols that others have set, from their data to one table."""
+"""`aime benchmark`: the DMC-VB protocol."""
 
 from __future__ import annotations
 
@@ -32,43 +32,41 @@ USAGE = "usage: aime benchmark dmc-vb DIR (--steps N | --minutes M) [--preset ti
 
 @dataclass(frozen=True, kw_only=True)
 class DmcVbOptions(TrainConfig):
-    """Train on each distractor level of DIR, probe the state, clone behaviour, play under every distractor, compare.
+    """Train a world model on each distractor level of DIR, then probe it, clone a policy and evaluate the policy.
 
-    DIR has a data set in each of none, static (or static_medium) and dynamic (or dynamic_medium), as `aime import
-    dmc-vb` or `aime collect --distractor` makes them. Each level trains a world model of its own, in OUT/LEVEL/seed-N.
-    A ridge regression tells the state from its belief and latent, judged on the test part; a policy on belief and
-    latent is cloned from the level's own episodes, and plays in dm_control under no, a still and a moving distractor.
-    The table is in OUT/benchmark.md, beside it .json and .png. The same command goes on after an interruption; what is
-    finished is kept.
+    DIR contains the data sets none, static (or static_medium) and dynamic (or dynamic_medium), written by `aime import
+    dmc-vb` or `aime collect --distractor`. The runs are in OUT/LEVEL/seed-N. A ridge regression predicts the state
+    from belief and latent. A policy is cloned from the level's episodes and plays in dm_control with each kind of
+    distractor. OUT/benchmark.md, .json and .png contain the results. After an interruption, the same command continues.
     """
 
     data: str
-    """Not to be given: DIR says it."""
+    """Do not use: DIR is the data."""
     out: Path = Path(OUT)
-    """The directory to write: a run directory for each level and seed, and the comparison."""
+    """Directory to write: a run directory for each level and seed, and the results."""
     levels: str = ",".join(LEVELS)
-    """The levels to train on, separated by commas."""
+    """Levels to train on, separated by commas."""
     seeds: int = 1
-    """Trainings on each level: with --seed and the seeds after it."""
+    """Trainings per level, with --seed and the seeds after it."""
     resume: bool = False
-    """Without effect: a benchmark always goes on with what is there."""
+    """No effect: a benchmark always continues."""
     env: str | None = None
-    """Where clones play, such as dmc:walker_walk. By default the environment that the data was recorded in, if it says
-    so; imported data does not."""
+    """Environment of the evaluation, such as dmc:walker_walk. By default the one that the data was recorded in.
+    Imported data does not name it."""
     episodes: int = 10
-    """Played by each clone under each distractor; 0 for none."""
+    """Episodes per policy and distractor; 0 for no evaluation."""
     episode_steps: int | None = None
-    """Frames of such an episode. By default those of 1000 simulated steps."""
+    """Frames per episode. By default those of 1000 simulator steps."""
     probe_frames: int = 20_000
-    """The most frames that the probe is fitted to, and the most that it is judged on."""
+    """Maximum number of frames to fit the probe to, and to evaluate it on."""
     imitation: ImitationConfig = field(default_factory=ImitationConfig)
 
 
 def main(arguments: list[str]) -> int:
     """Run `aime benchmark KIND DIR` and return the exit status."""
     if not arguments or (wants_help(arguments) and arguments[0] not in KINDS):
-        print(f"{USAGE}\n\n  dmc-vb  what distractors cost a representation and a policy\n")
-        print("aime benchmark dmc-vb --help explains the rest.")
+        print(f"{USAGE}\n\n  dmc-vb  the effect of visual distractors on representations and policies\n")
+        print("aime benchmark dmc-vb --help lists all options.")
         return 0
     kind, rest = arguments[0], arguments[1:]
     if kind not in KINDS:
@@ -94,7 +92,9 @@ def dmc_vb(arguments: Sequence[str]) -> int:
     try:
         benchmark = run_benchmark(plan, tell, stages)
     except KeyboardInterrupt as error:
-        print("aime benchmark: interrupted; what is finished is kept: run the same command to go on", file=sys.stderr)
+        print(
+            "aime benchmark: interrupted; finished steps are saved: run the same command to continue", file=sys.stderr
+        )
         return exit_status(error)
     _show(benchmark)
     print(f"table: {options.out / 'benchmark.md'}, numbers: {options.out / 'benchmark.json'}")
@@ -102,10 +102,10 @@ def dmc_vb(arguments: Sequence[str]) -> int:
 
 
 def configure(arguments: Sequence[str]) -> tuple[DmcVbOptions, Path]:
-    """What the arguments ask for, the preset sized to the data, and the data's directory.
+    """The config of a benchmark, with the data's sizes, and the data's directory.
 
     Raises:
-        AimeError: if an argument does not fit, or what it names cannot be read.
+        AimeError: if an argument is invalid, or a file that it names cannot be read.
     """
     named = bool(arguments) and not arguments[0].startswith("-")
     flags = list(arguments[1:] if named else arguments)

@@ -25,43 +25,41 @@ MAX_SEED = 2**32 - 1
 
 @dataclass(frozen=True)
 class CollectOptions:
-    """Record episodes of DeepMind Control or gymnasium as shards that `aime train --data DIR` reads.
+    """Record episodes of DeepMind Control or gymnasium as shards, which `aime train --data DIR` reads.
 
-    The same command goes on after an interruption, and a larger --episodes extends a data set. Frames are rendered
-    without shadows and reflections. Episode e depends on the settings and on e alone. The reward and termination of a
-    frame describe the arrival at it; the first reward and the last action of an episode are NaN.
+    After an interruption, the same command continues. A larger --episodes extends a data set. Reward and termination
+    of a frame describe the arrival at it; the first reward and the last action of an episode are NaN.
     """
 
     environments: tyro.conf.Positional[tuple[str, ...]]
-    """Such as dmc:cartpole_swingup, gym:CartPole-v1, or gym:MODULE:ENV_ID for one that a module registers. A
-    gymnasium environment must render rgb_array and have continuous actions with bounds, or discrete ones; policies are
-    random and smooth. Each of several is recorded into its own directory DIR/DOMAIN_TASK, because
-    their actions differ; one alone goes into DIR itself."""
+    """Such as dmc:cartpole_swingup, gym:CartPole-v1, or gym:MODULE:ENV_ID, where MODULE registers ENV_ID.
+    A gymnasium environment must render rgb_array and have bounded continuous or discrete actions.
+    Several environments are recorded into DIR/DOMAIN_TASK each."""
     out: Path
-    """The directory to record into."""
+    """Directory to write."""
     episodes: int = 100
-    """How many of each environment the directory shall hold."""
+    """Number of episodes per environment in the directory, including those recorded before."""
     length: int = 100
-    """Frames of an episode; environments are recorded without their time limit."""
+    """Frames per episode; it replaces the time limit of the environment."""
     policy: Policy = "random"
-    """random: independent and uniform; smooth: correlated in time, at a strength drawn for each episode; expert: a
-    scripted controller (cartpole and reacher have one); medium: that with a share of smooth noise; mixed: each episode
-    smooth, medium or expert."""
+    """random: uniform, independent. smooth: correlated in time. expert: scripted (cartpole, reacher).
+    medium: expert with a share of smooth noise. mixed: each episode smooth, medium or expert.
+    For gymnasium: random or smooth."""
     seed: int = 0
-    """Another seed gives other episodes."""
+    """Seed of the episodes."""
     distractor: DistractorKind = "none"
-    """Replace sky and floor by a computed still picture (static) or film (dynamic), another one each episode."""
+    """Replace sky and floor with a static or moving procedural image, a different one per episode."""
     action_repeat: int | None = None
-    """Simulator steps per frame; rewards are summed over them. By default PlaNet's table (4 for reacher, cheetah and
-    ball_in_cup, 2 for finger and walker), but 4 for cartpole, 2 for the rest, and 1 in gymnasium."""
+    """Simulator steps per frame; rewards are summed. By default 4 for cartpole, reacher, cheetah and ball_in_cup,
+    2 for other tasks of DeepMind Control, 1 for gymnasium."""
     image_size: int = 64
     """Height and width of a frame in pixels."""
     camera: int | None = None
-    """The number of a camera of the task. By default 0, and 2 for quadruped."""
+    """Number of the camera. By default 0, and 2 for quadruped."""
     masks: bool = True
-    """Also record which body each pixel shows, for scores; only in DeepMind Control. See `aime data DIR`."""
+    """Record the body of each pixel, for scores (DeepMind Control only)."""
     workers: int | None = None
-    """Processes to record in. By default one for each core."""
+    """Number of processes. By default one per core."""
 
 
 def main(arguments: list[str]) -> int:
@@ -75,15 +73,18 @@ def main(arguments: list[str]) -> int:
     try:
         frames = collect(recordings, options.out, options.episodes, workers, console=console)
     except KeyboardInterrupt as error:
-        print("aime collect: interrupted; all shards written are whole: run the same command to go on", file=sys.stderr)
+        print(
+            "aime collect: interrupted; all written shards are complete: run the same command to continue",
+            file=sys.stderr,
+        )
         return exit_status(error)
     for place in directories(recordings, options.out):
-        print(f"{place}: {options.episodes} episodes" + ("" if frames else ", all recorded before"))
+        print(f"{place}: {options.episodes} episodes" + ("" if frames else ", all recorded earlier"))
     return 0
 
 
 def _recordings(options: CollectOptions) -> list[Recordable]:
-    """One recording for each environment, after the checks of what the parser cannot know.
+    """One recording per environment, after checks that the parser cannot do.
 
     Raises:
         AimeError: if a number is out of range, or an environment is unknown, missing or named twice.

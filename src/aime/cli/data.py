@@ -26,14 +26,14 @@ INSTANCES_SHOWN = 12
 
 @dataclass(frozen=True)
 class DataOptions:
-    """Check every frame and number of a data set, describe it, and draw a contact sheet."""
+    """Check every value of a data set, describe it, and write a contact sheet."""
 
     source: tyro.conf.Positional[tuple[str, ...]]
-    """A directory of shards, one shard, or a bundled data set such as bundled:cartpole. Several are described as one,
-    as `aime train --data A B=0.3` draws from them."""
+    """Directory of shards, one shard, or bundled:cartpole.
+    Several are described together, as in `aime train --data A B=0.3`."""
     picture: Path | None = None
-    """The contact sheet, NAME.png. By default contact_sheet.png beside the shards (in the current directory for a
-    bundled data set and for several), unless it exists."""
+    """Contact sheet, NAME.png. By default contact_sheet.png in the directory of the shards, if it does not exist.
+    For bundled data and several data sets, it is in the current directory."""
 
 
 def main(arguments: list[str]) -> int:
@@ -52,16 +52,16 @@ def main(arguments: list[str]) -> int:
 
 
 def _picture(dataset: Dataset, options: DataOptions) -> str:
-    """Draw the contact sheet, and say where it is."""
+    """Write the contact sheet, and return a line about it."""
     if options.picture is not None:
         contact_sheet(dataset, options.picture)
         return f"contact sheet: {options.picture}"
     place = _default_picture(parse_sources(dataset.name))
     if place.exists():
-        return f"contact sheet: {place} exists and is kept; --picture FILE.png draws another"
+        return f"contact sheet: {place} exists and was not changed; --picture FILE.png writes another"
     try:
         contact_sheet(dataset, place)
-    except AimeError as error:  # the data may lie where nothing can be written, and are described all the same
+    except AimeError as error:  # the directory of the data may be read-only
         return f"no contact sheet: {error}"
     return f"contact sheet: {place}"
 

@@ -1,4 +1,4 @@
-"""`aime doctor`: what this machine has, and how to get what it lacks."""
+"""`aime doctor`: what is installed on this machine."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ MEMORY_NEEDED, DISK_NEEDED = 2e9, 2e9
 
 @dataclass(frozen=True)
 class DoctorOptions:
-    """Say what this machine has, and how to get what it lacks."""
+    """Check what is installed on this machine, and say how to install what is missing."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the examination.
+    """The result of one check.
 
     Attributes:
-        part: what was looked at.
-        found: what there is.
-        remedy: how to get what is missing; empty if nothing is.
-        optional: whether the demo and training do without it.
+        part: what was checked.
+        found: the result.
+        remedy: how to install what is missing; empty if nothing is.
+        optional: whether training works without it.
     """
 
     part: str
@@ -52,11 +52,11 @@ class Finding:
 
 
 def main(arguments: list[str]) -> int:
-    """Run `aime doctor` and return the exit status, which is 0 whatever it finds."""
+    """Run `aime doctor` and return the exit status, always 0."""
     parse(DoctorOptions, "doctor", arguments)
     console = Console()
     table = Table("", "part", "found", "remedy")
-    with console.status("looking around"):
+    with console.status("checking"):
         for finding in examine():
             table.add_row(finding.mark, finding.part, escape(finding.found), escape(finding.remedy))
     console.print(table)
@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> int:
 
 
 def examine() -> Iterator[Finding]:
-    """Look at everything, one after the other; nothing that is missing stops the rest."""
+    """Run all checks; a failed check does not stop the others."""
     checks: tuple[Callable[[], Finding], ...] = (
         _python,
         _torch,
@@ -83,7 +83,7 @@ def examine() -> Iterator[Finding]:
     for check in checks:
         try:
             yield check()
-        except Exception as error:  # an examination must survive what it finds
+        except Exception as error:  # a broken installation must not stop the other checks
             part = check.__name__.strip("_").replace("_", " ")
             yield Finding(part, " ".join(f"{type(error).__name__}: {error}".split()), "install aime again")
 
@@ -119,7 +119,7 @@ def _bf16() -> Finding:
     names = [name for name in ("avx512_bf16", "amx_bf16", "bf16") if name in flags]
     if has_bf16("cpu"):
         return Finding("bf16 on the CPU", ", ".join(names) or "yes")
-    return Finding("bf16 on the CPU", "no", "nothing to do: fp32 is used, at about half the speed", True)
+    return Finding("bf16 on the CPU", "no", "fp32 is used, at about half the speed", True)
 
 
 def _cuda() -> Finding:
@@ -142,7 +142,7 @@ def _dm_control() -> Finding:
         return Finding("dm_control", f"{error.name} is not installed", "to record, run `pip install 'aime[dmc]'`", True)
     fits = int(simulator.split(".")[0]) < 4
     found = f"{control} with mujoco {simulator}"
-    return Finding("dm_control", found, "" if fits else "dm_control breaks under it: run `pip install 'mujoco<4'`")
+    return Finding("dm_control", found, "" if fits else "dm_control needs mujoco 3: run `pip install 'mujoco<4'`")
 
 
 def _rendering() -> Finding:

@@ -1,4 +1,4 @@
-"""`aime evaluate`: how good a run's predictions are, as a JSON file and a short table."""
+"""`aime evaluate`: scores of predictions, as a JSON file and a table."""
 
 from __future__ import annotations
 
@@ -26,10 +26,9 @@ SHOWN_HORIZONS = (1, 5, 15, 45)
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions(Evaluated):
-    """Measure a run's predictions on episodes it has never seen: PSNR, SSIM and skill for each horizon.
+    """Compute scores of a run's predictions on held-out episodes, per horizon, with 95 % intervals.
 
-    Also whether dreams show the body: foreground F1, and where the data has a state, how well it is predicted, and how
-    well it is read from dreamt frames.
+    PSNR, SSIM, skill and foreground F1; the error of the state, if the data has one.
     """
 
     out: Path
@@ -51,24 +50,24 @@ def main(arguments: list[str]) -> int:
 
 
 def _tables(evaluation: Evaluation) -> Iterator[str | Table]:
-    """The table of an evaluation; each figure has its interval below it or in the next column."""
+    """The tables of an evaluation; each score has its interval below it or in the next column."""
     yield heading(evaluation)
     yield _by_horizon(evaluation)
     yield _overall(evaluation)
     if evaluation.states:
-        yield "state: R², and error in spreads of the data"
+        yield "state: R², and error in standard deviations of the data"
         yield _states(evaluation.states, evaluation.intervals.states or {})
     share = f"; {evaluation.foreground.share:.1%} of the pixels" if evaluation.foreground else ""
-    yield f"foreground (F1): scene from {evaluation.foreground_from}{share}"
+    yield f"foreground F1: scene from {evaluation.foreground_from}{share}"
     yield f"state read from frames (R²): {evaluation.state_reader}"
     if evaluation.foreground or evaluation.read_states:
         yield _body_scores(evaluation)
 
 
 def heading(evaluation: Evaluation) -> str:
-    """What was judged on, and what the intervals are."""
+    """The evaluated clips, and what the intervals are."""
     one = evaluation.episodes == 1
-    intervals = "one episode: no intervals" if one else "below each figure its 95 % interval over episodes"
+    intervals = "one episode: no intervals" if one else "95 % intervals over episodes below each score"
     return (
         f"{counted(evaluation.clips, 'clip')} of {counted(evaluation.episodes, 'episode')} of {evaluation.data} "
         f"({evaluation.unseen}), context {evaluation.context}; {intervals}"
@@ -76,9 +75,9 @@ def heading(evaluation: Evaluation) -> str:
 
 
 def _by_horizon(evaluation: Evaluation) -> Table:
-    """The scores at a few horizons."""
+    """Scores of frames at a few horizons."""
     best = f"best of {evaluation.best_of_samples}"
-    table = Table("ahead", "skill", "SSIM", "PSNR, dB", best, "held still", "mean image", box=box.SIMPLE, padding=0)
+    table = Table("ahead", "skill", "SSIM", "PSNR, dB", best, "persistence", "mean image", box=box.SIMPLE, padding=0)
     for column in table.columns:
         column.justify = "right"
     for horizon in _shown(evaluation.horizons):
@@ -104,7 +103,7 @@ def _decibels(figures: Figures[Any], horizon: int) -> list[Any]:
 
 
 def _overall(evaluation: Evaluation) -> Table:
-    """What holds for the run as a whole."""
+    """Scores over all frames."""
     table = Table(box=None, show_header=False, padding=(0, 1))
     for justify in ("left", "right", "left"):
         table.add_column(justify=justify)
@@ -122,9 +121,9 @@ def _overall(evaluation: Evaluation) -> Table:
     ]
     if figures.masks and ends.masks:
         rows += [
-            ("IoU of a body and its best slot", figures.masks.slot_iou, ends.masks.slot_iou, ".2f"),
-            ("IoU of a body and the whole frame", figures.masks.whole_iou, ends.masks.whole_iou, ".2f"),
-            ("the best that the grid allows", figures.masks.grid_iou, ends.masks.grid_iou, ".2f"),
+            ("IoU of a body with its best slot", figures.masks.slot_iou, ends.masks.slot_iou, ".2f"),
+            ("IoU of a body with the whole frame", figures.masks.whole_iou, ends.masks.whole_iou, ".2f"),
+            ("best IoU on the attention grid", figures.masks.grid_iou, ends.masks.grid_iou, ".2f"),
             ("foreground ARI of the slots", figures.masks.foreground_ari, ends.masks.foreground_ari, ".2f"),
             ("attention on a body, uniform = 1", figures.masks.attention_ratio, ends.masks.attention_ratio, ".2f"),
         ]
@@ -134,8 +133,8 @@ def _overall(evaluation: Evaluation) -> Table:
 
 
 def _states(states: Mapping[int, StateScores[float]], bounds: Mapping[int, StateScores[Bounds | None]]) -> Table:
-    """How well the state is predicted at a few horizons."""
-    table = Table("ahead", "R²", "error", "held still", "mean", box=box.SIMPLE, padding=0)
+    """Scores of the predicted state at a few horizons."""
+    table = Table("ahead", "R²", "error", "persistence", "mean", box=box.SIMPLE, padding=0)
     for column in table.columns:
         column.justify = "right"
     for horizon in _shown(states):
@@ -146,8 +145,8 @@ def _states(states: Mapping[int, StateScores[float]], bounds: Mapping[int, State
 
 
 def _body_scores(evaluation: Evaluation) -> Table:
-    """Whether predicted frames show the body where it is, at a few horizons."""
-    kinds = ("F1, predicted", "held still", "reconstruction", "R², predicted", "held still", "true frames")
+    """Scores of the body in predicted frames at a few horizons."""
+    kinds = ("F1", "persistence", "reconstruction", "R²", "persistence", "true frames")
     table = Table("ahead", *kinds, box=box.SIMPLE, padding=0)
     for column in table.columns:
         column.justify = "right"
@@ -158,7 +157,7 @@ def _body_scores(evaluation: Evaluation) -> Table:
 
 
 def _seen(figures: Figures[Any], horizon: int, unknown: float | None) -> list[Any]:
-    """F1 of the foreground and R² of the state at one horizon, or what stands for unknown ones."""
+    """F1 of the foreground and R² of the state at one horizon; `unknown` where there is none."""
     overlaps, readings = [unknown] * 3, [unknown] * 3
     if figures.foreground:
         own = figures.foreground.horizons[horizon]

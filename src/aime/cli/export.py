@@ -22,18 +22,18 @@ Kind = Literal["stable-worldmodel", "lerobot", "folder"]
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """Write a data set in the format of another project, actions in the units that they were imported from."""
+    """Write a data set in the format of another project, with actions in their original units."""
 
     kind: tyro.conf.Positional[Kind]
-    """stable-worldmodel: one HDF5 file; lerobot: version 2.1; folder: films or pictures with CSV files."""
+    """stable-worldmodel: one HDF5 file. lerobot: version 2.1. folder: videos or pictures, with CSV files."""
     data: tyro.conf.Positional[str]
-    """A directory of shards, one shard, or a bundled data set such as bundled:cartpole."""
+    """Directory of shards, one shard, or bundled:cartpole."""
     out: Path
-    """The file or directory to write; it must not exist."""
+    """File or directory to write. It must not exist."""
     fps: float | None = None
-    """Frames per second of the films. By default those of the data set, or 10 where it does not say."""
+    """Frames per second of videos. By default the rate of the data set, or 10 if it has none."""
     pictures: bool = False
-    """In a folder, write PNG files, which lose nothing, instead of films."""
+    """folder: write PNG files, without loss, instead of videos."""
 
 
 def main(arguments: list[str]) -> int:
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
     if options.fps is not None and not 0.1 <= options.fps <= 1000:
         raise AimeError(f"--fps is {options.fps}, expected 0.1 to 1000")
     if options.pictures and options.kind != "folder":
-        raise AimeError(f"--pictures with {options.kind}: expected folder, the one kind that can have them")
+        raise AimeError(f"--pictures with {options.kind}; expected the kind folder: leave the flag out")
     dataset = open_dataset(options.data)
     rate = _rate(dataset) if options.fps is None else options.fps
     module = importlib.import_module(f"aime.io.exporters.{options.kind.replace('-', '_')}")
@@ -52,11 +52,11 @@ def main(arguments: list[str]) -> int:
         module.export(dataset, options.out, settings)
     print(f"{options.out}: {dataset.episodes} episodes, {dataset.frames} frames")
     if dataset.has_mask.any() and _writes_films(options):
-        print("masks are left out: films would change them; stable-worldmodel and folder --pictures keep them")
+        print("masks are left out, because videos would change them; stable-worldmodel and folder --pictures keep them")
     if options.kind == "lerobot":
         print(module.NOTE)
     if options.fps is None and "fps" not in dataset.attributes and _writes_films(options):
-        print(f"the data does not say its frame rate: films of {rate:.4g} frames a second, others by --fps")
+        print(f"the data has no frame rate: the videos have {rate:.4g} frames per second; --fps sets another rate")
     return 0
 
 
@@ -65,6 +65,6 @@ def _writes_films(options: ExportOptions) -> bool:
 
 
 def _rate(dataset: Dataset) -> float:
-    """Frames a second, as an importer noted them."""
+    """Frames per second of the data, or the default."""
     noted = dataset.attributes.get("fps")
     return float(noted) if isinstance(noted, int | float) and 0.1 <= noted <= 1000 else Settings().fps

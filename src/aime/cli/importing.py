@@ -1,4 +1,4 @@
-"""`aime import`: bring data sets of other projects into shards."""
+"""`aime import`: convert data sets of other projects to shards."""
 
 from __future__ import annotations
 
@@ -25,59 +25,57 @@ Kind = Literal["dmc-vb", "folder", "lerobot", "minari", "stable-worldmodel", "v-
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """Import a data set of another project as shards that `aime train --data DIR` reads.
+    """Convert a data set of another project to shards, which `aime train --data DIR` reads.
 
-    The same command goes on after an interruption, and the outcome is the same as without. What was taken, resized,
-    clipped and dropped is printed and kept in DIR/import.json.
+    After an interruption, the same command continues. DIR/import.json lists what was resized, clipped and dropped.
     """
 
     kind: tyro.conf.Positional[Kind]
-    """dmc-vb: DMC-VB and other RLDS data sets of tensorflow-datasets, one or a tree of them; folder: films or
-    directories of pictures, with tables of actions (CSV, NPZ, Parquet) or without; lerobot: version 2.1 or 3; minari:
-    in HDF5; stable-worldmodel: HDF5; v-d4rl: NPZ or HDF5."""
+    """dmc-vb: DMC-VB and other RLDS data sets of tensorflow-datasets. lerobot: version 2.1 or 3.
+    folder: videos or directories of pictures, with or without tables of actions (CSV, NPZ, Parquet).
+    minari, stable-worldmodel: HDF5. v-d4rl: NPZ or HDF5."""
     source: tyro.conf.Positional[Path]
     """The file or directory to import."""
     out: Path
-    """The directory to fill. Where the source holds several data sets, each gets a directory of its own in it."""
+    """Directory to write. If the source contains several data sets, each gets a subdirectory."""
     image_size: int = 64
-    """Height and width of the frames, in pixels: a multiple of 16 from 16 to 256."""
+    """Height and width of frames in pixels: a multiple of 16 from 16 to 256."""
     fit: Fit = "stretch"
-    """What to do with frames that are not square: stretch keeps all and distorts, crop cuts the longer sides, pad puts
-    black bars beside the frame."""
+    """Frames that are not square: stretch distorts them, crop cuts the longer sides, pad adds black bars."""
     camera: tuple[str, ...] = ()
-    """The camera to take, by its name in the source; several are tiled into one frame, row by row."""
+    """Name of the camera in the source. Several cameras are tiled into one frame, row by row."""
     split: str | None = None
-    """One split of the source. By default all, each in a directory of its own where there are several."""
+    """One split of the source. By default all, each in a subdirectory."""
     actions: bool = True
-    """--no-actions imports video alone."""
+    """--no-actions imports video only."""
     action_columns: tuple[str, ...] = ()
-    """The columns of a table that are actions. By default all whose name begins with "action"."""
+    """Columns of actions. By default all that begin with "action"."""
     discrete_actions: tuple[str, ...] = ()
-    """Those of them whose whole numbers name choices: each becomes one number a choice. By default they are amounts."""
+    """Columns of actions that are discrete. Each becomes one number per choice. By default integers are continuous."""
     state_columns: tuple[str, ...] = ()
-    """The columns that are the state. By default all whose name begins with "state"."""
+    """Columns of the state. By default all that begin with "state"."""
     reward_column: str | None = None
-    """The column of rewards. By default "reward", where there is one."""
+    """Column of rewards. By default "reward", if it exists."""
     time_column: str | None = None
-    """The column of times, counted from the film's start. Each frame belongs to the nearest row, within half a frame
-    period. Without it frames and rows are paired by their number."""
+    """Column of times since the start of the video. Each frame is paired with the nearest row.
+    By default frames and rows are paired by number."""
     time_unit: Literal["s", "ms", "us", "ns"] = "s"
-    """The unit of that column."""
+    """Unit of --time-column."""
     every: int = 1
-    """One of so many rows of a table belongs to a frame: 4 for a table at 100 Hz and a film at 25."""
+    """Rows per frame: 4 for a table at 100 Hz and a video at 25 frames/s."""
     fps: float | None = None
-    """Frames a second of directories of pictures, which do not say; of films in place of what they say."""
+    """Frames per second of pictures, or of videos instead of the rate in their header."""
     action_range: tuple[float, float] | None = None
-    """What -1 and 1 shall mean, in the source's units. By default what the source declares for each action, else the
-    least and greatest number that it has; numbers that lie within [-1, 1] already stay as they are."""
+    """Values that become -1 and 1. By default the declared range of each action, else its smallest and largest value.
+    If all values lie within [-1, 1], they are unchanged."""
     depth_range: tuple[float, float] | None = None
-    """What becomes black and what white in 16-bit grey pictures, in their own numbers. By default 0 and 65535."""
+    """Values of 16-bit grey pictures that become black and white. By default 0 and 65535."""
     state: bool = True
-    """--no-state leaves state vectors out."""
+    """--no-state leaves out state vectors."""
     skip_bad: bool = False
-    """Go on without episodes that are damaged, and list them."""
+    """Leave out damaged episodes and list them."""
     workers: int | None = None
-    """Processes. By default one for each core."""
+    """Number of processes. By default one per core."""
 
 
 def main(arguments: list[str]) -> int:
@@ -107,7 +105,10 @@ def main(arguments: list[str]) -> int:
             report = import_episodes(importer, out, _wish(options, choice), console)
             print("\n  ".join([f"{out}:", *report.lines()]))
     except KeyboardInterrupt as error:
-        print("aime import: interrupted; all shards written are whole: run the same command to go on", file=sys.stderr)
+        print(
+            "aime import: interrupted; all written shards are complete: run the same command to continue",
+            file=sys.stderr,
+        )
         return exit_status(error)
     return 0
 
@@ -126,7 +127,7 @@ def _wish(options: ImportOptions, choice: Choice) -> Wish:
 
 
 def _check(options: ImportOptions) -> None:
-    """What the parser cannot know.
+    """Checks that the parser cannot do.
 
     Raises:
         AimeError: if a number is out of range.

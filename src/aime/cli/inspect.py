@@ -1,4 +1,4 @@
-"""`aime inspect`: the effect of every part of a run, by intervention, as a table and a JSON file."""
+"""`aime inspect`: the effect of each part of a model, as a table and a JSON file."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from aime.inference.inspection.result import Figure, Inspection
 
 WIDTH = 120
-"""Columns of the table where there is no terminal whose width it could have."""
+"""Columns of the table without a terminal."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InspectOptions(Evaluated):
-    """Measure the effect of every part of a run: replace its output by something simpler, and see what is lost.
+    """Measure the effect of each part of a model: replace its output, and compute the loss of quality.
 
-    Where the data has a state, also how well it is predicted linearly from each part.
+    If the data has a state, also predict it linearly from each part.
     """
 
     out: Path | None = None
-    """The JSON file to write. By default RUN/inspection.json, which `aime report` shows; none for a bundled run."""
+    """JSON file to write. By default RUN/inspection.json, which `aime report` shows; none for a bundled run."""
     part: Literal["test", "validation", "all"] = "validation"
-    """The half of the unseen episodes: test for reports, validation for choices."""
+    """Which held-out episodes: test for reports, validation for choices."""
     clips: int | None = 24
-    """At most so many clips, the first of every episode before the second of any."""
+    """Maximum number of clips. The first clip of every episode is used before any second one."""
 
 
 def main(arguments: list[str]) -> int:
@@ -65,28 +65,28 @@ def _tables(inspection: Inspection) -> Iterator[str | Table]:
 
     yield (
         f"{counted(inspection.clips, 'clip')} of {counted(inspection.episodes, 'episode')} of {inspection.data} "
-        f"({inspection.unseen}), context {inspection.context}.\nThe loss by each change, above 0 where the model is "
+        f"({inspection.unseen}), context {inspection.context}.\nThe loss by each replacement, above 0 where the model is "
         "worse, and the ends of its 95 % interval over episodes; = cannot change."
     )
     yield _losses(inspection)
     if inspection.absent:
-        yield f"left out, since the model has no such part: {', '.join(inspection.absent)}"
+        yield f"not in this model: {', '.join(inspection.absent)}"
     if any(each.part == "context" for each in inspection.findings):
         yield f"{CONTEXT_NOTE}\n"
     yield "\n".join(f"{part}: {verdict}" for part, verdict in inspection.parts())
     if inspection.probes:
-        yield "\nR² of the recorded state, predicted linearly from a part"
+        yield "\nR² of the state, predicted linearly from a part"
         yield _probes(inspection)
 
 
 def _losses(inspection: Inspection) -> Table:
-    """A row a change, of three lines: the verdict stands below the change, so that 80 columns suffice."""
+    """A row of three lines per replacement, with the verdict below it, to fit into 80 columns."""
     from aime.inference.inspection.result import digits
 
     names = [name.replace(" at ", "\nat ") for name in inspection.measures[2:]]
-    table = _right_aligned("part, change,\nverdict", "dB", "nats", *names)
+    table = _right_aligned("part, replacement,\nverdict", "dB", "nats", *names)
     intact = (_cell(each, digits(name), "\n") for name, each in inspection.intact)
-    table.add_row("model\n as it is", *intact, end_section=True)
+    table.add_row("model\n unchanged", *intact, end_section=True)
     for finding in inspection.findings:
         losses = (
             "=" if each.loss is None else _cell(each.loss, digits(each.measure), "\n") for each in finding.effects

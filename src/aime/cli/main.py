@@ -1,4 +1,4 @@
-"""The `aime` command: finds the verb, runs it, and turns what a user can put right into one line."""
+"""The `aime` command: runs a verb and reports errors in one line."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from aime.errors import AimeError
 from aime.primitives.signals import exit_status, handled
 
 VERBS = {
-    "train": "train a world model on a data set",
-    "evaluate": "measure a run's predictions on episodes it has never seen",
-    "inspect": "measure the effect of every part of a run, by replacing its output",
-    "predict": "draw truth, dreams and difference side by side, moving",
-    "ablate": "compare the complete model with variants that lack one part",
-    "agent": "act with a run: imitate, learn in imagination, plan, and be judged",
-    "benchmark": "run the protocol of DMC-VB: what distractors cost a representation and a policy",
-    "report": "show everything about a run in one HTML page",
-    "collect": "record episodes of DeepMind Control or gymnasium environments",
-    "import": "bring a data set of another project into shards: DMC-VB, LeRobot, Minari, videos, …",
+    "train": "train a world model",
+    "evaluate": "compute scores of predictions on held-out episodes",
+    "inspect": "measure the effect of each part of a trained model",
+    "predict": "make a film of true and predicted frames",
+    "ablate": "train and compare variants without one part",
+    "agent": "train and evaluate agents on a world model",
+    "benchmark": "run the DMC-VB protocol on data with distractors",
+    "report": "write one HTML page about a run",
+    "collect": "record episodes of DeepMind Control or gymnasium",
+    "import": "convert a data set: DMC-VB, LeRobot, Minari, videos, …",
     "export": "write a data set in the format of another project",
-    "data": "check and describe a data set, with a contact sheet",
-    "doctor": "say what this machine has, and what is missing",
+    "data": "check and describe a data set",
+    "doctor": "check what is installed on this machine",
 }
-"""Each verb's summary; the verb is the module of that name beside this one, with `main(arguments) -> status`."""
+"""Summary of each verb. A verb is a module of this package with `main(arguments) -> status`."""
 
 MODULES = {"import": "importing"}
-"""Modules of another name, where the verb is a word of Python's own."""
+"""Modules of verbs whose names are Python keywords."""
 
 
 FILES = ("train", "ablate", "agent", "benchmark", "collect", "import", "export")
-"""Verbs whose results are files: they go on where nobody reads their output any longer."""
+"""Verbs whose results are files: they continue if their standard output is closed."""
 
 
 def entry() -> None:
-    """Run the command line that the shell gave, and exit with its status."""
+    """Run the command line of the process and exit with its status."""
     arguments = sys.argv[1:]
     make_safe(lasting=any(argument in FILES for argument in arguments[:2]))
     with handled(to_the_end=True) as interruption:
@@ -66,9 +66,8 @@ def entry() -> None:
 def main(arguments: list[str]) -> int:
     """Run one command line, without the program's name, and return the exit status.
 
-    The status is 0 after success, 2 after an error that the user can put right (one line on stderr; `--debug`
-    anywhere on the line shows the traceback), 1 after a defect of the program (one line, too) and, after a signal, 128
-    and its number: 130 for Ctrl-C.
+    The status is 0 after success, 2 after a user error, 1 after a bug, and 128 plus the number after a signal (130 for
+    Ctrl-C). Errors are one line on stderr; `--debug` adds the traceback.
     """
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
@@ -97,18 +96,18 @@ def main(arguments: list[str]) -> int:
 
 
 def overview() -> str:
-    """The help of the command as a whole: a line a verb."""
+    """The help of `aime`: one line per verb."""
     width = max(map(len, VERBS))
     lines = [
         "usage: aime VERB [ARGUMENTS]",
         "",
-        "Train a world model on videos with actions, and look at what it dreams.",
+        "Train world models on videos with actions, and use them for prediction and control.",
         "",
     ]
     lines += [f"  {verb:<{width}}  {summary}" for verb, summary in VERBS.items()]
     lines += [
         "",
-        "aime VERB --help explains a verb's arguments; --version prints the version; --debug shows tracebacks.",
+        "aime VERB --help lists a verb's options. --version prints the version, --debug shows tracebacks.",
     ]
     return "\n".join(lines)
 
@@ -119,7 +118,7 @@ def version() -> str:
 
 
 def _module(verb: str) -> ModuleType:
-    # imported on demand, so that a verb pays for its own libraries only
+    # imported on demand: a verb imports its own libraries only
     if verb not in VERBS:
         near = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f"did you mean {near[0]}?" if near else "see `aime --help`"

@@ -1,4 +1,4 @@
-"""Options that several verbs share: the clips of a run that it has never seen, and how they are evaluated."""
+"""Options of verbs that evaluate a run on held-out episodes."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class UnseenClips:
-    """Clips of a run's unseen episodes, of which the model sees the beginning and predicts the rest."""
+    """Which clips are predicted, and from how many frames of context."""
 
     run: tyro.conf.Positional[Path]
-    """The run directory that `aime train` wrote, or bundled:cartpole."""
+    """A run directory written by `aime train`, or bundled:cartpole."""
     data: str | None = None
-    """A directory of shards, one shard, or bundled:NAME; several by commas. By default the run's own data. Episodes
-    that the run was trained on are left out, wherever they lie."""
+    """Directory of shards, one shard, or bundled:NAME; several separated by commas. By default the run's data.
+    Episodes that the run was trained on are always left out."""
     part: Literal["test", "validation", "all"] = "test"
-    """The half of the unseen episodes: test for reports, validation for choices."""
+    """Which held-out episodes: test for reports, validation for choices."""
     context: int = 5
-    """Frames that the model sees."""
+    """Number of frames that the model observes."""
     horizon: int = 45
-    """Frames that it then predicts."""
+    """Number of frames to predict."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     @property
@@ -45,12 +45,12 @@ class UnseenClips:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluated(UnseenClips):
-    """Unseen clips, and how many futures of how many of them are sampled."""
+    """Also how many clips, and how many samples of each."""
 
     samples: int = 16
-    """Sampled futures of each clip."""
+    """Sampled futures per clip."""
     clips: int | None = None
-    """At most so many clips; by default 64, the first of every episode before the second of any."""
+    """Maximum number of clips, 64 by default. The first clip of every episode is used before any second one."""
 
     @property
     def request(self) -> EvaluationRequest:

@@ -1,4 +1,4 @@
-"""Standard output and error that end nothing: whatever they can encode, and whether or not anybody still reads."""
+"""Standard output and error that do not fail on characters they cannot encode, or when their reader has closed."""
 
 from __future__ import annotations
 
@@ -9,43 +9,43 @@ import sys
 
 
 class LastingStream(io.TextIOWrapper):
-    """A text stream whose reader may go: what is written after that goes nowhere."""
+    """A text stream that discards its output once its reader has closed."""
 
     def write(self, text: str) -> int:
-        """Write, or note that there is nobody to write to."""
+        """Write, or discard if the reader has closed."""
         try:
             return super().write(text)
         except OSError:
-            self._give_up()
+            self._discard_rest()
             return len(text)
 
     def flush(self) -> None:
-        """Flush, or note that there is nobody to write to."""
+        """Flush, or discard if the reader has closed."""
         try:
             super().flush()
         except OSError:
-            self._give_up()
+            self._discard_rest()
 
-    def _give_up(self) -> None:
+    def _discard_rest(self) -> None:
         discard(self.fileno())
         with contextlib.suppress(OSError):
-            super().flush()  # what had been buffered
+            super().flush()  # the buffered text
 
 
 def discard(descriptor: int) -> None:
-    """Send all that is written to a descriptor nowhere from now on."""
+    """Redirect a file descriptor to the null device."""
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, descriptor)
     os.close(null)
 
 
 def make_safe(lasting: bool) -> None:
-    """Let standard output and error replace what they cannot encode, and bring closed ones back as the null device.
+    """Make standard output and error replace characters that they cannot encode, and reopen closed ones as null device.
 
     Args:
-        lasting: whether output whose reader has gone is dropped, for work whose results are files; errors always are.
+        lasting: whether standard output is discarded once its reader has closed, instead of ending the command.
     """
-    for descriptor in range(3):  # a file opened later would take the place of a closed one, and be written into
+    for descriptor in range(3):  # otherwise a file opened later gets the descriptor, and output is written to it
         try:
             os.fstat(descriptor)
         except OSError:
@@ -58,7 +58,7 @@ def make_safe(lasting: bool) -> None:
 
 
 def _safe(stream: object, descriptor: int, lasting: bool) -> io.TextIOWrapper:
-    if not isinstance(stream, io.TextIOWrapper):  # None, where the descriptor was closed from the start
+    if not isinstance(stream, io.TextIOWrapper):  # None if the descriptor was closed at the start
         stream = io.TextIOWrapper(io.FileIO(descriptor, "w", closefd=False), encoding="utf-8", write_through=True)
     assert isinstance(stream, io.TextIOWrapper)
     if not lasting:

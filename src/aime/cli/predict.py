@@ -1,4 +1,4 @@
-"""`aime predict`: a film of what a run dreams, beside what happened."""
+"""`aime predict`: a film of true and predicted frames."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from aime.cli.options import UnseenClips
 
 @dataclass(frozen=True, kw_only=True)
 class PredictOptions(UnseenClips):
-    """Draw a film with a row a clip: truth, the single most likely dream, their difference, attention, and samples."""
+    """Make a film with a row per clip: true frames, most likely prediction, difference, attention and samples."""
 
     out: Path
-    """The film to write: FILE.webp, FILE.gif, or FILE.mp4 (with the `video` extra)."""
+    """File to write: FILE.webp, FILE.gif, or FILE.mp4 (with the `video` extra)."""
     samples: int = 4
-    """Sampled futures of each clip."""
+    """Sampled futures per clip."""
     clips: int = 3
-    """Rows, from different episodes."""
+    """Number of rows, from different episodes."""
     seed: int = 0
-    """Of the sampled futures."""
+    """Seed of the sampled futures."""
     attention: Literal["one", "all", "none"] = "one"
-    """Tiles of attention, where the model's is not uniform: one over the dream, or all maps, slots and motions in the
-    place of difference and samples."""
+    """one: the attention map over the prediction.
+    all: all maps, slots and motions instead of difference and samples."""
 
 
 def main(arguments: list[str]) -> int:

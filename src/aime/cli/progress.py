@@ -1,4 +1,4 @@
-"""A progress bar on stderr for work that tells how much of it is done."""
+"""Progress bars on stderr."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import Progress, TaskID, TextColumn
 
-SILENCE = 15.0
-"""Seconds between two lines where there is no terminal."""
+SECONDS_BETWEEN_LINES = 15.0
+"""Without a terminal."""
 
 
 @contextmanager
 def counting(label: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar while the context lasts, on a terminal only; it is told (done, total), as often as one likes."""
+    """A progress bar, on a terminal only; the callback takes (done, total)."""
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(label, total=None)
@@ -24,13 +24,13 @@ def counting(label: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def stages() -> Iterator[Callable[[str, int, int, Mapping[str, float]], None]]:
-    """Show work of several stages while the context lasts: a bar for each on a terminal, else now and then a line.
+    """A progress bar for each stage on a terminal, otherwise a line every 15 seconds.
 
-    It is told (stage, done, total, figures), as often as one likes.
+    The callback takes (stage, done, total, figures), where figures are values to show by name.
     """
     console = Console(stderr=True)
-    known: dict[str, TaskID] = {}
-    said: dict[str, float] = {}
+    tasks: dict[str, TaskID] = {}
+    printed: dict[str, float] = {}
     with Progress(
         *Progress.get_default_columns(),
         TextColumn("{task.fields[figures]}"),
@@ -38,13 +38,14 @@ def stages() -> Iterator[Callable[[str, int, int, Mapping[str, float]], None]]:
         disable=not console.is_terminal,
     ) as bar:
 
-        def told(stage: str, done: int, total: int, figures: Mapping[str, float]) -> None:
+        def update(stage: str, done: int, total: int, figures: Mapping[str, float]) -> None:
             text = "  ".join(f"{name} {value:.3g}" for name, value in figures.items())
-            if stage not in known:
-                known[stage] = bar.add_task(stage, total=total, figures="")
-            bar.update(known[stage], completed=done, total=total, figures=text)
-            if not console.is_terminal and (time.monotonic() - said.get(stage, -SILENCE) >= SILENCE or done == total):
-                said[stage] = time.monotonic()
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total, figures="")
+            bar.update(tasks[stage], completed=done, total=total, figures=text)
+            due = time.monotonic() - printed.get(stage, -SECONDS_BETWEEN_LINES) >= SECONDS_BETWEEN_LINES
+            if not console.is_terminal and (due or done == total):
+                printed[stage] = time.monotonic()
                 console.print(f"{stage}: {done} of {total}  {text}", highlight=False, soft_wrap=True)
 
-        yield told
+        yield update

@@ -1,4 +1,4 @@
-"""`aime report`: everything about a run in one page."""
+"""`aime report`: one HTML page about a run."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from aime.cli.progress import counting
 
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions(UnseenClips):
-    """Write one self-contained HTML page: dreams, scores beside baselines, losses, inner workings and settings."""
+    """Write one self-contained HTML page: predictions, scores and baselines, losses, attention, and settings."""
 
     out: Path | None = None
-    """The page to write. By default RUN/report.html."""
+    """File to write. By default RUN/report.html."""
 
 
 def main(arguments: list[str]) -> int:

@@ -103,7 +103,7 @@ def test_parts_that_a_model_lacks_are_left_out(tmp_path: Path, capsys: pytest.Ca
     run = write_run(tmp_path, size=16, kind="uniform")
     assert main(["inspect", str(run.path), *FLAGS.split(), "--out", str(tmp_path / "found.json")]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert "left out, since the model has no such part: slots: of another clip, attention: uniform" in printed
+    assert "not in this model: slots: of another clip, attention: uniform" in printed
     assert not (run.path / "inspection.json").exists()
 
 
