@@ -65,7 +65,7 @@ def _tables(inspection: Inspection) -> Iterator[str | Table]:
 
     yield (
         f"{counted(inspection.clips, 'clip')} of {counted(inspection.episodes, 'episode')} of {inspection.data} "
-        f"({inspection.unseen}), context {inspection.context}.\nThe loss by each replacement, above 0 where the model is "
+        f"({inspection.unseen}), context {inspection.context}.\nLoss by each replacement, above 0 where the model is "
         "worse, and the ends of its 95 % interval over episodes; = cannot change."
     )
     yield _losses(inspection)
