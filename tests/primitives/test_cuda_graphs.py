@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aime.primitives.cuda_graphs import WARM_UP, GraphedWork
+from aime.primitives.cuda_graphs import WARM_UP, GraphedFunction
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
@@ -17,7 +17,7 @@ def test_random_numbers_are_those_of_the_work_itself() -> None:
     def work(kind: str, inputs: tuple[Tensor]) -> Tensor:
         return inputs[0] + torch.randn_like(inputs[0])
 
-    graphed = GraphedWork[str, tuple[Tensor], Tensor](work, CUDA)
+    graphed = GraphedFunction[str, tuple[Tensor], Tensor](work, CUDA)
     inputs = [(torch.randn(5),) for _ in range(WARM_UP + 4)]
     torch.manual_seed(0)
     found = [graphed("only", each).clone() for each in inputs]
@@ -33,7 +33,7 @@ def test_kinds_and_shapes_have_recordings_of_their_own() -> None:
         calls.append(kind)
         return kind * inputs[0].sum()
 
-    graphed = GraphedWork[float, tuple[Tensor], Tensor](work, CUDA)
+    graphed = GraphedFunction[float, tuple[Tensor], Tensor](work, CUDA)
     for number in range(2 * WARM_UP):
         for kind in (1.0, 2.0):
             for size in (3, 4):
@@ -52,7 +52,7 @@ def test_each_kind_brings_its_gradients() -> None:
         loss.backward()
         return loss.detach()
 
-    graphed = GraphedWork[int, tuple[Tensor], Tensor](work, CUDA, weights)
+    graphed = GraphedFunction[int, tuple[Tensor], Tensor](work, CUDA, weights)
     for number in range(2 * WARM_UP):
         for kind in (0, 1):
             given = torch.full((2,), float(number + kind))

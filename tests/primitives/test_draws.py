@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from aime.primitives.draws import draw_counted_first, draw_with_replacement, random_gaps
+from aime.primitives.draws import draw_valid_first, draw_with_replacement, random_gaps
 
 
 def test_only_what_counts_is_drawn_and_each_alike() -> None:
@@ -13,7 +13,7 @@ def test_only_what_counts_is_drawn_and_each_alike() -> None:
     shares = torch.bincount(draw_with_replacement(counted, 30_000), minlength=7) / 30_000
     assert not shares[~counted].any()
     assert (shares[counted] - 1 / 3).abs().max() < 0.02
-    first = torch.stack([draw_counted_first(counted, 2) for _ in range(3000)])
+    first = torch.stack([draw_valid_first(counted, 2) for _ in range(3000)])
     assert set(first.unique().tolist()) == {1, 2, 5}
     assert (first[:, 0] != first[:, 1]).all()
     assert (torch.bincount(first.flatten(), minlength=7)[counted] / 6000 - 1 / 3).abs().max() < 0.03
@@ -21,7 +21,7 @@ def test_only_what_counts_is_drawn_and_each_alike() -> None:
 
 def test_where_too_little_counts_the_rest_comes_behind() -> None:
     counted = torch.tensor([False, True, False, True])
-    order = draw_counted_first(counted, 9)
+    order = draw_valid_first(counted, 9)
     assert sorted(order.tolist()) == [0, 1, 2, 3]
     assert sorted(order[:2].tolist()) == [1, 3]
     nothing = torch.zeros(4, dtype=torch.bool)

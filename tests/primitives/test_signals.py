@@ -115,7 +115,7 @@ def test_nohup_is_heeded() -> None:
 def test_processes_that_inherit_the_block_are_reached_by_no_signal_and_none_is_lost() -> None:
     code = "import os, signal\nfor each in (1, 2, 15): os.kill(os.getpid(), each)\nprint('on')"
     with pytest.raises(Interrupted), handled():
-        with signals.inherited_as_blocked():
+        with signals.blocked_in_children():
             done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
             os.kill(os.getpid(), signal.SIGTERM)
             assert done.stdout == "on\n"

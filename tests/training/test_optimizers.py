@@ -12,7 +12,7 @@ from torch import nn
 from aime.errors import AimeError
 from aime.optimization import Muon
 from aime.perception.state_reader import StateConfig
-from aime.primitives.ends import EndLinear
+from aime.primitives.boundary_layers import BoundaryLinear
 from aime.training.optimizers import OptimizerConfig, make_optimizers, scale_learning_rates
 from aime.world_model.model import AIME
 
@@ -57,7 +57,7 @@ def test_a_layers_name_decides_nothing() -> None:
     before = [{id(weight) for group in each.param_groups for weight in group["params"]} for each in optimizers(model)]
     again = optimizers(renamed(model))
     assert [{id(weight) for group in each.param_groups for weight in group["params"]} for each in again] == before
-    hidden, end = nn.Linear(16, 16, bias=False), EndLinear(16, 16, bias=False)
+    hidden, end = nn.Linear(16, 16, bias=False), BoundaryLinear(16, 16, bias=False)
     adamw, muon = optimizers(nn.ModuleDict({"head": hidden, "middle": end}))
     assert muon.param_groups[0]["params"] == [hidden.weight]
     assert [weight for group in adamw.param_groups for weight in group["params"]] == [end.weight]

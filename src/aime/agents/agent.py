@@ -13,7 +13,7 @@ from torch import Tensor
 from aime.agents.policy import Behaviour
 from aime.dynamics.states import Carry
 from aime.errors import AimeError, expect_at_least_zero
-from aime.primitives.counted_noise import mixed, uniforms
+from aime.primitives.counter_noise import mix64, uniforms
 from aime.primitives.seeded_noise import row_words
 from aime.world_model.model import AIME
 from aime.world_model.outputs import BeliefState, Observation
@@ -32,7 +32,7 @@ class EpisodeNoise:
             AimeError: if there are not as many seeds.
         """
         seeds = torch.randint(2**62, (batch,)).tolist() if seeds is None else seeds
-        self._keys = mixed(row_words(seeds, batch) + _OFFSET)
+        self._keys = mix64(row_words(seeds, batch) + _OFFSET)
         self.batch, self._draws = batch, 0
 
     def uniforms(self, width: int, like: Tensor) -> Float[Tensor, "B width"]:

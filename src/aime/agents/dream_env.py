@@ -19,7 +19,7 @@ from aime.data.action_scale import ActionScale, expect_clipped_actions
 from aime.dynamics.choices import Choice, likeliest
 from aime.errors import AimeError, expect_choice
 from aime.inference.loading import load_run
-from aime.primitives.counted_noise import GOLDEN, mixed, uniforms
+from aime.primitives.counter_noise import GOLDEN, mix64, uniforms
 from aime.primitives.distributions import GaussianMixture, drawn_from
 from aime.primitives.hardware import Device
 from aime.world_model.prediction import decode_in_chunks
@@ -149,7 +149,7 @@ class DreamVectorEnv(VectorEnv):
         if seed is None and not self._seeded:
             seed = int(self.np_random.integers(2**62))
         if seed is not None:
-            self._now = self._now._replace(keys=mixed((seed + np.arange(self.num_envs)).astype(np.uint64)))
+            self._now = self._now._replace(keys=mix64((seed + np.arange(self.num_envs)).astype(np.uint64)))
             self._seeded = True
         self._begin(np.ones(self.num_envs, bool))
         return self._observe(), {}
@@ -205,7 +205,7 @@ class DreamVectorEnv(VectorEnv):
     def _begin(self, rows: Bool[np.ndarray, " N"]) -> None:
         """Start the next episode of some dreams, at real frames that follow from their keys."""
         keys, elapsed, ended, states = self._now
-        keys = np.where(rows, mixed(keys + GOLDEN), keys)
+        keys = np.where(rows, mix64(keys + GOLDEN), keys)
         chosen = (keys[rows] % np.uint64(len(self._starts.frames))).astype(np.int64)
         places, index = (torch.from_numpy(each).to(self._dynamics.device) for each in (chosen, np.flatnonzero(rows)))
         states = states.replace(index, self._starts.pick(places))

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from aime.dynamics.heads.action_schema import ActionReadout
 from aime.dynamics.states import Widths
 from aime.errors import AimeError, expect_sizes
+from aime.primitives.belief_mlp import STEP_SCALE, BeliefMLP
+from aime.primitives.boundary_layers import BoundaryLinear
 from aime.primitives.distributions import CensoredGaussian, CensoredMixture, TwoHot
 from aime.primitives.distributions.gaussian import bounded_std
 from aime.primitives.distributions.precision import accurate
 from aime.primitives.distributions.two_hot import even_bins
-from aime.primitives.ends import EndLinear
-from aime.primitives.readout import STEP_SCALE, BeliefReadout
 
 Belief = Float[Tensor, "... belief"]
 Latent = Float[Tensor, "... latent"]
@@ -60,7 +60,7 @@ class Trunk(nn.Module):
 
     def __init__(self, widths: Widths, hidden: int) -> None:
         super().__init__()
-        self.readout = BeliefReadout(widths.belief, 2 * widths.latent, hidden)
+        self.readout = BeliefMLP(widths.belief, 2 * widths.latent, hidden)
         self.deepen = nn.Sequential(nn.Linear(hidden, hidden), nn.LayerNorm(hidden), nn.SiLU())
 
     def forward(self, belief: Belief, latent: Latent, step: Latent) -> Float[Tensor, "... hidden"]:
@@ -77,7 +77,7 @@ class Policy(nn.Module):
     def __init__(self, config: PolicyConfig, widths: Widths) -> None:
         super().__init__()
         self.trunk = Trunk(widths, config.hidden)
-        self.project = EndLinear(config.hidden, 2 * widths.action)
+        self.project = BoundaryLinear(config.hidden, 2 * widths.action)
         nn.init.normal_(self.project.weight, std=0.01)
         nn.init.zeros_(self.project.bias)
 
@@ -117,7 +117,7 @@ class Critic(nn.Module):
     def __init__(self, config: PolicyConfig, widths: Widths) -> None:
         super().__init__()
         self.trunk = Trunk(widths, config.hidden)
-        self.logits = EndLinear(config.hidden, config.bins)
+        self.logits = BoundaryLinear(config.hidden, config.bins)
         nn.init.zeros_(self.logits.weight)
         nn.init.zeros_(self.logits.bias)
         self.register_buffer("largest", torch.tensor(LARGEST_RETURN))

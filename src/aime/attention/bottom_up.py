@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from aime.attention.maps import over_space, with_floor
-from aime.primitives.ends import EndLinear
+from aime.primitives.boundary_layers import BoundaryLinear
 from aime.primitives.slot_attention import SlotAttention
 
 
@@ -62,7 +62,7 @@ class BottomUpAttention(nn.Module):
         self.pyramid = FeaturePyramid(channels, width, grid)
         self.places = nn.Parameter(torch.randn(grid * grid, width) * 0.1)
         self.slots = SlotAttention(slots, width, width, rounds)
-        self.score = nn.Sequential(nn.LayerNorm(width), EndLinear(width, 1))
+        self.score = nn.Sequential(nn.LayerNorm(width), BoundaryLinear(width, 1))
         self.broadcast = nn.Parameter(torch.randn(grid * grid, width) * 0.1)
         self.decode = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, channels[1])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from aime.attention.bottom_up import BottomUp, BottomUpAttention
 from aime.attention.top_down import TopDown, TopDownAttention
 from aime.errors import expect_sizes
-from aime.primitives.ends import EndLinear
+from aime.primitives.boundary_layers import BoundaryLinear
 
 GATE_MARGIN = 0.1
 """The gate stays within [0.1, 0.9], or it would learn to pick the prior map and the bottom-up one would die."""
@@ -183,7 +183,7 @@ class AttentionSchema(AttentionPillar):
         self.grid = grid
         self.bottom_up = BottomUpAttention(channels, config.slots, config.width, config.rounds, grid)
         self.top_down = TopDownAttention(belief, latent, config.hidden, grid)
-        self.gate = nn.Sequential(nn.LayerNorm(belief), EndLinear(belief, 1))
+        self.gate = nn.Sequential(nn.LayerNorm(belief), BoundaryLinear(belief, 1))
         self.initial_logits = nn.Parameter(torch.zeros(grid, grid))
 
     def look(self, pyramid: tuple[Tensor, ...]) -> BottomUp:

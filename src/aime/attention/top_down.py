@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from aime.attention.maps import over_space, shift, with_floor
-from aime.primitives.ends import EndLinear
-from aime.primitives.readout import BeliefReadout
+from aime.primitives.belief_mlp import BeliefMLP
+from aime.primitives.boundary_layers import BoundaryLinear
 
 FARTHEST = 8.0
 """The most cells that a map is moved from one frame to the next, along each axis."""
@@ -35,9 +35,9 @@ class TopDownAttention(nn.Module):
     def __init__(self, belief: int, latent: int, hidden: int, grid: int) -> None:
         super().__init__()
         self.grid = grid
-        self.readout = BeliefReadout(belief, latent, hidden)
-        self.motion = EndLinear(hidden, 2)
-        self.logits = EndLinear(hidden, grid * grid)
+        self.readout = BeliefMLP(belief, latent, hidden)
+        self.motion = BoundaryLinear(hidden, 2)
+        self.logits = BoundaryLinear(hidden, grid * grid)
         self.log_sharpness = nn.Parameter(torch.zeros(()))
         for weight in (*self.motion.parameters(), *self.logits.parameters()):
             nn.init.zeros_(weight)

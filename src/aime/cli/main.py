@@ -43,7 +43,7 @@ def entry() -> None:
     """Run the command line of the process and exit with its status."""
     arguments = sys.argv[1:]
     make_safe(lasting=any(argument in FILES for argument in arguments[:2]))
-    with handled(to_the_end=True) as interruption:
+    with handled(until_exit=True) as interruption:
         try:
             status = main(arguments)
             interruption.over = True

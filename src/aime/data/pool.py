@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from aime.errors import AimeError
-from aime.primitives.signals import handled, inherited_as_blocked
+from aime.primitives.signals import blocked_in_children, handled
 
 Job = TypeVar("Job")
 
@@ -65,7 +65,7 @@ def work(
     pool = ProcessPoolExecutor(min(workers, len(jobs)), context, _start_worker, (stop, counter))
     try:
         with handled(), progress_bar(console, labour.unit) as bar:
-            with inherited_as_blocked():
+            with blocked_in_children():
                 futures = [pool.submit(run, job) for job in jobs]
             _follow(futures, bar, labour.verb, total, counter)
     except BrokenProcessPool as error:

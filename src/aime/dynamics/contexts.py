@@ -5,8 +5,8 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from aime.primitives.ends import EndLinear
-from aime.primitives.readout import BeliefReadout
+from aime.primitives.belief_mlp import BeliefMLP
+from aime.primitives.boundary_layers import BoundaryLinear
 
 
 class ContextHead(nn.Module):
@@ -15,8 +15,8 @@ class ContextHead(nn.Module):
     def __init__(self, belief: int, latent: int, hidden: int, context: int) -> None:
         """A head; `latent` is 0 where it reads none."""
         super().__init__()
-        self.readout = BeliefReadout(belief, latent, hidden)
-        self.project = EndLinear(hidden, context)
+        self.readout = BeliefMLP(belief, latent, hidden)
+        self.project = BoundaryLinear(hidden, context)
 
     def forward(
         self, beliefs: Float[Tensor, "... belief"], *latents: Float[Tensor, "... latent"]

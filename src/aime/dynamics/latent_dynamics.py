@@ -19,10 +19,10 @@ from aime.dynamics.priors import Prior
 from aime.dynamics.recurrences.interface import Memory, Recurrence
 from aime.dynamics.states import Carry, Dream, Track, Widths
 from aime.errors import AimeError
-from aime.primitives.autocast import fp32_to_learn
+from aime.primitives.autocast import fp32_if_grad
+from aime.primitives.belief_mlp import STEP_SCALE
 from aime.primitives.draws import random_spans
-from aime.primitives.readout import STEP_SCALE
-from aime.primitives.recorded_calls import replayed
+from aime.primitives.graphed_calls import call_graphed
 
 Act = Callable[[Carry, int], Float[Tensor, "N A"]]
 """Takes the state of a step and the step's number from 0, gives the actions there, in [-1, 1]."""
@@ -156,7 +156,7 @@ class LatentDynamics(nn.Module):
         self, carry: Carry, action: Float[Tensor, "N A"], choose: Chooser, number: int = 0
     ) -> tuple[Carry, DirichletProcessMixture, Choice]:
         """Advance by (z, c, a) and take the next z from the prior: the state then, that prior, and what was chosen."""
-        with fp32_to_learn(carry.latent):
+        with fp32_if_grad(carry.latent):
             belief, memory = self._advance(carry, action)
             prior = self.prior(belief, carry.latent, carry.step, self.expect_context(belief))
             choice = choose(prior.mixture, number)
@@ -165,10 +165,10 @@ class LatentDynamics(nn.Module):
     def rollout(self, start: Carry, actions: Float[Tensor, "N F A"], choose: Picker) -> Dream:
         """Imagine F steps from N states under given actions; see `behave`.
 
-        On a GPU it is recorded and replayed: see `replayed`.
+        On a GPU it is called as a CUDA graph: see `call_graphed`.
         """
         if choose in (likeliest, sampled):
-            return replayed(_rollout, self, (start, actions), choose)
+            return call_graphed(_rollout, self, (start, actions), choose)
         return _rollout(self, (start, actions), choose)
 
     def behave(self, start: Carry, act: Act, count: int, choose: Picker) -> Dream:
@@ -179,7 +179,7 @@ class LatentDynamics(nn.Module):
         """
         carry = start
         steps: list[tuple[Tensor, ...]] = []
-        with fp32_to_learn(start.latent):
+        with fp32_if_grad(start.latent):
             advance, prior = self.recurrence.many_steps(), self.prior.lazy()
             for number in range(count):
                 latent, action = carry.latent, act(carry, number)

@@ -12,7 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from aime.errors import expect_at_least_zero, expect_sizes
-from aime.primitives.autocast import as_multiplied
+from aime.primitives.autocast import to_autocast_dtype
+from aime.primitives.belief_mlp import STEP_SCALE, BeliefMLP
+from aime.primitives.boundary_layers import BoundaryLinear
 from aime.primitives.config_io import later
 from aime.primitives.distributions import (
     PARAMETER_LIMIT,
@@ -23,9 +25,7 @@ from aime.primitives.distributions import (
     log_mixture_weights,
 )
 from aime.primitives.distributions.gaussian import bounded_std, raw_of_std
-from aime.primitives.ends import EndLinear
 from aime.primitives.grouped_linear import grouped_linear
-from aime.primitives.readout import STEP_SCALE, BeliefReadout
 
 LOG_LIMIT = math.log(PARAMETER_LIMIT)
 
@@ -91,9 +91,9 @@ class DirichletProcessPrior(nn.Module):
         count = config.components
         self.grid = (count, latent)
         self.sizes = (latent, count * latent, latent, count * latent, count - 1, count - 1, 1, 1)
-        self.trunk = BeliefReadout(belief, 2 * latent + context, config.hidden, config.dropout, config.residuals)
-        self.head = EndLinear(config.hidden, sum(self.sizes))
-        self.linear_step = EndLinear(belief + 2 * latent, latent, bias=False)
+        self.trunk = BeliefMLP(belief, 2 * latent + context, config.hidden, config.dropout, config.residuals)
+        self.head = BoundaryLinear(config.hidden, sum(self.sizes))
+        self.linear_step = BoundaryLinear(belief + 2 * latent, latent, bias=False)
         self._start_apart()
 
     @property
@@ -224,7 +224,7 @@ class LazyPrior:
     def _sort(self, rows: Float[Tensor, "outputs ..."]) -> tuple[Float[Tensor, "few ..."], Float[Tensor, "K own ..."]]:
         step, offsets, spread, spreads, log_a, log_b, _, _ = rows.split(self.whole.sizes)
         own = torch.cat([each.unflatten(0, self.whole.grid) for each in (offsets, spreads)], dim=1)
-        return as_multiplied(torch.cat([step, spread, log_a, log_b])), as_multiplied(own)
+        return to_autocast_dtype(torch.cat([step, spread, log_a, log_b])), to_autocast_dtype(own)
 
 
 def _bounded(raw: Float[Tensor, "..."]) -> Float[Tensor, "..."]:

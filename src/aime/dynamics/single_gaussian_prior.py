@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from aime.dynamics.prior import DirichletProcessMixture, PriorConfig
+from aime.primitives.belief_mlp import STEP_SCALE, BeliefMLP
+from aime.primitives.boundary_layers import BoundaryLinear
 from aime.primitives.distributions import GammaPosterior, GaussianMixture, Kumaraswamy
 from aime.primitives.distributions.gaussian import bounded_std, raw_of_std
-from aime.primitives.ends import EndLinear
-from aime.primitives.readout import STEP_SCALE, BeliefReadout
 
 
 class SingleGaussianPrior(nn.Module):
@@ -27,9 +27,9 @@ class SingleGaussianPrior(nn.Module):
     def __init__(self, config: PriorConfig, belief: int, context: int, latent: int) -> None:
         super().__init__()
         self.config = config
-        self.trunk = BeliefReadout(belief, 2 * latent + context, config.hidden, config.dropout, config.residuals)
-        self.head = EndLinear(config.hidden, 2 * latent)
-        self.linear_step = EndLinear(belief + 2 * latent, latent, bias=False)
+        self.trunk = BeliefMLP(belief, 2 * latent + context, config.hidden, config.dropout, config.residuals)
+        self.head = BoundaryLinear(config.hidden, 2 * latent)
+        self.linear_step = BoundaryLinear(belief + 2 * latent, latent, bias=False)
         nn.init.normal_(self.head.weight, std=0.1 / math.sqrt(config.hidden))
         nn.init.zeros_(self.head.bias)
         nn.init.zeros_(self.linear_step.weight)

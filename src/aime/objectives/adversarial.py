@@ -16,7 +16,7 @@ from aime.errors import AimeError, expect_shares
 from aime.objectives.ledger import Scalar, TaskLoss, weigh
 from aime.objectives.weights import AdversarialWeights
 from aime.primitives.config_io import Removed
-from aime.primitives.draws import draw_counted_first
+from aime.primitives.draws import draw_valid_first
 from aime.primitives.masked_mean import masked_mean
 from aime.representation.discriminators import CHANNELS, LEVELS, WINDOW, Discriminators, Judgement
 from aime.representation.discriminators import Judged as Judgements
@@ -202,7 +202,7 @@ def draw_window_starts(valid: Bool[Tensor, "B T"], frames: int, window: int) -> 
             "take longer clips"
         )
     whole = valid.unfold(1, window, 1).all(-1).flatten()
-    drawn = draw_counted_first(whole, frames // window)
+    drawn = draw_valid_first(whole, frames // window)
     return WindowStarts(
         (drawn // possible)[:, None], (drawn % possible)[:, None] + torch.arange(window, device=valid.device)
     )

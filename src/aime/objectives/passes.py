@@ -17,7 +17,7 @@ from aime.dynamics.latent_dynamics import LatentDynamics
 from aime.dynamics.states import Track
 from aime.objectives.overshooting import Overshot, imagine_ahead
 from aime.objectives.weights import LossWeights, OvershootConfig
-from aime.primitives.draws import draw_counted_first
+from aime.primitives.draws import draw_valid_first
 from aime.world_model.model import AIME
 from aime.world_model.outputs import LatentClips, SequenceOutput, Targets
 
@@ -97,7 +97,7 @@ class Pass:
     def redrawn(self) -> tuple[Int[Tensor, " N"], Bool[Tensor, "N T"]]:
         """The clips whose frames and tokens are read back, and which of their frames count."""
         whole = self.valid.any(1)
-        rows = draw_counted_first(whole, math.ceil(REDRAWN_SHARE * len(self.frames)))
+        rows = draw_valid_first(whole, math.ceil(REDRAWN_SHARE * len(self.frames)))
         # clips that are padding throughout make the share no larger
         counted = torch.arange(len(rows), device=rows.device) < (REDRAWN_SHARE * whole.sum()).ceil()
         return rows, self.valid[rows] & counted[:, None]

@@ -17,7 +17,7 @@ from aime.attention.schema import Attention
 from aime.objectives import latents
 from aime.objectives.ledger import Scalar, frame_nats
 from aime.objectives.passes import Pass
-from aime.primitives.draws import draw_counted_first
+from aime.primitives.draws import draw_valid_first
 from aime.primitives.masked_mean import masked_mean
 from aime.world_model.model import AIME
 
@@ -52,7 +52,7 @@ def overshoot_frames(given: Pass) -> Scalar:
             overshot.beliefs[:own], overshot.latents[:own], maps[:, overshot.starts].flatten(0, 1)
         )
     real = overshot.valid[:own].flatten()
-    picked = draw_counted_first(real, given.overshoot.frames)
+    picked = draw_valid_first(real, given.overshoot.frames)
     decoded = frozen_decode(model, overshot.latents[:own].flatten(0, 1)[picked], rolled.flatten(0, 1)[picked])
     truth = frames.flatten(0, 1)[overshot.times.flatten()[picked]]
     squared_error = (decoded - truth).square().mean(dim=(1, 2, 3))

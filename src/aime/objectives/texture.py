@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from aime.primitives.draws import draw_counted_first
+from aime.primitives.draws import draw_valid_first
 from aime.primitives.gram import gram_loss, gram_matrix
 from aime.primitives.masked_mean import masked_mean
 from aime.world_model.model import AIME
@@ -38,7 +38,7 @@ def texture_nats(
 
     Reference: Gatys et al. 2016, CVPR, equation 4, with the encoder in place of their VGG.
     """
-    drawn = draw_counted_first(valid.flatten(), JUDGED)
+    drawn = draw_valid_first(valid.flatten(), JUDGED)
     with _frozen(model.encoder):
         dreamt, real = (_features(model, each.flatten(0, 1)[drawn]) for each in (reconstructions, frames))
     size = 0.25 * gram_matrix(real).square().sum(dim=(1, 2))

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from aime.errors import expect_at_most, expect_sizes
-from aime.primitives.ends import EndLinear
+from aime.primitives.boundary_layers import BoundaryLinear
 from aime.primitives.transformer import Attention, CausalTimeAttention, FeedForward, TimeCache
 
 MOST_FRAMES = 2**16
@@ -103,10 +103,10 @@ class CausalPerceiver(ContextMaker):
         self.time_mlp = FeedForward(width)
         self.context_query = nn.Parameter(torch.randn(1, 1, width) * 0.5)
         self.context_read = Attention(width, width, heads, dropout)
-        self.context_head = nn.Sequential(nn.LayerNorm(width), EndLinear(width, context), nn.LayerNorm(context))
+        self.context_head = nn.Sequential(nn.LayerNorm(width), BoundaryLinear(width, context), nn.LayerNorm(context))
         self.token_queries = nn.Parameter(torch.randn(1, grid * grid, width) * 0.5)
         self.token_read = Attention(width, width, heads, dropout)
-        self.token_head = nn.Sequential(nn.LayerNorm(width), EndLinear(width, codes))
+        self.token_head = nn.Sequential(nn.LayerNorm(width), BoundaryLinear(width, codes))
 
     def forward(
         self,

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from aime.errors import AimeError, expect_shares
+from aime.primitives.boundary_layers import BoundaryLinear
 from aime.primitives.distributions.two_hot import symlog
-from aime.primitives.ends import EndLinear
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class StateReader(nn.Module):
     def __init__(self, config: StateConfig, context: int) -> None:
         super().__init__()
         self.hidden = nn.Sequential(nn.Linear(2 * config.width, config.hidden), nn.LayerNorm(config.hidden), nn.SiLU())
-        self.project = EndLinear(config.hidden, context)
+        self.project = BoundaryLinear(config.hidden, context)
         self.unknown = nn.Parameter(torch.zeros(context))
         # a model of frames that goes on with a state begins as it was
         nn.init.zeros_(self.project.weight)

@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from aime.primitives.blocks import CausalConv3d, FrameNorm, ResidualCell, TimeAxis, channels_last
+from aime.primitives.boundary_layers import BoundaryConv2d
 from aime.primitives.config_io import WAS_LIST
-from aime.primitives.ends import EndConv2d
 from aime.primitives.quantize import VectorQuantizer
 
 
@@ -54,7 +54,7 @@ class DownTower(nn.Module):
         super().__init__()
         widths = [config.channels * multiplier for multiplier in config.multipliers]
         kernel_times = (1, 1, config.kernel_time)
-        self.stem = EndConv2d(12, widths[0], 3, padding=1)
+        self.stem = BoundaryConv2d(12, widths[0], 3, padding=1)
         self.levels = nn.ModuleList(
             nn.ModuleList(ResidualCell(width, kernel_time, fine=depth == 0) for _ in range(config.cells))
             for depth, (width, kernel_time) in enumerate(zip(widths, kernel_times, strict=True))
@@ -84,14 +84,14 @@ class UpTower(nn.Module):
         super().__init__()
         widths = [config.channels * multiplier for multiplier in reversed(config.multipliers)]
         kernel_times = (config.kernel_time, 1, 1)
-        self.stem = CausalConv3d(config.code_width, widths[0], config.kernel_time, kernel=1, end=True)
+        self.stem = CausalConv3d(config.code_width, widths[0], config.kernel_time, kernel=1, boundary=True)
         self.levels = nn.ModuleList(
             nn.ModuleList(ResidualCell(width, kernel_time, fine=depth == 2) for _ in range(config.cells))
             for depth, (width, kernel_time) in enumerate(zip(widths, kernel_times, strict=True))
         )
         self.ups = nn.ModuleList(nn.Conv2d(above, 4 * below, 1) for above, below in itertools.pairwise(widths))
         self.norm = FrameNorm(widths[-1])
-        self.head = EndConv2d(widths[-1], 12, 3, padding=1)
+        self.head = BoundaryConv2d(widths[-1], 12, 3, padding=1)
 
     def forward(self, codes: Float[Tensor, "TB code h w"], time: TimeAxis) -> Float[Tensor, "TB 3 H W"]:
         """Decode time-major code grids to centred frames, roughly in [-1, 1] (not clipped)."""

@@ -1,4 +1,4 @@
-"""Which operations autocast may round."""
+"""Control of autocast's precision."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ import torch
 from torch import Tensor
 
 
-def fp32_to_learn(like: Tensor) -> AbstractContextManager[object]:
-    """A context without autocast where gradients are recorded; where none are, it stays as it was. For imagined paths.
+def fp32_if_grad(like: Tensor) -> AbstractContextManager[object]:
+    """A context that disables autocast if gradients are enabled; for rollouts of the prior.
 
-    Rounding the products of an imagined path to bf16 moves a latent by a fiftieth of what another sample of the prior
-    moves it (`notes/experiments.md`), and they take a quarter of the time; a gradient would carry the rounding of every
-    step of the path.
+    Without gradients bf16 is accurate enough: rounding changes an imagined latent by a fiftieth of the difference
+    between two samples of the prior (`notes/experiments.md`). A gradient would accumulate the rounding of every step.
     """
     return torch.autocast(like.device.type, enabled=False) if torch.is_grad_enabled() else nullcontext()
 
 
-def as_multiplied(weight: Tensor) -> Tensor:
-    """A weight in the type that autocast multiplies it in, where no gradient is recorded.
+def to_autocast_dtype(weight: Tensor) -> Tensor:
+    """A weight in autocast's type, if autocast is on and gradients are disabled.
 
-    Autocast keeps the rounded form of parameters alone: what was made of them it would round again at every use.
+    Autocast caches casts of parameters only; it would cast a tensor computed from parameters at every use.
     """
     device = weight.device.type
     if torch.is_grad_enabled() or not torch.is_autocast_enabled(device) or weight.dtype != torch.float32:

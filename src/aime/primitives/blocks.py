@@ -9,14 +9,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from aime.primitives.ends import EndConv2d, EndLinear
+from aime.primitives.boundary_layers import BoundaryConv2d, BoundaryLinear
 
 
 class FrameNorm(nn.GroupNorm):
-    """Group normalisation with one group, over the channels and pixels of each frame by itself.
+    """Group normalisation with one group, over the channels and pixels of each frame.
 
-    A frame's statistics never mix with another frame's, so nothing leaks backwards in time, and there are no batch
-    statistics. One group is also 3 to 11 times faster than eight in bf16 channels_last on a CPU.
+    Statistics are per frame, so no information flows backwards in time. One group is 3 to 11 times faster than eight
+    in bf16 channels_last on a CPU.
 
     Reference: Wu & He 2018, arXiv 1803.08494.
     """
@@ -27,11 +27,11 @@ class FrameNorm(nn.GroupNorm):
 
 @dataclass
 class TimeAxis:
-    """The time axis of T·B stacked frames (time-major): the features before the first frame, and those to keep.
+    """Past features for causal convolutions over T·B stacked frames (time-major).
 
-    The causal convolutions of a tower call `extend` in a fixed order. `before` holds one tensor `[P·B,C,H,W]` per call,
-    kept from the frames that came earlier; None stands for the start of a sequence, where the past is zero.
-    `kept` collects what the frames after these will need as their `before`.
+    The causal convolutions of a network call `extend` in a fixed order. `before` holds one tensor `[P·B,C,H,W]` of past
+    features per call, or is None at the start of a sequence, where the past is zero. `kept` collects the `before` of
+    the following frames.
     """
 
     before: tuple[Tensor, ...] | None = None
@@ -39,7 +39,7 @@ class TimeAxis:
     kept: list[Tensor] = field(default_factory=list)
 
     def extend(self, features: Float[Tensor, "TB C H W"], past: int) -> Float[Tensor, "PTB C H W"]:
-        """Put `past` earlier frames before `features`, `[T·B,C,H,W]` -> `[(past+T)·B,C,H,W]`."""
+        """Prepend `past` earlier frames, `[T·B,C,H,W]` -> `[(past+T)·B,C,H,W]`."""
         rows = past * self.batch
         if self.before is None:
             earlier = features.new_zeros(rows, *features.shape[1:])
@@ -51,17 +51,17 @@ class TimeAxis:
 
 
 class CausalConv3d(nn.Module):
-    """3-D convolution that pads time on the past side only, same size out: y_t reads frames t-kernel_time+1..t.
+    """3-D convolution, causal in time and of the same size: y_t reads frames t-kernel_time+1..t.
 
-    The kernel is kept as a 2-D one whose input channels hold the time taps side by side (oldest first), so that the
-    fast 2-D channels_last kernels compute it: `conv3d(x)_t = conv2d([x_{t-k+1}, …, x_t])`.
+    Computed as a 2-D convolution, with fast channels_last kernels, whose input channels are the time taps (oldest
+    first): `conv3d(x)_t = conv2d([x_{t-k+1}, …, x_t])`.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel_time: int, kernel: int = 3, end: bool = False) -> None:
-        """A layer between hidden ones, or at an `end` of a network."""
+    def __init__(self, inputs: int, outputs: int, kernel_time: int, kernel: int = 3, boundary: bool = False) -> None:
+        """A hidden layer or, with `boundary`, an input or output layer."""
         super().__init__()
         self.kernel_time = kernel_time
-        kind = EndConv2d if end else nn.Conv2d
+        kind = BoundaryConv2d if boundary else nn.Conv2d
         self.conv = kind(inputs * kernel_time, outputs, kernel, padding=kernel // 2)
 
     def forward(self, features: Float[Tensor, "TB C H W"], time: TimeAxis) -> Float[Tensor, "TB D H W"]:
@@ -85,7 +85,7 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, features: Float[Tensor, "N C H W"]) -> Float[Tensor, "N C 1 1"]:
         """A gate in (0, 1) for every channel of `[N,C,H,W]`."""
-        # the mean over a channels-innermost view: its gradient then has the layout of the others it is added to
+        # the mean over a channels-innermost view gives its gradient the layout of the gradients it is added to
         means = features.permute(0, 2, 3, 1).flatten(1, 2).mean(dim=1)
         gates = torch.sigmoid(self.excite(F.silu(self.squeeze(means))))
         return gates[:, :, None, None].to(features.dtype)
@@ -94,12 +94,12 @@ class SqueezeExcite(nn.Module):
 class FiLM(nn.Module):
     """Feature-wise linear modulation f · (1 + s) + b with (s, b) linear in a condition (Perez et al. 2018, 1709.07871).
 
-    Starts as the identity.
+    Initialised as the identity.
     """
 
     def __init__(self, condition: int, channels: int) -> None:
         super().__init__()
-        self.project = EndLinear(condition, 2 * channels)
+        self.project = BoundaryLinear(condition, 2 * channels)
         nn.init.zeros_(self.project.weight)
         nn.init.zeros_(self.project.bias)
 
@@ -112,11 +112,11 @@ class FiLM(nn.Module):
 
 
 class ResidualCell(nn.Module):
-    """NVAE-style residual cell: norm, SiLU, conv, norm, SiLU, conv, squeeze-excite, added to its input.
+    """NVAE-style residual cell: norm, SiLU, conv, norm, SiLU, conv, squeeze-excite, residual sum.
 
-    Plain 3x3 convolutions, which run several times faster than depthwise ones on CPUs. With `kernel_time` > 1
-    the first convolution is causal in time. `fine=True` leaves out the first norm and the squeeze-excite: at the finest
-    level each of their passes over memory costs as much as a convolution.
+    The 3x3 convolutions are not depthwise, which is several times faster on CPUs. With `kernel_time` > 1 the first one
+    is causal in time. `fine=True` omits the first norm and the squeeze-excite, which at the finest level cost as much
+    as a convolution each.
 
     Reference: Vahdat & Kautz 2020 (NVAE), arXiv 2007.03898, figure 3.
     """
@@ -137,5 +137,5 @@ class ResidualCell(nn.Module):
 
 
 def channels_last(images: Float[Tensor, "N C H W"]) -> Float[Tensor, "N C H W"]:
-    """The same images with the channels innermost in memory, which the bf16 convolutions want."""
+    """The images in channels_last memory format, which bf16 convolutions need to be fast."""
     return images.contiguous(memory_format=torch.channels_last)

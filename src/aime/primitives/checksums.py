@@ -1,4 +1,4 @@
-"""The SHA-256 of every file of a directory, kept in it as SHA256SUMS, which `sha256sum --check` reads too."""
+"""SHA-256 checksums of a directory's files, in a file SHA256SUMS that `sha256sum --check` reads, too."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _REMEDY = "restore it from a copy or write it again"
 
 
 def write_sums(directory: Path, names: Iterable[str]) -> None:
-    """Write the checksums of some files of a directory, replacing those that it has.
+    """Write the checksums of files of a directory, replacing an existing list.
 
     Raises:
         AimeError: if a file cannot be read, or the checksums cannot be written.
@@ -32,16 +32,16 @@ def write_sums(directory: Path, names: Iterable[str]) -> None:
 
 
 def check_sums(directory: Path, names: Iterable[str] | None = None) -> None:
-    """Compare files of a directory with its checksums, at about a second a gigabyte.
+    """Verify files of a directory against its checksums, at about one second per gigabyte.
 
-    A directory without checksums passes: earlier versions wrote none.
+    A directory without checksums passes, since earlier versions wrote none.
 
     Args:
-        directory: with files that will be read after this.
-        names: of those files; None for all of the directory.
+        directory: with the files.
+        names: of the files to verify; None for all.
 
     Raises:
-        AimeError: if a file is not as it was written, or the list itself is damaged, naming the file.
+        AimeError: if a file or the list is damaged; names the file.
     """
     listed = _listed(directory / SUMS)
     if listed is None:
@@ -54,7 +54,7 @@ def check_sums(directory: Path, names: Iterable[str] | None = None) -> None:
     for name, expected in ((name, listed[name]) for name in wanted if name in listed):
         path = directory / name
         if not path.is_file():
-            continue  # whoever reads it says so
+            continue  # reported when the file is read
         try:
             found = sha256_of(path)
         except OSError as error:
@@ -67,15 +67,15 @@ def check_sums(directory: Path, names: Iterable[str] | None = None) -> None:
 
 
 def seal(text: str) -> str:
-    """The text with a comment line behind it that holds its SHA-256, for files that people edit too."""
+    """The text with a last comment line that holds its SHA-256, for files that users may edit."""
     return f"{text}{_SEAL}{hashlib.sha256(text.encode()).hexdigest()}\n"
 
 
 def check_seal(text: str, path: Path) -> None:
-    """Compare a text with the line that `seal` has put behind it; one without such a line passes.
+    """Verify a text against the line that `seal` adds; a text without that line passes.
 
     Raises:
-        AimeError: if the text is not as it was written, naming the file.
+        AimeError: if the text differs; names the file.
     """
     before, comment, found = text.rpartition(_SEAL)
     if comment and found != hashlib.sha256(before.encode()).hexdigest() + "\n":
@@ -86,7 +86,7 @@ def check_seal(text: str, path: Path) -> None:
 
 
 def _listed(path: Path) -> dict[str, str] | None:
-    """Digests by name; None where there is no list. Every byte of the list counts: a changed one shows somewhere."""
+    """Digests by name, or None without a list; any changed byte of the list is detected."""
     if not path.exists():
         return None
     text = read_small(path, _LONGEST).decode("ascii", errors="replace")

@@ -1,4 +1,4 @@
-"""Configurations as plain data: nested frozen dataclasses to dictionaries and YAML and back, strictly by field type."""
+"""Conversion of nested frozen dataclasses to dictionaries and YAML, and back with checked field types."""
 
 from __future__ import annotations
 
@@ -17,45 +17,45 @@ from aime.primitives.files import read_small
 
 T = TypeVar("T")
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
-"""What YAML and JSON hold without tags."""
+"""Values that YAML and JSON represent without tags."""
 
 LATER: Mapping[str, object] = types.MappingProxyType({"later": True})
-"""Metadata of a field that files of earlier versions lack: there it has its default."""
+"""Metadata of a field that files of earlier versions lack: it then has its default."""
 
 
 def later(before: object) -> Mapping[str, object]:
-    """Metadata as `LATER`, of a field that in files of earlier versions has the value `before`, not its default."""
+    """Metadata of a field that files of earlier versions lack: it then has the value `before`."""
     return {**LATER, "before": before}
 
 
 def renamed(before: str) -> Mapping[str, object]:
-    """Metadata of a field that files, and flags, of earlier versions know by the name `before`."""
+    """Metadata of a field that files and flags of earlier versions call `before`."""
     return types.MappingProxyType({"renamed": before})
 
 
 WAS_LIST: Mapping[str, object] = types.MappingProxyType({"was_list": True})
-"""Metadata of a field that has one value for all levels, for which files of earlier versions hold a list of them."""
+"""Metadata of a scalar field that is a list of equal values in files of earlier versions."""
 
 
 def earlier_name(field: dataclasses.Field[Any]) -> str | None:
-    """The name that earlier versions know a field by, where it is another one."""
+    """The name of a field in earlier versions, if it was renamed."""
     return field.metadata.get("renamed")
 
 
 @dataclasses.dataclass(frozen=True)
 class Removed:
-    """Settings of a part that this version lacks, for files and flags of earlier versions; a `ClassVar` of a config."""
+    """Removed settings, for files and flags of earlier versions; a `ClassVar` of a config."""
 
     settings: Mapping[str, object]
-    """Those that files must hold with these values; others do not matter."""
+    """Required values in files of earlier versions; settings not listed may have any value."""
 
 
 def constant_of(kind: type, path: str) -> object:
-    """What a setting of earlier versions is now, or None if `path` never was one.
+    """The constant that replaces a setting of earlier versions, or None if `path` never was a setting.
 
     Args:
         kind: a dataclass.
-        path: a dotted name of a `ClassVar` or a property of it, or of a dataclass in its fields.
+        path: a dotted name of a `ClassVar` or property of `kind` or of a nested dataclass.
 
     Returns:
         The constant, the property, or a `Removed`.
@@ -70,16 +70,16 @@ def constant_of(kind: type, path: str) -> object:
 
 
 _LONGEST = 2**18
-"""Bytes of a YAML file: a run's config has three thousand."""
+"""Largest YAML file, in bytes; a run's config has about three thousand."""
 
 _REMEDY = "correct it, or use the aime version that wrote the file"
 
 
 def to_plain(value: object) -> Plain:
-    """Dataclasses as dictionaries, tuples as lists, paths as strings; numbers, strings, booleans and None as they are.
+    """Convert dataclasses to dictionaries, tuples to lists and paths to strings.
 
     Raises:
-        TypeError: if there is a value of another type.
+        TypeError: if a value has an unsupported type.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {each.name: to_plain(getattr(value, each.name)) for each in dataclasses.fields(value) if each.init}
@@ -95,7 +95,7 @@ def to_plain(value: object) -> Plain:
 
 
 def nan_as_null(plain: Plain) -> Plain:
-    """Plain data with None in place of every NaN and infinity, which JSON does not have."""
+    """Replace NaN and infinity, which JSON lacks, by None."""
     if isinstance(plain, dict):
         return {name: nan_as_null(each) for name, each in plain.items()}
     if isinstance(plain, list):
@@ -115,19 +115,18 @@ def flatten(plain: Plain, prefix: str = "") -> dict[str, Plain]:
 
 
 def from_plain(kind: type[T], plain: object, source: str, field: str = "") -> T:
-    """Build a dataclass from what `to_plain` made of it: each field is there, those of `LATER` aside, and no other.
+    """Build a dataclass from the result of `to_plain`; every field is required, except those marked `LATER`.
 
-    What is a constant of the dataclass (a `ClassVar` or a property) may have been a field in an earlier version: a file
-    of that version is read if it has the same value there.
+    Fields of earlier versions that are now constants (a `ClassVar` or a property) must have the constant's value.
 
-    Field types may be bool, int, float (also given as an integer, or as a string like "1e-4", which is what YAML makes
-    of it), str, Path, Literal, X | None, tuple, and dataclasses of those.
+    Field types: bool, int, float (also an integer, or a string like "1e-4", as YAML reads it), str, Path, Literal,
+    X | None, tuple, and dataclasses of these.
 
     Args:
         kind: the dataclass.
         plain: a mapping by field names.
-        source: the file it came from, for messages.
-        field: the dotted name of the part of the file that `plain` is, for messages.
+        source: the file, for error messages.
+        field: the dotted name of `plain` in the file, for error messages.
 
     Raises:
         AimeError: if a field is unknown, missing or of another type, or the dataclass refuses a value.
@@ -161,7 +160,7 @@ def from_plain(kind: type[T], plain: object, source: str, field: str = "") -> T:
 
 
 def _the_same(value: object) -> object:
-    """The number that a list repeats; what is no such list as it is."""
+    """The value that a list repeats; any other value unchanged."""
     return value[0] if isinstance(value, list) and value and all(each == value[0] for each in value) else value
 
 
@@ -172,7 +171,7 @@ def _is_constant(kind: type, name: object) -> bool:
 
 
 def _check_constant(built: object, name: str, found: object, source: str, field: str) -> None:
-    """Refuse a file of a version in which a constant was a field and had another value."""
+    """Refuse a file in which a former field differs from the constant that replaces it."""
     value = getattr(built, name)
     if isinstance(value, Removed):
         given = found if isinstance(found, Mapping) else {}
@@ -192,14 +191,14 @@ def _refuse_other(value: object, found: object, source: str, field: str) -> None
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes what occurs twice twice: `read_yaml` takes no aliases."""
+    """Writes no aliases, since `read_yaml` refuses them."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses aliases, with which a few lines hold more than any memory."""
+    """Refuses aliases, with which a few lines can expand beyond any memory."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -208,21 +207,21 @@ class _Loader(yaml.SafeLoader):
 
 
 def to_yaml(value: object) -> str:
-    """A dataclass or mapping as YAML without tags, in the order of its fields.
+    """A dataclass or mapping as YAML without tags, in field order.
 
     Raises:
-        TypeError: if there is a value that has no plain form.
+        TypeError: if a value has an unsupported type.
     """
-    # escaped: PyYAML writes Unicode's other line breaks as they are and reads them back as spaces
+    # escape non-ASCII: PyYAML would write Unicode line breaks unescaped and read them back as spaces
     return yaml.dump(to_plain(value), Dumper=_Dumper, sort_keys=False, allow_unicode=False)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; runs no code, whatever tags the file has, and follows no aliases.
+    """The mapping in a YAML file; runs no code and expands no aliases.
 
     Raises:
-        AimeError: if the file is missing, unreadable, larger than 256 KiB, not YAML, not a mapping by names, or, where
-            it says how it was written, changed since.
+        AimeError: if the file is missing, unreadable, larger than 256 KiB, not YAML, not a mapping by names, or differs
+            from its checksum.
     """
     try:
         text = read_small(path, _LONGEST).decode()
@@ -249,7 +248,7 @@ def _misfit(source: str, field: str, found: object, expected: str) -> AimeError:
 
 
 def _parse(kind: Any, value: object, source: str, field: str) -> object:
-    """One value of a field's type."""
+    """Check and convert one value to a field's type."""
     optional = _without_none(kind)
     if optional is not None and value is None:
         return None
@@ -286,7 +285,7 @@ def _parse_float(value: object) -> float | None:
         number = float(value)
     except (ValueError, OverflowError):
         return None
-    # the words "nan" and "infinity" are no numbers; YAML has .nan and .inf, which arrive as floats
+    # refuse the strings "nan" and "infinity"; YAML's .nan and .inf arrive as floats
     return number if isinstance(value, float) or math.isfinite(number) else None
 
 
@@ -297,13 +296,13 @@ _SCALARS: dict[Any, Callable[[object], object]] = {
     str: lambda value: value if isinstance(value, str) else None,
     Path: lambda value: Path(value) if isinstance(value, str) else None,
 }
-"""Each gives None for a value of another type."""
+"""Each returns None for a value of another type."""
 
 _NAMES: dict[Any, str] = {bool: "true or false", int: "an integer", float: "a number", str: "a string", Path: "a path"}
 
 
 def _without_none(kind: Any) -> Any:
-    """X of `X | None`, or None if `kind` is no such union."""
+    """X of `X | None`, or None if `kind` is not such a union."""
     if get_origin(kind) not in (Union, types.UnionType):
         return None
     rest = [each for each in get_args(kind) if each is not type(None)]
@@ -313,7 +312,7 @@ def _without_none(kind: Any) -> Any:
 
 
 def _describe(kind: Any) -> str:
-    """The words for a field's type in a message."""
+    """A field's type in words, for error messages."""
     optional = _without_none(kind)
     if optional is not None:
         return f"{_describe(optional)} or null"

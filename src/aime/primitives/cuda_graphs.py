@@ -1,4 +1,4 @@
-"""Work on a GPU recorded once and then replayed: one launch in place of thousands."""
+"""CUDA graphs: a function on a GPU is captured once, then replayed with a single launch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Inputs = TypeVar("Inputs")
 Result = TypeVar("Result")
 
 WARM_UP = 3
-"""Calls of a kind before it is recorded: the first ones choose algorithms and make what is kept from call to call."""
+"""Calls before capture: the first ones choose algorithms and allocate persistent state."""
 
 
 class _Recording(NamedTuple):
@@ -24,15 +24,15 @@ class _Recording(NamedTuple):
     gradients: list[Tensor | None]
 
 
-class GraphedWork(Generic[Kind, Inputs, Result]):
-    """Calls a function of tensors as CUDA graphs: recorded at the fourth call of a kind, replayed from then on.
+class GraphedFunction(Generic[Kind, Inputs, Result]):
+    """Calls a function of tensors as CUDA graphs: captured at the fourth call of a kind, then replayed.
 
-    A GPU runs a small model's kernels in 4 µs each and a Python program launches one in 20. The numbers are those of
-    the function itself, random ones too. What a call returns, gradients included, holds until the next call.
+    A GPU runs a small model's kernel in 4 µs, and Python needs 20 µs to launch it. Results equal those of the function,
+    random numbers included. Returned tensors and gradients are valid until the next call.
 
-    The function must read nothing back from the device, take its random numbers from the device's own generator, do
-    the same at each call of a kind with tensors of the same shapes, and keep what it changes in the same memory. What
-    it changes on the host it changes only when it is recorded.
+    The function must not synchronise with the host, must use the device's random generator, must run the same
+    operations at each call of a kind with the same shapes, and must update state in place. Its side effects on the host
+    happen only before and during capture.
 
     Reference: CUDA programming guide, "CUDA Graphs"; torch.cuda.graph.
     """
@@ -40,12 +40,12 @@ class GraphedWork(Generic[Kind, Inputs, Result]):
     def __init__(
         self, work: Callable[[Kind, Inputs], Result], device: torch.device, weights: Iterable[nn.Parameter] = ()
     ) -> None:
-        """Nothing is recorded yet.
+        """Wrap a function; nothing is captured yet.
 
         Args:
-            work: takes a kind and the inputs, tensors in tuples, lists or NamedTuples, on any device.
-            device: a GPU, on which it gets them.
-            weights: whose `.grad` it sets.
+            work: a function of a kind and inputs: tensors in tuples, lists or NamedTuples.
+            device: a GPU, to which the inputs are copied.
+            weights: parameters whose `.grad` the function sets.
         """
         self._work, self._device, self._weights = work, device, list(weights)
         self._stream = torch.cuda.Stream(device)
@@ -55,43 +55,43 @@ class GraphedWork(Generic[Kind, Inputs, Result]):
         self._recordings: dict[Hashable, _Recording] = {}
 
     def __call__(self, kind: Kind, inputs: Inputs) -> Result:
-        """What the function makes of the inputs."""
+        """The function's result."""
         present = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(present)
         with torch.cuda.stream(self._stream):
             call = kind, tuple((each.shape, each.dtype) for each in tree_leaves(inputs) if isinstance(each, Tensor))
-            here = self._brought(call, inputs)
+            copied = self._copy_to_device(call, inputs)
             self._calls[call] += 1
-            result = self._work(kind, here) if self._calls[call] <= WARM_UP else self._replayed(call, kind, here)
+            result = self._work(kind, copied) if self._calls[call] <= WARM_UP else self._replay(call, kind, copied)
         present.wait_stream(self._stream)
         return result
 
     def __len__(self) -> int:
-        """How many kinds and shapes there have been."""
+        """The number of kinds and shapes so far."""
         return len(self._calls)
 
-    def _brought(self, call: Hashable, inputs: Inputs) -> Inputs:
-        """The inputs in the memory that the graph reads."""
+    def _copy_to_device(self, call: Hashable, inputs: Inputs) -> Inputs:
+        """Copy the inputs to the memory that the graph reads."""
         if call not in self._inputs:
-            self._inputs[call] = tree_map_only(Tensor, self._room_for, inputs)
-        kept = self._inputs[call]
-        for mine, given in zip(tree_leaves(kept), tree_leaves(inputs), strict=True):
-            if isinstance(given, Tensor):
-                mine.copy_(given, non_blocking=True)
-        return kept
+            self._inputs[call] = tree_map_only(Tensor, self._allocate, inputs)
+        static = self._inputs[call]
+        for target, source in zip(tree_leaves(static), tree_leaves(inputs), strict=True):
+            if isinstance(source, Tensor):
+                target.copy_(source, non_blocking=True)
+        return static
 
-    def _room_for(self, given: Tensor) -> Tensor:
-        return torch.empty_like(given, device=self._device, requires_grad=False)
+    def _allocate(self, like: Tensor) -> Tensor:
+        return torch.empty_like(like, device=self._device, requires_grad=False)
 
-    def _replayed(self, call: Hashable, kind: Kind, here: Inputs) -> Result:
+    def _replay(self, call: Hashable, kind: Kind, inputs: Inputs) -> Result:
         if call not in self._recordings:
             graph = torch.cuda.CUDAGraph()
-            # casts that an autocast around this call remembers will be gone when it is replayed
+            # no cast cache: its tensors would be freed before the replay
             casts = torch.autocast("cuda", enabled=torch.is_autocast_enabled("cuda"), cache_enabled=False)
-            # other threads may go on to pin memory meanwhile
-            record = torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local")
-            with casts, record:
-                result = self._work(kind, here)
+            # thread_local: other threads may pin memory during capture
+            capture = torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local")
+            with casts, capture:
+                result = self._work(kind, inputs)
             self._recordings[call] = _Recording(graph, result, [weight.grad for weight in self._weights])
         recording = self._recordings[call]
         for weight, gradient in zip(self._weights, recording.gradients, strict=True):

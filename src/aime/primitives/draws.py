@@ -1,4 +1,4 @@
-"""Random places among those that count, and random spans of time, without waiting for the device."""
+"""Random indices under a mask, and random time spans, without host synchronisation."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 
-def draw_with_replacement(counted: Bool[Tensor, " N"], draws: int) -> Int[Tensor, " draws"]:
-    """Indices of places that count, each alike; any index where none counts."""
-    order = counted.cumsum(0)
-    # a product with a large count may round up to it
-    number = (torch.rand(draws, device=counted.device) * order[-1]).long().minimum(order[-1] - 1)
+def draw_with_replacement(valid: Bool[Tensor, " N"], draws: int) -> Int[Tensor, " draws"]:
+    """Uniform random indices of valid entries, with replacement; arbitrary indices if no entry is valid."""
+    order = valid.cumsum(0)
+    # the product with a large count may round up to the count
+    number = (torch.rand(draws, device=valid.device) * order[-1]).long().minimum(order[-1] - 1)
     return torch.searchsorted(order, number + 1)
 
 
-def draw_counted_first(counted: Bool[Tensor, " N"], draws: int) -> Int[Tensor, " draws"]:
-    """`draws` different indices, N at most, in random order, those of places that do not count behind all others."""
-    keys = torch.rand(counted.shape, device=counted.device).masked_fill(~counted, 2.0)
+def draw_valid_first(valid: Bool[Tensor, " N"], draws: int) -> Int[Tensor, " draws"]:
+    """`draws` (at most N) different indices in random order; invalid entries come after all valid ones."""
+    keys = torch.rand(valid.shape, device=valid.device).masked_fill(~valid, 2.0)
     return keys.argsort()[:draws]
 
 
 def random_spans(batch: int, length: int, share: float, device: torch.device) -> Bool[Tensor, "B T"]:
-    """True on one random span in a `share` of the rows; spans start anywhere and last 1..length frames."""
+    """True on one random span in an expected `share` of the rows; spans last 1..length frames before clipping."""
     time = torch.arange(length, device=device)
     start = torch.randint(length, (batch, 1), device=device)
     stop = start + 1 + torch.randint(length, (batch, 1), device=device)
@@ -30,6 +30,9 @@ def random_spans(batch: int, length: int, share: float, device: torch.device) ->
 
 
 def random_gaps(batch: int, length: int, share: float, device: torch.device) -> Bool[Tensor, "B T"]:
-    """True throughout a half of a `share` of the rows, and on a random span of the other half."""
-    throughout = torch.rand(batch, 1, device=device) < share / 2
-    return throughout | random_spans(batch, length, share / 2, device)
+    """True on all of one half of the affected rows, and on a random span of the other half.
+
+    `share` is the expected share of affected rows.
+    """
+    whole = torch.rand(batch, 1, device=device) < share / 2
+    return whole | random_spans(batch, length, share / 2, device)

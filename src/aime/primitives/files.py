@@ -1,4 +1,4 @@
-"""Files that are whole or absent."""
+"""Atomic writing of files and directories, and bounded reading."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from pathlib import Path
 from aime.errors import AimeError
 
 _SETTLED_SECONDS = 2.0
-"""A temporary file younger than this may be one whose writer has not locked it yet."""
+"""The writer of a temporary file younger than this may not have locked it yet."""
 
 
 def write_atomically(path: Path, content: bytes | memoryview) -> None:
-    """Write a file under a temporary name, flush it to the disk, rename it; on failure leave nothing behind.
+    """Write a file under a temporary name, flush it to disk and rename it.
 
-    What killed writers of the same file left behind is removed.
+    On failure nothing is left behind. Temporary files of killed writers of the same file are removed.
 
     Raises:
-        AimeError: if the disk is full, or the file cannot be written for another reason of the operating system.
+        AimeError: if the disk is full, or the operating system refuses for another reason.
     """
     temporary = _temporary(path)
     try:
@@ -43,18 +43,18 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
     except OSError as error:
         raise unwritable(path, error) from error
     finally:
-        with contextlib.suppress(OSError):  # there is none after the rename, nor where it could not be made
+        with contextlib.suppress(OSError):  # missing after the rename, or if it could not be created
             temporary.unlink()
 
 
 @contextmanager
 def staging(path: Path) -> Iterator[Path]:
-    """A directory of its own next to a path, to prepare in what then takes the path's place; it is removed at the end.
+    """A temporary directory next to a path, to prepare the path's new content; removed at the end.
 
-    What killed writers of the same path left behind is removed.
+    Temporary directories of killed writers of the same path are removed.
 
     Raises:
-        AimeError: if the directory cannot be made.
+        AimeError: if the directory cannot be created.
     """
     place = _temporary(path)
     try:
@@ -77,13 +77,13 @@ def _temporary(path: Path) -> Path:
 
 
 def _mark_alive(descriptor: int) -> None:
-    """Lock a temporary file or directory, where the file system has locks: others then see that its writer lives."""
+    """Lock a temporary file or directory, to show other processes that its writer is alive."""
     with contextlib.suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove temporary files and directories of a path whose writers are gone: the system has released their locks."""
+    """Remove temporary files and directories of a path whose writers have ended, which releases their locks."""
     prefix, suffix = f".{path.name}.", ".tmp"
     with os.scandir(path.parent) as entries:
         found = [entry.name for entry in entries if entry.name.startswith(prefix) and entry.name.endswith(suffix)]
@@ -100,10 +100,9 @@ def _remove_leftovers(path: Path) -> None:
 
 
 def replace_directory(new: Path, place: Path) -> None:
-    """Put a directory, complete on the disk, in place of another, which is removed; both on one file system.
+    """Replace directory `place` by `new`, which is complete on disk and on the same file system.
 
-    Linux exchanges the two in one step, so that at every moment there is one in the place. Elsewhere the old one is
-    renamed first, to PLACE.old, and remains until the new one is there.
+    Linux exchanges the two atomically. Elsewhere the old one is renamed to PLACE.old first and removed afterwards.
 
     Raises:
         OSError: if a directory cannot be renamed.
@@ -121,7 +120,7 @@ def replace_directory(new: Path, place: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Exchange two names in one step; False where the system or the file system cannot."""
+    """Exchange two names atomically; False if the system or the file system cannot."""
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
     if renameat2 is None:
         return False
@@ -130,13 +129,13 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def read_small(path: Path, most_bytes: int) -> bytes:
-    """The content of a file that is expected to be small.
+    """The content of a file of at most `most_bytes`.
 
     Raises:
         AimeError: if it is missing, no regular file, larger, or cannot be read.
     """
     try:
-        # a FIFO would block for good, before anything is known of it
+        # O_NONBLOCK: opening a FIFO would block forever
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         with open(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -150,7 +149,7 @@ def read_small(path: Path, most_bytes: int) -> bytes:
 
 
 def sync_directory(directory: Path) -> None:
-    """Make the renames and removals in a directory last through a power cut: names live in the directory."""
+    """Flush a directory, so that renames and removals in it survive a power failure."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -159,7 +158,7 @@ def sync_directory(directory: Path) -> None:
 
 
 def unwritable(path: Path, error: OSError) -> AimeError:
-    """The error of a path that the operating system refused to write, with the remedy."""
+    """The error for a path that the operating system refused to write, with a remedy."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     remedy = "free some space" if full else "check the path and its permissions"
     return AimeError(f"{path}: cannot be written: {error.strerror or error}; {remedy} and run again")

@@ -1,4 +1,4 @@
-"""A linear layer of which every row takes the weights of its own group."""
+"""A linear layer with separate weights per group of rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 MANY, MANY_IN_BF16 = 48, 384
-"""Rows from which on it pays to sort them, on a CPU: half precision makes products cheap, calls not."""
+"""Number of rows on a CPU from which sorting by group is faster, in fp32 and in bf16."""
 
 
 def grouped_linear(
@@ -17,10 +17,10 @@ def grouped_linear(
     weights: Float[Tensor, "G outputs inputs"],
     biases: Float[Tensor, "G outputs"],
 ) -> Float[Tensor, "N outputs"]:
-    """W_g x + b_g of each row x, g in 0..G-1 its group.
+    """W_g x + b_g of each row x, where g in 0..G-1 is its group.
 
-    The rows of a group are multiplied together: a G-th of the products of all rows with all groups. Few rows
-    do take those, and so does a GPU, which would have to wait to learn how large the groups are.
+    Rows are sorted by group and multiplied group by group. Few rows, and rows on a GPU, are multiplied with all groups'
+    weights instead: on a GPU, group sizes would need host synchronisation.
     """
     many = MANY_IN_BF16 if weights.dtype == torch.bfloat16 else MANY
     if inputs.is_cuda or len(inputs) < many:

@@ -1,4 +1,4 @@
-"""What a run computes on: the device, the precision, and the memory allocator's habits."""
+"""Device, precision and memory allocator of a run."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ Device = Literal["auto", "cpu", "cuda"]
 
 @dataclass(frozen=True)
 class Hardware:
-    """The device and the type that matrix products and convolutions compute in."""
+    """The device, and the type of matrix products and convolutions."""
 
     device: torch.device
     dtype: torch.dtype
 
     def autocast(self) -> AbstractContextManager[object]:
-        """The context of the forward pass: bf16 autocast, or none in fp32."""
+        """The context of the forward pass: autocast if `dtype` is bf16."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
     def synchronize(self) -> None:
-        """Wait for the device's queue, so that a clock reads true."""
+        """Wait for the device, for time measurements."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
 
 def choose_device(device: Device) -> torch.device:
-    """The device asked for; `auto` is a CUDA GPU where there is one.
+    """The requested device; `auto` is a CUDA GPU if there is one.
 
     Raises:
-        AimeError: if CUDA is asked for and there is none.
+        AimeError: if CUDA is requested and not available.
     """
     found = torch.cuda.is_available()
     if device == "cuda" and not found:
@@ -47,10 +47,10 @@ def choose_device(device: Device) -> torch.device:
 
 
 def choose_hardware(device: Device = "auto", precision: Literal["auto", "fp32", "bf16"] = "auto") -> Hardware:
-    """The device asked for, and bf16 where the hardware has it; of several processes each takes a GPU of its own.
+    """The requested device and precision; `auto` is bf16 if the hardware has it. Each rank uses its own GPU.
 
     Raises:
-        AimeError: if CUDA is asked for and there is none, or there are fewer GPUs than processes.
+        AimeError: if CUDA is requested and not available, or there are fewer GPUs than processes.
     """
     chosen = choose_device(device)
     if precision == "auto":
@@ -75,16 +75,16 @@ def has_bf16(device: str) -> bool:
 
 
 def _cpu_flag() -> bool:
-    # oneDNN also says yes to CPUs that only emulate bf16, where it is slower than fp32
+    # oneDNN also accepts CPUs that emulate bf16, where it is slower than fp32
     capability = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return bool(capability()) if capability is not None else False
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc to reuse large blocks instead of returning them to the kernel at every free.
+    """Make glibc reuse large freed blocks instead of returning them to the kernel.
 
-    Activations of tens of megabytes are otherwise mapped, zeroed page by page and unmapped at each operation, which
-    cost 40 % of a residual cell's time on a 2-core machine. Does nothing on other C libraries.
+    Otherwise activations of tens of megabytes are mapped, zeroed and unmapped at each operation, which takes 40 % of a
+    residual cell's time on a 2-core machine. Does nothing with other C libraries.
     """
     if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
         return

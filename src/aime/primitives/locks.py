@@ -1,4 +1,4 @@
-"""One writer a directory: an advisory lock, which the operating system releases however its process ends."""
+"""An advisory lock on a directory, which the operating system releases when the process ends."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from aime.errors import AimeError
 from aime.primitives.files import unwritable
 
 LOCK = ".lock"
-"""The file in a locked directory: "HOST PID" of the process that writes there. It is removed with the lock; a kill
-leaves it behind, unlocked."""
+"""The lock file in a directory, with "HOST PID" of the writer. It is removed with the lock; after a kill it stays,
+unlocked."""
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _LONGEST = 4096
@@ -25,14 +25,13 @@ _LONGEST = 4096
 
 @contextmanager
 def only_writer(directory: Path) -> Iterator[None]:
-    """Keep every other `only_writer` out of a directory while the context lasts; readers need no lock.
+    """Lock a directory against other `only_writer` contexts; readers need no lock.
 
-    The directory is made if it is missing, and removed again if an error leaves nothing in it. Where the file system
-    has no locks, that is said on stderr and the work goes on without one.
+    A missing directory is created, and removed again if an error leaves it empty. On a file system without locks, a
+    warning goes to stderr.
 
     Raises:
-        AimeError: if another process holds the lock, naming its host and process; or if the directory cannot be
-            written.
+        AimeError: if another process holds the lock (names host and process), or the directory cannot be written.
     """
     made = not directory.exists()
     try:
@@ -43,7 +42,7 @@ def only_writer(directory: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # removed while it is still locked: whoever opened it meanwhile sees that it is gone, and opens the next one
+        # removed while still locked: a process that has opened it detects the removal and opens a new file
         with contextlib.suppress(OSError):
             (directory / LOCK).unlink()
         os.close(descriptor)
@@ -53,7 +52,7 @@ def only_writer(directory: Path) -> Iterator[None]:
 
 
 def _locked(directory: Path) -> int:
-    """The descriptor of the lock file, locked and signed."""
+    """The descriptor of the lock file, locked, with host and process written to it."""
     path = directory / LOCK
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
@@ -79,7 +78,7 @@ def _locked(directory: Path) -> int:
 
 
 def _is_there(descriptor: int, path: Path) -> bool:
-    """Whether the open file still has that name: its last holder may have removed it."""
+    """Whether the path still refers to the open file: the last holder may have removed it."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except FileNotFoundError:
@@ -87,6 +86,6 @@ def _is_there(descriptor: int, path: Path) -> bool:
 
 
 def _holder(descriptor: int) -> str:
-    # a holder that has not signed yet leaves it empty for a moment
+    # empty for a moment until the holder has written its name
     words = os.pread(descriptor, _LONGEST, 0).decode(errors="replace").split()
     return f"process {words[1]} on {words[0]}" if len(words) == 2 else "another process"

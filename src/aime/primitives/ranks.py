@@ -67,17 +67,17 @@ def share_from_first_rank(tensors: Iterable[Tensor]) -> None:
         each.detach().copy_(shared)
 
 
-def first_rank_s(number: float) -> float:
+def from_first_rank(number: float) -> float:
     """The number that rank 0 brings."""
     return _on_host(0.0 if rank() else number)
 
 
-def true_on_any_rank(flag: bool) -> bool:
+def any_rank(flag: bool) -> bool:
     """Whether the flag is true on any rank; all of them wait here for the last."""
     return _on_host(float(flag)) > 0
 
 
-def total_on_host(count: int) -> int:
+def sum_on_host(count: int) -> int:
     """The sum of a count over the ranks."""
     return round(_on_host(count))
 

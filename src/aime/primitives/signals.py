@@ -78,7 +78,7 @@ _present: Interruption | None = None
 
 
 @contextmanager
-def handled(to_the_end: bool = False) -> Iterator[Interruption]:
+def handled(until_exit: bool = False) -> Iterator[Interruption]:
     """Handle the signals while the context lasts; within another such context this is that one.
 
     An `Interrupted` that is raised in a destructor, where nothing can catch it, is not printed: whoever looks at the
@@ -88,7 +88,7 @@ def handled(to_the_end: bool = False) -> Iterator[Interruption]:
     which alone may handle signals, nothing changes.
 
     Args:
-        to_the_end: whether the program ends with the context. If a signal has come, later ones are ignored from then
+        until_exit: whether the program ends with the context. If a signal has come, later ones are ignored from then
             on: the end of Python takes a second, in which they would change the exit status.
     """
     global _present
@@ -107,7 +107,7 @@ def handled(to_the_end: bool = False) -> Iterator[Interruption]:
     finally:
         sys.unraisablehook = hook
         for number, handler in before.items():
-            signal.signal(number, signal.SIG_IGN if to_the_end and interruption else handler)
+            signal.signal(number, signal.SIG_IGN if until_exit and interruption else handler)
         _present = None
 
 
@@ -120,7 +120,7 @@ def _silent_about_signals(hook: Callable[[Any], object]) -> Callable[[Any], None
 
 
 @contextmanager
-def inherited_as_blocked() -> Iterator[None]:
+def blocked_in_children() -> Iterator[None]:
     """Let processes that are started meanwhile never see the signals: their parent handles them for all.
 
     What arrives here meanwhile is handled at the end.

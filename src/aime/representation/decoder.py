@@ -13,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from aime.primitives.blocks import FiLM, FrameNorm, ResidualCell, TimeAxis, channels_last
+from aime.primitives.boundary_layers import BoundaryConv2d
 from aime.primitives.config_io import WAS_LIST
-from aime.primitives.ends import EndConv2d
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Decoder(nn.Module):
         self.gains = nn.ModuleList(AttentionGain(width) for width in (widths[0], *widths[:-1]))
         self.ups = nn.ModuleList(nn.Conv2d(above, 4 * below, 1) for above, below in itertools.pairwise(widths))
         self.norm = FrameNorm(widths[-1])
-        self.head = EndConv2d(widths[-1], 12, 3, padding=1)
+        self.head = BoundaryConv2d(widths[-1], 12, 3, padding=1)
         for weight in self.head.parameters():
             nn.init.zeros_(weight)
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from aime.errors import AimeError, expect_positive
 from aime.primitives.blocks import FiLM, FrameNorm, ResidualCell, TimeAxis, channels_last
+from aime.primitives.boundary_layers import BoundaryConv2d, BoundaryLinear
 from aime.primitives.config_io import WAS_LIST, later
 from aime.primitives.distributions import DiagonalGaussian
-from aime.primitives.ends import EndConv2d, EndLinear
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class ResidualEncoder(Encoder):
         super().__init__()
         self.config = config
         self.channels = widths = tuple(config.channels * multiplier for multiplier in config.multipliers)
-        self.stem = EndConv2d(12, widths[0], 3, padding=1)
+        self.stem = BoundaryConv2d(12, widths[0], 3, padding=1)
         self.levels = nn.ModuleList(
             nn.ModuleList(ResidualCell(width, fine=depth == 0) for _ in range(config.cells))
             for depth, width in enumerate(widths)
@@ -90,7 +90,7 @@ class ResidualEncoder(Encoder):
         self.norm = FrameNorm(widths[-1])
         self.squeeze = nn.Conv2d(widths[-1], 16, 1)
         cells = (image_size // 8) ** 2
-        self.head = EndLinear(16 * cells, 2 * latent)
+        self.head = BoundaryLinear(16 * cells, 2 * latent)
 
     def pyramid(self, frames: Float[Tensor, "N 3 H W"]) -> tuple[Tensor, ...]:
         """See `Encoder.pyramid`."""

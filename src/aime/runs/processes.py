@@ -14,7 +14,7 @@ import torch
 from torch import distributed
 
 from aime.errors import AimeError
-from aime.primitives.ranks import rank, ranks, true_on_any_rank
+from aime.primitives.ranks import any_rank, rank, ranks
 from aime.primitives.signals import handled
 from aime.runs.heartbeat import Heartbeat
 
@@ -59,7 +59,7 @@ def process_group() -> Iterator[None]:
     heartbeat.start()
     try:
         yield
-        true_on_any_rank(False)
+        any_rank(False)
     except Exception as error:
         if _first_to_fail(store):
             with handled() as interruption:

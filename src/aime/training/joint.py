@@ -14,7 +14,7 @@ from aime.data import Clips, Dataset
 from aime.objectives.ledger import TaskLoss, mean_losses
 from aime.objectives.tasks import task_losses
 from aime.optimization import Balance, RGBConfig, make_balancer
-from aime.primitives.cuda_graphs import GraphedWork
+from aime.primitives.cuda_graphs import GraphedFunction
 from aime.primitives.hardware import Hardware
 from aime.primitives.pixels import to_unit
 from aime.primitives.quantize import codebook_perplexity
@@ -90,7 +90,7 @@ class JointLearning(Phase[Clips, StepResult]):
         self._compute: Callable[[StepKind, list[Clips]], StepResult] = self._computed
         if config.cuda_graphs and hardware.device.type == "cuda" and ranks() == 1 and self.balancer.no_host_sync:
             adversary = [] if self.adversary is None else self.adversary.parameters()
-            self._compute = GraphedWork(self._computed, hardware.device, [*self.parameters, *adversary])
+            self._compute = GraphedFunction(self._computed, hardware.device, [*self.parameters, *adversary])
 
     def source(self, dataset: Dataset, step: int) -> Iterator[list[Clips]]:
         """Clips drawn at random."""

@@ -14,8 +14,8 @@ from torch.optim import AdamW, Optimizer
 
 from aime.errors import AimeError, expect_at_least_zero
 from aime.optimization import Muon
+from aime.primitives.boundary_layers import BoundaryLayer
 from aime.primitives.config_io import later
-from aime.primitives.ends import End
 
 _PEAK = "initial_lr"
 """The key under which torch's schedulers keep the peak rate, too."""
@@ -60,8 +60,8 @@ def make_optimizers(
     """The optimizers of `weights` (default: all of the model); each weight is in exactly one.
 
     With `config.kind` "muon", Muon optimizes hidden matrices: weights of linear, convolutional and recurrent layers
-    that are no `End` and have at least 8 outputs and inputs. AdamW optimizes the rest: input and output layers, gains,
-    biases, learned queries, positions and initial states.
+    that are no `BoundaryLayer` and have at least 8 outputs and inputs. AdamW optimizes the rest: input and output
+    layers, gains, biases, learned queries, positions and initial states.
     """
     trained = list(model.parameters() if weights is None else weights)
     hidden = {id(weight) for weight in _matrices(model)} if config.kind == "muon" else set()
@@ -135,7 +135,7 @@ def _like(parameter: Tensor, tensor: Tensor, name: str, path: Path) -> Tensor:
 def _matrices(model: nn.Module) -> list[Tensor]:
     found: list[Tensor] = []
     for module in model.modules():
-        if isinstance(module, _LAYERS) and not isinstance(module, End):
+        if isinstance(module, _LAYERS) and not isinstance(module, BoundaryLayer):
             found += [weight for weight in module.parameters(recurse=False) if _is_large_matrix(weight)]
     return found
 

@@ -16,7 +16,7 @@ from aime.data import Dataset
 from aime.errors import AimeError
 from aime.primitives.hardware import choose_hardware, keep_freed_memory
 from aime.primitives.randomness import random_states, set_random_states
-from aime.primitives.ranks import first_rank_s, rank, ranks, total_on_host, true_on_any_rank
+from aime.primitives.ranks import any_rank, from_first_rank, rank, ranks, sum_on_host
 from aime.primitives.signals import Interruption, handled
 from aime.primitives.tensor_files import build_for
 from aime.runs.checkpoint_files import read_progress
@@ -152,7 +152,7 @@ class Trainer:
         while (share := phase.budget.share(done, seconds)) < 1 and not self._interrupted():
             batches = next(source)
             result = phase.step(batches, done, share)
-            frames = total_on_host(phase.frames(batches))
+            frames = sum_on_host(phase.frames(batches))
             self.progress = self.progress.after_step(phase.name, frames, self._seconds())
             done, seconds = self.progress.within(phase.name)
             self.interruption.held = True
@@ -204,10 +204,10 @@ class Trainer:
         return seconds <= limit and not self._interrupted()
 
     def _seconds(self) -> float:
-        return first_rank_s(time.perf_counter() - self._start_time)
+        return from_first_rank(time.perf_counter() - self._start_time)
 
     def _interrupted(self) -> bool:
-        return true_on_any_rank(bool(self.interruption))
+        return any_rank(bool(self.interruption))
 
     def _save(self) -> None:
         if rank() == 0:

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map
 from aime.attention.top_down import TopDown
 from aime.dynamics.choices import likeliest, sampled
 from aime.dynamics.states import Carry
-from aime.primitives.recorded_calls import replayed
+from aime.primitives.graphed_calls import call_graphed
 from aime.world_model.admission import Admission
 from aime.world_model.core import WorldModel
 from aime.world_model.outputs import BeliefState, Imagined, Observation
@@ -66,7 +66,7 @@ class Stepping(WorldModel):
             action = admit.action(previous_action, batch, ignored=fresh)
             states = admit.states(own_state, state.fresh.shape)
             given = state._replace(fresh=fresh), frames, action, states
-            return replayed(_observe, self, given, None)
+            return call_graphed(_observe, self, given, None)
 
     @torch.no_grad()
     def imagine(
@@ -87,7 +87,7 @@ class Stepping(WorldModel):
             admit.seen(state.fresh)
             admit.believed(state, state.fresh)
             given = state.carry, state.last_map, admit.action(action, state.fresh.shape[0])
-            carry, imagined = replayed(_imagine, self, given, sample)
+            carry, imagined = call_graphed(_imagine, self, given, sample)
             return state._replace(carry=carry, last_map=imagined.expected.map), imagined
 
 

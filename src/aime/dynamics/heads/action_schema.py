@@ -7,10 +7,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from aime.dynamics.heads.config import ControlConfig
+from aime.primitives.belief_mlp import STEP_SCALE, BeliefMLP
+from aime.primitives.boundary_layers import BoundaryLinear
 from aime.primitives.distributions import CensoredGaussian, CensoredMixture
 from aime.primitives.distributions.gaussian import bounded_std
-from aime.primitives.ends import EndLinear
-from aime.primitives.readout import STEP_SCALE, BeliefReadout
 
 
 class ActionReadout(nn.Module):
@@ -19,10 +19,10 @@ class ActionReadout(nn.Module):
     def __init__(self, hidden: int, components: int, belief: int, others: int, action: int) -> None:
         super().__init__()
         self.components, self.action = components, action
-        self.readout = BeliefReadout(belief, others, hidden)
+        self.readout = BeliefMLP(belief, others, hidden)
         count = components
         self.sizes = (count, count * action, count * action)
-        self.project = EndLinear(hidden, sum(self.sizes))
+        self.project = BoundaryLinear(hidden, sum(self.sizes))
         # the components start apart: equal ones would stay equal
         nn.init.normal_(self.project.bias[count : count + count * action], std=0.5)
 

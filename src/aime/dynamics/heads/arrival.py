@@ -7,9 +7,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from aime.dynamics.heads.config import ControlConfig
+from aime.primitives.belief_mlp import STEP_SCALE, BeliefMLP
+from aime.primitives.boundary_layers import BoundaryLinear
 from aime.primitives.distributions import TwoHot
-from aime.primitives.ends import EndLinear
-from aime.primitives.readout import STEP_SCALE, BeliefReadout
 
 
 class RewardHead(nn.Module):
@@ -20,8 +20,8 @@ class RewardHead(nn.Module):
 
     def __init__(self, config: ControlConfig, belief: int, latent: int) -> None:
         super().__init__()
-        self.readout = BeliefReadout(belief, 2 * latent, config.hidden)
-        self.logits = EndLinear(config.hidden, config.bins)
+        self.readout = BeliefMLP(belief, 2 * latent, config.hidden)
+        self.logits = BoundaryLinear(config.hidden, config.bins)
         nn.init.zeros_(self.logits.weight)
         nn.init.zeros_(self.logits.bias)
 
@@ -41,8 +41,8 @@ class ContinuationHead(nn.Module):
 
     def __init__(self, config: ControlConfig, belief: int, latent: int) -> None:
         super().__init__()
-        self.readout = BeliefReadout(belief, 2 * latent, config.hidden)
-        self.logit = EndLinear(config.hidden, 1)
+        self.readout = BeliefMLP(belief, 2 * latent, config.hidden)
+        self.logit = BoundaryLinear(config.hidden, 1)
 
     def forward(
         self,

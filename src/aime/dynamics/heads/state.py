@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from aime.primitives.belief_mlp import STEP_SCALE, BeliefMLP
+from aime.primitives.boundary_layers import BoundaryLinear
 from aime.primitives.distributions import DiagonalGaussian
 from aime.primitives.distributions.gaussian import bounded_std, raw_of_std
-from aime.primitives.ends import EndLinear
-from aime.primitives.readout import STEP_SCALE, BeliefReadout
 from aime.primitives.standardise import Standardise
 
 
@@ -29,8 +29,8 @@ class StateHead(nn.Module):
         super().__init__()
         self.bounds = bounds
         self.scale = Standardise(width)
-        self.readout = BeliefReadout(belief, 2 * latent, hidden)
-        self.project = EndLinear(hidden, 2 * width)
+        self.readout = BeliefMLP(belief, 2 * latent, hidden)
+        self.project = BoundaryLinear(hidden, 2 * width)
         nn.init.constant_(self.project.bias[width:], raw_of_std(1.0, *bounds))
 
     def forward(

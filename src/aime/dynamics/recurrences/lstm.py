@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from aime.dynamics.recurrences.interface import Recurrence
-from aime.primitives.autocast import as_multiplied
+from aime.primitives.autocast import to_autocast_dtype
 from aime.primitives.scan import linear_scan
 
 
@@ -86,7 +86,7 @@ class LSTM(Recurrence):
         """Multiplies input and belief at once: half the products of a step, and none of the sums."""
         from_input, recurrent, input_bias, recurrent_bias = self._weights()
         weight = torch.cat([from_input, recurrent], dim=1)
-        return JoinedCell(as_multiplied(weight), as_multiplied(input_bias + recurrent_bias))
+        return JoinedCell(to_autocast_dtype(weight), to_autocast_dtype(input_bias + recurrent_bias))
 
     def _weights(self) -> list[nn.Parameter]:
         """Input weights, recurrent weights, input bias and recurrent bias, as the fused call has them."""

@@ -12,7 +12,7 @@ STEP_SCALE = 0.2
 spread, and outputs of order one would drown them in the noise of the optimizer."""
 
 
-class BeliefReadout(nn.Module):
+class BeliefMLP(nn.Module):
     """SiLU(LayerNorm(W [LayerNorm(h), others])), in training with dropout after it, and perhaps residual layers.
 
     The belief is normalised first: an LSTM's outputs are small at the start, and would drown in the other inputs.

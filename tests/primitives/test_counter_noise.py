@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from aime.primitives.counted_noise import mixed, uniforms
+from aime.primitives.counter_noise import mix64, uniforms
 
 
 @settings(deadline=None)
@@ -30,4 +30,4 @@ def test_numbers_are_uniform_along_keys_counters_and_places() -> None:
 
 def test_mixing_loses_no_word() -> None:
     words = np.arange(100_000, dtype=np.uint64) << np.uint64(40)
-    assert len(np.unique(mixed(words))) == len(words)
+    assert len(np.unique(mix64(words))) == len(words)
