@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from aime.data import Clips, ClipSampler, Dataset, open_dataset, prefetch
 from aime.data.clips import ClipStarts, clip_seeds, clip_starts, read_clips
 from aime.inference import metrics
-from aime.inference.probe import fit_ridge, is_angle, r_squared_intervals, score_probe, with_angles_as_pairs
+from aime.inference.probe import StateColumns, fit_ridge, is_angle, r_squared_intervals, score_probe
 from aime.primitives.hardware import Hardware, keep_freed_memory
 from aime.primitives.interval_text import bounds_text
 from aime.primitives.intervals import Bounds, Interval, bounds_of, pooled, resampled_counts
@@ -217,14 +217,13 @@ def probe(
 ) -> Interval:
     """R² of the simulator's state from (h, z), fitted to clips of a data set, on unseen clips."""
     (inputs, targets), (test, truth) = (_material(contender, clips) for clips in (seen, judged))
-    turns = is_angle(targets, names)
+    columns = StateColumns(is_angle(targets, names))
     each = seen.frames.shape[1] - CONTEXT
     episode, of_test = (torch.from_numpy(places.episodes).repeat_interleave(each) for places in (of_seen, of_judged))
-    wanted = with_angles_as_pairs(targets, turns)
+    wanted = columns(targets)
     ridge = fit_ridge(inputs, wanted, episode)
-    columns = tuple(range(wanted.shape[1]))
-    scores = score_probe(columns, ridge(test), with_angles_as_pairs(truth, turns), wanted.mean(0), of_test)
-    return r_squared_intervals([scores], [columns])[0]
+    scores = score_probe(columns.entries, ridge(test), columns(truth), wanted.mean(0), of_test)
+    return r_squared_intervals([scores], [range(wanted.shape[1])])[0]
 
 
 def _material(contender: Contender, clips: Clips) -> tuple[Float[Tensor, "N F"], Float[Tensor, "N S"]]:

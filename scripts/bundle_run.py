@@ -2,8 +2,8 @@
 
     python scripts/bundle_run.py --run runs/cartpole --name cartpole
 
-Keeps the averaged weights, in half precision, the settings and the log, and adds the evaluation and the report of what
-is kept.
+Keeps the averaged weights, in half precision, the settings and the log, and adds the evaluation, the inspection and the
+report of what is kept.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from aime.data.manifest import MANIFEST
 from aime.data.sources import BUNDLED
 from aime.errors import AimeError
 from aime.inference.evaluate import evaluate_run
+from aime.inference.inspection import INSPECTION, inspect_run
 from aime.inference.report import REPORT, write_report
 from aime.inference.report.material import EVALUATION
 from aime.primitives.checksums import write_sums
@@ -59,6 +60,7 @@ def bundle(options: Options) -> Path:
         info.manifest.write(place / MANIFEST)
     kept = BUNDLED + options.name
     evaluate_run(kept, out=place / EVALUATION)
+    inspect_run(kept, out=place / INSPECTION)
     write_report(kept, out=place / REPORT)
     size = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
     if size > MOST_BYTES:

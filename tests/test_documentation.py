@@ -30,6 +30,13 @@ def numbers(value: object, prefix: str = "") -> dict[str, float]:
     return found
 
 
+def test_the_tables_of_results_are_those_of_the_evaluation_that_the_package_comes_with() -> None:
+    from scripts.results_tables import PAGE, fill, read_evaluation
+
+    page = PAGE.read_text(encoding="utf-8")
+    assert fill(page, read_evaluation()) == page
+
+
 @pytest.mark.parametrize("page", ["architecture.md", "glossary.md"])
 def test_paths_of_source_files_exist(page: str) -> None:
     paths = re.findall(r"`(aime/\S+?\.py)`", (ROOT / "docs" / page).read_text(encoding="utf-8"))

@@ -62,7 +62,7 @@ def test_a_path_has_the_component_in_use_and_its_weight_under_each_dreamt_frame(
     assert (dreams.path.components == future.components.numpy()).all()
     assert np.allclose(dreams.path.weights, future.mixture_weights.max(dim=-1).values.numpy()), "the heaviest"
     rows = path_strips(dreams, 0, 2, lambda component: PALETTE[component])
-    assert [row.label for row in rows] == ["dream", "sample 1", "sample 2"]
+    assert [row.label for row in rows] == ["most likely", "sample 1", "sample 2"]
     for row, path in zip(rows, [dreams.path.components[0], *dreams.sample_paths.components[0]], strict=False):
         assert row.notes is not None
         assert row.notes[:2] == [None, None]

@@ -42,7 +42,14 @@ def test_the_difference_is_the_largest_of_the_three_colours() -> None:
 def test_a_row_of_the_film_has_truth_dream_difference_and_samples() -> None:
     dreams = dream(Oracle("uncertain"), drifting_clips(2, 6), context=2, samples=3)
     grid = film_strips(dreams)
-    assert [strip.label for strip in grid[1]] == ["truth", "dream", "difference", "sample 1", "sample 2", "sample 3"]
+    assert [strip.label for strip in grid[1]] == [
+        "truth",
+        "most likely",
+        "difference",
+        "sample 1",
+        "sample 2",
+        "sample 3",
+    ]
     assert [strip.dreamt for strip in grid[1]] == [False] + 5 * [True]
     assert (grid[1][4].frames == dreams.samples[1, 1]).all()
 
@@ -52,10 +59,10 @@ def test_attention_has_a_tile_over_the_dream_or_all_maps_or_none(make_run: MakeR
     clips = drifting_clips(1, 5)
     dreams, maps = dream(model, clips, context=2, samples=1), filter_clips(model, clips).attention
     labels = {shown: [strip.label for strip in film_strips(dreams, maps, shown)[0]] for shown in get_args(Shown)}
-    assert labels["one"] == ["truth", "dream", "difference", "attention", "sample 1"]
-    assert labels["none"] == ["truth", "dream", "difference", "sample 1"]
+    assert labels["one"] == ["truth", "most likely", "difference", "attention", "sample 1"]
+    assert labels["none"] == ["truth", "most likely", "difference", "sample 1"]
     tiles = ["on true frames", "on predicted", "slots", "expected", "bottom-up", "fused", "motion"]
-    assert labels["all"] == ["truth", "dream", *tiles]
+    assert labels["all"] == ["truth", "most likely", *tiles]
     assert [strip.label for strip in film_strips(dreams, None, "one")[0]] == labels["none"]
 
 

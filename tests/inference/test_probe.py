@@ -21,12 +21,12 @@ from aime.inference.probe import (
     FRAMES_AT_ONCE,
     WARM_UP,
     ProbeScores,
+    StateColumns,
     collect_features,
     fit_ridge,
     is_angle,
     probe,
     r_squared,
-    with_angles_as_pairs,
 )
 from aime.world_model.model import AIME
 
@@ -83,11 +83,12 @@ def test_what_is_linear_is_told_and_what_stands_still_is_not_counted() -> None:
 def test_an_angle_that_goes_round_has_two_columns() -> None:
     angle = torch.linspace(-3.1, 3.1, 50)
     states = torch.stack([angle / 2, angle, 100 * angle], 1)
-    turns = is_angle(states, {})
-    assert turns.tolist() == [False, True, False], "half a turn is no turn, and a place far away is no angle"
-    np.testing.assert_allclose(
-        with_angles_as_pairs(states, turns), torch.stack([angle / 2, 100 * angle, angle.cos(), angle.sin()], 1)
-    )
+    found = is_angle(states, {})
+    assert found.tolist() == [False, True, False], "half a turn is no turn, and a place far away is no angle"
+    columns = StateColumns(found)
+    expected = torch.stack([angle / 2, 100 * angle, angle.cos(), angle.sin()], 1)
+    np.testing.assert_allclose(columns(states), expected)
+    assert columns.entries == (0, 2, 1, 1)
 
 
 def test_a_velocity_as_wide_as_an_angle_is_none() -> None:

@@ -39,11 +39,11 @@ def predict_run(
     part: Part = "test",
     announce: Callable[[str], None] = lambda title: None,
 ) -> Path:
-    """Write a film, a row a clip: truth | dream | difference | attention | sample 1 | sample 2 | ...
+    """Write a film, a row a clip: truth | most likely | difference | attention | sample 1 | sample 2 | ...
 
-    The dream is the single most likely future, the samples are others that the model holds possible, and the difference
-    is that of dream and truth. Attention lies over the dream: the fused map where frames were seen, then the prior
-    map, each from the one before; a model with uniform attention has none. Frames that the model saw are marked.
+    The samples are drawn from the model, and the difference is that of the most likely future and the truth. Attention
+    lies over the most likely future: the fused map where frames were seen, then the prior map, each from the one
+    before; a model with uniform attention has none. Frames that the model saw are marked.
 
     Args:
         run: the run directory.

@@ -135,16 +135,34 @@ def is_angle(states: Float[Tensor, "N S"], names: Mapping[str, int]) -> Bool[Ten
             (`Dataset.state_names`); a field named as a rate (`RATES`) is no angle.
     """
     wide = states.max(0).values - states.min(0).values > 6.0
-    turns = wide & (states.abs().max(0).values < 3.5 * torch.pi)
-    for name, entries in entries_by_name(names).items():
-        if any(rate in name.lower() for rate in RATES):
-            turns[list(entries)] = False
-    return turns
+    found = wide & (states.abs().max(0).values < 3.5 * torch.pi)
+    found[list(rate_entries(names))] = False
+    return found
 
 
-def with_angles_as_pairs(states: Float[Tensor, "N S"], turns: Bool[Tensor, " S"]) -> Float[Tensor, "N C"]:
-    """Entries as they are, then the cosines of angles, then their sines."""
-    return torch.cat([states[:, ~turns], states[:, turns].cos(), states[:, turns].sin()], 1)
+def rate_entries(names: Mapping[str, int]) -> set[int]:
+    """The entries of a state whose field is named as a rate of change (`RATES`)."""
+    rates = (name for name in names if any(rate in name.lower() for rate in RATES))
+    fields = entries_by_name(names)
+    return {entry for name in rates for entry in fields[name]}
+
+
+class StateColumns(NamedTuple):
+    """The columns that a probe predicts: entries as they are, then the cosines of angles, then their sines."""
+
+    angle: Bool[Tensor, " S"]
+    """From `is_angle`."""
+
+    def __call__(self, states: Float[Tensor, "N S"]) -> Float[Tensor, "N C"]:
+        """The columns of some states."""
+        angles = states[:, self.angle]
+        return torch.cat([states[:, ~self.angle], angles.cos(), angles.sin()], 1)
+
+    @property
+    def entries(self) -> tuple[int, ...]:
+        """The entry of the state that each column stands for."""
+        numbers = torch.arange(len(self.angle))
+        return tuple(torch.cat([numbers[~self.angle], numbers[self.angle], numbers[self.angle]]).tolist())
 
 
 class ProbeFrames(NamedTuple):
@@ -239,12 +257,10 @@ def probe(
     whole, before = sum(dataset.frames for dataset in chosen), chosen[0].frames
     fitted = collect_features(model, chosen[0], lambda done: progress(done, whole))
     judged = collect_features(model, chosen[1], lambda done: progress(before + done, whole))
-    turns = is_angle(fitted.states, seen.state_names)
-    targets, truth = with_angles_as_pairs(fitted.states, turns), with_angles_as_pairs(judged.states, turns)
-    ridge = fit_ridge(fitted.features, targets, fitted.episode)
-    entries = torch.arange(len(turns))
-    entries = torch.cat([entries[~turns], entries[turns], entries[turns]])
-    return score_probe(tuple(entries.tolist()), ridge(judged.features), truth, targets.mean(0), judged.episode)
+    columns = StateColumns(is_angle(fitted.states, seen.state_names))
+    targets = columns(fitted.states)
+    predicted = fit_ridge(fitted.features, targets, fitted.episode)(judged.features)
+    return score_probe(columns.entries, predicted, columns(judged.states), targets.mean(0), judged.episode)
 
 
 def score_probe(

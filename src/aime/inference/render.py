@@ -133,7 +133,7 @@ def stack(images: Sequence[Image.Image]) -> Image.Image:
 
 
 def film(grid: Sequence[Sequence[Strip]], context: int, scale: int) -> list[Image.Image]:
-    """One picture for each frame: a row of tiles for each clip, labels above, below a bar of time, seen then dreamt.
+    """One picture for each frame: a row of tiles for each clip, labels above, below a bar of time, seen then predicted.
 
     Args:
         grid: for each clip its strips; all of equal length and size, with the labels of the first row.
@@ -227,7 +227,7 @@ def _time_bar(draw: ImageDraw.ImageDraw, place: tuple[int, int, int], number: in
         dim = tuple((each + 2 * back) // 3 for each, back in zip(bright, BACKGROUND, strict=True))
         draw.rectangle((begin, top, max(begin, end - 2), top + GAP - 1), bright if frame <= number else dim)
     seen = number < context
-    words = f"seen: {number + 1} of {context}" if seen else f"dreamt: {number - context + 1} of {length - context}"
+    words = f"seen: {number + 1} of {context}" if seen else f"predicted: {number - context + 1} of {length - context}"
     _text(draw, (left, top + GAP + LINE // 2), words, SEEN if seen else DREAMT, "lm")
 
 

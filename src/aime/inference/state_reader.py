@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from aime.data import Dataset
 from aime.data.clips import clip_starts, read_clips
-from aime.data.state_names import entries_by_name, number_names
-from aime.inference.probe import RATES, STILL, r_squared
+from aime.data.state_names import number_names
+from aime.inference.probe import STILL, r_squared, rate_entries
 from aime.primitives.pixels import to_unit
 from aime.primitives.randomness import preserved_random_state
 
@@ -225,12 +225,7 @@ def _material(dataset: Dataset) -> tuple[Float[Tensor, "N 3 h w"], Float[Tensor,
 
 def _candidates(states: Float[Tensor, "N S"], names: dict[str, int]) -> list[_Column]:
     """Every number that varies by its value, and those that may be angles by cosine and sine too."""
-    rates = {
-        entry
-        for name, entries in entries_by_name(names).items()
-        for entry in entries
-        if any(rate in name.lower() for rate in RATES)
-    }
+    rates = rate_entries(names)
     columns = []
     for entry, values in enumerate(states.unbind(dim=1)):
         if values.double().var(correction=0) > STILL:

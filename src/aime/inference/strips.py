@@ -30,9 +30,9 @@ def columns(context: int, length: int, ahead: int = 11) -> list[int]:
 
 
 def dream_strips(dreams: Dreams, clip: int, samples: int) -> list[Strip]:
-    """Dream, its difference from the truth, and sampled futures."""
+    """The most likely future, its difference from the truth, and sampled futures."""
     return [
-        Strip("dream", dreams.likeliest[clip]),
+        Strip("most likely", dreams.likeliest[clip]),
         Strip("difference", heat(dreams.difference[clip])),
         *(Strip(f"sample {number}", sample) for number, sample in enumerate(dreams.samples[clip][:samples], start=1)),
     ]
@@ -44,7 +44,7 @@ def dreamt_attention(dreams: Dreams, maps: AttentionMaps, clip: int) -> Float[np
 
 
 def dreamt_strip(dreams: Dreams, maps: AttentionMaps, clip: int, label: str = "attention") -> Strip:
-    """Attention over the most likely dream."""
+    """Attention over the most likely future."""
     # a dream's maps may grow far sharper than any that is seen, which would all look dark on a common scale
     full = full_scale(maps.fused[clip])
     return Strip(label, overlay(dreams.likeliest[clip], dreamt_attention(dreams, maps, clip), full))
@@ -83,8 +83,8 @@ def snapshot_strips(dreams: Dreams, filtered: FilteredClips, clip: int) -> list[
 
 
 def path_strips(dreams: Dreams, clip: int, samples: int, colour: ComponentColour) -> list[Strip]:
-    """The most likely dream and sampled ones, with the component in use under each frame."""
-    paths = [("dream", dreams.likeliest[clip], _at(dreams.path, clip))]
+    """The most likely future and sampled ones, with the component in use under each frame."""
+    paths = [("most likely", dreams.likeliest[clip], _at(dreams.path, clip))]
     for number in range(min(samples, dreams.samples.shape[1])):
         path = ComponentPath(*(field[clip, number] for field in dreams.sample_paths))
         paths.append((f"sample {number + 1}", dreams.samples[clip, number], path))

@@ -17,11 +17,16 @@ from tests.inference.runs import MakeRun, Run, write_run
 
 from aime.errors import AimeError
 from aime.inference import EvaluationRequest, evaluate_run, write_report
-from aime.inference.evaluation import DEFINITIONS
+from aime.inference.evaluate import weights_digest
+from aime.inference.evaluation import DEFINITIONS, Evaluation
 from aime.inference.filtering import NO_ATTENTION
 from aime.inference.report import material
 from aime.inference.report.figures import NO_BALANCE
-from aime.inference.report.inspection import NOT_INSPECTED
+from aime.inference.report.inspection import NOT_INSPECTED, read_inspection
+from aime.inference.report.material import EVALUATION
+from aime.inference.unseen import open_unseen
+from aime.world_model.bundled import locate
+from aime.world_model.saved import read_run
 
 REQUEST = EvaluationRequest(context=2, horizon=8, part="all")
 SHORT = EvaluationRequest(context=2, horizon=3, samples=2)
@@ -202,3 +207,14 @@ def test_the_name_of_a_run_cannot_become_markup(make_run: MakeRun, tmp_path: Pat
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AimeError, match="not a run"):
         write_report(tmp_path)
+
+
+def test_the_bundled_model_comes_with_an_evaluation_and_an_inspection_of_its_weights() -> None:
+    place, weights = locate("bundled:cartpole"), weights_digest("bundled:cartpole")
+    found = Evaluation.from_json((place / EVALUATION).read_text(encoding="utf-8"), EVALUATION)
+    assert (found.weights, found.content) == (weights, open_unseen(read_run("bundled:cartpole"), None, 5, 45).content)
+    assert found.foreground and found.read_states and found.masks
+    inspection = read_inspection(place, weights)
+    assert inspection is not None and inspection.split == "validation"
+    page = (place / "report.html").read_text(encoding="utf-8")
+    assert all(f"{each.part}: {each.change}" in page for each in inspection.findings)

@@ -14,11 +14,11 @@ from aime.inference.inspection.result import Figure, Probe
 from aime.inference.probe import (
     FOLDS,
     WARM_UP,
+    StateColumns,
     fit_ridge,
     is_angle,
     r_squared_intervals,
     score_probe,
-    with_angles_as_pairs,
 )
 
 
@@ -54,18 +54,16 @@ def probe_parts(
     if len(episode.unique()) < 2:
         return ()
     truth = flat[known]
-    turns = is_angle(truth, names)
-    targets = with_angles_as_pairs(truth, turns)
-    entries = torch.arange(len(turns))
-    entries = torch.cat([entries[~turns], entries[turns], entries[turns]])
+    columns = StateColumns(is_angle(truth, names))
+    targets, entries = columns(truth), columns.entries
     groups = {"all": list(range(len(entries)))}
     for name, numbers in entries_by_name(names).items():
-        groups[name] = [column for column, entry in enumerate(entries.tolist()) if entry in numbers]
+        groups[name] = [column for column, entry in enumerate(entries) if entry in numbers]
     found = []
     for part, features in parts.items():
         rows = features[:, WARM_UP:].flatten(0, 1).double().cpu()[known]
         predicted = _predicted_by_others(rows, targets, episode)
-        scores = score_probe(tuple(entries.tolist()), predicted, targets, targets.mean(0), episode)
+        scores = score_probe(entries, predicted, targets, targets.mean(0), episode)
         intervals = r_squared_intervals([scores], list(groups.values()))
         found += [Probe(part, name, Figure.of(each)) for name, each in zip(groups, intervals, strict=True)]
     return tuple(found)

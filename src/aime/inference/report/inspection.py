@@ -55,11 +55,11 @@ def inspection(found: Inspection | None) -> str:
         f"On {counted(found.clips, 'clip')} from {counted(found.episodes, 'episode')} of {escape(found.data)} "
         f"({escape(found.unseen)}), {counted(found.context, 'frame')} of context."
     )
-    rows = [("model: as it is", [Cell(""), *(_cell(each, digits(name)) for name, each in found.intact)])]
-    rows += [(f"{each.part}: {each.change}", _losses(each)) for each in found.findings]
+    rows = [(Cell("model: as it is"), [_cell(each, digits(name)) for name, each in found.intact])]
+    rows += [(_change(each), _losses(each)) for each in found.findings]
     return (
         page.note(judged)
-        + page.table(["change", "verdict", "dB", "nats", *found.measures[2:]], rows)
+        + page.table(["change and verdict", "dB", "nats", *found.measures[2:]], rows)
         + f"<p>{_CAPTION} {CONTEXT_NOTE}</p>"
         + _absent(found)
         + _probes(found)
@@ -67,10 +67,12 @@ def inspection(found: Inspection | None) -> str:
     )
 
 
+def _change(finding: Finding) -> Cell:
+    return Cell(f"{finding.part}: {finding.change}", _KINDS.get(finding.verdict, ""), finding.verdict_text)
+
+
 def _losses(finding: Finding) -> list[Cell]:
-    verdict = Cell(finding.verdict_text, _KINDS.get(finding.verdict, ""))
-    losses = (Cell("=") if each.loss is None else _cell(each.loss, digits(each.measure)) for each in finding.effects)
-    return [verdict, *losses]
+    return [Cell("=") if each.loss is None else _cell(each.loss, digits(each.measure)) for each in finding.effects]
 
 
 def _absent(found: Inspection) -> str:

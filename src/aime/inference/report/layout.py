@@ -22,7 +22,7 @@ from aime.inference.strips import dream_strips
 from aime.primitives.interval_text import bounds_text, counted, number_text
 from aime.primitives.intervals import Bounds
 
-Row = tuple[str, Sequence[Cell]]
+Row = tuple[str | Cell, Sequence[Cell]]
 """Of a table: its name and its numbers."""
 
 STRIPS = 3
@@ -218,7 +218,7 @@ def _inside(material: Material) -> str:
         page.figure(
             charts.surprise_chart(evaluation, material.surprise),
             "Surprise is -log p(latent | past) relative to its usual value at the same speed of motion: a peak is an "
-            "unexpected event. It is not defined on the first three frames.",
+            "unexpected event. The first three frames are too few to tell.",
         ),
         page.figure(
             charts.codebook_chart(filtered.codes),

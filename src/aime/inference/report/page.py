@@ -49,7 +49,7 @@ def picture(content: bytes, kind: str, alternative: str) -> str:
 
 def figure(content: str, caption: str) -> str:
     """A picture or chart with the sentence that explains it; both are HTML."""
-    return f"<figure>{content}<figcaption>{caption}</figcaption></figure>"
+    return f'<figure><div class="scroll">{content}</div><figcaption>{caption}</figcaption></figure>'
 
 
 def note(text: str) -> str:
@@ -71,10 +71,11 @@ def facts(values: Iterable[tuple[Cell, str]]) -> str:
     return f'<div class="facts">{"".join(boxes)}</div>'
 
 
-def table(header: Sequence[str], rows: Sequence[tuple[str, Sequence[Cell]]]) -> str:
+def table(header: Sequence[str], rows: Sequence[tuple[str | Cell, Sequence[Cell]]]) -> str:
     """Numbers under a header; the first column names the row."""
     top = "".join(f"<th>{escape(each)}</th>" for each in header)
-    body = "".join(f"<tr><td>{escape(name)}</td>{''.join(map(_cell, cells))}</tr>" for name, cells in rows)
+    named = ((Cell(name) if isinstance(name, str) else name, *cells) for name, cells in rows)
+    body = "".join(f"<tr>{''.join(map(_cell, cells))}</tr>" for cells in named)
     return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
