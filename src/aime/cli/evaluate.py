@@ -146,7 +146,7 @@ def _states(states: Mapping[int, StateScores[float]], bounds: Mapping[int, State
 
 def _body_scores(evaluation: Evaluation) -> Table:
     """Scores of the body in predicted frames at a few horizons."""
-    kinds = ("F1", "held still", "recon-\nstruction", "R²", "held still", "true\nframes")
+    kinds = ("F1", "persistence", "recon-\nstruction", "R²", "persistence", "true\nframes")
     table = Table("ahead", *kinds, box=box.SIMPLE, padding=0)
     for column in table.columns:
         column.justify = "right"
