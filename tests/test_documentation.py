@@ -13,20 +13,20 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "notes").glob("*.md")])
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
+SETTINGS = ROOT / "docs" / "settings.md"
 
 
 def table_rows(text: str) -> list[tuple[str, str]]:
     return re.findall(r"^\| (.+?) \| (.+) \|$", text, flags=re.MULTILINE)
 
 
-def numbers(value: object, prefix: str = "") -> dict[str, float]:
-    """The fields of nested dataclasses by dotted name."""
-    if not dataclasses.is_dataclass(value):
-        assert isinstance(value, int | float)
-        return {prefix: value}
-    found: dict[str, float] = {}
-    for field in dataclasses.fields(value):
-        found |= numbers(getattr(value, field.name), f"{prefix}.{field.name}" if prefix else field.name)
+def leaves(config: object, prefix: str = "") -> dict[str, str]:
+    """The fields of nested dataclasses by dotted name, as text."""
+    if not dataclasses.is_dataclass(config):
+        return {prefix: str(config).lower() if isinstance(config, bool) else str(config)}
+    found: dict[str, str] = {}
+    for field in dataclasses.fields(config):
+        found |= leaves(getattr(config, field.name), f"{prefix}.{field.name}" if prefix else field.name)
     return found
 
 
@@ -59,12 +59,20 @@ def test_every_part_names_its_file() -> None:
     assert [part for part, where in rows if "aime/" not in where] == []
 
 
-def test_default_loss_weights_are_those_of_the_code() -> None:
-    from aime.objectives.weights import LossWeights
+def test_settings_are_ninety_at_most_and_each_has_a_default_and_a_reason() -> None:
+    from aime.training.presets import preset_run
 
-    table = ARCHITECTURE.read_text(encoding="utf-8").split("## Default loss weights")[1]
-    stated = {name.strip("`"): float(value) for name, value in table_rows(table) if name.startswith("`")}
-    assert stated == numbers(LossWeights())
+    tiny, base = (leaves(preset_run(preset, "data", Path("run"), 1, 64)) for preset in ("tiny", "base"))
+    assert len(tiny) <= 90
+    text = SETTINGS.read_text(encoding="utf-8")
+    rows = [row.split(" | ") for row in re.findall(r"^\| (`.+) \|$", text, re.MULTILINE)]
+    stated = {name.strip("`"): rest for name, *rest in rows}
+    assert stated.keys() == tiny.keys()
+    decided = ("data", "out", "steps", "minutes", "init_from")
+    for name, (*defaults, reason) in stated.items():
+        assert reason
+        expected = [tiny[name], base[name]] if name.startswith("model.") else [tiny[name]]
+        assert defaults == (["–"] if name in decided else expected), name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

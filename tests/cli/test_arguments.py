@@ -29,6 +29,7 @@ class Middle:
     prior: Inner = field(default_factory=Inner)
     learning_rate: float = 1e-3
     warmup: ClassVar[int] = 30
+    quick: ClassVar[bool] = False
     zoom: ClassVar[Removed] = Removed({"share": 0.0})
 
     @property
@@ -76,6 +77,7 @@ def test_defaults_can_be_given() -> None:
             ["r", "--out", "o", "--model.warmup", "9"],
             "--model.warmup is no longer a setting: it is always 30; leave",
         ),
+        (["r", "--out", "o", "--model.no-quick"], "--model.no-quick is no longer a setting: it is always False; leave"),
         (["r", "--out", "o", "--model.hidden=9"], "--model.hidden is no longer a setting: it follows from other"),
         (["r", "--out", "o", "--model.zoom.share", "1"], "--model.zoom.share is no longer a setting: it is always 0.0"),
         (["r", "--out", "o", "--model.zoom.least", "1"], "--model.zoom.least is no longer a setting: this version has"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from aime.cli.arguments import flags_of
 from aime.cli.main import main
 from aime.cli.train import configure
 from aime.data import Episode, write_shard
@@ -39,9 +40,11 @@ def test_the_preset_is_sized_to_the_data(data: str) -> None:
 
 
 def test_any_field_is_a_flag(data: str) -> None:
-    flags = "--minutes 0.5 --model.prior.components 7 --weights.elbo.kl-z 0.5 --optimizer.learning_rate 1e-4 --compile"
+    flags = (
+        "--minutes 0.5 --model.prior.components 7 --weights.elbo.kl-z 0.5 --optimizer.learning_rate 1e-4 --no-pictures"
+    )
     config = configure(["base", "--data", data, "--out", "r", *flags.split()])
-    assert (config.preset, config.steps, config.minutes, config.compile) == ("base", None, 0.5, True)
+    assert (config.preset, config.steps, config.minutes, config.pictures) == ("base", None, 0.5, False)
     assert config.model.prior.components == 7
     assert config.model.tokenizer == PRESETS["base"](2, 32).tokenizer
     assert config.weights.elbo.kl_z == 0.5
@@ -142,6 +145,27 @@ def test_help_needs_no_data(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert "aime train PRESET" in text
     assert "--model.prior.components" in text
+
+
+def test_help_is_one_screen_of_settings_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        configure(["fast", "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 50 and max(map(len, lines)) <= 80
+    assert "--help-all" in lines[-1]
+    flags = [line.split()[0] for line in lines if line.startswith("  --")]
+    assert 18 <= len(flags) <= 25
+    assert set(flags) <= {*flags_of(TrainConfig)}
+    assert any(line.startswith("  --balancer") and line.endswith("(sum)") for line in lines), "the preset's default"
+
+
+def test_help_all_has_every_setting(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    with pytest.raises(SystemExit) as stop:
+        configure(["tiny", "--help-all"])
+    assert not stop.value.code
+    words = set(capsys.readouterr().out.replace(",", " ").split())
+    assert {*flags_of(TrainConfig)} - words == set()
 
 
 def test_observing_the_state_takes_its_width_from_the_data(data: str, tmp_path: Path) -> None:

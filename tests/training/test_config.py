@@ -35,6 +35,7 @@ BEFORE: dict[str, Any] = {
     "model.control.bins": 101,
     "model.control.components": 5,
     "model.state.hidden": 128,
+    "compile": False,
     "optimizer.muon_factor": 1.5,
     "optimizer.warmup": 30,
     "optimizer.clip": 1.0,
@@ -62,6 +63,7 @@ BEFORE: dict[str, Any] = {
 """What `aime train tiny` wrote for settings that are constants now."""
 
 OTHERS: dict[str, Any] = {
+    "compile": True,
     "model.attention.fusion": "max",
     "weights.kl_balance": {"prior": 1.0, "posterior": 0.1, "free_nats": 1.0},
     "weights.attention_balance": {"prior": 0.5, "posterior": 0.1},

@@ -20,7 +20,10 @@ from aime.primitives.config_io import Removed, constant_of, earlier_name
 
 T = TypeVar("T")
 
-HELP_FLAGS = ("-h", "--help")
+HELP_ALL = "--help-all"
+"""Every setting of a verb, where `--help` shows the most important ones."""
+
+HELP_FLAGS = ("-h", "--help", HELP_ALL)
 
 
 def parse(kind: type[T], verb: str, arguments: Sequence[str], default: T | None = None) -> T:
@@ -37,7 +40,7 @@ def parse(kind: type[T], verb: str, arguments: Sequence[str], default: T | None 
         SystemExit: after `--help` has printed the help.
     """
     if wants_help(arguments):
-        return _cli(kind, verb, arguments, default)
+        return _cli(kind, verb, ["--help"], default)
     refuse_unknown_flags(kind, verb, arguments)
     arguments = _with_present_names(kind, arguments)
     # tyro draws Unicode boxes where stdout says it takes them, whatever stderr says
@@ -115,7 +118,7 @@ def refuse_unknown_flags(kind: type, verb: str, arguments: Sequence[str]) -> Non
 def _refuse_constant(kind: type, flag: str) -> None:
     """Raises: AimeError: if the flag is one that the release before had, of what is a constant now."""
     path = flag.removeprefix("--").replace("-", "_")
-    value = constant_of(kind, path)
+    value = constant_of(kind, re.sub(r"(^|\.)no_(?=\w+$)", r"\1", path))
     if value is None:
         return
     if isinstance(value, Removed):

@@ -92,8 +92,8 @@ class TrainConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto` takes bf16 where the hardware has it."""
-    compile: bool = False
-    """Compile the training pass with torch.compile (needs a C++ compiler on a CPU)."""
+    compile: ClassVar[bool] = False
+    """torch.compile was slower on a CPU, and failed on a GPU."""
     cuda_graphs: bool = field(default=True, metadata=LATER)
     """On one GPU, record the step once and replay it, which is several times faster; not with torchjd's balancers."""
     resume: bool = False

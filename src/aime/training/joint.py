@@ -23,7 +23,6 @@ from aime.representation.divergences import effective_components
 from aime.runs.schedule import JOINT, Budget, learning_rate_factor
 from aime.training.adversary import Adversary
 from aime.training.average import WeightAverage
-from aime.training.compiling import compiled
 from aime.training.config import TrainConfig
 from aime.training.optimizers import make_optimizers
 from aime.training.phase import Phase, clips_from
@@ -81,7 +80,7 @@ class JointLearning(Phase[Clips, StepResult]):
         self.average = WeightAverage(self.model, config.optimizer.ema_decay)
         self.replay = LatentReplay(config.replay.clips, config.replay.capacity, config.length, config.model)
         self.replay.to(hardware.device)
-        self.forward = compiled(self.model.run_sequence) if config.compile else self.model.run_sequence
+        self.forward = self.model.run_sequence
         self.adversary: Adversary | None = None
         if config.adversary.enabled:
             self.adversary = Adversary(config.adversary, config.weights.adversarial).to(hardware.device)
