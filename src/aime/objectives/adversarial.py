@@ -17,6 +17,7 @@ from aime.objectives.ledger import Scalar, TaskLoss, weigh
 from aime.objectives.weights import AdversarialWeights
 from aime.primitives.config_io import Removed
 from aime.primitives.draws import draw_valid_first
+from aime.primitives.frozen import frozen
 from aime.primitives.masked_mean import masked_mean
 from aime.representation.discriminators import CHANNELS, LEVELS, WINDOW, Discriminators, Judgement
 from aime.representation.discriminators import Judged as Judgements
@@ -214,11 +215,11 @@ def frozen_judgement(discriminators: Discriminators, frames: Float[Tensor, "B T 
     In eval mode, since each call in training mode would move the spectral norms' power iteration, and two pictures
     that are compared would meet two different discriminators.
     """
-    weights = {name: weight.detach() for name, weight in discriminators.named_parameters()}
     training = discriminators.training
     discriminators.eval()
     try:
-        return torch.func.functional_call(discriminators, weights, (frames,))
+        with frozen(discriminators):
+            return discriminators(frames)
     finally:
         discriminators.train(training)
 

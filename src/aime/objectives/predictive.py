@@ -18,8 +18,8 @@ from aime.objectives import latents
 from aime.objectives.ledger import Scalar, frame_nats
 from aime.objectives.passes import Pass
 from aime.primitives.draws import draw_valid_first
+from aime.primitives.frozen import frozen
 from aime.primitives.masked_mean import masked_mean
-from aime.world_model.model import AIME
 
 
 def attention_dynamics(given: Pass) -> Scalar | None:
@@ -43,6 +43,7 @@ def overshoot_frames(given: Pass) -> Scalar:
     """-log p(x) of a few frames imagined from the batch's own clips, which come first among the paths.
 
     The maps they are decoded with are imagined as well, from the bottom-up map of the frame that the path starts at.
+    The decoder learns nothing: what is imagined badly would teach it to ignore the latent and draw the mean.
     """
     model, frames, overshot = given.model, given.frames, given.remembered.overshot
     maps = given.output.attention.bottom_up
@@ -53,7 +54,8 @@ def overshoot_frames(given: Pass) -> Scalar:
         )
     real = overshot.valid[:own].flatten()
     picked = draw_valid_first(real, given.overshoot.frames)
-    decoded = frozen_decode(model, overshot.latents[:own].flatten(0, 1)[picked], rolled.flatten(0, 1)[picked])
+    with frozen(model.decoder):
+        decoded = model.draw(overshot.latents[:own].flatten(0, 1)[picked], rolled.flatten(0, 1)[picked])
     truth = frames.flatten(0, 1)[overshot.times.flatten()[picked]]
     squared_error = (decoded - truth).square().mean(dim=(1, 2, 3))
     return frame_nats(squared_error, real[picked], truth[0].numel())
@@ -84,14 +86,3 @@ def overlap_of(maps: Float[Tensor, "B T S h w"]) -> Float[Tensor, "B T"]:
     """Σ_{s<r} Σ_cells m_s m_r of maps that sum to 1 over the slots: in [0, cells·(S-1)/(2S)], so low is diverse."""
     squares = maps.square().sum(dim=(2, 3, 4))
     return 0.5 * (maps.sum(2).square().sum(dim=(2, 3)) - squares)
-
-
-def frozen_decode(
-    model: AIME, latents: Float[Tensor, "N latent"], attention: Float[Tensor, "N h w"]
-) -> Float[Tensor, "N 3 H W"]:
-    """Decode with a gradient to the latents and maps, and none to the decoder's weights.
-
-    What is imagined badly would otherwise teach the decoder to ignore the latent and draw the mean.
-    """
-    weights = {name: weight.detach() for name, weight in model.decoder.named_parameters()}
-    return model.restore(torch.func.functional_call(model.decoder, weights, (latents, attention)))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from aime.primitives.draws import draw_valid_first
+from aime.primitives.frozen import frozen
 from aime.primitives.gram import gram_loss, gram_matrix
 from aime.primitives.masked_mean import masked_mean
 from aime.world_model.model import AIME
@@ -39,7 +37,7 @@ def texture_nats(
     Reference: Gatys et al. 2016, CVPR, equation 4, with the encoder in place of their VGG.
     """
     drawn = draw_valid_first(valid.flatten(), JUDGED)
-    with _frozen(model.encoder):
+    with frozen(model.encoder):
         dreamt, real = (_features(model, each.flatten(0, 1)[drawn]) for each in (reconstructions, frames))
     size = 0.25 * gram_matrix(real).square().sum(dim=(1, 2))
     relative = gram_loss(dreamt, real) / size.clamp_min(1e-8)
@@ -48,16 +46,3 @@ def texture_nats(
 
 def _features(model: AIME, frames: Float[Tensor, "N 3 H W"]) -> Float[Tensor, "N C h w"]:
     return F.group_norm(model.encoder.finest(model.centre(frames[None])[0]), 1)
-
-
-@contextmanager
-def _frozen(module: nn.Module) -> Iterator[None]:
-    """What is computed meanwhile has no gradient to the module's weights."""
-    learning = [weight for weight in module.parameters() if weight.requires_grad]
-    for weight in learning:
-        weight.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for weight in learning:
-            weight.requires_grad_(True)

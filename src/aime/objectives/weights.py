@@ -57,7 +57,7 @@ class PredictiveWeights:
 class AdversarialWeights:
     """Weights of the terms of the adversarial task.
 
-    With these each term pulls at a pixel 0.03 to 0.04 times as hard as the reconstruction does (`AdversarialTerms`):
+    With these each term pulls at a pixel 0.03 to 0.04 times as hard as the reconstruction (see `adversarial_loss`):
     enough to lean towards sharp among pictures that are equally likely, not to leave the likely ones.
     """
 

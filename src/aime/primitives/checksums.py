@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 from aime.errors import AimeError
 from aime.primitives.files import read_small, unwritable, write_atomically
+
+T = TypeVar("T")
 
 SUMS = "SHA256SUMS"
 
 _LINE = re.compile(r"([0-9a-f]{64})  ([\w.-]+)\n", re.ASCII)
 _LONGEST = 2**20
+_TRIES = 20
+"""A reader's, when the directory is replaced under it; a replacement takes longer than a look."""
 _SEAL = "# Delete this line after editing. SHA-256 of the lines above: "
 _REMEDY = "restore it from a copy or write it again"
 
@@ -64,6 +69,42 @@ def check_sums(directory: Path, names: Iterable[str] | None = None) -> None:
                 f"{path}: damaged: its SHA-256 begins with {found[:12]}, expected {expected[:12]} as in {SUMS}; "
                 f"{_REMEDY}"
             )
+
+
+def read_checked(find: Callable[[], Path], read: Callable[[Path], T], names: Iterable[str] | None = None) -> T:
+    """What `read` finds in a directory whose files are as they were written.
+
+    Another process may replace the directory meanwhile (`replace_directory`): then the new one is read from the start.
+
+    Args:
+        find: the directory.
+        read: called with it.
+        names: of the files that are compared with their checksums; None for all.
+
+    Raises:
+        AimeError: if a file is damaged, or `find` or `read` raises it.
+    """
+    for last in [False] * (_TRIES - 1) + [True]:
+        directory = find()
+        before = _identity(directory)
+        try:
+            check_sums(directory, names)
+            found = read(directory)
+        except (AimeError, OSError):
+            if last or _identity(directory) == before:
+                raise
+            continue
+        if last or _identity(directory) == before:
+            return found
+    raise AssertionError("the last try returns or raises")
+
+
+def _identity(directory: Path) -> tuple[int, int] | None:
+    try:
+        found = directory.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def seal(text: str) -> str:

@@ -24,7 +24,7 @@ from aime.data.action_scale import ActionScale
 from aime.data.manifest import MANIFEST, Manifest, find_manifest
 from aime.data.shards import Attribute
 from aime.errors import AimeError
-from aime.primitives.checksums import check_sums
+from aime.primitives.checksums import read_checked
 from aime.primitives.config_io import from_plain, read_yaml
 from aime.primitives.tensor_files import build_for, fill, read_tensors, require_finite
 from aime.world_model.bundled import locate
@@ -36,9 +36,6 @@ AVERAGED_WEIGHTS = "ema.safetensors"
 
 T = TypeVar("T")
 M = TypeVar("M", bound=WorldModel)
-
-_TRIES = 20
-"""A reader's, when a trainer replaces the checkpoint under it; a save takes longer than a look."""
 
 RENAMED: Mapping[str, str] = {
     "dynamics.lstm.": "dynamics.recurrence.lstm.",
@@ -183,27 +180,7 @@ def read_checkpoint(run: str | Path, read: Callable[[Path], T], names: Iterable[
     Raises:
         AimeError: if there is no checkpoint, a file in it is damaged, or `read` raises it.
     """
-    for last in [False] * (_TRIES - 1) + [True]:
-        directory = checkpoint_directory(run)
-        before = _identity(directory)
-        try:
-            check_sums(directory, names)
-            found = read(directory)
-        except (AimeError, OSError):
-            if last or _identity(directory) == before:
-                raise
-            continue
-        if last or _identity(directory) == before:
-            return found
-    raise AssertionError("the last try returns or raises")
-
-
-def _identity(directory: Path) -> tuple[int, int] | None:
-    try:
-        found = directory.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_ino, found.st_mtime_ns
+    return read_checked(lambda: checkpoint_directory(run), read, names)
 
 
 def load_model(run: str | Path, kind: Callable[[ModelConfig], M]) -> M:
