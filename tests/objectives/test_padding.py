@@ -167,7 +167,7 @@ def test_padding_is_neither_remembered_nor_counted_as_still() -> None:
     replays = []
     for given in (batch(), batch().padded(0, 3)):
         replays.append(LatentReplay(2, 8, T, CONFIG))
-        replays[-1].remember(*clips_of(given))
+        replays[-1].add(*clips_of(given))
     assert replays[0].seen == replays[1].seen == B
     for name, value in replays[0].state_dict().items():
         torch.testing.assert_close(replays[1].state_dict()[name], value)

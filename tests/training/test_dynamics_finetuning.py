@@ -149,8 +149,8 @@ def test_states_are_withheld_and_still_predicted(config: TrainConfig) -> None:
         assert begun.model.state_reader is not None and begun.model.dynamics.state_head is not None
         for weight in (*begun.model.state_reader.parameters(), *begun.model.dynamics.state_head.parameters()):
             weight.add_(0.3 * torch.randn_like(weight))
-    known, hidden = (begun._see(clips, share)[1] for share in (0.0, 1.0))
-    blind = begun._see(clips._replace(states=torch.full((200, config.length, 3), torch.nan)), 0.0)[1]
+    known, hidden = (begun._encode(clips, share)[1] for share in (0.0, 1.0))
+    blind = begun._encode(clips._replace(states=torch.full((200, config.length, 3), torch.nan)), 0.0)[1]
     unseen = torch.isclose(hidden.contexts, blind.contexts).all(-1)
     # half of the clips throughout, and a random span of half of all clips
     assert unseen.all(1).float().mean() == pytest.approx(0.5, abs=0.12)

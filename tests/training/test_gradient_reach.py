@@ -72,7 +72,7 @@ def reached(seed: int) -> dict[str, set[str]]:
     windows = Windows(*(places.of(each) for each in (frames, output.reconstructions, valid)))
     losses = [
         *task_losses(model, output, frames, targets(valid, states), LossWeights(), overshoot),
-        adversary.judge(model, output, frames, valid),
+        adversary.generator_loss(model, output, frames, valid),
         discriminator_loss(adversary.discriminators, windows),
     ]
     assert tuple(loss.task for loss in losses) == TASKS

@@ -36,7 +36,7 @@ def test_draws_nothing_before_it_remembers_and_nothing_when_off(output: Sequence
     replay, off = replay_of(), replay_of(clips=0)
     valid = torch.ones(B, T, dtype=torch.bool)
     assert replay.draw() is None
-    off.remember(output.posterior, output.clips(targets(valid)))
+    off.add(output.posterior, output.clips(targets(valid)))
     assert off.draw() is None
 
 
@@ -44,7 +44,7 @@ def test_draws_the_clips_it_was_given(output: SequenceOutput) -> None:
     torch.manual_seed(0)
     replay, valid = replay_of(clips=64), torch.ones(B, T, dtype=torch.bool)
     valid[1, 2:] = False
-    replay.remember(output.posterior, output.clips(targets(valid)))
+    replay.add(output.posterior, output.clips(targets(valid)))
     drawn = replay.draw()
     assert drawn is not None
     first = (drawn.contexts == output.contexts[0]).all((1, 2))
@@ -58,7 +58,7 @@ def test_draws_the_clips_it_was_given(output: SequenceOutput) -> None:
 def test_latents_are_fresh_samples_of_the_posterior(output: SequenceOutput) -> None:
     torch.manual_seed(0)
     replay = replay_of(clips=4000, capacity=2)
-    replay.remember(output.posterior, output.clips(targets(torch.ones(B, T, dtype=torch.bool))))
+    replay.add(output.posterior, output.clips(targets(torch.ones(B, T, dtype=torch.bool))))
     drawn = replay.draw()
     assert drawn is not None
     first = drawn.latents[(drawn.contexts == output.contexts[0]).all((1, 2))]
@@ -71,7 +71,7 @@ def test_the_oldest_are_forgotten_first(output: SequenceOutput) -> None:
     replay, valid = replay_of(clips=64, capacity=5), torch.ones(B, T, dtype=torch.bool)
     for mark in range(4):
         now = marked(output, mark)
-        replay.remember(now.posterior, now.clips(targets(valid)))
+        replay.add(now.posterior, now.clips(targets(valid)))
     drawn = replay.draw()
     assert drawn is not None
     # eight clips came and five places remain: 1, 2, 2, 3, 3
@@ -80,7 +80,7 @@ def test_the_oldest_are_forgotten_first(output: SequenceOutput) -> None:
 
 def test_its_state_is_all_it_remembers(output: SequenceOutput) -> None:
     replay, other = replay_of(), replay_of()
-    replay.remember(output.posterior, output.clips(targets(torch.ones(B, T, dtype=torch.bool))))
+    replay.add(output.posterior, output.clips(targets(torch.ones(B, T, dtype=torch.bool))))
     other.load_state_dict(replay.state_dict())
     torch.manual_seed(1)
     first = replay.draw()
@@ -107,11 +107,11 @@ def test_a_batch_above_the_capacity_leaves_its_last_clips_whole(before: int, pad
         return DiagonalGaussian(means, means), LatentClips(means, contexts, actions, known)
 
     if before:
-        replay.remember(*numbered(1, before))
+        replay.add(*numbered(1, before))
     posterior, clips = numbered(10, count)
     valid = clips.valid.clone()
     valid[list(padded)] = False
-    replay.remember(posterior, clips._replace(targets=clips.targets._replace(valid=valid)))
+    replay.add(posterior, clips._replace(targets=clips.targets._replace(valid=valid)))
     # a queue of four, which padding never enters
     expected = [*range(1, 1 + before), *(10 + row for row in range(count) if row not in padded)][-4:]
     fields = (replay.means, replay.stds, replay.contexts, replay.actions, replay.rewards[..., None])

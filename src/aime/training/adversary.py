@@ -1,4 +1,4 @@
-"""The second phase of a step: the discriminators, their optimizer, and when each side listens to the other."""
+"""Adversarial training: the discriminators, their optimizer and both sides' losses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from aime.world_model.outputs import SequenceOutput
 
 
 class Adversary(nn.Module):
-    """Discriminators that learn from the first step on, and whom the model hears after the warm-up."""
+    """Discriminators, which learn from the first step; the model's adversarial loss starts after the warm-up."""
 
     def __init__(self, config: AdversaryConfig, weights: AdversarialWeights) -> None:
         super().__init__()
@@ -34,29 +34,28 @@ class Adversary(nn.Module):
         self.nonfinite = NonfiniteSteps()
 
     def ramp(self, share: float) -> float:
-        """The factor of the model's adversarial loss, in [0, 1], where `share` of the run is done."""
+        """The factor of the model's adversarial loss, in [0, 1], when a fraction `share` of the run is done."""
         return adversarial_ramp(share, self.config.warmup, self.config.ramp)
 
-    def judge(
+    def generator_loss(
         self,
         model: AIME,
         output: SequenceOutput,
         frames: Float[Tensor, "B T 3 H W"],
         valid: Bool[Tensor, "B T"],
     ) -> TaskLoss:
-        """The model's loss, not ramped; the discriminators get no gradient.
+        """The model's adversarial loss, not ramped; the discriminators get no gradient.
 
-        It teaches the decoder how to draw what it is told. The frames that are judged are drawn again from latents and
-        maps without gradient: a backward pass through them and all that sees would cost a third of a step, and teach
-        a five-hundredth of what the likelihood teaches there.
+        Only the decoder gets a gradient: frames are decoded again from detached latents and maps. A gradient through
+        latents and encoder would cost a third of a step and is 500 times smaller there than that of the likelihood.
         """
-        places = draw_window_starts(valid, self.config.frames, self.discriminators.window)
-        told = [places.of(each).detach().flatten(0, 1) for each in (output.latents, output.attention.shown)]
-        windows = Windows(places.of(frames), model.draw(*told).unflatten(0, places.times.shape), places.of(valid))
+        starts = draw_window_starts(valid, self.config.frames, self.discriminators.window)
+        inputs = [starts.of(each).detach().flatten(0, 1) for each in (output.latents, output.attention.shown)]
+        windows = Windows(starts.of(frames), model.draw(*inputs).unflatten(0, starts.times.shape), starts.of(valid))
         return adversarial_loss(self.discriminators, windows, self.weights)
 
     def learns(self, step: int) -> bool:
-        """Whether the discriminators learn after `step` steps: in every `n_critic`-th of the model's."""
+        """Whether the discriminators take a step after `step` steps: one per `n_critic` steps of the model."""
         return (step + 1) % self.config.n_critic == 0
 
     def differentiate(
@@ -65,12 +64,12 @@ class Adversary(nn.Module):
         frames: Float[Tensor, "B T 3 H W"],
         valid: Bool[Tensor, "B T"],
     ) -> TaskLoss:
-        """The discriminators' loss, whose gradient is left for their optimizer's step; reconstructions get none.
+        """Compute the discriminators' loss and leave its gradient in `.grad`; reconstructions get no gradient.
 
-        The step is skipped if loss or gradient is not finite.
+        The optimizer skips its step if loss or gradient is not finite.
         """
-        places = draw_window_starts(valid, self.config.frames, self.discriminators.window)
-        windows = Windows(*(places.of(each) for each in (frames, reconstructions, valid)))
+        starts = draw_window_starts(valid, self.config.frames, self.discriminators.window)
+        windows = Windows(*(starts.of(each) for each in (frames, reconstructions, valid)))
         loss = discriminator_loss(self.discriminators, windows)
         self.optimizer.zero_grad(set_to_none=True)
         loss.total.backward()

@@ -1,4 +1,4 @@
-"""The last phase of a run: belief, prior and heads learn to predict cached latents of a frozen encoder."""
+"""Dynamics fine-tuning, the last phase of a run: the dynamics learn from cached latents of a frozen encoder."""
 
 from __future__ import annotations
 
@@ -32,41 +32,40 @@ from aime.world_model.model import AIME
 from aime.world_model.outputs import LatentClips
 
 MOST_CLIPS_LEFT_OUT = 64
-"""On each rank; more told a prior of cheetah nothing else."""
-CACHING = 0.35
-"""The most of the phase's time that goes into caching, where a run counts minutes."""
+"""Per rank; for cheetah, more clips gave the same calibration."""
+CACHING_SHARE = 0.35
+"""Largest share of the phase's time for caching, in runs with a budget of minutes."""
 COVERAGE = 3
-"""Times a data set's frames: random clips of as many frames as it has leave a third of them out."""
+"""Cached frames per frame of the data: with 1, random clips would miss a third of the frames."""
 
 
 class DynamicsFinetuning(Phase[LatentClips, tuple[TaskLoss, ...]]):
-    """Fine-tunes the dynamics of a model on fixed latents: `cache` them, take steps, `calibrate`.
+    """Fine-tunes a model's dynamics on fixed latents: `cache` clips, take steps, `finish` with the calibration.
 
-    While the encoder learns, the belief follows latents that move under it, from a few clips a step. To perceive a
-    frame costs a hundred times what it costs to follow its latent: what a run's last minutes bring to the encoder is
-    little, and what they bring to the belief is much. Only what runs on vectors learns here, all other weights stay.
+    During joint learning the latents change while the dynamics learn them, and a step encodes few clips. On cached
+    latents a step is a hundred times cheaper per frame. All other weights stay frozen.
     """
 
     name, activity, rate_flag = DYNAMICS_FINETUNING, "dynamics fine-tuning", "dynamics_finetuning.learning_rate"
 
     def __init__(self, run: TrainConfig, model: AIME, hardware: Hardware, frames: int, most_steps: int) -> None:
-        """Nothing is cached yet.
+        """A phase with an empty cache.
 
         Args:
-            run: its `dynamics_finetuning` says how, its predictive weights what counts of the terms one step ahead.
+            run: the run's config.
             model: in eval mode, changed in place by each step.
-            hardware: where, and how precisely frames are perceived.
-            frames: in the episodes to learn from.
-            most_steps: besides the limits of `run.dynamics_finetuning`; 1 or more.
+            hardware: device and precision.
+            frames: number of frames in the training episodes.
+            most_steps: largest number of steps, 1 or more.
         """
         config = run.dynamics_finetuning
         self.run, self.config, self.model = run, config, model
         wanted = math.ceil(min(config.frames, COVERAGE * frames) / (run.length * ranks()))
         clips = min(wanted, most_steps * config.clips)
         self.batches = math.ceil(clips / run.batch)
-        """To cache, on each rank."""
+        """Number of batches to cache on each rank."""
         self.batches_left_out = math.ceil(min(self.batches * config.left_out, MOST_CLIPS_LEFT_OUT / run.batch))
-        """To leave out, on each rank, where the data has enough episodes."""
+        """Number of batches for the calibration on each rank."""
         self.steps = min(most_steps, math.ceil(config.passes * clips / config.clips))
         caches = (
             LatentReplay(config.clips, max(1, batches * run.batch), run.length, model.config)
@@ -86,46 +85,47 @@ class DynamicsFinetuning(Phase[LatentClips, tuple[TaskLoss, ...]]):
             hardware,
         )
 
-    def cache(self, learned: Dataset, left_out: Dataset | None, at: Progress, go_on: Callable[[float], bool]) -> None:
-        """Perceive clips to learn from and clips to calibrate on, in a part of the time that is left.
+    def cache(
+        self, learned: Dataset, left_out: Dataset | None, at: Progress, has_time_until: Callable[[float], bool]
+    ) -> None:
+        """Encode clips for training and calibration, in at most `CACHING_SHARE` of the remaining time.
 
         Args:
-            learned: the episodes to learn from.
-            left_out: the episodes to calibrate on, if any.
-            at: how far the run is.
-            go_on: asked after every batch whether to perceive another one, given the seconds of training after which
-                not to.
+            learned: the training episodes.
+            left_out: the episodes for the calibration, if any.
+            at: the progress of the run.
+            has_time_until: called after every batch with a limit in seconds of training; False ends the caching.
         """
-        run, left = self.run, self._whole.seconds_left(at.seconds)
+        run, left = self.run, self._run_budget.seconds_left(at.seconds)
 
-        def take(part: Dataset, remember: Callable[[Clips], None], batches: int, share: float) -> None:
+        def encode(part: Dataset, add: Callable[[Clips], None], batches: int, share: float) -> None:
             clips = clips_from(part, self.hardware, run.batch, run.length, run.seed, at.step * run.accumulate)
             for batch in itertools.islice(clips, batches):
-                remember(batch)
-                if not go_on(at.seconds + share * left):
+                add(batch)
+                if not has_time_until(at.seconds + share * left):
                     break
 
         if left_out is not None:
-            take(left_out, self.set_aside, self.batches_left_out, CACHING * self.config.left_out)
-        take(learned, self.perceive, self.batches, CACHING)
+            encode(left_out, self.add_for_calibration, self.batches_left_out, CACHING_SHARE * self.config.left_out)
+        encode(learned, self.add_for_training, self.batches, CACHING_SHARE)
 
     def begin(self, seconds: float) -> None:
-        """Take steps from now on, `seconds` of training being over: what is left of the run's minutes is for them."""
-        left = self._whole.seconds_left(seconds)
+        """Set the budget of the steps to the run's remaining minutes after `seconds` of training."""
+        left = self._run_budget.seconds_left(seconds)
         self.budget = Budget(self.steps, None if math.isinf(left) else left / 60)
 
-    def perceive(self, clips: Clips) -> None:
-        """Remember the latents of a batch, to learn from; the states of a share of the clips are withheld from it."""
-        posterior, latents = self._see(clips, self.model.config.state.withheld)
-        self.cached.remember(posterior, latents)
+    def add_for_training(self, clips: Clips) -> None:
+        """Cache the latents of a batch for training; the states of a share of the clips are masked."""
+        posterior, latents = self._encode(clips, self.model.config.state.withheld)
+        self.cached.add(posterior, latents)
 
-    def set_aside(self, clips: Clips) -> None:
-        """Keep the latents of a batch, sampled once, to calibrate on."""
-        posterior, latents = self._see(clips, withheld=0.0)
-        self.left_out.remember(DiagonalGaussian(posterior.rsample(), posterior.std), latents)
+    def add_for_calibration(self, clips: Clips) -> None:
+        """Cache latents of a batch, sampled once, for the calibration."""
+        posterior, latents = self._encode(clips, withheld=0.0)
+        self.left_out.add(DiagonalGaussian(posterior.rsample(), posterior.std), latents)
 
     @torch.no_grad()
-    def _see(self, clips: Clips, withheld: float) -> tuple[DiagonalGaussian, LatentClips]:
+    def _encode(self, clips: Clips, withheld: float) -> tuple[DiagonalGaussian, LatentClips]:
         clips, model = clips.to(self.hardware.device), self.model.eval()
         states = clips.states
         if states is not None and model.config.state.width and withheld > 0:
@@ -146,11 +146,11 @@ class DynamicsFinetuning(Phase[LatentClips, tuple[TaskLoss, ...]]):
             yield [clips]
 
     def schedule(self, step: int, share: float) -> float:
-        """A warm-up of 20 steps, 1, and from 0.4 of the way on a straight line to 0.02."""
+        """Linear warm-up over 20 steps, then 1, and from a share of 0.4 a linear decay to 0.02."""
         return min(1.0, (step + 1) / 20, max(0.02, (1 - share) / 0.6))
 
     def losses(self, batches: list[LatentClips], step: int, share: float) -> tuple[TaskLoss, ...]:
-        """Those one step ahead, of clips of which some are moved to other scenes."""
+        """Compute the one-step losses of augmented latents and their gradients."""
         (clips,) = batches
         latents, shifted = shift_static_latents(
             clips.latents, clips.valid, self._static_projection, self.config.latent_augmentation
@@ -164,18 +164,18 @@ class DynamicsFinetuning(Phase[LatentClips, tuple[TaskLoss, ...]]):
         return losses
 
     def figures(self, result: tuple[TaskLoss, ...]) -> dict[str, float]:
-        """The terms."""
+        """The loss terms."""
         named = [pair for loss in result for pair in loss.named()]
         return {f"{self.name}/{name.split('/')[1]}": float(value) for name, value in named}
 
     def finish(self) -> SpreadFit | None:
-        """Freeze the model and fit its prior's spread to what was left out; None where nothing was."""
+        """Freeze the model and calibrate its prior's spread on the left-out clips; None if there are none."""
         self.model.zero_grad(set_to_none=True)
         self.model.eval().requires_grad_(False)
         return fit_spread(self.model.dynamics, self.left_out.clips()) if self.left_out.seen else None
 
     @property
-    def _whole(self) -> Budget:
+    def _run_budget(self) -> Budget:
         return Budget(self.run.steps, self.run.minutes)
 
     @cached_property

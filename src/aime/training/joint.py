@@ -1,4 +1,4 @@
-"""The first phase of a run: every part learns from clips, the tasks' gradients balanced, against discriminators."""
+"""Joint learning, the first phase of a run: all parts of the model learn from clips."""
 
 from __future__ import annotations
 
@@ -34,34 +34,34 @@ from aime.world_model.outputs import SequenceOutput
 
 
 class StepResult(NamedTuple):
-    """What one step leaves behind for the log; tensors, so that nothing waits for the device."""
+    """Results of one step for the log, as tensors on the device."""
 
     losses: tuple[TaskLoss, ...]
-    """Of the model's tasks that are not off, each the mean over the accumulated batches; the adversarial one once the
-    model listens to it."""
+    """Losses of the active tasks, averaged over the accumulated batches."""
     critic: TaskLoss | None
-    """The discriminators' own loss, where they took a step."""
+    """The discriminators' loss, if they took a step."""
     gradient_norm: Tensor
     balance: Balance | None
-    """Norms, angles and cosines of the tasks' gradients, where the balancer knows them."""
+    """Statistics of the tasks' gradients, if the balancer computes them."""
     tokens: Int[Tensor, "N h w"]
-    """Of all frames of the accumulated batches; `valid` is False on padding."""
+    """Of the N frames of all accumulated batches."""
     log_weights: Float[Tensor, "N K"]
-    """Of the prior's components, likewise."""
+    """Of the prior's components."""
     valid: Bool[Tensor, " N"]
+    """False on padding."""
 
 
 class StepKind(NamedTuple):
-    """What some steps do and others do not, as far as the host decides it."""
+    """The branches of a step, decided on the host; each combination is a separate CUDA graph."""
 
-    heard: bool
-    """The model listens to the discriminators."""
-    judged: bool
-    """The discriminators learn."""
+    adversarial_on: bool
+    """The model's adversarial loss is on."""
+    discriminators_learn: bool
+    """The discriminators take a step."""
 
 
 class JointLearning(Phase[Clips, StepResult]):
-    """Everything that learns from clips, and the step that teaches it."""
+    """Trains model and discriminators on clips, with balanced task gradients, replay and averaged weights."""
 
     name, activity, rate_flag = JOINT, "", "optimizer.learning_rate"
 
@@ -86,13 +86,13 @@ class JointLearning(Phase[Clips, StepResult]):
             self.adversary = Adversary(config.adversary, config.weights.adversarial).to(hardware.device)
             share_from_first_rank([*self.adversary.parameters(), *self.adversary.buffers()])
         self._ramp = torch.zeros((), device=hardware.device)
-        self._compute: Callable[[StepKind, list[Clips]], StepResult] = self._computed
+        self._compute: Callable[[StepKind, list[Clips]], StepResult] = self._compute_losses
         if config.cuda_graphs and hardware.device.type == "cuda" and ranks() == 1 and self.balancer.no_host_sync:
             adversary = [] if self.adversary is None else self.adversary.parameters()
-            self._compute = GraphedFunction(self._computed, hardware.device, [*self.parameters, *adversary])
+            self._compute = GraphedFunction(self._compute_losses, hardware.device, [*self.parameters, *adversary])
 
     def source(self, dataset: Dataset, step: int) -> Iterator[list[Clips]]:
-        """Clips drawn at random."""
+        """Random clips."""
         config = self.config
         first = step * config.accumulate
         clips = clips_from(dataset, self.hardware, config.batch, config.length, config.seed, first)
@@ -100,15 +100,15 @@ class JointLearning(Phase[Clips, StepResult]):
             yield batches
 
     def frames(self, batches: list[Clips]) -> int:
-        """All but padding."""
+        """The number of valid frames."""
         return sum(int(clips.valid.sum()) for clips in batches)
 
     def schedule(self, step: int, share: float) -> float:
-        """A linear warm-up, then half a cosine down to a tenth."""
+        """Linear warm-up, then a half cosine from 1 to 0.1."""
         return learning_rate_factor(step, share, self.config.optimizer.warmup)
 
     def step(self, batches: list[Clips], step: int, share: float) -> StepResult:
-        """One optimizer step on the mean of the batches' losses, and one of the discriminators where it is due."""
+        """Take one optimizer step on the mean loss of the batches, and one of the discriminators if it is due."""
         result = super().step(batches, step, share)
         self.average.update(self.model)
         if self.adversary is not None and result.critic is not None:
@@ -116,31 +116,31 @@ class JointLearning(Phase[Clips, StepResult]):
         return result
 
     def losses(self, batches: list[Clips], step: int, share: float) -> StepResult:
-        """Those of the tasks, and of the adversary by its ramp."""
+        """Compute the task losses, the ramped adversarial loss and their gradients."""
         ramp = 0.0 if self.adversary is None else self.adversary.ramp(share)
         self._ramp.fill_(ramp)
         kind = StepKind(ramp > 0, self.adversary is not None and self.adversary.learns(step))
         return self._compute(kind, batches)
 
-    def _computed(self, kind: StepKind, batches: list[Clips]) -> StepResult:
+    def _compute_losses(self, kind: StepKind, batches: list[Clips]) -> StepResult:
         self.model.zero_grad(set_to_none=True)
-        parts, seen = [], []
+        batch_losses, frame_outputs = [], []
         for clips in batches:
             clips = clips.to(self.hardware.device)
             clips = clips._replace(frames=to_unit(clips.frames))
-            part, output = self._differentiate(clips, kind.heard)
-            parts.append(part)
-            seen.append((output.tokens, output.prior.mixture.log_weights.detach(), clips.valid))
-        losses = mean_losses(parts)
+            tasks, output = self._differentiate(clips, kind.adversarial_on)
+            batch_losses.append(tasks)
+            frame_outputs.append((output.tokens, output.prior.mixture.log_weights.detach(), clips.valid))
+        losses = mean_losses(batch_losses)
         norm, balance = self.resolve(losses)
         critic = None
-        if self.adversary is not None and kind.judged:
+        if self.adversary is not None and kind.discriminators_learn:
             with self.hardware.autocast():
                 critic = self.adversary.differentiate(output.reconstructions, clips.frames, clips.valid)
-        frames_seen = (torch.cat([each.flatten(0, 1) for each in field]) for field in zip(*seen, strict=True))
-        return StepResult(losses, critic, norm, balance, *frames_seen)
+        fields = (torch.cat([each.flatten(0, 1) for each in field]) for field in zip(*frame_outputs, strict=True))
+        return StepResult(losses, critic, norm, balance, *fields)
 
-    def _differentiate(self, clips: Clips, heard: bool) -> tuple[tuple[TaskLoss, ...], SequenceOutput]:
+    def _differentiate(self, clips: Clips, adversarial_on: bool) -> tuple[tuple[TaskLoss, ...], SequenceOutput]:
         targets = targets_of(clips, self.config.model)
         if self.model.dynamics.control is not None and self.config.weights.elbo.reward:
             self.model.dynamics.control.count_rewards(targets.rewards, targets.reward_valid)
@@ -156,11 +156,11 @@ class JointLearning(Phase[Clips, StepResult]):
                 self.config.overshoot,
                 self.replay.draw(),
             )
-            if self.adversary is not None and heard:
-                losses = (*losses, self.adversary.judge(self.model, output, frames, clips.valid))
+            if self.adversary is not None and adversarial_on:
+                losses = (*losses, self.adversary.generator_loss(self.model, output, frames, clips.valid))
             losses = tuple(task for task in losses if not task.off)
-        self.replay.remember(output.posterior, output.clips(targets))
-        # nats per frame to nats per pixel value: keeps gradients near 1 at any frame size
+        self.replay.add(output.posterior, output.clips(targets))
+        # from nats per frame to nats per pixel value: gradients are then near 1 at any frame size
         scale = 1 / (frames[0, 0].numel() * self.config.accumulate)
         ramps = {"adversarial": self._ramp * scale}
         totals = {task.task: task.total * ramps.get(task.task, scale) for task in losses}
@@ -168,9 +168,9 @@ class JointLearning(Phase[Clips, StepResult]):
         return losses, output
 
     def figures(self, result: StepResult) -> dict[str, float]:
-        """Loss, terms, balance, and what tokens and components are in use."""
+        """The loss and its terms, gradient statistics, and the use of tokens and components."""
         tasks = result.losses if result.critic is None else (*result.losses, result.critic)
-        # what is learned from, where the adversary is only heard in part
+        # the logged loss is the trained one, with the ramped adversarial loss
         ramps = {"adversarial": self._ramp}
         figures = {
             "loss": torch.stack([task.total * ramps.get(task.task, 1.0) for task in result.losses]).sum(),

@@ -1,4 +1,4 @@
-"""Latents of recent batches, from which the belief and the prior learn again."""
+"""Replay buffer of latents, on which belief and prior train repeatedly."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aime.world_model.config import ModelConfig
 from aime.world_model.outputs import LatentClips, Targets
 
 MOST_CLIPS = 2**16
-"""In a batch: far more than the memory of any device holds the activations of."""
+"""Largest number of clips in a batch, beyond the memory of any device."""
 
 
 @dataclass(frozen=True)
@@ -38,24 +38,21 @@ class ReplayConfig:
 
 
 class LatentReplay(nn.Module):
-    """The posteriors, contexts, actions, rewards and states of the last clips, `[capacity,T,·]` on the device.
+    """Posteriors, contexts, actions, rewards and states of the last clips, `[capacity,T,·]` on the device.
 
-    A clip that is padding throughout, or has a latent that is not finite, is not remembered.
-
-    To perceive a frame costs a hundred times what it costs to follow its latent, so that the few clips that a step can
-    perceive teach the dynamics little: with the latents of one cartpole model held fixed, 16 clips a step instead of 4
-    took a prior's KL from 34 to 16 nats in half the steps. The buffers are part of a checkpoint. Each rank remembers
-    its own clips.
+    Encoding a frame costs a hundred times as much as a step of the dynamics on its latent, so replayed latents are
+    cheap training data: with fixed latents of a cartpole model, 16 clips per step instead of 4 reduced the prior's KL
+    from 34 to 16 nats in half the steps. The buffers are saved in checkpoints. Each rank has its own buffer.
     """
 
     def __init__(self, clips: int, capacity: int, length: int, model: ModelConfig) -> None:
-        """Nothing is remembered yet.
+        """An empty buffer.
 
         Args:
-            clips: that each draw gives; 0 for none.
-            capacity: clips that are remembered at most.
-            length: frames in a clip.
-            model: whose sizes latents, contexts, actions and states have.
+            clips: clips per draw; 0 for none.
+            capacity: largest number of stored clips.
+            length: frames per clip.
+            model: defines the widths of latents, contexts, actions and states.
         """
         super().__init__()
         self.drawn, self.capacity = clips, capacity
@@ -84,19 +81,19 @@ class LatentReplay(nn.Module):
 
     @property
     def seen(self) -> int:
-        """Clips remembered since the start, forgotten ones included; waits for the device."""
+        """Number of clips added so far, including overwritten ones; waits for the device."""
         return int(self.taken)
 
     def draw(self) -> LatentClips | None:
-        """Clips drawn with replacement, their latents sampled again; None while nothing is remembered."""
+        """Clips drawn with replacement, with newly sampled latents; None while the buffer is empty."""
         if self._empty or not self.drawn:
             return None
-        remembered = self.taken.clamp(max=self.capacity)
-        drawn = (torch.rand(self.drawn, device=remembered.device) * remembered).long()
+        stored = self.taken.clamp(max=self.capacity)
+        drawn = (torch.rand(self.drawn, device=stored.device) * stored).long()
         return self._clips(DiagonalGaussian(self.means[drawn], self.stds[drawn]).rsample(), drawn)
 
     def clips(self) -> LatentClips:
-        """All clips remembered, with the posteriors' means as latents; waits for the device."""
+        """All stored clips, with posterior means as latents; waits for the device."""
         rows = torch.arange(min(self.seen, self.capacity), device=self.taken.device)
         return self._clips(self.means[rows], rows)
 
@@ -109,28 +106,31 @@ class LatentReplay(nn.Module):
         return torch.tensor(self.seen)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """`seen`, from the checkpoint."""
+        """Read `seen` from the checkpoint."""
         self.taken.fill_(int(state))
         self._empty = not int(state)
 
     @torch.no_grad()
-    def remember(self, posterior: DiagonalGaussian, clips: LatentClips) -> None:
-        """Take in the sound clips of a batch, in place of the oldest; of more than `capacity` the last ones."""
+    def add(self, posterior: DiagonalGaussian, clips: LatentClips) -> None:
+        """Overwrite the oldest clips by those of a batch, at most the last `capacity`.
+
+        Clips that are all padding or not finite are ignored.
+        """
         means, stds, contexts = posterior.mean, posterior.std, clips.contexts
         finite = [each.isfinite().flatten(1).all(1) for each in (means, stds, contexts, clips.actions)]
-        sound = torch.stack([clips.valid.any(1), *finite]).all(0)
-        rows, places, kept = self._places(sound)
-        told = {"means": means, "stds": stds, "contexts": contexts, "actions": clips.actions}
-        for name, values in (told | clips.targets._asdict()).items():
-            memory = getattr(self, name)
-            new = values.detach()[rows].to(memory.dtype)
-            memory[places] = torch.where(kept.view(-1, *[1] * (new.ndim - 1)), new, memory[places])
-        self.taken += sound.sum()
+        usable = torch.stack([clips.valid.any(1), *finite]).all(0)
+        rows, slots, written = self._slots(usable)
+        inputs = {"means": means, "stds": stds, "contexts": contexts, "actions": clips.actions}
+        for name, values in (inputs | clips.targets._asdict()).items():
+            buffer = getattr(self, name)
+            new = values.detach()[rows].to(buffer.dtype)
+            buffer[slots] = torch.where(written.view(-1, *[1] * (new.ndim - 1)), new, buffer[slots])
+        self.taken += usable.sum()
         self._empty = False
 
-    def _places(self, sound: Bool[Tensor, " B"]) -> tuple[Int64[Tensor, " M"], Int64[Tensor, " M"], Bool[Tensor, " M"]]:
-        """Rows of a batch, the place of each in memory, all different, and whether it goes there; no host sync."""
-        order = (~sound).long().argsort(stable=True)
-        count, found = min(len(sound), self.capacity), sound.sum()
-        numbers = (found - count).clamp_min(0) + torch.arange(count, device=sound.device)
+    def _slots(self, usable: Bool[Tensor, " B"]) -> tuple[Int64[Tensor, " M"], Int64[Tensor, " M"], Bool[Tensor, " M"]]:
+        """Rows of a batch, a distinct slot in the buffer for each, and whether it is written; no host sync."""
+        order = (~usable).long().argsort(stable=True)
+        count, found = min(len(usable), self.capacity), usable.sum()
+        numbers = (found - count).clamp_min(0) + torch.arange(count, device=usable.device)
         return order[numbers], (self.taken + numbers) % self.capacity, numbers < found

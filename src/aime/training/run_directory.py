@@ -1,4 +1,4 @@
-"""A run directory before its first step: the checks that keep it safe, and the config that it is made from."""
+"""Preparation of a run directory: checks before the first step, manifest and config."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from aime.world_model.saved import CONFIG, RunInfo, checkpoint_directory, has_ch
 
 @contextmanager
 def writing(config: TrainConfig) -> Iterator[None]:
-    """Keep other trainers and agents out of the run directory; of several ranks the first does.
+    """Lock the run directory against other writers, on the first rank.
 
     Raises:
-        AimeError: if another process writes there, or there is no run to go on with.
+        AimeError: if another process writes there, or there is no run to resume.
     """
     if rank() > 0:
         yield
@@ -42,24 +42,23 @@ def writing(config: TrainConfig) -> Iterator[None]:
 
 
 def prepare(config: TrainConfig, data: RunData) -> None:
-    """Check that the run, its data and what it starts from fit together, then write RUN/manifest.json and config.yaml.
+    """Check that config, data and initial weights fit together, then write RUN/manifest.json and RUN/config.yaml.
 
-    The manifest comes before the first step, so that no kill leaves a model whose training nobody knows. Paths in the
-    config are absolute.
+    The manifest is written before the first step, so that the training data of any checkpoint are known after a kill.
+    Paths in the config are absolute.
 
     Raises:
-        AimeError: if the run directory holds something else, or the data or the weights do not fit the model; nothing
-            is written then.
+        AimeError: if the run directory is in use, or data or weights do not fit the model; nothing is written then.
     """
     dataset = data.train
     _check_data(config, dataset)
     if config.resume:
         _check_same_model(config.model, read_run(config.out).model, f"{config.out}: --resume")
     else:
-        _refuse_what_is_there(config.out)
+        _require_empty(config.out)
     if config.init_from is not None:
         start = read_run(config.init_from).model
-        # heads, and a second observation, can be learned on what a run without them has learned
+        # a run may add heads and state observation to pretrained weights without them
         wanted = replace(config.model, control=start.control) if start.control.kind == "none" else config.model
         wanted = replace(wanted, state=start.state) if not start.state.width else wanted
         _check_same_model(wanted, start, f"{config.init_from}: --init-from")
@@ -75,10 +74,10 @@ def prepare(config: TrainConfig, data: RunData) -> None:
 
 
 def _check_order(config: TrainConfig, dataset: Dataset) -> dict[str, Attribute]:
-    """The names of actions and states, of this training or the one before.
+    """The names of actions and states, of this data or of the earlier training.
 
     Raises:
-        AimeError: if the data has those of the training before in another order.
+        AimeError: if their order differs from that of the earlier training.
     """
     start = config.out if config.resume else config.init_from
     before = {} if start is None else dict(read_run(start).names)
@@ -89,10 +88,10 @@ def _check_order(config: TrainConfig, dataset: Dataset) -> dict[str, Attribute]:
 
 
 def in_action_units_of(start: RunInfo, dataset: Dataset) -> tuple[Dataset, str]:
-    """The data with its actions in the units that a run to start from has learned them in, and what to say about it.
+    """The data with actions in the units of the run that training starts from, and a note, possibly empty.
 
     Raises:
-        AimeError: if the data does not say its units where the run does, or has actions outside of the run's.
+        AimeError: if the run has units and the data has none, or the data has actions outside the run's range.
     """
     own, learned = dataset.action_scale, start.action_scale
     if learned is None:
@@ -105,8 +104,8 @@ def in_action_units_of(start: RunInfo, dataset: Dataset) -> tuple[Dataset, str]:
     return scaled, f"actions keep the units of {start.path}: -1 to 1 is {learned}" if changed else ""
 
 
-def _refuse_what_is_there(out: Path) -> None:
-    """Take no directory but an empty one: a lock, and what a kill before the config was written left, are nothing."""
+def _require_empty(out: Path) -> None:
+    """Refuse a directory with files, except a lock and what a kill before the config was written leaves."""
     found = {path.name for path in out.iterdir() if path.name != LOCK and not path.match(".*.tmp")}
     if found <= {MANIFEST}:
         return
@@ -116,13 +115,13 @@ def _refuse_what_is_there(out: Path) -> None:
             "or give --resume, which starts that run again with its settings"
         )
     raise AimeError(
-        f"{out}: exists and is not empty; expected a new directory: take another --out, or go on with that run by "
+        f"{out}: exists and is not empty; expected a new directory: take another --out, or resume that run with "
         "--resume"
     )
 
 
 def read_config(run: Path) -> TrainConfig:
-    """The config that a run was started with, or gone on with last.
+    """The config of a run's last session.
 
     Raises:
         AimeError: if `run` is no run, or its config does not fit this version of aime.
@@ -133,7 +132,7 @@ def read_config(run: Path) -> TrainConfig:
 
 
 def is_complete(run: TrainConfig) -> bool:
-    """Whether the run has been trained for all of its steps or minutes."""
+    """Whether the run has used its whole budget and finished its last phase."""
     if not has_checkpoint(run.out):
         return False
     progress = read_progress(run.out)
