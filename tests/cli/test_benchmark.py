@@ -74,7 +74,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
 
 def test_the_plan_comes_first(done: Done) -> None:
     plan, work = done.told.split("none, seed 0 (1 of 2): training")
-    assert "none: " in plan and "4 episodes to learn from and 4 held out (3 for the test), 128 frames" in plan
+    assert "none: " in plan and "4 training and 4 held-out episodes (3 test), 128 frames" in plan
     assert "training: 2 of tiny, 1 steps each" in plan
     assert "a probe of (h, z) for the 3 numbers of the state, a clone of 4 steps" in plan
     assert "dynamic, seed 0 (2 of 2): training" in work
@@ -149,7 +149,7 @@ def test_what_is_finished_is_kept(done: Done, monkeypatch: pytest.MonkeyPatch) -
     parts = sorted(done.out.glob("*/seed-0/benchmark/*.json"))
     before = {path: path.stat().st_mtime_ns for path in [*parts, *done.out.glob("*/seed-0/checkpoint/*")]}
     again = benchmark(done.line, done.out)
-    assert "2 done before and kept" in again.told and ": training\n" not in again.told
+    assert "2 already complete" in again.told and ": training\n" not in again.told
     assert {path: path.stat().st_mtime_ns for path in before} == before
     lost = done.out / "none" / "seed-0" / "benchmark" / "probe.json"
     content = lost.read_bytes()
@@ -158,7 +158,7 @@ def test_what_is_finished_is_kept(done: Done, monkeypatch: pytest.MonkeyPatch) -
     assert lost.read_bytes() == content, "a damaged part is made again"
     monkeypatch.setattr(planning, "rendering_problem", lambda timeout: "there is no GL library")
     unplayed = benchmark(done.line, done.out)
-    assert "playing: left out: there is no GL library" in unplayed.told
+    assert "evaluation of clones: left out: there is no GL library" in unplayed.told
     text = (done.out / "benchmark.md").read_text(encoding="utf-8")
     assert text.count("| not played | not played | not played |") == 2 and "there is no GL library" in text
 
@@ -185,7 +185,7 @@ def test_data_that_has_changed_is_refused(done: Done, capsys: pytest.CaptureFixt
 def test_another_training_is_refused(done: Done, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*done.line, "--steps", "2"]) == 2
     message = capsys.readouterr().err
-    assert "steps is 1 there; expected 2" in message and message.count("\n") == 1
+    assert "steps is 1 in the run that exists; expected 2" in message and message.count("\n") == 1
 
 
 def test_an_interruption_says_how_to_go_on(
@@ -222,13 +222,13 @@ def test_every_level_is_trained_once_before_any_is_repeated(tmp_path: Path) -> N
         ("dmc-vb --steps 1", "no directory is named"),
         ("dmc-vb {data} --steps 1", "has no level static; expected"),
         ("dmc-vb {data} --steps 1 --levels none,statik", "there is no level 'statik'"),
-        ("dmc-vb {data}/none --steps 1", "or name the directory above it"),
+        ("dmc-vb {data}/none --steps 1", "or pass the parent directory"),
         ("dmc-vb {data} --levels none", "neither --steps nor --minutes"),
         ("dmc-vb {data} --levels none --steps 1 --data {data}", "--data is given"),
         ("dmc-vb {data} --levels none --steps 1 --episode 3", "did you mean --episodes?"),
         ("dmc-vb {data} --levels none --steps 1 --seeds 0", "--seeds is 0; expected 1 or more"),
-        ("dmc-vb {data} --levels none --steps 1 --held-out 0", "expected 1 or more to judge on"),
-        ("dmc-vb {data} --levels none --steps 1", "does not say which environment it is of; expected dmc:DOMAIN_TASK"),
+        ("dmc-vb {data} --levels none --steps 1 --held-out 0", "expected 1 or more to evaluate on"),
+        ("dmc-vb {data} --levels none --steps 1", "does not name its environment; expected dmc:DOMAIN_TASK"),
         ("dmc-vb {data} --levels none --steps 1 --env gym:CartPole-v1", "--env is gym:CartPole-v1; expected dmc:"),
         ("dmc-vb {data} --levels none --steps 1 --env dmc:walker_wallk", "dm_control has no such task"),
         ("dmc-vb {data} --levels none --steps 1 --env dmc:walker_walk", "has actions of width 6; expected 1"),

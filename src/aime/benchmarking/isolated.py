@@ -1,4 +1,4 @@
-"""Training in a process of its own, for those who train several runs: kept, gone on with, and never mixed up."""
+"""Training in a separate process, for commands that train several runs."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from aime.training.run_directory import read_config
 from aime.world_model.saved import CONFIG, read_run
 
 MEMORY = "peak_memory.json"
-"""In a run directory: {"peak_memory_mb": number} of the process that ended its training."""
+"""File in a run directory: {"peak_memory_mb": number} of the process that completed the training."""
 
 
 def plain_config(config: TrainConfig) -> TrainConfig:
-    """The fields of a run alone, of options that add others to them."""
+    """The fields of `TrainConfig`, without those that a subclass adds."""
     return TrainConfig(**{field.name: getattr(config, field.name) for field in fields(TrainConfig)})
 
 
 def refuse_other_settings(run: TrainConfig) -> None:
-    """Go on with a run only as it was begun: whatever is compared must differ in nothing else.
+    """Check that a run that exists already has the same settings and data.
 
     Raises:
-        AimeError: if the run that is there was made with other settings, or on other episodes.
+        AimeError: if it has other settings, or other episodes.
     """
     if not (run.out / CONFIG).is_file():
         return
@@ -49,14 +49,14 @@ def refuse_other_settings(run: TrainConfig) -> None:
     for name, wanted in flatten(to_plain(with_absolute_paths(run))).items():
         if found[name] != wanted:
             raise AimeError(
-                f"{run.out}: {name} is {found[name]} there; expected {wanted}: take another --out, or the flags that "
-                "the run there was started with"
+                f"{run.out}: {name} is {found[name]} in the run that exists; expected {wanted}: use another --out, or "
+                "the flags of that run"
             )
     _refuse_other_episodes(run)
 
 
 def _refuse_other_episodes(run: TrainConfig) -> None:
-    """The path of the data may be the same and its content not."""
+    """Compare the content of the data, which may have changed at the same path."""
     manifest = read_run(run.out).manifest
     if manifest is None:
         return
@@ -64,19 +64,19 @@ def _refuse_other_episodes(run: TrainConfig) -> None:
     there = frozenset(open_dataset(run.data).digests)
     if known != there:
         raise AimeError(
-            f"{run.data}: has {len(there - known)} new episodes and lacks {len(known - there)} of those that {run.out} "
-            "was started with; expected the same data for all runs that are compared: restore it, or take another --out"
+            f"{run.data}: has {len(there - known)} new episodes and lacks {len(known - there)} of those of {run.out}; "
+            "expected the same data for all runs that are compared: restore it, or use another --out"
         )
 
 
 def train_isolated(run: TrainConfig) -> None:
-    """Train in a fresh process, so that no run inherits another's memory, threads or random numbers.
+    """Train in a new process, so that runs share no memory, threads or random number generators.
 
-    A run that was interrupted is gone on with; one that never came to a checkpoint begins again.
+    An interrupted run is continued, or started from the beginning if it has no checkpoint.
 
     Raises:
-        AimeError: if the training fails or its process is ended.
-        KeyboardInterrupt: if the training was interrupted, once it has ended.
+        AimeError: if the training fails or its process is killed.
+        KeyboardInterrupt: if the training was interrupted, after it has ended.
     """
     resume = (run.out / CONFIG).is_file()
     # a fork would take over this process's threads and GPU
@@ -85,26 +85,26 @@ def train_isolated(run: TrainConfig) -> None:
         try:
             number = pool.submit(_train, replace(run, resume=resume)).result()
         except KeyboardInterrupt:
-            for child in multiprocessing.active_children():  # which may be alone in not having heard of it
+            for child in multiprocessing.active_children():  # the signal may have reached this process only
                 child.terminate()
             raise
         except BrokenProcessPool as error:
             raise AimeError(
-                f"{run.out}: the process that trained it was ended, perhaps for want of memory; run the command again "
-                "to go on, or take a smaller --batch"
+                f"{run.out}: the training process was killed, possibly because of too little memory; run the command "
+                "again to continue, or use a smaller --batch"
             ) from error
     if number is not None:
         raise Interrupted(number)
 
 
 def _end_with_parent() -> None:
-    """End as at a signal, with the run saved, when the process that wants it trained has been killed."""
+    """Save the run and end, as after SIGTERM, if the parent process is killed."""
     ending = partial(os.kill, os.getpid(), signal.SIGTERM)
     threading.Thread(target=when_parent_ends, args=(ending,), daemon=True).start()
 
 
 def _train(run: TrainConfig) -> int | None:
-    """Train, and give the number of the signal that interrupted it."""
+    """Train; the number of the signal that interrupted it, or None."""
     from aime.training.trainer import train
 
     try:
@@ -118,7 +118,7 @@ def _train(run: TrainConfig) -> int | None:
 
 
 def peak_memory(run: Path) -> float:
-    """Of the process that trained a run, in MiB; NaN where it ended before it could be written."""
+    """Peak memory of the process that trained a run, in MiB; NaN if unknown."""
     try:
         return float(json.loads((run / MEMORY).read_text(encoding="utf-8"))["peak_memory_mb"])
     except (OSError, ValueError, KeyError, TypeError):

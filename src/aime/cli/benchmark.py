@@ -85,12 +85,12 @@ def dmc_vb(arguments: Sequence[str]) -> int:
     plan = make_plan(_protocol(options, source), options)
     console = Console(stderr=True)
 
-    def tell(line: str) -> None:
+    def report(line: str) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    tell(plan.describe())
+    report(plan.describe())
     try:
-        benchmark = run_benchmark(plan, tell, stages)
+        benchmark = run_benchmark(plan, report, stages)
     except KeyboardInterrupt as error:
         print(
             "aime benchmark: interrupted; finished steps are saved: run the same command to continue", file=sys.stderr
@@ -145,7 +145,10 @@ def _protocol(options: DmcVbOptions, source: Path) -> ProtocolConfig:
 
 def _show(benchmark: Benchmark) -> None:
     console = Console()
-    for heading, table in ((title(benchmark), main_table(benchmark)), ("R² by field", field_table(benchmark))):
+    for heading, table in (
+        (title(benchmark), main_table(benchmark)),
+        ("R² by field of the state", field_table(benchmark)),
+    ):
         if table is None:
             continue
         drawn = Table(title=heading, title_justify="left", box=box.SIMPLE)

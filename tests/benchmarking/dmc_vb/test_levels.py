@@ -58,7 +58,7 @@ def test_a_directory_that_is_none_of_these_is_refused(place: Path) -> None:
     assert "has both static and static_medium" in refusal(place)
     (place / "static_medium").rename(place / "moved")
     assert "holds no shards, nor does train in it" in refusal(place)
-    with pytest.raises(AimeError, match="found a file there"):
+    with pytest.raises(AimeError, match="is a file; expected a directory"):
         find_level(place / "none" / "0.h5", "none")
 
 

@@ -1,1 +1,1 @@
-"""The complete model against itself with one part switched off, at equal wall time."""
+"""Ablation: the complete model and variants without one part, trained for equal wall time."""

@@ -1,4 +1,4 @@
-"""What an ablation came to: one typed row a variant, as JSON and as a table."""
+"""Results of an ablation: one typed row per variant, as JSON and as a table."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from aime.primitives.interval_text import NO_INTERVAL, bounds_text, counted, num
 from aime.primitives.intervals import Bounds, Interval, bounds_of, resampled_counts
 
 HORIZONS = (1, 5, 15, 45)
-"""Frames ahead whose scores are shown, where they were predicted."""
+"""Horizons in frames whose scores are shown."""
 
 
 @dataclass(frozen=True)
 class Scores(Generic[Leaf]):
-    """What a variant scores, or in the places of the figures what belongs to each; see `aime.inference.evaluation`."""
+    """Scores of a variant; `Leaf` is what each score is: a number or an interval."""
 
     skill: dict[int, Leaf]
-    """Of the mean of the sampled futures, by frames ahead."""
+    """Skill of the mean of the sampled futures, by horizon in frames."""
     skill_likeliest: dict[int, Leaf]
-    """Of the single most likely future."""
+    """Skill of the most likely future, by horizon in frames."""
     reconstruction_psnr: Leaf
     """In dB."""
     prior_nll: Leaf
-    """In nats per frame. Each training makes latents of its own, whose scale it depends on."""
+    """In nats per frame. It depends on the scale of the latents, which differs between trainings."""
     kl_z: Leaf
     """In nats per frame."""
     effective_components: Leaf
@@ -38,7 +38,7 @@ class Scores(Generic[Leaf]):
 
     @classmethod
     def of(cls, figures: Figures[Leaf]) -> Scores[Leaf]:
-        """Those of an evaluation."""
+        """The scores of an evaluation."""
         shown = [horizon for horizon in HORIZONS if horizon in figures.horizons]
         return cls(
             skill={horizon: figures.horizons[horizon].skill for horizon in shown},
@@ -57,18 +57,17 @@ class Row(Scores[float]):
 
     variant: str
     without: str
-    """What it leaves out."""
+    """The part that is left out."""
     steps: int
-    """Optimizer steps in the wall time that all variants had."""
+    """Optimizer steps within the wall time."""
     minutes: float
     """Wall time of training."""
     peak_memory_mb: float
-    """Of the process that trained (on a GPU, of its tensors), in MiB; NaN where it is not known."""
+    """Of the training process (on a GPU, of its tensors), in MiB; NaN if unknown."""
     intervals: Scores[Bounds | None]
     """95 % intervals over episodes."""
     differences: Scores[Interval] | None = None
-    """To the complete model on the same clips, with intervals of the paired differences; None for the complete model,
-    and where clips differ."""
+    """Paired differences to the complete model on the same clips; None for the complete model and if clips differ."""
 
 
 class Trained(NamedTuple):
@@ -80,7 +79,7 @@ class Trained(NamedTuple):
 
 
 def make_row(variant: str, judged: ScoredRun, trained: Trained, complete: ScoredRun | None) -> Row:
-    """A variant's row: how it was trained, what it scores, and how far that is from what the complete model does."""
+    """A variant's row: training, scores, and differences to the complete model."""
     differences = None
     if complete is not None and complete.seeds == judged.seeds:
         differences = paired_differences(judged, complete)
@@ -95,7 +94,7 @@ def make_row(variant: str, judged: ScoredRun, trained: Trained, complete: Scored
 
 
 def paired_differences(judged: ScoredRun, base: ScoredRun) -> Scores[Interval]:
-    """Scores less those of another model on the same clips: what is hard for both is no part of the intervals."""
+    """Differences of scores to another model on the same clips, with paired intervals."""
     number = judged.evaluation.episodes
     counts = resampled_counts(number)
     ours, theirs = (Scores.of(figures_of(each.scores, each.episodes, counts)) for each in (judged, base))
@@ -110,28 +109,28 @@ def paired_differences(judged: ScoredRun, base: ScoredRun) -> Scores[Interval]:
 
 @dataclass(frozen=True)
 class Ablation:
-    """All that was compared."""
+    """The results of all variants."""
 
     data: str
     split: str
-    """Which part of the data was evaluated, and how sure it is that it was never trained on."""
+    """Which part of the data was evaluated, and whether it is known to be unseen."""
     episodes: int
-    """That the clips are of."""
+    """Number of episodes that the clips are from."""
     clips: int
     context: int
-    """Frames that the models saw before they predicted."""
+    """Number of observed frames."""
     samples: int
-    """Sampled futures of each clip."""
+    """Sampled futures per clip."""
     seed: int
-    """That every variant was trained with."""
+    """Training seed of all variants."""
     rows: tuple[Row, ...]
 
     def to_json(self) -> str:
-        """JSON with every field by its name; what is not known is null."""
+        """JSON with every field by its name; unknown values are null."""
         return json.dumps(nan_as_null(to_plain(self)), indent=1, allow_nan=False)
 
     def to_markdown(self) -> str:
-        """Two tables: the scores of every variant, and how they differ from the complete model's."""
+        """Two tables: scores, and differences to the complete model."""
         names = [*_named(self.rows[0]), "steps", "memory, MiB"]
         heading = (
             f"{counted(self.clips, 'clip')} from {counted(self.episodes, 'episode')} of {self.data} ({self.split}), "
@@ -145,14 +144,14 @@ class Ablation:
         others = [[row.variant, row.without, *_changes(row.differences)] for row in self.rows if row.differences]
         if others:
             named = ["variant", "without", *_named(self.rows[0])]
-            lines += ["", "Difference to the complete model, clip by clip:", "", *_table(named, others)]
+            lines += ["", "Paired differences to the complete model:", "", *_table(named, others)]
         intervals = "in brackets 95 % intervals over episodes" if self.episodes > 1 else NO_INTERVAL
         lines += [
             "",
-            "Skill is that of the mean of the sampled futures, then that of the single most likely one, by frames "
-            "ahead. NLL and KL are of the prior one step ahead, in nats per frame; each training makes latents of its "
-            f"own, whose scale the NLL depends on and the KL does not. One training each; {intervals}, which say "
-            "nothing of another training.",
+            "Skill by horizon in frames, of the mean of the sampled futures and of the most likely future (likeliest). "
+            "NLL and KL of the prior one step ahead, in nats per frame; the NLL depends on the scale of the latents, "
+            f"which differs between trainings. One training per variant; {intervals}, which do not include the "
+            "variation between trainings.",
         ]
         return "\n".join(lines) + "\n"
 
@@ -167,7 +166,7 @@ _FORMS = {
 
 
 def _named(scores: Scores[Leaf]) -> dict[str, tuple[Leaf, str]]:
-    """Every score by its name in the table, with its format."""
+    """Every score by its column name, with its format."""
     return {
         **{f"skill {horizon}": (value, ".2f") for horizon, value in scores.skill.items()},
         **{f"likeliest {horizon}": (value, ".2f") for horizon, value in scores.skill_likeliest.items()},

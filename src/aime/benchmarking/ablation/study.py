@@ -1,4 +1,4 @@
-"""Training the variants of an ablation one after another, and evaluating each on the validation part."""
+"""Runs an ablation: trains the variants one after another and evaluates each on the validation part."""
 
 from __future__ import annotations
 
@@ -17,27 +17,26 @@ from aime.runs.checkpoint_files import read_progress
 from aime.training.config import TrainConfig
 from aime.training.run_directory import is_complete
 
-Tell = Callable[[str], None]
-"""Told, in a line, what is being done."""
+Report = Callable[[str], None]
+"""Takes a line about the progress."""
 
 
 def run_ablation(
-    config: TrainConfig, variants: tuple[str, ...], request: EvaluationRequest, tell: Tell = print
+    config: TrainConfig, variants: tuple[str, ...], request: EvaluationRequest, report: Report = print
 ) -> Ablation:
-    """Train each variant in `config.out`/VARIANT in a process of its own, evaluate it, and write the comparison.
+    """Train each variant in `config.out`/VARIANT in a separate process, evaluate it, and write the comparison.
 
-    Writes ablation.md and ablation.json to `config.out`. A run that is there already is gone on with, and one that is
-    complete is not trained again.
+    Writes ablation.md and ablation.json to `config.out`. An interrupted run is continued, a complete one is kept.
 
     Args:
-        config: the complete model's run; `out` is the directory of all runs, `resume` is not read.
+        config: of the complete model; `out` is the directory of all runs, `resume` is ignored.
         variants: names of `VARIANTS`.
-        request: how they are judged, on the validation part of the run's own data.
-        tell: told which variant is being trained or evaluated.
+        request: of the evaluation on the validation part of the run's data.
+        report: takes a line per variant that is trained or evaluated.
 
     Raises:
-        AimeError: if a name is unknown, a run that is there was made with other settings, the training of a variant
-            fails, or no episode of the validation part is long enough.
+        AimeError: if a name is unknown, an existing run has other settings, a training fails, or no episode of the
+            validation part is long enough.
         KeyboardInterrupt: after an interruption; the run is saved.
     """
     found: dict[str, tuple[ScoredRun, Trained]] = {}
@@ -45,14 +44,14 @@ def run_ablation(
     runs = {name: _variant_config(config, name) for name in names}
     for run in runs.values():
         refuse_other_settings(run)
-    open_dataset(config.data, "validation", config.held_out)  # refused now if it has none, not after the first training
+    open_dataset(config.data, "validation", config.held_out)  # fail before the first training if it is empty
     own = replace(request, data=None, part="validation", device=config.device)
     for number, (name, run) in enumerate(runs.items(), start=1):
         place = f"{name} ({number} of {len(names)})"
         if not is_complete(run):
-            tell(f"{place}: training")
+            report(f"{place}: training")
             train_isolated(run)
-        tell(f"{place}: evaluating")
+        report(f"{place}: evaluating")
         judged = score_run(run.out, own, run.out / "evaluation.json")
         progress = read_progress(run.out)
         found[name] = judged, Trained(progress.step, progress.seconds / 60, peak_memory(run.out))

@@ -1,4 +1,4 @@
-"""What an ablation compares: the complete model, and the switches that take one part away."""
+"""The variants of an ablation: the complete model, and models without one part."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from dataclasses import dataclass, replace
 from aime.training.config import TrainConfig
 
 COMPLETE = "complete"
-"""The variant that all others are held against."""
+"""The variant that all others are compared with."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to train."""
+    """A variant of the complete model."""
 
     without: str
-    """What it leaves out, in words for a table."""
+    """The part that is left out, for the table."""
     switch: Callable[[TrainConfig], TrainConfig]
-    """Takes the complete run's config, gives the variant's."""
+    """Maps the config of the complete model to that of the variant."""
 
 
 def complete(config: TrainConfig) -> TrainConfig:
-    """Every pillar and task on, whatever the presets' defaults are: schema, context, mixture, heads, RGB, adversary.
+    """The config with every part on: attention schema, context, mixture, heads, RGB, adversary.
 
-    Sizes and weights stay as they are.
+    Sizes and weights do not change.
     """
     model = config.model
     model = replace(
@@ -73,15 +73,13 @@ def _spine(config: TrainConfig) -> TrainConfig:
 
 VARIANTS: dict[str, Variant] = {
     COMPLETE: Variant("nothing", lambda config: config),
-    "uniform-attention": Variant("the attention schema: every map is uniform", _uniform_attention),
-    "no-context": Variant("the Perceiver and its context", _no_context),
-    "single-gaussian": Variant("the mixture: the prior is one Gaussian", _single_gaussian),
+    "uniform-attention": Variant("attention schema (uniform maps)", _uniform_attention),
+    "no-context": Variant("Perceiver and context", _no_context),
+    "single-gaussian": Variant("mixture (single Gaussian prior)", _single_gaussian),
     "no-adversary": Variant("the adversarial task", _no_adversary),
     "sum": Variant("RGB: gradients are summed", _sum),
     "no-overshooting": Variant("overshooting", _no_overshooting),
-    "no-dynamics-finetuning": Variant(
-        "dynamics fine-tuning: belief and prior never learn on fixed latents", _no_dynamics_finetuning
-    ),
+    "no-dynamics-finetuning": Variant("dynamics fine-tuning", _no_dynamics_finetuning),
     "spine": Variant("attention schema, adversarial task and RGB", _spine),
 }
-"""By the name that `--variants` and the run directories take; all of them by default, in this order."""
+"""By name, as in `--variants` and the run directories; in the default order."""

@@ -1,4 +1,4 @@
-"""The protocol of DMC-VB (Ortiz et al. 2024, arXiv 2409.18330): what distractors cost a representation and a policy.
+"""The DMC-VB protocol (Ortiz et al. 2024, arXiv 2409.18330): representations and policies under visual distractors.
 
-The way of the data: levels -> plan -> study (parts) -> results -> table, picture.
+Order of the modules: levels -> plan -> study (measurements) -> results -> table, picture.
 """

@@ -1,10 +1,10 @@
-"""What follows from one trained world model: probe, clone and its returns, each kept on disk once it is found.
+"""Measurements of one trained world model, each cached on disk.
 
-RUN/benchmark/probe.json              how well (h, z) tells the state
-RUN/benchmark/clone.json              how near the clone comes to held-out actions
-RUN/benchmark/returns-DISTRACTOR.json what it earns
+RUN/benchmark/probe.json              scores of the probe from (h, z) to the state
+RUN/benchmark/clone.json              error of the clone on held-out actions
+RUN/benchmark/returns-DISTRACTOR.json returns of the clone
 
-Each notes what it was made with, and is made again where that has changed.
+Each file stores the settings of the measurement, which is repeated if they change.
 """
 
 from __future__ import annotations
@@ -34,39 +34,39 @@ from aime.runs.checkpoint_files import read_progress
 from aime.runs.schedule import Progress
 
 DIRECTORY = "benchmark"
-"""In a run directory."""
+"""Subdirectory of a run directory."""
 
 
 class CloneScores(NamedTuple):
-    """How near a clone comes to actions that it has not learned from, at the step that is kept."""
+    """Errors of a clone on the test part, at its best step."""
 
     error: float
-    """Mean distance of an action of the test part from the clone's likeliest; actions span 2."""
+    """Mean distance between an action and the clone's most likely action; actions are in [-1, 1]."""
     nats: float
     """-log π(a)."""
     agent: str
-    """SHA-256 of its weights."""
+    """SHA-256 of the clone's weights."""
 
 
-class Finished(NamedTuple):
-    """One training, and all that follows from it."""
+class Measurements(NamedTuple):
+    """The measurements of one training."""
 
     training: Training
     progress: Progress
     probe: ProbeScores | None
-    """None where the data has no states."""
+    """None if the data has no states."""
     clone: CloneScores
     returns: dict[str, tuple[float, ...]]
-    """Of each episode, in the environment's units, by distractor; empty where clones do not play."""
+    """Returns of each episode by distractor; empty if clones do not play."""
 
 
-def follow(plan: Plan, training: Training, on_progress: OnProgress) -> Finished:
-    """Probe, clone and play with a trained world model, as far as that has not been done before.
+def measure(plan: Plan, training: Training, on_progress: OnProgress) -> Measurements:
+    """Probe, clone and evaluate with a trained world model; cached measurements are kept.
 
     Args:
-        plan: says how.
-        training: complete.
-        on_progress: told of every stage.
+        plan: of the benchmark.
+        training: a complete one.
+        on_progress: takes (stage, done, total, figures).
 
     Raises:
         AimeError: if a file is damaged or cannot be written.
@@ -80,11 +80,11 @@ def follow(plan: Plan, training: Training, on_progress: OnProgress) -> Finished:
     returns: dict[str, tuple[float, ...]] = {
         distractor: _play(plan, training, distractor, played, on_progress) for distractor in _distractors(plan)
     }
-    return Finished(training, progress, scores, clone, returns)
+    return Measurements(training, progress, scores, clone, returns)
 
 
 def _distractors(plan: Plan) -> tuple[DistractorKind, ...]:
-    return LEVELS if plan.stage.environment else ()
+    return LEVELS if plan.clone_play.environment else ()
 
 
 def _probe(plan: Plan, training: Training, base: Mapping[str, Any], on_progress: OnProgress) -> ProbeScores | None:
@@ -102,7 +102,7 @@ def _probe(plan: Plan, training: Training, base: Mapping[str, Any], on_progress:
 
 
 def _kept_clone(plan: Plan, training: Training, cloning: Mapping[str, Any], on_progress: OnProgress) -> CloneScores:
-    """The clone's scores; it is made again where `aime agent imitate` has put another in its place."""
+    """The clone's scores; repeated if `aime agent imitate` has replaced the clone."""
     run = training.config.out
     if _weights_of_clone(run) != _content(run, "clone").get("found", {}).get("agent"):
         _file(run, "clone").unlink(missing_ok=True)
@@ -117,7 +117,7 @@ def _weights_of_clone(run: Path) -> str | None:
 def _clone(plan: Plan, training: Training, on_progress: OnProgress) -> Any:
     config, imitation = training.config, plan.protocol.imitation
     train_imitation(config.out, None, imitation, config.seed, on_progress)
-    # the episodes that chose the step are none to report on
+    # other episodes than those that chose the best step
     info, model = load_run(config.out, config.device)
     hardware = choose_hardware(config.device)
     test = perceive(model, open_unseen(info, None, 1, 1).dataset, imitation.frames, hardware)
@@ -130,7 +130,7 @@ def _clone(plan: Plan, training: Training, on_progress: OnProgress) -> Any:
 def _play(
     plan: Plan, training: Training, distractor: DistractorKind, cloning: Mapping[str, Any], on_progress: OnProgress
 ) -> tuple[float, ...]:
-    environment, _, steps, _ = plan.stage
+    environment, _, steps, _ = plan.clone_play
     assert environment is not None
     made_with = {**cloning, "environment": environment, "steps": steps, "episodes": plan.protocol.episodes}
 
@@ -157,7 +157,7 @@ def _file(run: Path, name: str) -> Path:
 
 
 def _content(run: Path, name: str) -> dict[str, Any]:
-    """What is in a part's file; nothing where there is none, or it is damaged."""
+    """Content of a measurement's file; empty if there is none, or it is damaged."""
     try:
         content = json.loads(_file(run, name).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -166,7 +166,7 @@ def _content(run: Path, name: str) -> dict[str, Any]:
 
 
 def _kept(run: Path, name: str, made_with: Mapping[str, Any], make: Callable[[], Any]) -> Any:
-    """What a part's file holds, if it was made with the same; else it is made now."""
+    """The cached measurement if its settings are the same, otherwise a new one."""
     path, wanted, content = _file(run, name), json.loads(json.dumps(made_with)), _content(run, name)
     if content.get("made_with") == wanted and "found" in content:
         return content["found"]

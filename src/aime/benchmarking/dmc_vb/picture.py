@@ -1,4 +1,4 @@
-"""A benchmark as a picture: what is known of the state, and what clones earn, by the level trained on."""
+"""A plot of the results: R² of the probe and returns of the clones, by training level."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COLOURS = {"none": "#4d6fa8", "static": "#e8a33d", "dynamic": "#a8434d"}
 
 
 def draw(benchmark: Benchmark) -> bytes:
-    """A PNG of bars with their 95 % intervals, where there is more than one episode."""
+    """A PNG of bars with 95 % intervals, if there is more than one episode."""
     levels = benchmark.levels
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     known, earned = figure.subplots(1, 2, width_ratios=(1, 2))

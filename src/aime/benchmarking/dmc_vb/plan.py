@@ -1,4 +1,4 @@
-"""What a benchmark will do: settled, checked and told before anything runs."""
+"""The plan of a benchmark, checked and printed before the first training."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from aime.training.config import TrainConfig
 from aime.training.run_directory import is_complete
 
 PLAYED_FROM = 10_000
-"""The seed of the first episode that clones play; recordings have seeds of another kind."""
+"""Seed of the first evaluation episode."""
 
 PATIENCE = 300.0
-"""Seconds for a busy machine to render its first frame: a wrong no would leave the playing out."""
+"""Timeout in seconds of the rendering test; long, because a failure leaves out the evaluation."""
 
 TRIAL_STEPS = 5
-"""Frames that are rendered to tell how long playing will take."""
+"""Frames that are rendered to estimate the duration."""
 
 
 @dataclass(frozen=True)
 class ProtocolConfig:
-    """What is done with the data of DMC-VB's levels, beside the training of world models.
+    """Settings of the protocol, except those of the world models.
 
     Raises:
         AimeError: if a number is out of its range.
@@ -41,17 +41,17 @@ class ProtocolConfig:
     source: Path
     """A directory with a data set for each level."""
     levels: tuple[DistractorKind, ...] = LEVELS
-    """To train on."""
+    """Levels to train on."""
     seeds: int = 1
-    """Trainings on each level, with seeds that follow each other."""
+    """Trainings per level, with consecutive seeds."""
     environment: str | None = None
-    """Where clones play, such as dmc:walker_walk; None for the one that the data was recorded in."""
+    """Environment of the clones, such as dmc:walker_walk; None for the one that the data was recorded in."""
     episodes: int = 10
-    """Played by each clone under each distractor; 0 for none."""
+    """Episodes per clone and distractor; 0 for none."""
     episode_steps: int | None = None
-    """Frames of an episode; None for those of 1000 simulated steps."""
+    """Frames per episode; None for those of 1000 simulator steps."""
     probe_frames: int = 20_000
-    """The most frames that the probe is fitted to, and that it is judged on."""
+    """Maximum number of frames to fit the probe to, and to evaluate it on."""
     imitation: ImitationConfig = field(default_factory=ImitationConfig)
 
     def __post_init__(self) -> None:
@@ -61,49 +61,49 @@ class ProtocolConfig:
                 raise AimeError(f"--{name.replace('_', '-')} is {value}; expected {least} or more")
 
 
-class Stage(NamedTuple):
-    """Where clones play."""
+class ClonePlay(NamedTuple):
+    """The environment that clones are evaluated in."""
 
     environment: str | None
-    """Such as dmc:cartpole_swingup; None where none is to be had."""
+    """Such as dmc:cartpole_swingup; None if there is none."""
     absence: str
-    """Why none is; empty where there is one."""
+    """Why there is none; otherwise empty."""
     steps: int
-    """Frames of an episode."""
+    """Frames per episode."""
     seconds_per_frame: float
-    """To simulate and render one, with a moving distractor, as just measured."""
+    """Measured time to simulate and render a frame with a moving distractor."""
 
 
 class Training(NamedTuple):
-    """One training on one level, and what follows from it."""
+    """One training on one level."""
 
     level: DistractorKind
     config: TrainConfig
 
     @property
-    def place(self) -> str:
-        """For people."""
+    def title(self) -> str:
+        """Level and seed, for progress lines."""
         return f"{self.level}, seed {self.config.seed}"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A benchmark that can be run.
+    """A checked benchmark.
 
     Attributes:
-        protocol: what is done.
-        training: of each world model; `data`, `out` and `seed` differ.
+        protocol: its settings.
+        training: config of the world models; `data`, `out` and `seed` differ.
         levels: the data.
-        stage: where clones play.
+        clone_play: where clones are evaluated.
     """
 
     protocol: ProtocolConfig
     training: TrainConfig
     levels: tuple[LevelData, ...]
-    stage: Stage
+    clone_play: ClonePlay
 
     def trainings(self) -> Iterator[Training]:
-        """All of them, in the order in which they run: every level once before any is repeated."""
+        """All trainings in order: all levels with the first seed, then with the next."""
         base = plain_config(self.training)
         for seed in range(base.seed, base.seed + self.protocol.seeds):
             for each in self.levels:
@@ -111,7 +111,7 @@ class Plan:
                 yield Training(each.level, replace(base, data=each.path, out=out, seed=seed, resume=False))
 
     def describe(self) -> str:
-        """What will be done and how long it will take, some lines."""
+        """The steps and their expected duration, in lines."""
         first, count = self.levels[0].dataset, len(self.levels) * self.protocol.seeds
         done = sum(is_complete(training.config) for training in self.trainings())
         follows = [f"a clone of {self.protocol.imitation.steps} steps"]
@@ -121,9 +121,9 @@ class Plan:
             f"DMC-VB protocol on {self.protocol.source}, into {self.training.out}",
             *(f"  {_data_line(each)}" for each in self.levels),
             f"  training: {count} of {self.training.preset}, {self._budget(count)}"
-            + (f"; {done} done before and kept" if done else ""),
-            f"  then of each: {', '.join(follows)}",
-            f"  playing: {self._playing(count)}",
+            + (f"; {done} already complete" if done else ""),
+            f"  for each: {', '.join(follows)}",
+            f"  evaluation of clones: {self._playing(count)}",
         ]
         return "\n".join(lines)
 
@@ -133,69 +133,68 @@ class Plan:
         return f"{self.training.minutes:g} min each: {count * self.training.minutes:g} min"
 
     def _playing(self, count: int) -> str:
-        environment, absence, steps, seconds = self.stage
+        environment, absence, steps, seconds = self.clone_play
         if environment is None:
             return f"left out: {absence}"
         frames = count * len(LEVELS) * self.protocol.episodes * steps
         return (
-            f"{self.protocol.episodes} episodes of {steps} frames of {environment} under each of {', '.join(LEVELS)} "
-            f"by each clone; {frames} frames at {1000 * seconds:.0f} ms to render one: {frames * seconds / 60:.0f} min "
-            "or more"
+            f"{self.protocol.episodes} episodes of {steps} frames of {environment} per clone and distractor "
+            f"({', '.join(LEVELS)}); {frames} frames at {1000 * seconds:.0f} ms per frame: at least "
+            f"{frames * seconds / 60:.0f} min"
         )
 
 
 def _data_line(each: LevelData) -> str:
     dataset = each.dataset
     return (
-        f"{each.level}: {dataset.name}, {each.train} episodes to learn from and {each.held_out} held out "
-        f"({each.test} for the test), "
-        f"{dataset.frames} frames"
+        f"{each.level}: {dataset.name}, {each.train} training and {each.held_out} held-out episodes "
+        f"({each.test} test), {dataset.frames} frames"
     )
 
 
 def make_plan(protocol: ProtocolConfig, training: TrainConfig) -> Plan:
-    """Check all that can be checked before the first training.
+    """Check everything that can be checked before the first training.
 
     Args:
-        protocol: what is done.
-        training: of each world model, sized to the data; `out` is the directory of the whole benchmark.
+        protocol: its settings.
+        training: config of the world models with the data's sizes; `out` is the directory of the benchmark.
 
     Raises:
-        AimeError: if levels are missing or differ, there is no such environment or its actions are others than the
-            data's, or a run that is there was made with other settings.
+        AimeError: if levels are missing or differ, the environment is unknown or has other actions than the data, or an
+            existing run has other settings.
     """
     levels = open_levels(protocol.source, protocol.levels, training.held_out)
-    plan = Plan(protocol, training, levels, _choose_stage(protocol, levels))
+    plan = Plan(protocol, training, levels, _choose_clone_play(protocol, levels))
     for each in plan.trainings():
         refuse_other_settings(each.config)
     return plan
 
 
-def _choose_stage(protocol: ProtocolConfig, levels: Sequence[LevelData]) -> Stage:
-    """Where to play; a machine that cannot render still trains, probes and clones."""
+def _choose_clone_play(protocol: ProtocolConfig, levels: Sequence[LevelData]) -> ClonePlay:
+    """Where clones play; without rendering, the other steps still run."""
     if protocol.episodes == 0:
-        return Stage(None, "--episodes is 0", 0, 0.0)
+        return ClonePlay(None, "--episodes is 0", 0, 0.0)
     first = levels[0].dataset
     environment = protocol.environment or str(first.attributes.get("environment", ""))
     if not environment.startswith("dmc:"):
-        found = f"is of {environment}" if environment else "does not say which environment it is of"
+        found = f"is from {environment}" if environment else "does not name its environment"
         named = f"--env is {environment}" if protocol.environment else f"{first.name}: {found}"
         raise AimeError(
-            f"{named}; expected dmc:DOMAIN_TASK, where distractors are: name it, such as --env dmc:walker_walk, or "
-            "leave playing out by --episodes 0"
+            f"{named}; expected dmc:DOMAIN_TASK: pass it, such as --env dmc:walker_walk, or leave out the "
+            "evaluation of clones with --episodes 0"
         )
     problem = rendering_problem(PATIENCE)
     if problem is not None:
-        return Stage(None, problem, 0, 0.0)
+        return ClonePlay(None, problem, 0, 0.0)
     recording = recording_of(environment, first.attributes, first.image_size, "dynamic")
     world = Distracted(recording)
     if world.action_width != first.action_width:
         raise AimeError(
             f"{environment}: has actions of width {world.action_width}; expected {first.action_width} as in "
-            f"{first.name}: take the environment that the data came from"
+            f"{first.name}: pass the environment that the data was recorded in"
         )
     steps = protocol.episode_steps or SUITE_STEPS // recording.action_repeat
-    return Stage(environment, "", steps, _seconds_per_frame(world))
+    return ClonePlay(environment, "", steps, _seconds_per_frame(world))
 
 
 def _seconds_per_frame(world: Distracted) -> float:

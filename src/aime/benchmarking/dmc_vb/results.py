@@ -1,4 +1,4 @@
-"""What a benchmark came to: one typed row a level, with 95 % intervals, and its JSON."""
+"""Results of a benchmark: one typed row per level with 95 % intervals, as JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aime.benchmarking.dmc_vb.levels import LevelData
-from aime.benchmarking.dmc_vb.measurements import Finished
+from aime.benchmarking.dmc_vb.measurements import Measurements
 from aime.benchmarking.dmc_vb.plan import Plan
 from aime.data.state_names import entries_by_name
 from aime.inference.probe import ProbeScores, r_squared_intervals
@@ -19,21 +19,20 @@ from aime.primitives.intervals import Interval, known_mean, mean_interval
 
 @dataclass(frozen=True)
 class LevelScores:
-    """What came of training on one level.
+    """Results of one level.
 
     Attributes:
         level: none, static or dynamic.
-        data: where it is.
-        episodes: that were learned from.
-        held_out: episodes of the test part, which probe and clone are judged on.
-        steps: of a training, the mean over seeds.
-        minutes: of a training, the mean over seeds.
-        state: R² of the probe, the mean over the state's entries; None where the data has no states.
-        fields: the same by field of the state, where the data names its fields.
-        clone_error: mean distance of the test part's actions from the clone's likeliest, the mean over seeds; the step
-            of cloning that is kept was chosen on other episodes.
-        returns: of the clones, by the distractor that they play under, in the environment's units.
-        data_return: of the level's episodes; None where there are no rewards.
+        data: path of the data set.
+        episodes: number of training episodes.
+        held_out: number of episodes in the test part, which probe and clone are evaluated on.
+        steps: optimizer steps, mean over seeds.
+        minutes: wall time of training, mean over seeds.
+        state: R² of the probe, mean over the numbers of the state; None without states.
+        fields: the same by field of the state, if the data names its fields.
+        clone_error: mean distance between actions of the test part and the clone's most likely ones, mean over seeds.
+        returns: of the clones, by the distractor that they play with, in the environment's units.
+        data_return: mean return of the level's episodes; None without rewards.
     """
 
     level: str
@@ -51,17 +50,16 @@ class LevelScores:
 
 @dataclass(frozen=True)
 class RunScores:
-    """What one training came to, without intervals.
+    """Results of one training, without intervals.
 
     Attributes:
-        run: its directory.
-        level: that it learned from.
+        run: the run directory.
+        level: of the training data.
         seed: of training and cloning.
         steps: of the optimizer.
         minutes: wall time of training.
-        state: R² of the probe, the mean over entries; NaN without states.
-        entries: R² by the number of the state's entry; an angle has that of its cosine and its sine; NaN where an entry
-            stands still.
+        state: R² of the probe, mean over the numbers of the state; NaN without states.
+        entries: R² by index into the state; an angle has two, of cosine and sine; NaN for constant numbers.
         clone_error: see `LevelScores`.
         clone_nats: −log π(a) of an action of the test part.
         returns: of each episode, by distractor.
@@ -81,18 +79,18 @@ class RunScores:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """All that was compared.
+    """The results of all levels.
 
     Attributes:
-        source: the directory of the levels' data.
+        source: directory of the levels.
         preset: of the world models.
-        seeds: trainings on each level.
-        environment: where the clones played; None where they did not.
-        absence: why they did not.
-        episodes: that each clone played under each distractor.
-        episode_steps: frames of such an episode.
-        levels: a row each.
-        runs: what they are made of.
+        seeds: trainings per level.
+        environment: where the clones played; None if they did not.
+        absence: why they did not, or empty.
+        episodes: per clone and distractor.
+        episode_steps: frames per episode.
+        levels: a row per level.
+        runs: a row per training.
     """
 
     source: str
@@ -106,28 +104,28 @@ class Benchmark:
     runs: tuple[RunScores, ...]
 
     def to_json(self) -> str:
-        """JSON with every field by its name; what is not known is null."""
+        """JSON with every field by its name; unknown values are null."""
         return json.dumps(nan_as_null(to_plain(self)), indent=1, allow_nan=False) + "\n"
 
 
-def compare(plan: Plan, finished: Sequence[Finished]) -> Benchmark:
-    """Put all trainings of a plan together."""
-    stage = plan.stage
+def compare(plan: Plan, finished: Sequence[Measurements]) -> Benchmark:
+    """The results of all trainings of a plan."""
+    clone_play = plan.clone_play
     levels = [_level(each, [run for run in finished if run.training.level == each.level]) for each in plan.levels]
     return Benchmark(
         source=str(plan.protocol.source),
         preset=plan.training.preset,
         seeds=plan.protocol.seeds,
-        environment=stage.environment,
-        absence=stage.absence,
-        episodes=plan.protocol.episodes if stage.environment else 0,
-        episode_steps=stage.steps,
+        environment=clone_play.environment,
+        absence=clone_play.absence,
+        episodes=plan.protocol.episodes if clone_play.environment else 0,
+        episode_steps=clone_play.steps,
         levels=tuple(levels),
         runs=tuple(_run(each) for each in finished),
     )
 
 
-def _level(data: LevelData, runs: Sequence[Finished]) -> LevelScores:
+def _level(data: LevelData, runs: Sequence[Measurements]) -> LevelScores:
     names = data.dataset.state_names
     scores = [run.probe for run in runs if run.probe is not None]
     state, *fields = r_squared_intervals(scores, _groups(scores[0], names)) if scores else (None,)
@@ -150,13 +148,13 @@ def _level(data: LevelData, runs: Sequence[Finished]) -> LevelScores:
 
 
 def _groups(scores: ProbeScores, names: Mapping[str, int]) -> list[list[int]]:
-    """All columns, then those of each field."""
+    """The indices of all columns, then those of each field."""
     columns = range(len(scores.entries))
     fields = entries_by_name(names).values()
     return [list(columns), *([column for column in columns if scores.entries[column] in own] for own in fields)]
 
 
-def _run(finished: Finished) -> RunScores:
+def _run(finished: Measurements) -> RunScores:
     entries: dict[str, tuple[float, ...]] = {}
     mean = float("nan")
     if finished.probe is not None:

@@ -1,4 +1,4 @@
-"""The benchmark as a whole: every level trained on, probed, cloned and played, then compared."""
+"""Runs the benchmark: trains on every level, measures, and writes the results."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from aime.agents.experience import OnProgress
-from aime.benchmarking.dmc_vb.measurements import Finished, follow
+from aime.benchmarking.dmc_vb.measurements import Measurements, measure
 from aime.benchmarking.dmc_vb.picture import draw
 from aime.benchmarking.dmc_vb.plan import Plan
 from aime.benchmarking.dmc_vb.results import Benchmark, compare
@@ -17,36 +17,36 @@ from aime.primitives.hardware import keep_freed_memory
 from aime.training.run_directory import is_complete
 
 NAME = "benchmark"
-"""Of the files that are written, less their endings."""
+"""Name of the result files, without suffix."""
 
 
 def run_benchmark(
-    plan: Plan, tell: Callable[[str], None], watched: Callable[[], AbstractContextManager[OnProgress]]
+    plan: Plan, report: Callable[[str], None], show_progress: Callable[[], AbstractContextManager[OnProgress]]
 ) -> Benchmark:
-    """Do what a plan says, and write benchmark.json, benchmark.md and benchmark.png to its directory.
+    """Run a plan, and write benchmark.json, benchmark.md and benchmark.png to its directory.
 
-    A training that is there is gone on with, and nothing is done again that was finished with the same settings.
+    Interrupted trainings are continued; steps that are complete with the same settings are kept.
 
     Args:
-        plan: checked.
-        tell: told, in a line, what is being done.
-        watched: shows progress while its context lasts; trainings show their own.
+        plan: from `make_plan`.
+        report: takes a line about the progress.
+        show_progress: context of a progress display; trainings have their own.
 
     Raises:
         AimeError: if a training fails, or a file is damaged or cannot be written.
-        KeyboardInterrupt: after an interruption; what is finished is kept.
+        KeyboardInterrupt: after an interruption; complete steps are kept.
     """
     keep_freed_memory()
-    finished: list[Finished] = []
+    finished: list[Measurements] = []
     trainings = list(plan.trainings())
     for number, training in enumerate(trainings, start=1):
-        place = f"{training.place} ({number} of {len(trainings)})"
+        title = f"{training.title} ({number} of {len(trainings)})"
         if not is_complete(training.config):
-            tell(f"{place}: training")
+            report(f"{title}: training")
             train_isolated(training.config)
-        tell(f"{place}: probing, cloning, playing")
-        with watched() as on_progress:
-            finished.append(follow(plan, training, on_progress))
+        report(f"{title}: probing, cloning, playing")
+        with show_progress() as on_progress:
+            finished.append(measure(plan, training, on_progress))
     benchmark = compare(plan, finished)
     out = plan.training.out
     write_atomically(out / f"{NAME}.json", benchmark.to_json().encode())

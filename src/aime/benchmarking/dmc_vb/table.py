@@ -1,4 +1,4 @@
-"""A benchmark as a table: the same cells on the terminal and in Markdown."""
+"""Tables of the results, for the terminal and in Markdown."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from aime.primitives.intervals import Interval
 
 
 class Table(NamedTuple):
-    """Headings, and a row each level."""
+    """Headings, and a row per level."""
 
     heading: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
 
 def main_table(benchmark: Benchmark) -> Table:
-    """What the levels came to."""
+    """The results of all levels."""
     played = [f"return under {distractor}" for distractor in LEVELS]
     heading = ("trained on", "steps", "state, R²", *played, "return of the data")
     return Table(heading, tuple(_row(each) for each in benchmark.levels))
 
 
 def field_table(benchmark: Benchmark) -> Table | None:
-    """R² of each field of the state; None where the data does not name them."""
+    """R² of each field of the state; None if the data does not name them."""
     names = list(benchmark.levels[0].fields)
     if not names:
         return None
@@ -36,32 +36,32 @@ def field_table(benchmark: Benchmark) -> Table | None:
 
 
 def title(benchmark: Benchmark) -> str:
-    """What was compared, in a line."""
+    """Data, preset and seeds, in a line."""
     seeds = "1 seed" if benchmark.seeds == 1 else f"{benchmark.seeds} seeds"
     return f"DMC-VB protocol on {benchmark.source}: {benchmark.preset}, {seeds}"
 
 
 def playing(benchmark: Benchmark) -> str:
-    """Where the clones played, or why they did not, in a sentence."""
+    """Where the clones played, or why they did not."""
     if benchmark.environment is None:
         return f"The clones did not play: {benchmark.absence}."
     return (
-        f"Returns are means over {benchmark.episodes} episodes of {benchmark.episode_steps} frames of "
-        f"{benchmark.environment} a seed."
+        f"Returns are means over {benchmark.episodes} episodes per seed, of {benchmark.episode_steps} frames, in "
+        f"{benchmark.environment}."
     )
 
 
 def to_markdown(benchmark: Benchmark) -> str:
-    """All tables, and what their figures mean."""
+    """All tables, with explanations."""
     fields = field_table(benchmark)
     held_out = ", ".join(f"{each.held_out} of {each.level}" for each in benchmark.levels)
     lines = [f"# {title(benchmark)}", "", *_markdown(main_table(benchmark))]
     lines += ["", "R² by field of the state:", "", *_markdown(fields)] if fields else []
     lines += [
         "",
-        f"In brackets 95 % intervals, by the bootstrap over episodes and seeds. {playing(benchmark)} R² is that of a "
-        f"ridge regression from (h, z) to the state, on the test part of the data ({held_out} "
-        "episodes), the mean over the entries that vary, an angle as cosine and sine.",
+        f"In brackets 95 % bootstrap intervals over episodes and seeds. {playing(benchmark)} R² of a ridge regression "
+        f"from (h, z) to the state, on the test part of the data ({held_out} episodes): the mean over the numbers that "
+        "vary, with angles as cosine and sine.",
         "",
         "![R² and returns by level](benchmark.png)",
     ]
