@@ -57,7 +57,7 @@ def test_variants_are_trained_compared_and_not_trained_again(
     assert (out / "complete" / "checkpoint" / "ema.safetensors").read_bytes() == weights
     assert main([*line, "--seed", "1"]) == 2
     message = capsys.readouterr().err
-    assert "seed is 0 there; expected 1" in message
+    assert "seed is 0 in the run that exists; expected 1" in message
     assert message.count("\n") == 1
     write_shard(Path(data) / "1.h5", [make_episode(12, 99, size=32)])
     assert main(line) == 2
@@ -124,7 +124,7 @@ def test_the_table_shows_paired_differences_to_the_complete_model() -> None:
     # what is hard for both is no part of it
     assert difference.skill[1].high - difference.skill[1].low < 0.02
     ablation = Ablation("bundled:cartpole", "held-out", 4, 8, 5, 16, 0, rows)
-    scores, differences = ablation.to_markdown().split("Difference to the complete model")
+    scores, differences = ablation.to_markdown().split("Paired differences to the complete model")
     assert re.search(r"\| sum \| 0\.30 \[.*….*\] \|", scores)
     assert "8 clips from 4 episodes" in scores
     assert "| 1024 |" in scores and "| – |" in scores

@@ -52,12 +52,12 @@ def test_a_missing_level_names_the_command_that_makes_it(place: Path) -> None:
 
 
 def test_a_directory_that_is_none_of_these_is_refused(place: Path) -> None:
-    assert "found nothing there" in refusal(place / "nowhere")
-    assert "or name the directory above it" in refusal(place / "none")
+    assert "is missing; expected a directory" in refusal(place / "nowhere")
+    assert "or pass the parent directory" in refusal(place / "none")
     (place / "static").mkdir()
     assert "has both static and static_medium" in refusal(place)
     (place / "static_medium").rename(place / "moved")
-    assert "holds no shards, nor does train in it" in refusal(place)
+    assert "has no shards, nor has train in it" in refusal(place)
     with pytest.raises(AimeError, match="is a file; expected a directory"):
         find_level(place / "none" / "0.h5", "none")
 
@@ -75,8 +75,8 @@ def test_a_level_recorded_under_another_distractor_is_refused(place: Path, make_
 
 
 def test_too_few_episodes_and_no_actions_are_refused(place: Path, make_episode: MakeEpisode) -> None:
-    assert "leaves 1 of 4 episodes to learn from" in refusal(place, 0.9)
-    assert "--held-out 0 are kept" in refusal(place, 0)
+    assert "leaves 1 of 4 episodes to train on" in refusal(place, 0.9)
+    assert "--held-out 0 are held out" in refusal(place, 0)
     videos = [make_episode(9, seed) for seed in range(4)]
     for video in videos:
         video.action[:] = np.nan
