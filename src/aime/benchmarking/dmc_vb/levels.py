@@ -78,9 +78,7 @@ def find_level(source: Path, level: DistractorKind) -> Path:
 def _refuse_missing(source: Path, level: DistractorKind) -> None:
     if not source.is_dir():
         found = "a file" if source.exists() else "missing"
-        raise AimeError(
-            f"{source}: is {found}; expected a directory with the subdirectories {', '.join(LEVELS)}"
-        )
+        raise AimeError(f"{source}: is {found}; expected a directory with the subdirectories {', '.join(LEVELS)}")
     others = [other for other in LEVELS if any((source / name).is_dir() for name in DIRECTORIES[other])]
     remedy = f"or leave it out with --levels {','.join(others)}" if others else "or pass the parent directory"
     raise AimeError(
