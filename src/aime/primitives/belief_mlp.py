@@ -1,4 +1,4 @@
-"""The hidden layer of everything that reads a belief, and the scale of the latent steps beside it."""
+"""Hidden layers of all heads on a belief, and the scale of latent steps."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 STEP_SCALE = 0.2
-"""Steps of a latent from frame to frame are read and predicted in units of this: they are a fraction of the latent's
-spread, and outputs of order one would drown them in the noise of the optimizer."""
+"""Unit of latent differences between frames, as inputs and predictions: they are a fraction of the latent's spread."""
 
 
 class BeliefMLP(nn.Module):
-    """SiLU(LayerNorm(W [LayerNorm(h), others])), in training with dropout after it, and perhaps residual layers.
+    """Dropout(SiLU(LayerNorm(W [LayerNorm(h), others]))), then optional residual layers.
 
-    The belief is normalised first: an LSTM's outputs are small at the start, and would drown in the other inputs.
+    The belief is normalised because an LSTM's outputs are small at the start of training.
     """
 
     def __init__(self, belief: int, others: int, hidden: int, dropout: float = 0.0, residuals: int = 0) -> None:
@@ -32,18 +31,18 @@ class BeliefMLP(nn.Module):
     def forward(
         self, belief: Float[Tensor, "... belief"], *others: Float[Tensor, "... width"]
     ) -> Float[Tensor, "... hidden"]:
-        """Features `[...,hidden]` of a belief and whatever is read beside it."""
+        """Features `[...,hidden]` of a belief and further inputs."""
         return self.hidden(self.join(belief, *others))
 
     def join(
         self, belief: Float[Tensor, "... belief"], *others: Float[Tensor, "... width"]
     ) -> Float[Tensor, "... inputs"]:
-        """What the hidden layer reads: the normalised belief, and the others as they are."""
+        """The hidden layer's input: the normalised belief and the other inputs."""
         return torch.cat([self.norm(belief), *others], dim=-1)
 
 
 class ResidualLayer(nn.Module):
-    """x + W₂ SiLU(W₁ LayerNorm(x)); the identity at the start."""
+    """x + W₂ SiLU(W₁ LayerNorm(x)), initialised as the identity."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -54,5 +53,5 @@ class ResidualLayer(nn.Module):
         nn.init.zeros_(self.outer.bias)
 
     def forward(self, features: Float[Tensor, "... width"]) -> Float[Tensor, "... width"]:
-        """Features `[...,width]`."""
+        """Map features `[...,width]` to the same shape."""
         return features + self.outer(F.silu(self.inner(self.norm(features))))

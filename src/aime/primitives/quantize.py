@@ -15,21 +15,21 @@ from aime.primitives.ranks import rank, ranks, total_over_ranks
 
 
 class Quantized(NamedTuple):
-    """A grid of vectors and the codes nearest to them."""
+    """A quantised grid of vectors."""
 
     codes: Float[Tensor, "N code H W"]
-    """The nearest code of each cell; its gradient goes straight through to the vectors."""
+    """The nearest code of each cell, with a straight-through gradient to the vectors."""
     indices: Int[Tensor, "N H W"]
     commitment: Float[Tensor, " N"]
-    """Mean squared distance of a frame's vectors from their (fixed) codes, per dimension."""
+    """Mean squared distance of a frame's vectors from their codes, per dimension; no gradient to the codes."""
 
 
 class VectorQuantizer(nn.Module):
-    """Nearest-code quantiser: codes are moving averages of the vectors assigned to them.
+    """Nearest-code quantiser whose codes are moving averages of the vectors assigned to them.
 
-    Codes that hardly any vector uses are dead; they are revived at vectors drawn from the batch. A new codebook is all
-    dead, so the first training batch initialises it with data. A batch with a vector that is not
-    finite changes nothing, and padding is quantised but not counted. The batches of all ranks count as one.
+    Rarely used codes are replaced by vectors drawn from the batch; so the first training batch initialises the
+    codebook. A batch with a non-finite vector does not change the codebook, nor does padding. The batches of all ranks
+    count as one.
 
     References: van den Oord et al. 2017, arXiv 1711.00937, equations 1-3 and appendix A.1 (EMA);
     Dhariwal et al. 2020 (Jukebox), arXiv 2005.00341, section 3.1 (revival).
@@ -47,11 +47,11 @@ class VectorQuantizer(nn.Module):
         self.register_buffer("sums", torch.zeros(codes, width))
 
     def forward(self, vectors: Float[Tensor, "N code H W"], valid: Bool[Tensor, " N"] | None = None) -> Quantized:
-        """Quantise `[N,code,H,W]`; in training mode the codebook follows the batch first-hand, without gradients.
+        """Quantise `[N,code,H,W]`; in training mode the codebook is updated, without gradients.
 
         Args:
             vectors: of N frames.
-            valid: False for frames of padding, of which the codebook learns nothing; None where there is none.
+            valid: False for padding; None if all frames are valid.
         """
         flat = rearrange(vectors, "n d h w -> (n h w) d").to(self.codebook.dtype)
         if self.training:
@@ -81,7 +81,7 @@ class VectorQuantizer(nn.Module):
         return rearrange(F.embedding(indices, self.codebook), "n h w d -> n d h w")
 
     def _nearest(self, flat: Float[Tensor, "M code"]) -> Int[Tensor, " M"]:
-        # |v - c|² up to |v|², which is the same for all codes: one matrix product instead of M x codes differences
+        # |v - c|² without |v|², which is the same for all codes: needs only a matrix product
         return (self.codebook.square().sum(-1) - 2 * flat @ self.codebook.T).argmin(-1)
 
     @torch.no_grad()
@@ -91,7 +91,7 @@ class VectorQuantizer(nn.Module):
         expected = total / self.codebook.shape[0]
         dead = (self.usage < self.dead_share * expected) & sound
         chosen = flat[draw_with_replacement(counted, self.codebook.shape[0])]
-        if ranks() > 1:  # every rank offers vectors to codes of its own
+        if ranks() > 1:  # each rank provides the vectors of its share of the codes
             mine = torch.arange(len(chosen), device=flat.device) % ranks() == rank()
             chosen = total_over_ranks(torch.where(mine[:, None], chosen, 0))
         self.codebook.copy_(torch.where(dead[:, None], chosen, self.codebook))
@@ -111,7 +111,7 @@ class VectorQuantizer(nn.Module):
 
 
 def codebook_perplexity(indices: Int[Tensor, "*N h w"], valid: Bool[Tensor, "*N"], codes: int) -> Float[Tensor, ""]:
-    """exp(entropy) of the share of each code among the valid frames' `indices`: codes in even use, 1..codes."""
+    """exp(entropy) of the codes' shares in valid frames: the effective number of codes, 1..codes."""
     counted = valid[..., None, None].expand_as(indices).double()
     shares = torch.bincount(indices.flatten(), counted.flatten(), minlength=codes)
     shares = shares / shares.sum().clamp_min(1)

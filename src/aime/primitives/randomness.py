@@ -1,4 +1,4 @@
-"""The states of random generators: kept, set, and left as they were after a while."""
+"""Saving and restoring the states of random generators."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from torch import Tensor
 
 
 class RandomStates(NamedTuple):
-    """Of the generators of the CPU and of every GPU in use."""
+    """States of the generators of the CPU and of every GPU in use."""
 
     cpu: UInt8[Tensor, " N"]
     gpus: tuple[UInt8[Tensor, " M"], ...]
 
 
 def random_states() -> RandomStates:
-    """The present states."""
+    """The current states."""
     gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     return RandomStates(torch.get_rng_state(), tuple(gpus))
 
 
 def set_random_states(states: RandomStates) -> None:
-    """Go on from states; those of GPUs only where there are as many: a run may go on on another machine.
+    """Set the states; those of GPUs only if their number is the same, since a run may resume on another machine.
 
     Raises:
-        RuntimeError: if they are no states of this torch's generators.
+        RuntimeError: if this version of torch does not accept them.
     """
     torch.set_rng_state(states.cpu)
     if torch.cuda.is_initialized() and len(states.gpus) == torch.cuda.device_count():
@@ -37,7 +37,7 @@ def set_random_states(states: RandomStates) -> None:
 
 @contextmanager
 def preserved_random_state(device: torch.device, seed: int | None = None) -> Iterator[None]:
-    """What is drawn within, on the CPU or `device`, changes nothing for what is drawn after; it starts at `seed`."""
+    """Restore the random states of the CPU and `device` at the end; start from `seed`, if given."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         if seed is not None:
             torch.manual_seed(seed)

@@ -1,6 +1,6 @@
-"""The processes of a data-parallel training, called ranks, and what they have to agree on.
+"""Communication between the processes of data-parallel training, called ranks.
 
-Without `torch.distributed` there is one rank, and nothing here costs or changes anything.
+Without `torch.distributed` there is one rank, and all functions are trivial.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 
 def ranks() -> int:
-    """How many processes train together: 1 unless `torch.distributed` is initialised."""
+    """The number of ranks: 1 unless `torch.distributed` is initialised."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
@@ -26,9 +26,9 @@ def rank() -> int:
 
 
 def average_over_ranks(tensors: Sequence[Tensor]) -> None:
-    """Replace tensors of any shapes by their means over the ranks, in place, by one collective.
+    """Replace tensors by their means over the ranks, in place, with one collective.
 
-    Every rank must bring the same shapes in the same order.
+    Every rank must pass the same shapes in the same order.
     """
     if not tensors or ranks() == 1:
         return
@@ -43,22 +43,22 @@ def average_over_ranks(tensors: Sequence[Tensor]) -> None:
 
 
 def total_over_ranks(value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """The sum of a tensor of any one shape over the ranks.
+    """The sum of a tensor over the ranks, differentiable.
 
-    Its gradient is right for a loss that all ranks compute from such sums, and so is the same on all of them, where
-    `average_over_ranks` is applied to the gradients of the weights: then it is that of one rank with all batches.
+    For a loss that every rank computes from such sums, `average_over_ranks` of the weights' gradients gives the
+    gradient of a single rank with all batches.
     """
     return _Total.apply(value) if ranks() > 1 else value
 
 
 def gather_over_ranks(value: Float[Tensor, "*shape"]) -> Float[Tensor, "ranks *shape"]:
-    """The tensors of all ranks, of the same shape; the gradient is as that of `total_over_ranks`."""
+    """The stacked tensors of all ranks, of equal shape; differentiable like `total_over_ranks`."""
     after = [0, 0] * value.ndim
     return total_over_ranks(F.pad(value[None], [*after, rank(), ranks() - 1 - rank()]))
 
 
 def share_from_first_rank(tensors: Iterable[Tensor]) -> None:
-    """Overwrite the tensors of every other rank by those of rank 0."""
+    """Overwrite the tensors of all ranks by those of rank 0."""
     if ranks() == 1:
         return
     for each in tensors:
@@ -68,12 +68,12 @@ def share_from_first_rank(tensors: Iterable[Tensor]) -> None:
 
 
 def from_first_rank(number: float) -> float:
-    """The number that rank 0 brings."""
+    """The number of rank 0."""
     return _on_host(0.0 if rank() else number)
 
 
 def any_rank(flag: bool) -> bool:
-    """Whether the flag is true on any rank; all of them wait here for the last."""
+    """Whether the flag is true on any rank; waits for all ranks."""
     return _on_host(float(flag)) > 0
 
 
@@ -101,5 +101,5 @@ class _Total(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        # the same on all ranks, so that the sum over them needs no collective
+        # the gradient is the same on all ranks, so its sum needs no collective
         return gradient * ranks()

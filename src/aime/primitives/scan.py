@@ -1,4 +1,4 @@
-"""Linear recurrences over time, in parallel."""
+"""Parallel computation of linear recurrences over time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP alike: the first ends the work with grace, repeated ones end it at once."""
+"""Handling of SIGINT, SIGTERM and SIGHUP: the first requests a graceful end, further ones end at once."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import Any
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _ONE_EVENT = 0.5
-"""Seconds in which several signals are one: a terminal, a shell and torchrun each send one when a window closes."""
+"""Signals within this many seconds count as one: terminal, shell and torchrun each send one when a window closes."""
 
 _GRACE = 2.0
-"""Seconds after the first signal in which only a third one, of its own, ends the work at once."""
+"""Seconds after the first signal within which a second signal is ignored; a third one ends the program."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal asks the program to end."""
+    """Raised when a signal ends the program."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -29,24 +29,24 @@ class Interrupted(KeyboardInterrupt):
 
 
 def exit_status(error: KeyboardInterrupt) -> int:
-    """What a shell gives for a program that a signal ended: 128 and its number; that of SIGINT where none is known."""
+    """The exit status of an interrupted program: 128 plus the signal's number, SIGINT's if it is unknown."""
     return 128 + (error.number if isinstance(error, Interrupted) else signal.SIGINT)
 
 
 class Interruption:
-    """Whether a signal has asked the program to end, and what happens then.
+    """Signal handler; true once a signal has arrived.
 
-    The first signal raises `Interrupted`; while `held` is set it only makes this true, for who has something to finish
-    and looks at it now and then. Signals that follow within half a second count as the same. Later ones raise
-    `Interrupted`, held or not: the second from two seconds after the first on, a third at any time.
+    The first signal raises `Interrupted`, unless `held` is set by code that checks this object and ends by itself.
+    Signals within the next half second count as the same. A second signal after two seconds, and any third one, raise
+    `Interrupted` even if `held` is set.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
-        """The first signal's."""
+        """The number of the first signal."""
         self.held = False
         self.over = False
-        """Whether all work is done: signals that still come change nothing."""
+        """Whether all work is done; further signals are then ignored."""
         self._first = 0.0
         self._later = 0
 
@@ -54,10 +54,10 @@ class Interruption:
         return self.number is not None
 
     def receive(self, number: int, frame: FrameType | None = None) -> None:
-        """The handler of the signals.
+        """Handle a signal.
 
         Raises:
-            Interrupted: where the program shall end now.
+            Interrupted: if the program must end now.
         """
         now = time.monotonic()
         if self.over:
@@ -79,17 +79,15 @@ _present: Interruption | None = None
 
 @contextmanager
 def handled(until_exit: bool = False) -> Iterator[Interruption]:
-    """Handle the signals while the context lasts; within another such context this is that one.
+    """Handle the signals inside the context; a nested context shares the outer interruption.
 
-    An `Interrupted` that is raised in a destructor, where nothing can catch it, is not printed: whoever looks at the
-    interruption next ends the work.
-
-    A SIGHUP that whoever started the program has it ignore, as nohup does, stays ignored. Outside of the main thread,
-    which alone may handle signals, nothing changes.
+    An `Interrupted` raised in a destructor, where it cannot be caught, is not printed; the program ends at the next
+    check of the interruption. An ignored SIGHUP, as under nohup, stays ignored. Outside the main thread, which alone
+    may handle signals, nothing changes.
 
     Args:
-        until_exit: whether the program ends with the context. If a signal has come, later ones are ignored from then
-            on: the end of Python takes a second, in which they would change the exit status.
+        until_exit: whether the program ends with the context. After a signal, further ones are then ignored during
+            Python's shutdown, where they would change the exit status.
     """
     global _present
     if _present is not None or threading.current_thread() is not threading.main_thread():
@@ -121,9 +119,9 @@ def _silent_about_signals(hook: Callable[[Any], object]) -> Callable[[Any], None
 
 @contextmanager
 def blocked_in_children() -> Iterator[None]:
-    """Let processes that are started meanwhile never see the signals: their parent handles them for all.
+    """Block the signals in processes that start inside the context, since their parent handles them.
 
-    What arrives here meanwhile is handled at the end.
+    Signals that arrive here inside the context are handled at its end.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:

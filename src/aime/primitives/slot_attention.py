@@ -1,4 +1,4 @@
-"""Slot attention: inputs compete for a few slots, in rounds that a gradient passes only once."""
+"""Slot attention with a first-order gradient through its iterations."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 FLOOR = 1e-8
-"""Added to the attention before it is normalised over the inputs, so that an empty slot divides by no zero."""
+"""Added to the attention before normalisation over the inputs, so that an empty slot does not divide by zero."""
 
 
 class Slots(NamedTuple):
-    """S slots and which inputs each of them holds."""
+    """S slots and their attention maps."""
 
     vectors: Float[Tensor, "N S width"]
     maps: Float[Tensor, "N S M"]
@@ -23,12 +23,11 @@ class Slots(NamedTuple):
 
 
 class SlotAttention(nn.Module):
-    """Slots that start from learned, distinct vectors and are refined in rounds of competitive attention.
+    """Refines learned, distinct initial slots in rounds of competitive attention.
 
-    Each round, every input divides its attention among the slots by a softmax over the slots; a slot then reads the
-    mean of the inputs weighted by its share, through a GRU and a residual perceptron. All rounds but the last run
-    without gradient and the initial slots are fed straight through to the last one: the gradient of the fixed point to
-    first order, which keeps training steady.
+    In each round a softmax over the slots distributes every input; a GRU and a residual MLP then update each slot with
+    the mean of the inputs weighted by its share. Only the last round has a gradient, with a straight-through gradient
+    to the initial slots: the first-order gradient of the fixed point, which stabilises training.
 
     References: Locatello et al. 2020, arXiv 2006.15055, algorithm 1; Chang et al. 2022, arXiv 2207.00787, section 4;
     learned initial slots: Jia et al. 2023, arXiv 2210.08990.
@@ -48,7 +47,7 @@ class SlotAttention(nn.Module):
         )
 
     def forward(self, inputs: Float[Tensor, "N M inputs"]) -> Slots:
-        """Slots of `[N,M,inputs]`, each of the N sets by itself."""
+        """The slots of N independent sets of inputs `[N,M,inputs]`."""
         keys, values = self.key_value(self.norm_inputs(inputs)).chunk(2, dim=-1)
         start = repeat(self.initial, "s d -> n s d", n=inputs.shape[0])
         slots: Tensor = start

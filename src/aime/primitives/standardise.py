@@ -1,4 +1,4 @@
-"""Numbers in units of their own spread over a data set."""
+"""Standardisation of vectors by the mean and standard deviation of a data set."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class Standardise(nn.Module):
-    """(x - mean) / std of each of S numbers, with mean and std as buffers; before `fit` it changes nothing."""
+    """(x - mean) / std for each of S numbers, with mean and std as buffers; the identity before `fit`."""
 
     mean: Float[Tensor, " S"]
     std: Float[Tensor, " S"]
@@ -20,16 +20,16 @@ class Standardise(nn.Module):
 
     @torch.no_grad()
     def fit(self, mean: Float[Tensor, " S"], std: Float[Tensor, " S"]) -> None:
-        """Take the mean and the standard deviation of a data set; what never varies there stays in its own unit."""
-        # what float32 leaves of the spread of a large constant is rounding
+        """Set mean and standard deviation; numbers that are constant in the data set keep their unit."""
+        # a smaller deviation from a large constant is float32 rounding
         varies = std > 1e-5 * mean.abs().clamp_min(1)
         self.mean.copy_(mean)
         self.std.copy_(torch.where(varies, std, 1.0))
 
     def forward(self, values: Float[Tensor, "... S"]) -> Float[Tensor, "... S"]:
-        """In units of the spread; NaN stays NaN."""
+        """Standardise; NaN stays NaN."""
         return (values.to(self.mean) - self.mean) / self.std
 
     def restore(self, standardised: Float[Tensor, "... S"]) -> Float[Tensor, "... S"]:
-        """In the numbers' own units."""
+        """The inverse of `forward`."""
         return standardised.to(self.mean) * self.std + self.mean

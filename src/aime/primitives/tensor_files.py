@@ -1,4 +1,4 @@
-"""Tensors on disk: safetensors files, read without running code, and modules that they fill."""
+"""Safetensors files: writing, reading without running code, and loading into modules."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from aime.primitives.files import write_atomically
 M = TypeVar("M", bound=nn.Module)
 
 _LONGEST_HEADER = 8 * 2**20
-"""Bytes of a safetensors file's header: a model of ten thousand tensors has one."""
+"""Largest header of a safetensors file, in bytes; one of ten thousand tensors needs 1 MiB."""
 
 _SMALL = 4096
-"""Sizes up to this cannot make one tensor too large for any machine."""
+"""Sizes up to this cannot make a single tensor exceed memory."""
 
 
 def save_weights(state: Mapping[str, Tensor], path: Path) -> None:
-    """Write tensors by name as safetensors, whole or not at all; from any device, in any memory format.
+    """Write tensors by name as safetensors, atomically.
 
     Raises:
         AimeError: if the disk is full or the file cannot be written.
@@ -58,7 +58,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes of a safetensors file's tensors by name, from its header alone.
+    """The shapes of a safetensors file's tensors by name; reads the header only.
 
     Raises:
         AimeError: if the file is missing, truncated or no safetensors file.
@@ -80,20 +80,19 @@ def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def build_for(weights: Path, config: object, make: Callable[[], M]) -> M:
-    """A module that weights on disk are going to fill, which takes no more memory than they do.
+    """Build a module for weights on disk, with memory bounded by theirs.
 
     Args:
         weights: a safetensors file.
-        config: what the module is made from: its sizes may be anything.
-        make: builds the module.
+        config: of the module, not trusted.
+        make: builds the module from the config.
 
     Raises:
-        AimeError: if the file cannot be read, no module can be built from the config, or it would have more tensors or
-            numbers than the file.
+        AimeError: if the file cannot be read, the module cannot be built, or it is larger than the file's weights.
     """
     shapes = shapes_of(weights)
     with _no_more_than(shapes, weights):
-        if _largest(to_plain(config)) > _SMALL:  # on a device without memory, before any is asked for
+        if _largest(to_plain(config)) > _SMALL:  # first without allocation, on the meta device
             try:
                 with torch.device("meta"):
                     make()
@@ -113,8 +112,8 @@ def build_for(weights: Path, config: object, make: Callable[[], M]) -> M:
 
 @contextmanager
 def _no_more_than(shapes: Mapping[str, tuple[int, ...]], path: Path) -> Iterator[None]:
-    """Stop the building of a module as soon as it has more tensors, or numbers in them, than there are on disk."""
-    # a module may register a tensor twice, or replace one by another
+    """Refuse a module under construction when it has more tensors or numbers than the file, with a margin."""
+    # the margin: a module may register a tensor twice or replace it
     tensors, numbers = 2 * len(shapes) + 16, 2 * sum(map(math.prod, shapes.values())) + 2**16
     registered = {"tensors": 0, "numbers": 0}
 
@@ -146,7 +145,7 @@ def _largest(plain: Plain) -> int:
 
 
 def require_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse weights with NaN or infinity in them: nothing computed with them means anything.
+    """Refuse weights with NaN or infinity.
 
     Raises:
         AimeError: naming the first such tensor.
@@ -159,12 +158,12 @@ def require_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Copy tensors into a module's parameters and buffers, all of them or, if one does not fit, none.
+    """Copy tensors into a module's parameters and buffers; none is copied if one does not fit.
 
     Args:
-        module: it keeps its device, dtype and memory format.
+        module: keeps its device, dtype and memory format.
         tensors: by the names of `module.state_dict()`.
-        path: the file they came from, for messages.
+        path: the file, for error messages.
 
     Raises:
         AimeError: if a tensor is missing, unexpected or of another shape or dtype.

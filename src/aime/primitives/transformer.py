@@ -1,4 +1,4 @@
-"""Attention blocks: multi-head attention, rotary positions, a windowed causal attention over time with a cache."""
+"""Attention blocks: multi-head attention, rotary positions, windowed causal attention over time with a cache."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def attend(
     seen: Bool[Tensor, "*N Q M"] | None = None,
     bias: Float[Tensor, "*N Q M"] | None = None,
 ) -> Float[Tensor, "*N Q dim"]:
-    """softmax(q kᵀ / √dim + bias) v over the memory that is `seen` (Vaswani et al. 2017, arXiv 1706.03762, equation 1).
+    """softmax(q kᵀ / √dim + bias) v where `seen` is True (Vaswani et al. 2017, arXiv 1706.03762, equation 1).
 
-    On a GPU this is torch's fused kernel. On a CPU the plain products are 5 to 13 times faster in bf16 at these sizes
-    (tens of queries of 16 numbers), forward and backward.
+    On a GPU this is torch's fused kernel. On a CPU, plain products are 5 to 13 times faster in bf16 at these sizes
+    (tens of queries of 16 numbers).
     """
     if query.is_cuda:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=_mask(seen, bias, query.dtype))
@@ -49,7 +49,7 @@ def attend(
 def _mask(
     seen: Bool[Tensor, "*N Q M"] | None, bias: Float[Tensor, "*N Q M"] | None, dtype: torch.dtype
 ) -> Tensor | None:
-    """One mask of both, which is what the fused kernel takes."""
+    """The mask and the bias as one tensor, as the fused kernel requires."""
     if bias is None or seen is None:
         return seen if bias is None else bias.to(dtype)
     return bias.to(dtype).masked_fill(~seen, float("-inf"))
@@ -70,7 +70,7 @@ class FeedForward(nn.Sequential):
 class Attention(nn.Module):
     """Pre-normalised multi-head attention of queries on a memory, without the residual sum.
 
-    Dropout falls on the result, not on the weights, which keeps the products fused.
+    Dropout applies to the result, not to the attention weights, so that the fused kernel can be used.
     """
 
     def __init__(self, width: int, memory: int, heads: int, dropout: float) -> None:
@@ -89,9 +89,9 @@ class Attention(nn.Module):
         memory: Float[Tensor, "N M memory"],
         bias: Float[Tensor, "N heads Q M"] | None = None,
     ) -> Float[Tensor, "N Q width"]:
-        """Attend from `[N,Q,width]` to `[N,M,memory]`; queries of one row `[1,Q,width]` serve all N.
+        """Attend from `[N,Q,width]` to `[N,M,memory]`; a single row of queries `[1,Q,width]` is broadcast over N.
 
-        `bias` is added to the scores; its axes of size 1 serve all rows, heads or queries.
+        `bias` is added to the scores and is broadcast over axes of size 1.
         """
         query = rearrange(self.query(self.norm_query(queries)), "n q (h d) -> n h q d", h=self.heads)
         key, value = rearrange(
@@ -103,7 +103,7 @@ class Attention(nn.Module):
 
 
 class TimeCache(NamedTuple):
-    """What a windowed attention over time remembers of earlier frames: W is one less than its window."""
+    """Keys and values of the last W frames, where W is the attention window minus one."""
 
     keys: Float[Tensor, "B N heads W dim"]
     values: Float[Tensor, "B N heads W dim"]
@@ -111,9 +111,9 @@ class TimeCache(NamedTuple):
 
 
 class CausalTimeAttention(nn.Module):
-    """Pre-normalised attention over time, each latent index by itself, on the last `window` frames only.
+    """Pre-normalised attention over the last `window` frames, separately for each latent index.
 
-    Rotary positions and no learned per-time embedding, so a sequence may have any length.
+    Positions are rotary, so a sequence may have any length.
     """
 
     def __init__(self, width: int, heads: int, window: int, dropout: float) -> None:
@@ -127,14 +127,14 @@ class CausalTimeAttention(nn.Module):
     def forward(
         self, latents: Float[Tensor, "B T N width"], cache: TimeCache | None = None
     ) -> tuple[Float[Tensor, "B T N width"], TimeCache | None]:
-        """T frames at once: frame t attends to itself and the window - 1 frames before it.
+        """Attend from each of T frames to itself and the window - 1 frames before it.
 
         Args:
-            latents: of new sequences, or of sequences that go on.
-            cache: of the frames before; None where all sequences begin.
+            latents: of T consecutive frames.
+            cache: of the preceding frames; None at the start of all sequences.
 
         Returns:
-            The attended latents, and the cache for the frames that follow, None where none was given.
+            The attended latents, and the updated cache; None if none was given.
         """
         batch, length, count = latents.shape[:3]
         projected = self.query_key_value(self.norm(latents))
@@ -156,7 +156,7 @@ class CausalTimeAttention(nn.Module):
         return self.dropout(self.output(rearrange(attended, "(b n) h t d -> b t n (h d)", b=batch))), cache
 
     def empty_cache(self, batch: int, latents: int, like: Tensor) -> TimeCache:
-        """The cache before the first frame of `batch` sequences, in the type and on the device of `like`."""
+        """The cache before the first frame of `batch` sequences, with the type and device of `like`."""
         width, kept = self.output.in_features, self.window - 1
         keys = like.new_zeros(batch, latents, self.heads, kept, width // self.heads)
         filled = torch.zeros(batch, kept, dtype=torch.bool, device=like.device)
@@ -166,11 +166,11 @@ class CausalTimeAttention(nn.Module):
 def _lengthened(
     cache: TimeCache, key: Float[Tensor, "B N heads T dim"], value: Float[Tensor, "B N heads T dim"]
 ) -> TimeCache:
-    """The cache with new frames behind it."""
+    """The cache extended by new frames."""
     filled = torch.cat([cache.filled, cache.filled.new_ones(cache.filled.shape[0], key.shape[-2])], dim=1)
     keys = torch.cat([cache.keys, key.to(cache.keys.dtype)], dim=-2)
     values = torch.cat([cache.values, value.to(cache.values.dtype)], dim=-2)
-    # weights of 0 do not hide what is not finite: the past of a row that begins again may be anything
+    # a weight of 0 times a non-finite value is NaN, and the past of a reset row may be non-finite
     for kept in (keys, values):
         kept.masked_fill_(~filled[:, None, None, :, None], 0)
     return TimeCache(keys, values, filled)

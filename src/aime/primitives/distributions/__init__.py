@@ -1,7 +1,7 @@
-"""The distributions that predictions are: objects with `log_prob`, samples, means and divergences.
+"""Probability distributions with `log_prob`, samples, means and divergences.
 
-Every one computes in float32 at least, whatever autocast says: no operation in here is one that autocast lowers, and
-bfloat16 parameters are promoted first. float64 parameters stay float64.
+All compute in at least float32, also under autocast: no operation here is subject to autocast, and bfloat16 parameters
+are promoted first.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Bounded vectors: Gaussians whose values beyond -1 and 1 are counted as -1 and 1, and mixtures of them."""
+"""Censored Gaussians on [-1, 1], and mixtures of them, for actions."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from aime.primitives.distributions.mixture import GaussianMixture, drawn_from
 from aime.primitives.distributions.precision import accurate
 
 EDGE = 1e-6
-"""A value this close to -1 or 1 is at the bound: what was stored in float32 may have been rounded."""
+"""A value this close to -1 or 1 counts as the bound, since float32 storage rounds."""
 
 
 class CensoredGaussian(NamedTuple):
     """clip(x, -1, 1) of x ~ N(mean, diag(std²)) over the last axis. Nats throughout.
 
-    It has a density within (-1, 1) and probabilities of -1 and 1 themselves: an actuator is often at its limit, where a
-    squashed Gaussian would need an infinite mean. Densities are with respect to length plus a point mass at each bound.
+    It has a density on (-1, 1) and a point mass at each bound. Actuators are often at their limits, where a squashed
+    Gaussian would need an infinite mean. Densities are with respect to length plus the two point masses.
 
     Reference: Tobin 1958, "Estimation of relationships for limited dependent variables".
 
@@ -57,7 +57,7 @@ class CensoredGaussian(NamedTuple):
         return self.location.clamp(-1, 1)
 
     def entropy(self) -> Float[Tensor, "..."]:
-        """-E log p, summed over A, in nats: of the two point masses and of the density between them."""
+        """-E log p, summed over A, in nats, with respect to the same measure."""
         low, high, _, scale = self._bounds()
         within = torch.special.ndtr(high) - torch.special.ndtr(low)
         masses = sum(-tail.exp() * tail for tail in (torch.special.log_ndtr(low), torch.special.log_ndtr(-high)))
@@ -76,7 +76,7 @@ class CensoredGaussian(NamedTuple):
         return self.location.shape[-1]
 
     def drawn_from(self, uniforms: Float[Tensor, "... A"]) -> Float[Tensor, "... A"]:
-        """The value `[...,A]` in [-1, 1] that uniform numbers in (0, 1) are the quantiles of, without gradients."""
+        """A sample `[...,A]` in [-1, 1] by the inverse CDF of uniform numbers in (0, 1), without gradients."""
         with torch.no_grad():
             location = accurate(self.location)
             normal = torch.special.ndtri(accurate(uniforms))
@@ -101,12 +101,12 @@ class CensoredMixture(NamedTuple):
 
     @property
     def mean(self) -> Float[Tensor, "... A"]:
-        """The mean, which may be likely under no component."""
+        """The mean, which may have low density under every component."""
         return (accurate(self.log_weights).exp()[..., None] * self.components.mean).sum(-2)
 
     @property
     def mode(self) -> Float[Tensor, "... A"]:
-        """The mode of the heaviest component."""
+        """The mode of the component with the largest weight."""
         return self._pick(self.log_weights.argmax(-1)).mode
 
     def sample(self) -> Float[Tensor, "... A"]:
@@ -122,7 +122,7 @@ class CensoredMixture(NamedTuple):
         return self.log_weights.shape[-1] + self.components.noise_width
 
     def drawn_from(self, uniforms: Float[Tensor, "... noise"]) -> Float[Tensor, "... A"]:
-        """The value `[...,A]` in [-1, 1] that M + A uniform numbers in (0, 1) stand for, without gradients."""
+        """A sample `[...,A]` in [-1, 1] as a function of M + A uniform numbers in (0, 1), without gradients."""
         unclipped = GaussianMixture(self.log_weights, self.components.location, self.components.scale)
         return drawn_from(unclipped, uniforms).value.clamp(-1, 1)
 
@@ -136,5 +136,5 @@ def _density(standardised: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
 
 
 def _moment(standardised: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """T φ(t)."""
+    """The product t φ(t)."""
     return standardised * _density(standardised)

@@ -1,14 +1,13 @@
-"""E[log(1-v)] of a Kumaraswamy variable: the one term of its KL to a Beta that has no closed form.
+"""E[log(1-v)] of a Kumaraswamy variable: the term of its KL to a Beta that has no closed form.
 
-With a survival function P(V > v) = (1-v^a)^b and partial integration,
+With the survival function P(V > v) = (1-v^a)^b and partial integration,
 
     -E[log(1-v)] = ∫_0^1 (1-v^a)^b / (1-v) dv = ∫_{-∞}^{∞} σ(y) (1-σ(y)^a)^b dy,    v = σ(y).
 
 The trapezoidal rule converges exponentially on the right-hand form (its integrand is analytic and decays at both ends),
-but sharp cut-offs at large a and b ask for hundreds of nodes. Over the square |log a|, |log b| <= log 50 the integral
-is analytic, too: it is computed once, on a grid of Chebyshev points, and a training step evaluates the interpolating
-polynomial, which agrees with the integral to about 1e-9. The well-known series Σ_m B(m/a, b) / (m + ab) is the
-same quantity; at small b it converges too slowly to be used.
+but needs hundreds of nodes at large a and b. So the integral is computed once on a grid of Chebyshev points over
+|log a|, |log b| <= log 50, where it is analytic, and a training step evaluates the interpolating polynomial (error
+about 1e-9). The series Σ_m B(m/a, b) / (m + ab) is the same quantity, but converges too slowly at small b.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ LOG_LIMIT = math.log(PARAMETER_LIMIT)
 DEGREE = 44
 """Number of Chebyshev polynomials of each of log a and log b."""
 SLACK = 1e-6
-"""How far beyond the domain rounding may carry log a / log 50; the polynomial is as good there."""
+"""Tolerance for rounding of log a / log 50 beyond ±1; the polynomial is equally accurate there."""
 
 
 def expected_log_complement(log_a: Float[Tensor, "..."], log_b: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -45,9 +44,9 @@ def expected_log_complement(log_a: Float[Tensor, "..."], log_b: Float[Tensor, ".
 def integrate_log_complement(
     log_a: Float[Tensor, "..."], log_b: Float[Tensor, "..."], step: float = 0.05
 ) -> Float[Tensor, "..."]:
-    """E[log(1-v)] by the trapezoidal rule in y = logit v, float64 `[...]`: hundreds of nodes for every value.
+    """E[log(1-v)] by the trapezoidal rule in y = logit v, in float64.
 
-    Beyond the last node the integrand is a^b e^(-by) to 1e-11, so that the rest of the rule is a geometric series.
+    Beyond the last node the integrand is a^b e^(-by) to 1e-11, and the rest of the sum is a geometric series.
     """
     nodes = torch.arange(-36.0, 28.0 + step / 2, step, dtype=torch.float64, device=log_a.device)
     log_v = -F.softplus(-nodes)
@@ -67,7 +66,7 @@ def _coefficients(device: torch.device) -> Float[Tensor, "3 degree degree"]:
     transform = torch.cos(order[:, None] * angles) * (2 / DEGREE)
     transform[0] /= 2
     integral = transform @ values @ transform.T
-    # T_n' = 2n (T_{n-1} + T_{n-3} + …), the last one halved where it is T_0
+    # T_n' = 2n (T_{n-1} + T_{n-3} + …), with T_0 halved
     above = (order[None] > order[:, None]) & ((order[None] - order[:, None]) % 2 == 1)
     derive = torch.where(above, 2 * order[None], 0.0) / LOG_LIMIT
     derive[0] /= 2
@@ -85,7 +84,7 @@ def _chebyshev(position: Float[Tensor, " N"]) -> Float[Tensor, "N degree"]:
 
 @torch.library.custom_op("aime::expected_log_complement", mutates_args=())
 def _interpolate(log_a: Tensor, log_b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The expectation and its derivatives by log a and log b; one opaque operation, so that compilers keep it whole."""
+    """The expectation and its derivatives by log a and log b, as one operation that compilers do not trace."""
     positions = torch.stack([log_a.flatten(), log_b.flatten()]) / LOG_LIMIT
     inside = (positions.abs() <= 1 + SLACK).all(0)
     in_a, in_b = _chebyshev(positions.flatten()).unflatten(0, (2, -1))

@@ -1,4 +1,4 @@
-"""Gamma posterior of the Dirichlet process's concentration."""
+"""Gamma posterior of the concentration of a Dirichlet process."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class DiagonalGaussian(NamedTuple):
         return (accurate(self.std).log() + 0.5 * (LOG_2PI + 1)).sum(-1)
 
     def rsample(self) -> Float[Tensor, "... D"]:
-        """One sample `[...,D]` as mean + std · noise, so that it has gradients."""
+        """One reparametrised sample `[...,D]`, mean + std · noise, with gradients."""
         mean, std = accurate(self.mean), accurate(self.std)
         return torch.addcmul(mean, std, torch.randn_like(mean))
 
@@ -58,12 +58,12 @@ class DiagonalGaussian(NamedTuple):
 
 
 def bounded_std(raw: Float[Tensor, "..."], min_std: float, max_std: float) -> Float[Tensor, "..."]:
-    """A standard deviation in (min_std, max_std) from any real number: log σ is a sigmoid's way between the bounds."""
+    """A standard deviation in (min_std, max_std): log σ is a sigmoid of `raw` scaled to the bounds' logs."""
     low, high = math.log(min_std), math.log(max_std)
     return torch.exp(low + (high - low) * torch.sigmoid(accurate(raw)))
 
 
 def raw_of_std(std: float, min_std: float, max_std: float) -> float:
-    """The number that `bounded_std` maps to `std`; needs min_std < std < max_std."""
+    """The inverse of `bounded_std`, for min_std < std < max_std."""
     share = math.log(std / min_std) / math.log(max_std / min_std)
     return math.log(share / (1 - share))

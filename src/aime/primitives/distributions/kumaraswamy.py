@@ -1,4 +1,4 @@
-"""Kumaraswamy distribution in log space: density, samples, mean and KL that hold for a, b from 0.02 to 50."""
+"""Kumaraswamy distribution in log space, accurate for a, b from 0.02 to 50."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from aime.primitives.distributions.precision import accurate
 EULER_GAMMA = 0.5772156649015329
 LOG_2 = math.log(2)
 FAR = 30.0
-"""Where e^-x is below the rounding of 1, with a margin that suits float64 too."""
+"""From this x, e^-x is negligible against 1, also in float64."""
 NEAR = math.exp(-18)
-"""Where x/2 is all that log(1 - e^-x) adds to log x."""
+"""Up to this x, log(1 - e^-x) differs from log x by less than x/2, below 1e-8."""
 SMALLEST_DRAW = 1e-30
 """Keeps the log of an exponential draw finite."""
 
 
 class StickSample(NamedTuple):
-    """Stick lengths v in (0, 1), by the logs of v and of 1-v: neither follows accurately from the other."""
+    """Stick lengths v in (0, 1), as logs of v and of 1-v, since neither follows accurately from the other."""
 
     log_v: Float[Tensor, "..."]
     log_one_minus_v: Float[Tensor, "..."]
@@ -50,8 +50,7 @@ class Kumaraswamy(NamedTuple):
 
     def mean_stick(self) -> StickSample:
         """The mean in log space: log E[v] and log(1 - E[v])."""
-        # in float64, since near v = 1 the complement is a small difference of large log-gammas; it is accurate there
-        # without `log1mexp`
+        # float64: near v = 1 the complement is a small difference of large log-gammas
         inverse_a, b = self.log_a.double().neg().exp(), self.log_b.double().exp()
         log_mean = torch.lgamma(1 + inverse_a) + torch.lgamma(1 + b) - torch.lgamma(1 + inverse_a + b)
         dtype = accurate(self.log_a).dtype
@@ -64,9 +63,9 @@ class Kumaraswamy(NamedTuple):
         return log_a + log_b + torch.expm1(log_a) * log_v + torch.expm1(log_b) * log_power_rest
 
     def rsample(self) -> StickSample:
-        """One sample with gradients by the inverse CDF, v = (1 - e^(-s/b))^(1/a) with s ~ Exp(1), in log space.
+        """One sample with gradients by the inverse CDF, v = (1 - e^(-s/b))^(1/a) with s ~ Exp(1).
 
-        Both logs are finite and accurate even where v or 1-v underflows.
+        Computed in log space: both logs are finite and accurate even if v or 1-v underflows.
         """
         log_a, log_b = accurate(self.log_a), accurate(self.log_b)
         draw = torch.empty_like(log_a).exponential_().clamp_min(SMALLEST_DRAW)
@@ -79,13 +78,13 @@ class Kumaraswamy(NamedTuple):
         """E_α KL(Kumaraswamy(a, b) ‖ Beta(1, α)) in nats, from E[α] and E[log α], in which it is linear.
 
         (a-1)/a (-γ - ψ(b) - 1/b) + log ab - (b-1)/b - E[log α] - (E[α]-1) E[log(1-v)]
-        (Nalisnick & Smyth 2017, arXiv 1605.06197, with its series replaced by the integral that it stands for).
+        (Nalisnick & Smyth 2017, arXiv 1605.06197, with the series replaced by the integral).
 
         Args:
-            concentration: E[α] > 0, broadcastable to the parameters; a known α is its own expectation.
+            concentration: E[α] > 0, broadcastable to the parameters.
             log_concentration: E[log α].
         """
-        # in float64: at b = 0.02 terms near 50 cancel to a KL near 0
+        # float64: at b = 0.02 terms near 50 cancel to a KL near 0
         log_a, log_b = self.log_a.double(), self.log_b.double()
         inverse_a, b = log_a.neg().exp(), log_b.exp()
         expected_log_v_power = -EULER_GAMMA - torch.digamma(b + 1)
@@ -97,7 +96,7 @@ class Kumaraswamy(NamedTuple):
 
 def log1mexp(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """log(1 - e^-x) for x > 0, accurate at both ends (Mächler 2012, "Accurately computing log(1 - exp(-|a|))")."""
-    # clamped so that the branch not taken has a finite gradient
+    # clamped to keep the gradient of the unused branch finite
     small = torch.log(-torch.expm1(-x.clamp(max=LOG_2)))
     large = torch.log1p(-torch.exp(-x.clamp(min=LOG_2)))
     return torch.where(x < LOG_2, small, large)

@@ -13,7 +13,7 @@ from aime.primitives.distributions.precision import accurate
 
 
 class MixtureSample(NamedTuple):
-    """A value of a mixture, and the component it came from."""
+    """A sample of a mixture and its component."""
 
     value: Float[Tensor, "... D"]
     component: Int[Tensor, "..."]
@@ -21,7 +21,7 @@ class MixtureSample(NamedTuple):
 
 
 class Pickable(Protocol):
-    """A mixture of which a component can be had without the others: all that it takes to draw from one."""
+    """A mixture that can compute a single component per row, as sampling requires."""
 
     @property
     def log_weights(self) -> Float[Tensor, "... K"]:
@@ -34,7 +34,7 @@ class Pickable(Protocol):
 def sample_of(mixture: Pickable) -> MixtureSample:
     """One value `[...,D]` and its component `[...]`, from torch's global generator, without gradients."""
     with torch.no_grad():
-        # the largest of log π_k plus independent Gumbel noise falls on k with probability π_k
+        # Gumbel-max trick: the argmax of log π_k plus Gumbel noise is k with probability π_k
         log_weights = accurate(mixture.log_weights)
         gumbel = -torch.empty_like(log_weights).exponential_().log()
         component = (log_weights + gumbel).argmax(-1)
@@ -42,10 +42,10 @@ def sample_of(mixture: Pickable) -> MixtureSample:
 
 
 def drawn_from(mixture: Pickable, uniforms: Float[Tensor, "... noise"]) -> MixtureSample:
-    """The value `[...,D]` that K + D uniform numbers in (0, 1) stand for, and its component `[...]`; no gradients.
+    """A value `[...,D]` and its component `[...]` as functions of K + D uniform numbers in (0, 1); no gradients.
 
-    The first K choose the component, the others are the quantiles of the value within it: a row of the result depends
-    on its own row of noise alone, not on the rest of the batch.
+    The first K numbers choose the component, the others are quantiles of the value. A row of the result depends on its
+    own row of noise only.
     """
     with torch.no_grad():
         log_weights = accurate(mixture.log_weights)
@@ -57,12 +57,11 @@ def drawn_from(mixture: Pickable, uniforms: Float[Tensor, "... noise"]) -> Mixtu
 
 
 def _gumbel(uniforms: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    # the largest of log π_k plus independent Gumbel noise falls on k with probability π_k
     return -(-uniforms.log()).log()
 
 
 def mode_of(mixture: Pickable) -> MixtureSample:
-    """The mean of the heaviest component `[...,D]`, and that component `[...]`; the first one of equals."""
+    """The mean `[...,D]` of the component with the largest weight, and that component `[...]`."""
     component = mixture.log_weights.argmax(-1)
     return MixtureSample(mixture.pick(component).mean, component)
 
@@ -89,7 +88,7 @@ class GaussianMixture(NamedTuple):
 
     @property
     def mean(self) -> Float[Tensor, "... D"]:
-        """Σ_k π_k μ_k, which lies between the modes and may be likely under none."""
+        """Σ_k π_k μ_k, which may have low density under every component."""
         return (self.weights[..., None] * accurate(self.means)).sum(-2)
 
     def log_prob(self, value: Float[Tensor, "... D"]) -> Float[Tensor, "..."]:
@@ -105,7 +104,7 @@ class GaussianMixture(NamedTuple):
         return sample_of(self)
 
     def mode(self) -> MixtureSample:
-        """The mean of the heaviest component `[...,D]`, and that component `[...]`; the first one of equals."""
+        """The mean `[...,D]` of the component with the largest weight, and that component `[...]`."""
         return mode_of(self)
 
     def pick(self, component: Int[Tensor, "..."]) -> DiagonalGaussian:

@@ -1,4 +1,4 @@
-"""Which precision the distributions compute in."""
+"""The precision of the distributions."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from torch import Tensor
 
 
 def accurate(values: Tensor) -> Tensor:
-    """The values in float32, or in their own dtype where that is wider: densities do not survive bfloat16."""
+    """Cast to float32, unless the dtype is wider: bfloat16 is too coarse for densities."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

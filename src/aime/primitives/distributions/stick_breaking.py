@@ -1,4 +1,4 @@
-"""Stick breaking: from stick lengths to mixture weights, and the divergence of the sticks from their prior."""
+"""Stick breaking: mixture weights from stick lengths, and the KL divergence of the sticks from their prior."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aime.primitives.distributions.precision import accurate
 def log_mixture_weights(
     log_v: Float[Tensor, "... sticks"], log_one_minus_v: Float[Tensor, "... sticks"]
 ) -> Float[Tensor, "... components"]:
-    """Log weights of π_k = v_k ∏_{j<k} (1-v_j), the last component taking the rest (Sethuraman 1994).
+    """Log weights of π_k = v_k ∏_{j<k} (1-v_j); the last component has the remaining weight (Sethuraman 1994).
 
     Args:
         log_v: `[...,K-1]`, logs of the stick lengths v in (0, 1).
@@ -32,12 +32,12 @@ def log_mixture_weights(
 
 
 def stick_breaking_kl(sticks: Kumaraswamy, concentration: GammaPosterior) -> Float[Tensor, "..."]:
-    """Σ_k E_q(α) KL(Kumaraswamy(a_k, b_k) ‖ Beta(1, α)), the sticks' divergence from a Dirichlet process, in nats.
+    """Σ_k E_q(α) KL(Kumaraswamy(a_k, b_k) ‖ Beta(1, α)), the sticks' KL divergence from a Dirichlet process, in nats.
 
-    The KL is linear in α and log α, whose expectations have closed forms: no α is sampled.
+    The KL is linear in α and log α, whose expectations have closed forms, so α is not sampled.
 
     Args:
-        sticks: parameters `[...,K-1]`, a and b in [0.02, 50]; beyond that the result is NaN.
+        sticks: parameters `[...,K-1]`, a and b in [0.02, 50]; outside the result is NaN.
         concentration: q(α), parameters `[...]`.
     """
     exact = concentration.double()

@@ -1,4 +1,4 @@
-"""A categorical distribution over numbers of any size, for regression by classification."""
+"""Two-hot categorical distribution over real numbers, for regression by classification."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ def symexp(value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
 
 
 def bins(count: int, device: torch.device | None = None) -> Float[Tensor, " N"]:
-    """`count` numbers that symlog spaces evenly from -20 to 20, each with its negative; 0 among an odd count."""
+    """`count` numbers that are evenly spaced in symlog from -20 to 20, exactly symmetric about 0."""
     return symexp(even_bins(count, LARGEST, device))
 
 
 def even_bins(
     count: int, largest: float | Float[Tensor, ""], device: torch.device | None = None
 ) -> Float[Tensor, " N"]:
-    """`count` numbers evenly spaced from -largest to largest, float64, each with its negative; 0 among an odd count."""
+    """`count` numbers evenly spaced from -largest to largest, float64, exactly symmetric about 0."""
     steps = torch.arange(count, dtype=torch.float64, device=device) - (count - 1) / 2
     exact = largest.double() if isinstance(largest, Tensor) else largest
     return steps * (2 * exact / (count - 1))
 
 
 class TwoHot(NamedTuple):
-    """A number's distribution over N bins; its loss keeps its size whatever the number's scale.
+    """A distribution of a number over N bins; the size of its loss does not depend on the number's scale.
 
-    A target is shared between the two bins around it so that their mean is the target.
+    A target is distributed over the two bins around it such that their mean is the target.
     Reference: Hafner et al. 2023, DreamerV3, arXiv 2301.04104, equations 8 to 10.
 
     Example:
@@ -51,7 +51,7 @@ class TwoHot(NamedTuple):
 
     logits: Float[Tensor, "... N"]
     numbers: Float[Tensor, " N"] | None = None
-    """The bins, in ascending order and float64; those of `bins(N)` if None, for numbers of any size."""
+    """The bins, ascending, in float64; None: `bins(N)`."""
 
     @property
     def edges(self) -> Float[Tensor, " N"]:
@@ -60,8 +60,8 @@ class TwoHot(NamedTuple):
 
     @property
     def mean(self) -> Float[Tensor, "..."]:
-        """Σ_n p_n bin_n, in the number's own units."""
-        # the two halves are summed from the inside out, so that equal tails cancel
+        """Σ_n p_n bin_n, in the number's units."""
+        # sum pairs of opposite bins first, so that equal tails cancel exactly
         probabilities = torch.softmax(self.logits.double(), dim=-1)
         weighed = probabilities * self.edges
         half = weighed.shape[-1] // 2
