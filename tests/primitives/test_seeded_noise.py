@@ -14,7 +14,7 @@ from aime.primitives.distributions import (
     CensoredMixture,
     DiagonalGaussian,
     GaussianMixture,
-    drawn_from,
+    from_uniforms,
 )
 from aime.primitives.seeded_noise import posterior_samples, seeded_uniforms
 from aime.world_model.model import AIME
@@ -56,7 +56,7 @@ def test_uniforms_stand_for_values_of_a_mixture() -> None:
     )
     noise = seeded_uniforms(0, (1, 1, 20_000, 4), "future", CPU)[0, 0]
     rows = GaussianMixture(*(field.expand(len(noise), *field.shape) for field in mixture))
-    drawn = drawn_from(rows, noise)
+    drawn = from_uniforms(rows, noise)
     shares = torch.bincount(drawn.component, minlength=3) / len(noise)
     torch.testing.assert_close(shares, torch.tensor([0.2, 0.5, 0.3]), atol=0.015, rtol=0)
 
@@ -75,7 +75,7 @@ def test_uniforms_stand_for_values_of_a_censored_mixture() -> None:
         mixture.log_weights.expand(len(noise), 2),
         CensoredGaussian(*(field.expand(len(noise), 2, 2) for field in mixture.components)),
     )
-    drawn = rows.drawn_from(noise)
+    drawn = rows.from_uniforms(noise)
     assert drawn.abs().max() <= 1
     torch.testing.assert_close(drawn.mean(0), mixture.mean, atol=0.02, rtol=0)
 

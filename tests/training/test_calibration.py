@@ -28,7 +28,7 @@ def model_of(kind: Kind) -> AIME:
 
 
 @torch.no_grad()
-def drawn_from(model: AIME) -> LatentClips:
+def from_uniforms(model: AIME) -> LatentClips:
     """Clips that the model dreams of as well as can be: after five random latents they are a dream of its own."""
     config = model.config
     latents, contexts = torch.randn(B, T, config.latent), torch.randn(B, T, config.context_width)
@@ -44,7 +44,7 @@ def drawn_from(model: AIME) -> LatentClips:
 @pytest.mark.parametrize("error", [-0.625, 0.0, 0.375])
 def test_a_spread_that_is_wrong_by_a_known_number_is_put_right(kind: Kind, error: float) -> None:
     model = model_of(kind)
-    clips = drawn_from(model)
+    clips = from_uniforms(model)
     true = {name: value.clone() for name, value in model.state_dict().items()}
     with torch.no_grad():
         model.dynamics.prior.spread_bias.add_(error)
@@ -57,7 +57,7 @@ def test_a_spread_that_is_wrong_by_a_known_number_is_put_right(kind: Kind, error
 
 def test_padding_does_not_count() -> None:
     model = model_of("mixture")
-    clips = drawn_from(model)
+    clips = from_uniforms(model)
     valid = torch.arange(T)[None] < torch.randint(CONTEXT + 1, T, (B, 1))
     clips = clips._replace(targets=targets(valid))
     before = model.dynamics.prior.spread_bias.clone()
@@ -70,7 +70,7 @@ def test_padding_does_not_count() -> None:
 
 def test_the_shortest_clips_are_enough() -> None:
     model = model_of("mixture")
-    clips = drawn_from(model)
+    clips = from_uniforms(model)
     latents, contexts, actions = (each[:, :2] for each in clips[:3])
     short = LatentClips(latents, contexts, actions, targets(torch.ones(B, 2, dtype=torch.bool)))
     assert fit_spread(model.dynamics, short).energy > 0
@@ -78,7 +78,7 @@ def test_the_shortest_clips_are_enough() -> None:
 
 def test_what_is_not_finite_changes_nothing() -> None:
     model = model_of("mixture")
-    clips = drawn_from(model)
+    clips = from_uniforms(model)
     clips.latents[3, 7] = torch.nan
     before = model.dynamics.prior.spread_bias.clone()
     assert fit_spread(model.dynamics, clips).shift == 0

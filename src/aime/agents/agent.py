@@ -80,7 +80,7 @@ class PolicyDecider:
         distribution = self.behaviour(*state.read)
         action = distribution.mode
         if self.sample:
-            action = distribution.drawn_from(self._random.uniforms(distribution.noise_width, action))
+            action = distribution.from_uniforms(self._random.uniforms(distribution.noise_width, action))
         if self.noise:
             action = (action + self.noise * self._random.normals(action.shape[-1], action)).clamp(-1, 1)
         return action

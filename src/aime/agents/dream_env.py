@@ -20,7 +20,7 @@ from aime.dynamics.choices import Choice, likeliest
 from aime.errors import AimeError, expect_choice
 from aime.inference.loading import load_run
 from aime.primitives.counter_noise import GOLDEN, mix64, uniforms
-from aime.primitives.distributions import GaussianMixture, drawn_from
+from aime.primitives.distributions import GaussianMixture, from_uniforms
 from aime.primitives.hardware import Device
 from aime.world_model.prediction import decode_in_chunks
 from aime.world_model.saved import read_run
@@ -219,7 +219,7 @@ class DreamVectorEnv(VectorEnv):
         def sample(mixture: GaussianMixture, number: int) -> Choice:
             components, width = mixture.means.shape[-2:]
             noise = torch.from_numpy(uniforms(keys, elapsed, components + width)).to(mixture.means)
-            return Choice(*drawn_from(mixture, noise))
+            return Choice(*from_uniforms(mixture, noise))
 
         action = torch.from_numpy(actions.astype(np.float32)).to(self._dynamics.device).clamp(-1, 1)
         carry, _, _ = self._dynamics.step(states.carry, action, likeliest if self._deterministic else sample)

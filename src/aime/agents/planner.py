@@ -170,7 +170,7 @@ class Planner:
             def act(now: Carry, number: int) -> Tensor:
                 distribution = proposer(*now.read)
                 noise = self._random.uniforms(count * distribution.noise_width, now.latent)
-                return distribution.drawn_from(rearrange(noise, "b (s w) -> (b s) w", s=count))
+                return distribution.from_uniforms(rearrange(noise, "b (s w) -> (b s) w", s=count))
 
             return self.dynamics.behave(start, act, self.limits.horizon, likeliest)
 

@@ -98,7 +98,7 @@ class DirichletProcessPrior(nn.Module):
 
     @property
     def noise_width(self) -> int:
-        """How many uniform numbers `drawn_from` takes of its mixtures."""
+        """How many uniform numbers `from_uniforms` takes of its mixtures."""
         return sum(self.grid)
 
     def forward(

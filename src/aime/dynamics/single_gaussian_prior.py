@@ -43,7 +43,7 @@ class SingleGaussianPrior(nn.Module):
 
     @property
     def noise_width(self) -> int:
-        """How many uniform numbers `drawn_from` takes of its mixtures."""
+        """How many uniform numbers `from_uniforms` takes of its mixtures."""
         return 1 + self.linear_step.out_features
 
     def forward(

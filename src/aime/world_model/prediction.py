@@ -13,7 +13,7 @@ from torch import Tensor
 from aime.dynamics.choices import Choice, likeliest
 from aime.dynamics.states import Carry
 from aime.errors import AimeError
-from aime.primitives.distributions import Pickable, drawn_from
+from aime.primitives.distributions import Pickable, from_uniforms
 from aime.primitives.seeded_noise import Seeds, seeded_uniforms
 from aime.world_model.admission import Admission
 from aime.world_model.core import Actions, Frames, States, WorldModel
@@ -98,10 +98,12 @@ def predict_from(
             return future[:, number]
         assert dynamics.control is not None, "checked with the actions"
         behaviour = dynamics.control.action_schema(*carry.read)
-        return (behaviour.mode if noise is None else behaviour.drawn_from(noise.actions[:, number])).to(carry.latent)
+        return (behaviour.mode if noise is None else behaviour.from_uniforms(noise.actions[:, number])).to(carry.latent)
 
     def draw(mixture: Pickable, number: int) -> Choice:
-        return likeliest(mixture, number) if noise is None else Choice(*drawn_from(mixture, noise.latents[:, number]))
+        return (
+            likeliest(mixture, number) if noise is None else Choice(*from_uniforms(mixture, noise.latents[:, number]))
+        )
 
     dream = dynamics.behave(start, act, steps, draw)
     last_map = repeat(last_map, "b h w -> (b s) h w", s=count)

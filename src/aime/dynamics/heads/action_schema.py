@@ -28,7 +28,7 @@ class ActionReadout(nn.Module):
 
     @property
     def noise_width(self) -> int:
-        """How many uniform numbers `CensoredMixture.drawn_from` takes."""
+        """How many uniform numbers `CensoredMixture.from_uniforms` takes."""
         return self.components + self.action
 
     def forward(self, belief: Float[Tensor, "... belief"], *others: Float[Tensor, "... width"]) -> CensoredMixture:

@@ -18,7 +18,7 @@ from aime.dynamics.states import Carry, Track
 from aime.inference import metrics
 from aime.inference.inspection.interventions import ALL, Intervention
 from aime.inference.inspection.measures import Baselines, Kind, Scores
-from aime.primitives.distributions import DiagonalGaussian, GaussianMixture, Pickable, drawn_from
+from aime.primitives.distributions import DiagonalGaussian, GaussianMixture, Pickable, from_uniforms
 from aime.primitives.pixels import to_unit
 from aime.primitives.seeded_noise import posterior_samples, seeded_uniforms
 from aime.world_model.input_validation import admit_actions
@@ -203,7 +203,7 @@ def _future_errors(
                 mixture = intervention.edit(_all_components(mixture))
             kinds, values = mixture.log_weights.shape[-1], model.config.latent
             uniforms = torch.cat([noise[:, number, :kinds], noise[:, number, -values:]], dim=-1)
-            return Choice(*drawn_from(mixture, uniforms))
+            return Choice(*from_uniforms(mixture, uniforms))
 
         future = model.dynamics.behave(start.repeated(samples), lambda _, step: acts[:, step], steps, choose)
         maps = model.attention.roll(future.beliefs, future.latents, repeat(last_map, "b h w -> (b s) h w", s=samples))

@@ -15,7 +15,7 @@ from aime.primitives.distributions.mixture import (
     GaussianMixture,
     MixtureSample,
     Pickable,
-    drawn_from,
+    from_uniforms,
     mode_of,
     sample_of,
 )
@@ -34,7 +34,7 @@ __all__ = [
     "Pickable",
     "StickSample",
     "TwoHot",
-    "drawn_from",
+    "from_uniforms",
     "log_mixture_weights",
     "mode_of",
     "sample_of",

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from aime.primitives.distributions.gaussian import LOG_2PI
-from aime.primitives.distributions.mixture import GaussianMixture, drawn_from
+from aime.primitives.distributions.mixture import GaussianMixture, from_uniforms
 from aime.primitives.distributions.precision import accurate
 
 EDGE = 1e-6
@@ -72,10 +72,10 @@ class CensoredGaussian(NamedTuple):
 
     @property
     def noise_width(self) -> int:
-        """How many uniform numbers `drawn_from` takes."""
+        """How many uniform numbers `from_uniforms` takes."""
         return self.location.shape[-1]
 
-    def drawn_from(self, uniforms: Float[Tensor, "... A"]) -> Float[Tensor, "... A"]:
+    def from_uniforms(self, uniforms: Float[Tensor, "... A"]) -> Float[Tensor, "... A"]:
         """A sample `[...,A]` in [-1, 1] by the inverse CDF of uniform numbers in (0, 1), without gradients."""
         with torch.no_grad():
             location = accurate(self.location)
@@ -118,13 +118,13 @@ class CensoredMixture(NamedTuple):
 
     @property
     def noise_width(self) -> int:
-        """How many uniform numbers `drawn_from` takes."""
+        """How many uniform numbers `from_uniforms` takes."""
         return self.log_weights.shape[-1] + self.components.noise_width
 
-    def drawn_from(self, uniforms: Float[Tensor, "... noise"]) -> Float[Tensor, "... A"]:
+    def from_uniforms(self, uniforms: Float[Tensor, "... noise"]) -> Float[Tensor, "... A"]:
         """A sample `[...,A]` in [-1, 1] as a function of M + A uniform numbers in (0, 1), without gradients."""
         unclipped = GaussianMixture(self.log_weights, self.components.location, self.components.scale)
-        return drawn_from(unclipped, uniforms).value.clamp(-1, 1)
+        return from_uniforms(unclipped, uniforms).value.clamp(-1, 1)
 
     def _pick(self, component: Int[Tensor, "..."]) -> CensoredGaussian:
         index = component[..., None, None].expand(*component.shape, 1, self.components.location.shape[-1])

@@ -41,7 +41,7 @@ def sample_of(mixture: Pickable) -> MixtureSample:
         return MixtureSample(mixture.pick(component).rsample(), component)
 
 
-def drawn_from(mixture: Pickable, uniforms: Float[Tensor, "... noise"]) -> MixtureSample:
+def from_uniforms(mixture: Pickable, uniforms: Float[Tensor, "... noise"]) -> MixtureSample:
     """A value `[...,D]` and its component `[...]` as functions of K + D uniform numbers in (0, 1); no gradients.
 
     The first K numbers choose the component, the others are quantiles of the value. A row of the result depends on its
