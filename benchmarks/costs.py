@@ -85,13 +85,13 @@ def phases(preset: str, hardware: Hardware, steps: int = 12) -> Figures:
     for owner, attribute, phase in (
         (joint, "forward", "forward"),
         (training, "task_losses", "losses"),
-        (joint.adversary, "judge", "adversarial_loss"),
+        (joint.adversary, "generator_loss", "adversarial_loss"),
         (joint.balancer, "differentiate", "backward"),
         (joint.balancer, "resolve", "rgb_direction"),
-        (joint.nonfinite, "judge", "nonfinite"),
+        (joint.nonfinite, "skip_if_nonfinite", "nonfinite"),
         *((optimizer, "step", type(optimizer).__name__.lower()) for optimizer in joint.optimizers),
         (joint.average, "update", "average"),
-        (joint.adversary, "differentiate", "discriminators"),
+        (joint.adversary, "critic_backward", "discriminators"),
         (joint.adversary.optimizer, "step", "discriminators"),
     ):
         clock.put_around(owner, attribute, phase)

@@ -58,7 +58,7 @@ class Adversary(nn.Module):
         """Whether the discriminators take a step after `step` steps: one per `n_critic` steps of the model."""
         return (step + 1) % self.config.n_critic == 0
 
-    def differentiate(
+    def critic_backward(
         self,
         reconstructions: Float[Tensor, "B T 3 H W"],
         frames: Float[Tensor, "B T 3 H W"],

@@ -149,7 +149,7 @@ class DynamicsFinetuning(Phase[LatentClips, tuple[TaskLoss, ...]]):
         """Linear warm-up over 20 steps, then 1, and from a share of 0.4 a linear decay to 0.02."""
         return min(1.0, (step + 1) / 20, max(0.02, (1 - share) / 0.6))
 
-    def losses(self, batches: list[LatentClips], step: int, share: float) -> tuple[TaskLoss, ...]:
+    def compute_gradients(self, batches: list[LatentClips], step: int, share: float) -> tuple[TaskLoss, ...]:
         """Compute the one-step losses of augmented latents and their gradients."""
         (clips,) = batches
         latents, shifted = shift_static_latents(
@@ -160,7 +160,7 @@ class DynamicsFinetuning(Phase[LatentClips, tuple[TaskLoss, ...]]):
             both = latent_losses(self.model.dynamics, clips._replace(latents=latents), self.run.weights, shifted)
         losses = tuple(task for task in both if not task.off)
         self.balancer.differentiate({task.task: task.total for task in losses})
-        self.resolve(losses)
+        self.combine_gradients(losses)
         return losses
 
     def figures(self, result: tuple[TaskLoss, ...]) -> dict[str, float]:

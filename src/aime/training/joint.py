@@ -86,10 +86,10 @@ class JointLearning(Phase[Clips, StepResult]):
             self.adversary = Adversary(config.adversary, config.weights.adversarial).to(hardware.device)
             share_from_first_rank([*self.adversary.parameters(), *self.adversary.buffers()])
         self._ramp = torch.zeros((), device=hardware.device)
-        self._compute: Callable[[StepKind, list[Clips]], StepResult] = self._compute_losses
+        self._run: Callable[[StepKind, list[Clips]], StepResult] = self._forward_backward
         if config.cuda_graphs and hardware.device.type == "cuda" and ranks() == 1 and self.balancer.no_host_sync:
             adversary = [] if self.adversary is None else self.adversary.parameters()
-            self._compute = GraphedFunction(self._compute_losses, hardware.device, [*self.parameters, *adversary])
+            self._run = GraphedFunction(self._forward_backward, hardware.device, [*self.parameters, *adversary])
 
     def source(self, dataset: Dataset, step: int) -> Iterator[list[Clips]]:
         """Random clips."""
@@ -115,14 +115,14 @@ class JointLearning(Phase[Clips, StepResult]):
             self.adversary.optimizer.step()
         return result
 
-    def losses(self, batches: list[Clips], step: int, share: float) -> StepResult:
+    def compute_gradients(self, batches: list[Clips], step: int, share: float) -> StepResult:
         """Compute the task losses, the ramped adversarial loss and their gradients."""
         ramp = 0.0 if self.adversary is None else self.adversary.ramp(share)
         self._ramp.fill_(ramp)
         kind = StepKind(ramp > 0, self.adversary is not None and self.adversary.learns(step))
-        return self._compute(kind, batches)
+        return self._run(kind, batches)
 
-    def _compute_losses(self, kind: StepKind, batches: list[Clips]) -> StepResult:
+    def _forward_backward(self, kind: StepKind, batches: list[Clips]) -> StepResult:
         self.model.zero_grad(set_to_none=True)
         batch_losses, frame_outputs = [], []
         for clips in batches:
@@ -132,11 +132,11 @@ class JointLearning(Phase[Clips, StepResult]):
             batch_losses.append(tasks)
             frame_outputs.append((output.tokens, output.prior.mixture.log_weights.detach(), clips.valid))
         losses = mean_losses(batch_losses)
-        norm, balance = self.resolve(losses)
+        norm, balance = self.combine_gradients(losses)
         critic = None
         if self.adversary is not None and kind.discriminators_learn:
             with self.hardware.autocast():
-                critic = self.adversary.differentiate(output.reconstructions, clips.frames, clips.valid)
+                critic = self.adversary.critic_backward(output.reconstructions, clips.frames, clips.valid)
         fields = (torch.cat([each.flatten(0, 1) for each in field]) for field in zip(*frame_outputs, strict=True))
         return StepResult(losses, critic, norm, balance, *fields)
 

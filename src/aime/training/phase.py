@@ -58,8 +58,8 @@ class Phase(ABC, Generic[Batch, Result]):
         """The learning-rate factor after `step` steps, when a fraction `share` of the phase is done."""
 
     @abstractmethod
-    def losses(self, batches: list[Batch], step: int, share: float) -> Result:
-        """Compute the losses of a step and leave their gradient in `.grad` (see `resolve`)."""
+    def compute_gradients(self, batches: list[Batch], step: int, share: float) -> Result:
+        """Compute the losses of a step and leave their gradient in `.grad` (see `combine_gradients`)."""
 
     @abstractmethod
     def figures(self, result: Result) -> dict[str, float]:
@@ -72,12 +72,12 @@ class Phase(ABC, Generic[Batch, Result]):
     def step(self, batches: list[Batch], step: int, share: float) -> Result:
         """Take one optimizer step after `step` others; no weight changes if a loss or gradient is not finite."""
         scale_learning_rates(self.optimizers, self.schedule(step, share))
-        result = self.losses(batches, step, share)
+        result = self.compute_gradients(batches, step, share)
         for optimizer in self.optimizers:
             optimizer.step()
         return result
 
-    def resolve(self, losses: tuple[TaskLoss, ...]) -> tuple[Float[Tensor, ""], Balance | None]:
+    def combine_gradients(self, losses: tuple[TaskLoss, ...]) -> tuple[Float[Tensor, ""], Balance | None]:
         """Combine the tasks' gradients into one clipped gradient; returns its norm before clipping and the balance."""
         balance = self.balancer.resolve()
         norm = nn.utils.clip_grad_norm_(self.parameters, self.clip)
