@@ -30,7 +30,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from aime.data import Clips, ClipSampler, Dataset, open_dataset, prefetch
-from aime.data.clips import ClipStarts, clip_seeds, clip_starts, read_clips
+from aime.data.clips import clip_seeds, clip_starts, read_clips
+from aime.data.drawing import ClipStarts
 from aime.inference import metrics
 from aime.inference.probe import StateColumns, fit_ridge, is_angle, r_squared_intervals, score_probe
 from aime.primitives.hardware import Hardware, keep_freed_memory

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from aime.data import Dataset, Episode, open_dataset, write_shard
 from aime.data.state_names import note_state_names
-from aime.inference.state_reader import StateReader, fit_reader
+from aime.inference.state_reader import FrameStateReader, fit_reader
 
 LENGTH, SIZE = 16, 32
 BACKGROUND = scenery()[:, :SIZE, :SIZE]
@@ -45,20 +45,20 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def reader(dataset: Dataset) -> StateReader:
+def reader(dataset: Dataset) -> FrameStateReader:
     found = fit_reader(dataset)
-    assert isinstance(found, StateReader), found
+    assert isinstance(found, FrameStateReader), found
     return found
 
 
-def test_it_reads_what_frames_show_and_leaves_out_the_rest(reader: StateReader) -> None:
+def test_it_reads_what_frames_show_and_leaves_out_the_rest(reader: FrameStateReader) -> None:
     assert reader.entries == ("place", "angle")
     assert [column.form for column in reader.columns] == ["value", "cos", "sin"]
     assert min(reader.scores) > 0.8
     assert "luck" not in reader.title and "place 0.9" in reader.title
 
 
-def test_a_dream_without_the_body_is_misread(reader: StateReader) -> None:
+def test_a_dream_without_the_body_is_misread(reader: FrameStateReader) -> None:
     episode = swinging(1000)
     assert episode.state is not None
     frames = torch.from_numpy(episode.pixels).permute(0, 3, 1, 2)[None].float() / 255
@@ -87,7 +87,7 @@ def test_the_same_episodes_give_the_same_reader(dataset: Dataset) -> None:
     second = fit_reader(some)
     torch.manual_seed(5)
     assert torch.equal(drawn, torch.rand(1)), "the global generator is left alone"
-    assert isinstance(first, StateReader) and isinstance(second, StateReader)
+    assert isinstance(first, FrameStateReader) and isinstance(second, FrameStateReader)
     assert first.scores == second.scores
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aime.primitives.transformer import Attention, CausalTimeAttention, attend, rotary
+from aime.primitives.transformer import CausalTimeAttention, MultiHeadAttention, attend, rotary
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -36,7 +36,7 @@ def test_rotary_products_depend_on_distance_only(shift: int, distance: int) -> N
 
 def test_one_row_of_queries_serves_every_memory() -> None:
     torch.manual_seed(0)
-    layer = Attention(8, 6, heads=2, dropout=0.0)
+    layer = MultiHeadAttention(8, 6, heads=2, dropout=0.0)
     query, memory = torch.randn(1, 3, 8), torch.randn(4, 5, 6)
     torch.testing.assert_close(layer(query, memory), layer(query.expand(4, -1, -1), memory))
 

@@ -20,7 +20,7 @@ from aime.objectives import elbo, perceiver, predictive
 from aime.objectives.adversarial import AdversaryConfig
 from aime.objectives.predictive import overlap_of
 from aime.objectives.weights import OvershootConfig
-from aime.primitives.transformer import Attention, CausalTimeAttention
+from aime.primitives.transformer import CausalTimeAttention, MultiHeadAttention
 from aime.representation.discriminators import Discriminators
 from aime.training.config import TrainConfig
 from aime.training.trainer import train
@@ -87,8 +87,10 @@ def test_training_drops_contexts_and_evaluation_does_not(model: AIME, frames: Te
     assert 0 < implied.float().mean() < 1
 
 
-@pytest.mark.parametrize("layer", [Attention(8, 8, 2, dropout=0.5), CausalTimeAttention(8, 2, 3, dropout=0.5)])
-def test_training_drops_out_of_attention_layers_and_evaluation_does_not(layer: Attention | CausalTimeAttention) -> None:
+@pytest.mark.parametrize("layer", [MultiHeadAttention(8, 8, 2, dropout=0.5), CausalTimeAttention(8, 2, 3, dropout=0.5)])
+def test_training_drops_out_of_attention_layers_and_evaluation_does_not(
+    layer: MultiHeadAttention | CausalTimeAttention,
+) -> None:
     latents = torch.randn(2, 3, 400, 8) if isinstance(layer, CausalTimeAttention) else torch.randn(2, 400, 8)
 
     def attended() -> Tensor:
@@ -102,7 +104,7 @@ def test_training_drops_out_of_attention_layers_and_evaluation_does_not(layer: A
 
 
 def test_the_model_s_attention_layers_drop_out_as_configured(model: AIME) -> None:
-    shares = {each.dropout.p for each in model.modules() if isinstance(each, Attention | CausalTimeAttention)}
+    shares = {each.dropout.p for each in model.modules() if isinstance(each, MultiHeadAttention | CausalTimeAttention)}
     assert shares == {model.config.perceiver.dropout} == {0.1}
 
 

@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -20,8 +20,6 @@ from aime.io.importers.registry import open_source
 from aime.io.importers.run import Wish, import_episodes
 from aime.primitives.signals import exit_status
 
-Kind = Literal["dmc-vb", "folder", "lerobot", "minari", "stable-worldmodel", "v-d4rl"]
-
 
 @dataclass(frozen=True)
 class ImportOptions:
@@ -30,7 +28,7 @@ class ImportOptions:
     After an interruption, the same command continues. DIR/import.json lists what was resized, clipped and dropped.
     """
 
-    kind: tyro.conf.Positional[Kind]
+    kind: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="KIND")]
     """dmc-vb: DMC-VB and other RLDS data sets of tensorflow-datasets. lerobot: version 2.1 or 3.
     folder: videos or directories of pictures, with or without tables of actions (CSV, NPZ, Parquet).
     minari, stable-worldmodel: HDF5. v-d4rl: NPZ or HDF5."""

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from aime.data.dataset import Dataset
-from aime.data.drawing import Drawing
+from aime.data.drawing import ClipStarts, Drawing
 from aime.data.opening import open_dataset
 from aime.data.splitting import Split
 from aime.errors import AimeError
@@ -66,19 +66,6 @@ class Clips(NamedTuple):
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Clips:
         return self._replace(**{name: function(field) for name, field in self._asdict().items() if field is not None})
-
-
-class ClipStarts(NamedTuple):
-    """Where B clips lie in a data set."""
-
-    episodes: Int64[np.ndarray, " B"]
-    """The numbers of their episodes."""
-    starts: Int64[np.ndarray, " B"]
-    """The steps at which they begin."""
-
-    def take(self, rows: Int64[np.ndarray, " N"]) -> ClipStarts:
-        """Some of them, in the order given."""
-        return ClipStarts(self.episodes[rows], self.starts[rows])
 
 
 class ClipSampler:

@@ -18,11 +18,16 @@ from aime.errors import AimeError
 
 
 class ClipStarts(NamedTuple):
-    """Where the clips of a batch begin."""
+    """Where B clips lie in a data set."""
 
     episodes: Int64[np.ndarray, " B"]
+    """The numbers of their episodes."""
     starts: Int64[np.ndarray, " B"]
-    """The first step of each clip, in its episode."""
+    """The steps at which they begin."""
+
+    def take(self, rows: Int64[np.ndarray, " N"]) -> ClipStarts:
+        """Some of them, in the order given."""
+        return ClipStarts(self.episodes[rows], self.starts[rows])
 
 
 class Stretch(NamedTuple):

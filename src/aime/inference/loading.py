@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Int64
 
 from aime.data import Clips, Dataset
-from aime.data.clips import ClipStarts, clip_starts, read_clips
+from aime.data.clips import clip_starts, read_clips
+from aime.data.drawing import ClipStarts
 from aime.data.state_names import in_another_order
 from aime.errors import AimeError
 from aime.primitives.hardware import Device, choose_device

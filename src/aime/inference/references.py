@@ -9,9 +9,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from aime.data import Clips, Dataset
-from aime.data.clips import ClipStarts
+from aime.data.drawing import ClipStarts
 from aime.inference.foreground import Scene, find_scene
-from aime.inference.state_reader import StateReader, fit_reader
+from aime.inference.state_reader import FrameStateReader, fit_reader
 from aime.inference.unseen import Unseen
 
 NO_SCENE = Scene(None, "none: not asked for")
@@ -28,7 +28,7 @@ class References:
     """
 
     scene: Scene = NO_SCENE
-    reader: StateReader | str = "none: not asked for"
+    reader: FrameStateReader | str = "none: not asked for"
     masks: UInt8[Tensor, "B T H W"] | None = None
 
     def rows(self, start: int, stop: int, device: torch.device) -> References:

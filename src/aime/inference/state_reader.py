@@ -73,7 +73,7 @@ class _Column(NamedTuple):
 
 
 @dataclass(frozen=True)
-class StateReader:
+class FrameStateReader:
     """Reads some entries of the state from single frames.
 
     Attributes:
@@ -104,10 +104,10 @@ class StateReader:
         read = ", ".join(f"{name} {score:.2f}" for name, score in zip(self.entries, self.scores, strict=True))
         return f"fitted to {self.frames} true frames of other episodes of the data; R² on true frames: {read}"
 
-    def to(self, device: torch.device) -> StateReader:
+    def to(self, device: torch.device) -> FrameStateReader:
         """The same on another device."""
         moved = {name: getattr(self, name).to(device) for name in ("network", "centre", "mean", "std")}
-        return StateReader(**(vars(self) | moved))
+        return FrameStateReader(**(vars(self) | moved))
 
     def read(self, frames: Float[Tensor, "*N 3 H W"]) -> Float[Tensor, "*N C"]:
         """The standardised columns that frames in [0, 1] show."""
@@ -152,7 +152,7 @@ def no_reading(unknown: Float[Tensor, "B F"]) -> ReadErrors:
     return ReadErrors(*(unknown[..., None][..., :0] for _ in ReadErrors._fields))
 
 
-def fit_reader(dataset: Dataset | None) -> StateReader | str:
+def fit_reader(dataset: Dataset | None) -> FrameStateReader | str:
     """Fit a reader to some episodes; the same episodes give the same one. Or say in one line why there is none.
 
     Args:
@@ -191,7 +191,7 @@ def fit_reader(dataset: Dataset | None) -> StateReader | str:
         f"state[{number}]" for number in range(dataset.state_width)
     ]
     own = _by_entry(chosen)
-    return StateReader(
+    return FrameStateReader(
         network=network,
         centre=centre,
         spread=spread,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from aime.errors import expect_at_most, expect_sizes
 from aime.primitives.boundary_layers import BoundaryLinear
-from aime.primitives.transformer import Attention, CausalTimeAttention, FeedForward, TimeCache
+from aime.primitives.transformer import CausalTimeAttention, FeedForward, MultiHeadAttention, TimeCache
 
 MOST_FRAMES = 2**16
 """In the window of the attention over time, whose memory takes so much room for every clip."""
@@ -95,17 +95,19 @@ class CausalPerceiver(ContextMaker):
         self.rows = nn.Parameter(torch.randn(grid, 1, code_width) * 0.5)
         self.columns = nn.Parameter(torch.randn(1, grid, code_width) * 0.5)
         self.attention_gain = nn.Parameter(torch.full((heads,), 0.1))
-        self.read = Attention(width, code_width, heads, dropout)
+        self.read = MultiHeadAttention(width, code_width, heads, dropout)
         self.read_mlp = FeedForward(width)
-        self.self_attentions = nn.ModuleList(Attention(width, width, heads, dropout) for _ in range(config.layers))
+        self.self_attentions = nn.ModuleList(
+            MultiHeadAttention(width, width, heads, dropout) for _ in range(config.layers)
+        )
         self.self_mlps = nn.ModuleList(FeedForward(width) for _ in range(config.layers))
         self.over_time = CausalTimeAttention(width, heads, config.window, dropout)
         self.time_mlp = FeedForward(width)
         self.context_query = nn.Parameter(torch.randn(1, 1, width) * 0.5)
-        self.context_read = Attention(width, width, heads, dropout)
+        self.context_read = MultiHeadAttention(width, width, heads, dropout)
         self.context_head = nn.Sequential(nn.LayerNorm(width), BoundaryLinear(width, context), nn.LayerNorm(context))
         self.token_queries = nn.Parameter(torch.randn(1, grid * grid, width) * 0.5)
-        self.token_read = Attention(width, width, heads, dropout)
+        self.token_read = MultiHeadAttention(width, width, heads, dropout)
         self.token_head = nn.Sequential(nn.LayerNorm(width), BoundaryLinear(width, codes))
 
     def forward(

@@ -67,7 +67,7 @@ class FeedForward(nn.Sequential):
         )
 
 
-class Attention(nn.Module):
+class MultiHeadAttention(nn.Module):
     """Pre-normalised multi-head attention of queries on a memory, without the residual sum.
 
     Dropout applies to the result, not to the attention weights, so that the fused kernel can be used.

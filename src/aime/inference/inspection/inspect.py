@@ -11,7 +11,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from aime.data import Dataset
-from aime.data.clips import ClipStarts, clip_seeds, clip_starts, read_clips
+from aime.data.clips import clip_seeds, clip_starts, read_clips
+from aime.data.drawing import ClipStarts
 from aime.errors import AimeError
 from aime.inference.evaluate import Progress, weights_digest
 from aime.inference.inspection.chain import Recording, Window, baselines, record, score
