@@ -1,4 +1,4 @@
-"""The adversarial task: reconstructions that two discriminators take for data, and what the discriminators learn."""
+"""The adversarial task: the loss of the model against two discriminators, and the loss of the discriminators."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from aime.representation.discriminators import Judged as Judgements
 
 @dataclass(frozen=True)
 class AdversaryConfig:
-    """The discriminators, when they learn, and when the model begins to listen to them.
+    """Schedule and weight of the adversarial task.
 
     Raises:
         AimeError: if `vote` is not in [0, 1].
@@ -36,14 +36,14 @@ class AdversaryConfig:
     n_critic: ClassVar[int] = 2
     """Steps of the model for each step of the discriminators."""
     warmup: ClassVar[float] = 0.5
-    """Share of the run, in [0, 1], before the model listens. The discriminators learn from the start: what one that
-    knows nothing says is noise, and reconstructions break when it sets in at once."""
+    """Share of the run, in [0, 1], before the model gets their gradient. The discriminators train from the start: the
+    gradient of an untrained one is noise, which breaks reconstructions."""
     ramp: ClassVar[float] = 0.25
-    """Share of the run from not at all to the full weight."""
+    """Share of the run over which the weight rises from 0 to its full value."""
     vote: float = 0.03
-    """The adversarial task's weight in [0, 1] in RGB's consensus, once the ramp is over. With a full one the
-    likelihood's own gradient would be turned to what discriminators like; at 0 it has no say there, and its own
-    gradient is added as it is. How much it counts is `weights.adversarial`."""
+    """The adversarial task's weight in [0, 1] in RGB's consensus direction, once the ramp is over. At 1 the consensus
+    turns the likelihood's gradient towards the discriminators'; at 0 the adversarial gradient is added unchanged. Its
+    size is set by `weights.adversarial`."""
     frames: ClassVar[int] = 32
     """Frames of a batch that are judged in a step, in random windows of consecutive frames."""
     learning_rate: ClassVar[float] = 4e-4
@@ -56,17 +56,14 @@ class AdversaryConfig:
 
 
 def adversarial_ramp(share: float, warmup: float, ramp: float) -> float:
-    """The factor of the model's adversarial loss, in [0, 1]: 0 during the warm-up, then linear to 1 within the ramp.
-
-    A pure function of the share of the run that is done, in [0, 1], as the other two are shares of it.
-    """
+    """The factor of the model's adversarial loss, in [0, 1], from shares of the run: 0 before the ramp, then linear."""
     if share < warmup:
         return 0.0
     return min(1.0, (share - warmup) / ramp) if ramp else 1.0
 
 
 class Windows(NamedTuple):
-    """N stretches of k consecutive frames, out of data and reconstructions at the same places."""
+    """N windows of k consecutive frames of the data, and their reconstructions."""
 
     real: Float[Tensor, "N k 3 H W"]
     """x in [0, 1]."""
@@ -88,7 +85,7 @@ class Windows(NamedTuple):
 
 @dataclass(eq=False)
 class Judged:
-    """Windows, and what the discriminators say of them with a gradient to the reconstructions alone."""
+    """Windows and the discriminators' outputs, with a gradient to the reconstructions alone."""
 
     windows: Windows
     real: Judgements
@@ -97,12 +94,12 @@ class Judged:
 
 def image_generator(given: Judged) -> Scalar:
     """-log D(x̂) in nats, summed over the patches of a frame."""
-    return _nats_of_reality(given.fake.image, given.windows.frames_judged)
+    return _generator_nats(given.fake.image, given.windows.frames_judged)
 
 
 def temporal_generator(given: Judged) -> Scalar:
     """-log D(x̂) in nats, summed over the patches of a window."""
-    return _nats_of_reality(given.fake.temporal, given.windows.whole)
+    return _generator_nats(given.fake.temporal, given.windows.whole)
 
 
 def feature_matching(given: Judged) -> Scalar:
@@ -126,20 +123,12 @@ TERMS: Mapping[str, Callable[[Judged], Scalar]] = {
 
 
 def adversarial_loss(discriminators: Discriminators, windows: Windows, weights: AdversarialWeights) -> TaskLoss:
-    """The model's side: -E log D(x̂), whose gradient stays where D is sure, and features like those of the data.
+    """The model's loss: -E log D(x̂) and feature matching, without the ramp.
 
-    Only the reconstructions have a gradient. The discriminators' weights and the state of their spectral norms stay as
-    they are. The ramp is left to the caller, who may balance the task's gradient against others'.
-
-    How the terms compare with the reconstruction, in the norm of the gradient to the frames: a discriminator that told
-    blurred frames of 34 dB from cartpole's own in 9 patches of 10 pulled 0.03 times as hard through each of the first
-    two terms as the likelihood did, and 0.4 times as hard through the third. One that knows nothing pulls a hundredth
-    of that through the first two, in a random direction. The proportion does not change with the size of frames.
-
-    Args:
-        discriminators: in training or eval mode, which makes no difference here.
-        windows: as long as the temporal discriminator's.
-        weights: of the terms.
+    Only the reconstructions get a gradient; weights and spectral norms of the discriminators do not change, in
+    training or eval mode. Against blurred frames of 34 dB, a discriminator that is right in 9 patches of 10 gives the
+    first two terms 0.03 times the reconstruction's gradient (norm at the frames), the third 0.4 times, at any size of
+    frames.
 
     References: Goodfellow et al. 2014, arXiv 1406.2661, section 3 (the non-saturating loss); Wang et al. 2018
     (pix2pixHD), arXiv 1711.11585, equation 4 (feature matching; here averaged over levels, not summed).
@@ -151,16 +140,11 @@ def adversarial_loss(discriminators: Discriminators, windows: Windows, weights: 
 
 
 def discriminator_loss(discriminators: Discriminators, windows: Windows) -> TaskLoss:
-    """The discriminators' side: L_D = -E log D(x) - E log(1 - D(x̂)) per patch, with no gradient to reconstructions.
+    """The discriminators' loss, -E log D(x) - E log(1 - D(x̂)) per patch in nats, without gradient to reconstructions.
 
-    `image` is that of single frames, in nats, 2 log 2 = 1.39 where it cannot tell, and `temporal` that of windows. The
-    other terms are for the log: mean probabilities D(x) and D(x̂). A discriminator learns too fast for the model where
-    `image_fake` is near 0 and `image_real` near 1. Real and fake windows pass together, so that a loss moves the power
-    iteration of the spectral norms by one step.
-
-    Args:
-        discriminators: in training mode.
-        windows: as long as the temporal discriminator's.
+    `image` is that of single frames, `temporal` that of windows; 2 log 2 = 1.39 is chance. The other terms, for the
+    log, are the mean probabilities D(x) and D(x̂). Real and fake windows pass together, in training mode, so that a loss
+    moves the power iteration of the spectral norms by one step.
 
     Reference: Goodfellow et al. 2014, arXiv 1406.2661, equation 1.
     """
@@ -182,15 +166,14 @@ class WindowStarts(NamedTuple):
     times: Int[Tensor, "N k"]
 
     def of(self, values: Shaped[Tensor, "B T *rest"]) -> Shaped[Tensor, "N k *rest"]:
-        """What is there."""
+        """The values in the windows."""
         return values[self.clips, self.times]
 
 
 def draw_window_starts(valid: Bool[Tensor, "B T"], frames: int, window: int) -> WindowStarts:
-    """As many different windows of the clips as hold `frames` frames, or all if there are fewer.
+    """Random different windows of the clips that hold `frames` frames together, or all if there are fewer.
 
-    Drawn from torch's random generator, all windows without padding alike; with padding only where these are too few,
-    since to count them would mean to wait for the device.
+    Windows with padding are drawn only where too few have none: to count these would wait for the device.
 
     Raises:
         AimeError: if T is below the window.
@@ -210,10 +193,10 @@ def draw_window_starts(valid: Bool[Tensor, "B T"], frames: int, window: int) -> 
 
 
 def frozen_judgement(discriminators: Discriminators, frames: Float[Tensor, "B T 3 H W"]) -> Judgements:
-    """Judge with a gradient to the frames and none to the discriminators, whose state does not change.
+    """The discriminators' outputs with a gradient to the frames alone, in eval mode.
 
-    In eval mode, since each call in training mode would move the spectral norms' power iteration, and two pictures
-    that are compared would meet two different discriminators.
+    In training mode each call would move the power iteration of the spectral norms, and the data and their
+    reconstructions would be judged by different weights.
     """
     training = discriminators.training
     discriminators.eval()
@@ -229,7 +212,7 @@ def _mean(values: Float[Tensor, "N ..."], valid: Bool[Tensor, "M k"]) -> Float[T
     return masked_mean(rearrange(values.flatten(1).mean(dim=1), "(m k) -> m k", k=valid.shape[1]), valid)
 
 
-def _nats_of_reality(fake: Judgement, valid: Bool[Tensor, "M k"]) -> Float[Tensor, ""]:
+def _generator_nats(fake: Judgement, valid: Bool[Tensor, "M k"]) -> Float[Tensor, ""]:
     """-log D(x̂), summed over patches: softplus, which stays exact where D(x̂) rounds to 0."""
     return fake.logits[0].numel() * _mean(F.softplus(-fake.logits.float()), valid)
 

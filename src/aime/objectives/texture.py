@@ -1,4 +1,4 @@
-"""The Gram loss: reconstructions with the textures of their frames, as the encoder sees them."""
+"""The Gram loss: the distance of textures, as statistics of the encoder's features."""
 
 from __future__ import annotations
 
@@ -24,15 +24,9 @@ def texture_nats(
 ) -> Float[Tensor, ""]:
     """Half the squared distance of the Gram matrices, relative to the frames' own, times the values of a frame.
 
-    That is 0 or more, of the size of nats per frame: 0.6 where every entry of the matrix is 1 % off in a frame of 12288
-    values. The features are the encoder's finest, normalised over each frame; the encoder learns nothing from it, or it
-    would come to see textures that are easily met.
-
-    Args:
-        model: whose encoder sees; its mean frame is taken away.
-        reconstructions: x̂, whose gradient this is.
-        frames: x in [0, 1].
-        valid: False for padding, which is not counted.
+    It is 0.6 where every entry of the matrix is 1 % off in a frame of 12288 values. The features are the encoder's
+    finest, normalised over each frame. Only the reconstructions get a gradient: the encoder would learn features whose
+    textures are easy to match.
 
     Reference: Gatys et al. 2016, CVPR, equation 4, with the encoder in place of their VGG.
     """

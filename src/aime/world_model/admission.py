@@ -8,25 +8,20 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from aime.data.value_checks import FINITE, FRAMES, STATES, ValueChecks, allowed_actions, clipped_actions
 from aime.dynamics.heads.control import Control
 from aime.dynamics.latent_dynamics import NO_REWARDS
 from aime.errors import AimeError
-from aime.world_model import values
+from aime.primitives.arrays import Array, as_floats, as_tensor, dtype_name, expect_shape
 from aime.world_model.core import WorldModel
 from aime.world_model.input_validation import (
     ACTIONS_REMEDY,
-    Array,
     admit_actions,
     admit_frames,
     admit_states,
     as_actions,
-    as_floats,
-    as_tensor,
-    dtype_name,
-    expect_shape,
 )
 from aime.world_model.outputs import BeliefState
-from aime.world_model.values import ValueChecks
 
 
 class Admission(ValueChecks):
@@ -52,7 +47,7 @@ class Admission(ValueChecks):
             return admit_frames(given, self.config, self.like, name)
         # numbers that the host has are judged before a GPU gets them
         frames = admit_frames(given, self.config, self.like if self.like.device == given.device else given, name)
-        self.look_at(frames.permute(0, 1, 3, 4, 2), values.FRAMES.judge(name, frames))
+        self.look_at(frames.permute(0, 1, 3, 4, 2), FRAMES.judge(name, frames))
         return frames.to(self.like)
 
     def frame(self, given: Array, batch: int) -> Float[Tensor, "B 1 3 H W"]:
@@ -96,11 +91,11 @@ class Admission(ValueChecks):
 
     def action_values(self, actions: Float[Tensor, "..."], name: str, remedy: str = "see what made them") -> None:
         """Look at the numbers of some actions."""
-        self.look_at(actions, values.allowed_actions(self.model.action_scale, remedy).judge(name, actions))
+        self.look_at(actions, allowed_actions(self.model.action_scale, remedy).judge(name, actions))
 
     def clipped_actions(self, actions: Float[Tensor, "..."], name: str) -> None:
         """Look at the numbers of actions that are then clipped."""
-        self.look_at(actions, values.clipped_actions(self.model.action_scale).judge(name, actions))
+        self.look_at(actions, clipped_actions(self.model.action_scale).judge(name, actions))
 
     def action(self, given: Array, batch: int, ignored: Bool[Tensor, " B"] | None = None) -> Float[Tensor, "B A"]:
         """One action of each of `batch` videos; where it is ignored it may be anything, and is 0."""
@@ -131,7 +126,7 @@ class Admission(ValueChecks):
         states = states[None] if shape[0] == 1 and states.ndim == len(shape) else self._batched(states, len(shape) + 1)
         admitted = admit_states(states, shape, self.config, states)
         known = torch.where(states.isnan(), 0, states)
-        self.look_at(known, values.STATES.judge("states", known))
+        self.look_at(known, STATES.judge("states", known))
         return None if admitted is None else admitted.to(self.like)
 
     def latents(self, given: Array, attention: Array) -> tuple[Float[Tensor, "N latent"], Float[Tensor, "N h w"]]:
@@ -140,14 +135,14 @@ class Admission(ValueChecks):
         expect_shape(latents, ("N", self.config.latent), "latents", "flatten batch and time")
         expect_shape(maps, (len(latents), grid, grid), "attention", "flatten batch and time")
         for name, each in (("latents", latents), ("attention", maps)):
-            self.look_at(each, values.FINITE.judge(name, each))
+            self.look_at(each, FINITE.judge(name, each))
         return latents.to(self.like), maps.to(self.like)
 
     def believed(self, state: BeliefState, fresh: Bool[Tensor, " B"]) -> None:
         """The latents, contexts and beliefs of a state, but for rows that begin again."""
         dream = torch.cat([state.carry.belief, state.carry.latent, state.carry.context], dim=-1)
         dream = torch.where(fresh[:, None], 0, dream)
-        allowed = values.FINITE._replace(
+        allowed = FINITE._replace(
             remedy="an earlier frame or action was wrong: begin again by reset, or by initial_state()"
         )
         self.look_at(dream, allowed.judge("the state's latents and beliefs", dream))

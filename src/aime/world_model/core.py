@@ -40,11 +40,10 @@ class WorldModel(nn.Module):
     """The parts of the model, and what they compute of inputs whose numbers are not checked; see `AIME`."""
 
     mean_image: Tensor
-    """`[3,H,W]` in [0, 1]; what the pillars see is centred on it. The mean frame of the data that the model learned
-    from first: fine-tuning keeps it, since all that the model sees and draws is relative to it."""
+    """`[3,H,W]` in [0, 1], the mean frame of the data that the model was first trained on: frames are centred on it.
+    Fine-tuning keeps it."""
     baseline_image: Tensor
-    """`[3,H,W]` in [0, 1], the mean frame of the data that the model learned from last: a baseline, which the model
-    does not read. Weights of earlier versions have `mean_image` in its place."""
+    """`[3,H,W]` in [0, 1], the mean frame of the data that the model was last trained on: a baseline of evaluations."""
     stand_ins: ClassVar[Mapping[str, str]] = {"baseline_image": "mean_image"}
     """The tensors that weights of earlier versions lack, and those that stand for them."""
     unknown: ClassVar[Mapping[str, int]] = {"dynamics.control.rewards_seen": -1}
@@ -54,7 +53,7 @@ class WorldModel(nn.Module):
         super().__init__()
         self.config = config
         self.action_scale: ActionScale | None = None
-        """What actions of -1 and 1 are in the units of the data that the model was trained on, where that is known."""
+        """The ranges of actions in the units of the training data, where they are known."""
         size, state, tokens = config.image_size, config.state, config.tokenizer
         latent, context, action, belief = widths = Widths(
             config.latent, config.context_width, config.action_width, config.belief
@@ -103,10 +102,7 @@ class WorldModel(nn.Module):
         states: Float[Tensor, "B T S"] | None = None,
         valid: Bool[Tensor, "B T"] | None = None,
     ) -> SequenceOutput:
-        """`forward_sequence` for data that is known to be in range: it looks at shapes, not at numbers.
-
-        In training mode the codebook learns nothing of frames that are not `valid`, which are padding.
-        """
+        """`forward_sequence` that checks shapes and no numbers. The codebook does not learn from frames not `valid`."""
         seen = self.filter_sequence(frames, actions, action_valid, states, valid)
         sight, track = seen.sight, seen.track
         attention = self.attention(sight.seen, track.beliefs, track.latents)
@@ -136,9 +132,6 @@ class WorldModel(nn.Module):
         """Latents and beliefs of `run_sequence`, without its prior maps and frames.
 
         With `entering`, the state that enters the first frame, the videos go on; without it they begin.
-
-        Raises:
-            AimeError: if frames, actions or states do not have the model's shape.
         """
         sight = self.perceive(frames, states, valid, entering)
         actions = input_validation.admit_actions(
@@ -156,19 +149,12 @@ class WorldModel(nn.Module):
         valid: Bool[Tensor, "B T"] | None = None,
         entering: BeliefState | None = None,
     ) -> Sight:
-        """What frames show, before any latent or belief: tokens, features, what stands out, and contexts.
-
-        The contexts have seen the states, too; `valid` as in `run_sequence`, `entering` as in `filter_sequence`.
-
-        Raises:
-            AimeError: if frames or states do not have the model's shape.
-        """
+        """What is computed of frames and states before any latent or belief: tokens, features, maps and contexts."""
         past, cache = (None, None) if entering is None else (entering.tokenizer_past, entering.perceiver_cache)
         centred = self.centre(frames)
         tokens, past = self.tokenizer(centred, past, valid)
         pyramid = self.encoder.pyramid(centred.flatten(0, 1))
-        # attention reads what the encoder has learned to see and does not change it: its losses would pull features to
-        # what slots easily hold
+        # no gradient to the encoder: the losses of attention would pull its features to what slots easily hold
         seen = self.attention.look(tuple(level.detach() for level in pyramid))
         percept, cache = self.perceiver(tokens.codes, seen.map.detach().unflatten(0, centred.shape[:2]), cache)
         contexts = self.read_states(percept.contexts, states)
@@ -177,11 +163,7 @@ class WorldModel(nn.Module):
     def read_states(
         self, contexts: Float[Tensor, "B T context"], states: Float[Tensor, "B T S"] | None
     ) -> Float[Tensor, "B T context"]:
-        """Contexts that have seen the states of their own frames; in training mode some states are hidden.
-
-        Raises:
-            AimeError: if the states do not have the model's shape.
-        """
+        """Contexts that have seen the states of their own frames; in training mode some states are hidden."""
         like = contexts if self.state_scale is None else self.state_scale.mean
         states = input_validation.admit_states(states, contexts.shape[:-1], self.config, like)
         if self.state_reader is None or self.state_scale is None:
@@ -202,7 +184,7 @@ class WorldModel(nn.Module):
         return self.encoder(sight.pyramid, contexts.flatten(0, 1)).unflatten(contexts.shape[0])
 
     def draw(self, latents: Float[Tensor, "N latent"], attention: Float[Tensor, "N h w"]) -> Float[Tensor, "N 3 H W"]:
-        """`decode` for latents and maps of the model's own: it looks at nothing."""
+        """`decode` without checks."""
         return self.restore(self.decoder(latents, attention))
 
     def redraw(self, codes: Float[Tensor, "B T code h w"]) -> Float[Tensor, "B T 3 H W"]:
@@ -212,11 +194,8 @@ class WorldModel(nn.Module):
     def centre(self, frames: Frames) -> Float[Tensor, "B T 3 H W"]:
         """Frames of the model's shape as floats less the mean frame, in [-1, 1]; their numbers are not looked at.
 
-        Where most of a frame is background, what moves is all that is left: without this, latents of different frames
-        start out nearly equal, and now and then a run never learns to tell them apart.
-
-        Raises:
-            AimeError: if the frames do not have the model's shape.
+        Without this the latents of different frames start out nearly equal where most of a frame is background, and
+        some runs never learn to tell them apart.
         """
         return input_validation.admit_frames(frames, self.config, self.null_action) - _innermost(self.mean_image)
 
@@ -227,7 +206,7 @@ class WorldModel(nn.Module):
 
 
 def part_of(name: str) -> str:
-    """The part of the model that the parameter of that name belongs to: those of the latent dynamics are parts, too."""
+    """The part of the model that a parameter belongs to; the parts of the latent dynamics count as parts."""
     whole, _, rest = name.partition(".")
     return rest.partition(".")[0] if whole == "dynamics" else whole
 

@@ -20,9 +20,10 @@ from aime.dynamics.heads.control import Control
 from aime.dynamics.latent_dynamics import LatentDynamics
 from aime.dynamics.states import Carry
 from aime.errors import AimeError
+from aime.primitives.arrays import Array
 from aime.world_model.admission import Admission
 from aime.world_model.core import WorldModel
-from aime.world_model.input_validation import Array, as_actions
+from aime.world_model.input_validation import as_actions
 
 
 class Costing(WorldModel):

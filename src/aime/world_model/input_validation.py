@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from aime.errors import AimeError
+from aime.primitives.arrays import Array, as_floats, as_tensor, dtype_name, expect_shape
 from aime.primitives.pixels import to_unit
 from aime.world_model.config import ModelConfig
-
-Array = Tensor | np.ndarray
-"""What the public API takes: torch tensors on any device, and numpy arrays."""
 
 _OTHER_INTEGERS = "0 to 255? convert them to uint8"
 _KNOWN_WRONG = {
@@ -26,59 +21,10 @@ _KNOWN_WRONG = {
 }
 
 
-def as_tensor(given: Array, name: str) -> Tensor:
-    """A numpy array as a tensor that shares its memory where it can; a tensor as it is.
-
-    Raises:
-        AimeError: if it is neither, or an array of no numbers.
-    """
-    if isinstance(given, Tensor):
-        return given
-    if not isinstance(given, np.ndarray):
-        raise AimeError(f"{name} are a {type(given).__name__}; expected a torch tensor or a numpy array: np.asarray(…)")
-    native = given.astype(given.dtype.newbyteorder("="), copy=False)
-    # torch takes no negative strides, and warns of memory that it could not write to
-    shareable = native.flags.writeable and all(stride >= 0 for stride in native.strides)
-    try:
-        return torch.from_numpy(native if shareable else native.copy())
-    except TypeError:
-        raise AimeError(f"{name} are an array of {given.dtype}; expected numbers: convert them") from None
-
-
-def as_floats(given: Array, name: str, remedy: str = ": convert them") -> Tensor:
-    """As `as_tensor`, for numbers that must be floats.
-
-    Raises:
-        AimeError: if they are whole numbers or truth values.
-    """
-    tensor = as_tensor(given, name)
-    if not tensor.is_floating_point():
-        raise AimeError(f"{name} are {dtype_name(tensor)}; expected floats{remedy}")
-    return tensor
-
-
 def as_actions(given: Array, name: str) -> Tensor:
     """Actions as a tensor of floats."""
     discrete = "if they are discrete, one number a choice, 1 for what is chosen and -1 for the others"
     return as_floats(given, name, f" in [-1, 1]: {discrete}")
-
-
-def dtype_name(tensor: Tensor) -> str:
-    """The type of its numbers, for messages."""
-    return str(tensor.dtype).removeprefix("torch.")
-
-
-def expect_shape(given: Tensor, expected: Sequence[int | str], name: str, remedy: str) -> None:
-    """Refuse a tensor of another shape; a word stands for any size.
-
-    Raises:
-        AimeError: naming both shapes.
-    """
-    sizes = [found if isinstance(size, str) else size for found, size in zip(given.shape, expected, strict=False)]
-    if given.ndim != len(expected) or list(given.shape) != sizes:
-        have = "have" if name.endswith("s") else "has"
-        wanted = ", ".join(map(str, expected))
-        raise AimeError(f"{name} {have} shape {list(given.shape)}; expected [{wanted}]: {remedy}")
 
 
 def admit_frames(given: Array, config: ModelConfig, like: Tensor, name: str = "frames") -> Float[Tensor, "B T 3 H W"]:

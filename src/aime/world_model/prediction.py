@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -36,20 +36,20 @@ class Predicting(WorldModel):
         horizon: int | None = None,
         states: States | None = None,
     ) -> FuturePrediction:
-        """Predict the F frames after C context frames, under given actions or those that the action schema expects.
+        """Predict the F frames after C context frames, under given actions or those of the action schema.
 
         Args:
             context_frames: `[B,C,3,H,W]`, uint8 or float in [0, 1].
             actions: `[B,C+F,A]` in [-1, 1]; the last one is unused. With a `horizon`, as many as are known, or None.
             samples: None for the single most likely future (the heaviest component's mean at each step), or the
                 number of sampled futures, which adds an axis after B.
-            seed: of the sampled futures: one number a row, or one number, with which row n has the seed `seed + n`. The
-                noise of a row follows from its seed alone, not from its place, the batch or the device.
-            horizon: F; where actions are missing, the action schema acts: its mode, or with `samples` a sample.
+            seed: of the sampled futures: one for each row, or one number, with which row n has the seed `seed + n`. The
+                noise of a row depends on its seed alone, not on the batch or the device.
+            horizon: F; missing actions are the action schema's mode, or with `samples` a sample of it.
             states: `[B,C,S]` of the context frames, as in `forward_sequence`.
 
         Raises:
-            AimeError: if shapes, types or ranges do not fit the model, or actions are missing that nothing stands for.
+            AimeError: if shapes, types or ranges do not fit the model, or actions are missing without an action schema.
         """
         if samples is not None and samples < 1:
             raise AimeError(f"samples is {samples}; expected 1 or more, or None for the single most likely future")
@@ -98,12 +98,10 @@ def predict_from(
             return future[:, number]
         assert dynamics.control is not None, "checked with the actions"
         behaviour = dynamics.control.action_schema(*carry.read)
-        return (behaviour.mode if noise is None else behaviour.from_uniforms(noise.actions[:, number])).to(carry.latent)
+        return (behaviour.mode if noise is None else behaviour.from_uniforms(noise[1][:, number])).to(carry.latent)
 
     def draw(mixture: Pickable, number: int) -> Choice:
-        return (
-            likeliest(mixture, number) if noise is None else Choice(*from_uniforms(mixture, noise.latents[:, number]))
-        )
+        return likeliest(mixture, number) if noise is None else Choice(*from_uniforms(mixture, noise[0][:, number]))
 
     dream = dynamics.behave(start, act, steps, draw)
     last_map = repeat(last_map, "b h w -> (b s) h w", s=count)
@@ -122,23 +120,16 @@ def predict_from(
     )
 
 
-class _FutureNoise(NamedTuple):
-    """Uniform numbers that N futures are drawn by."""
-
-    latents: Float[Tensor, "N F latents"]
-    actions: Float[Tensor, "N F actions"]
-
-
-def _future_noise(model: WorldModel, seed: Seeds, shape: tuple[int, int, int]) -> _FutureNoise:
-    """Of B clips, S samples of each and F steps, `[B·S,F,·]`."""
+def _future_noise(model: WorldModel, seed: Seeds, shape: tuple[int, int, int]) -> Sequence[Float[Tensor, "N F width"]]:
+    """The uniform numbers that latents and actions of S samples of B clips are drawn by."""
     prior, control = model.dynamics.prior, model.dynamics.control
     sizes = [prior.noise_width, 0 if control is None else control.action_schema.next_action.noise_width]
     noise = seeded_uniforms(seed, (*shape, sum(sizes)), "future", model.device)
-    return _FutureNoise(*rearrange(noise, "b s f width -> (b s) f width").split(sizes, dim=-1))
+    return rearrange(noise, "b s f width -> (b s) f width").split(sizes, dim=-1)
 
 
 def _known_future(model: WorldModel, seen: int, actions: Tensor | None, horizon: int | None) -> Float[Tensor, "B F A"]:
-    """The actions from the last seen frame on that are given; what is missing, the action schema will do."""
+    """The given actions from the last context frame on."""
     if horizon is None:
         if actions is None or actions.shape[1] <= seen:
             found = "None" if actions is None else f"of shape {list(actions.shape)}"
@@ -162,7 +153,7 @@ def _known_future(model: WorldModel, seen: int, actions: Tensor | None, horizon:
 def _known_past(
     frames: Float[Tensor, "B C 3 H W"], actions: Float[Tensor, "B CF A"] | None
 ) -> tuple[Float[Tensor, "B C A"] | None, Bool[Tensor, "B C"] | None]:
-    """The actions between the seen frames, and where they are known: the last one is not the past's."""
+    """The given actions of the context frames, and which of them are given."""
     if actions is None:
         return None, None
     seen = frames.shape[1]

@@ -1,4 +1,4 @@
-"""How surprising frames are: where the world itself did not go as expected, and how likely the pixels were."""
+"""How surprising frames are: the error of the predicted latent, and a bound on the likelihood of the pixels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STILL = 0.25
 
 
 class Surprising(WorldModel):
-    """A world model that tells how surprising frames are."""
+    """A world model that scores how surprising frames are."""
 
     @torch.no_grad()
     def surprise(
@@ -37,15 +37,15 @@ class Surprising(WorldModel):
         states: States | None = None,
         action_valid: Bool[Tensor, "B T"] | Bool[np.ndarray, "B T"] | None = None,
     ) -> Float[Tensor, "B T"]:
-        """How surprising each frame is, after those before it and the actions there.
+        """How surprising each frame is, given the frames and actions before it.
 
         Args:
             frames: `[B,T,3,H,W]`, uint8 or float in [0, 1].
             actions: `[B,T,A]` in [-1, 1]; the last one is unused. None for video without actions.
-            of: "latent" for what is wrong in the world: -log p(z_t | h_{t-1}) relative to its usual value, no unit, 0
-                where all went as expected; see `latent_surprise`. It takes three frames until motion is known.
-                "frame" for the pixels: an upper bound on -log p(x_t | past) in nats; see `frame_bound`.
-            samples: of the bound, which is tighter with more; the other needs none.
+            of: "latent" for the error of the prior's mean relative to its usual size, no unit, 0 at no error; see
+                `latent_surprise`. Motion is known from the third frame on.
+                "frame" for an upper bound on -log p(x_t | past) in nats; see `frame_bound`.
+            samples: of the bound, which is tighter with more; "latent" uses none.
             seed: of these samples; see `predict_future`.
             states: `[B,T,S]`, as in `forward_sequence`.
             action_valid: `[B,T]`, likewise.
@@ -70,13 +70,13 @@ class Surprising(WorldModel):
 
 
 def latent_surprise(track: Track) -> Float[Tensor, "B T"]:
-    """-log p(z_t | h_{t-1}) above its least, relative to what is usual for a world that moves as fast as this one.
+    """The squared error of the prior's mean, relative to its usual size at the speed at which the latents move.
 
         m_t = mean_d (z_t - μ_t)² / σ_t²,    l_t = mean_d (z_{t-1} - z_{t-2})² / σ_t²,    m_t / √(l_t + 1/4)
 
-    with the prior's mean μ_t and variance σ_t²: half of D·m_t is what a Gaussian of them gives in nats above its least.
-    A prior errs more where things move fast, by about the square root of l_t; by its nats alone a fast world is more
-    surprising than a wrong one. The mixture's rarest components would excuse anything, so its moments are taken.
+    with mean μ_t and variance σ_t² of the prior's mixture; D·m_t / 2 is the excess of a Gaussian's nats over its least.
+    The error of a prior grows with motion, by about the square root of l_t, so that nats alone rank fast motion above
+    wrong motion. The moments of the mixture are used because its rarest components give any latent some probability.
     """
     mixture = track.prior.mixture
     mean = mixture.mean
@@ -101,8 +101,8 @@ def frame_bound(
         p(x_t | past) = ∫ p(z | h_{t-1}) N(x_t; decode(z, P_t(h_{t-1}, z, U_{t-1})), σ²) dz
 
     by S samples of the posterior, weighted by importance: -log 1/S Σ_s p(x_t | z_s, P_t) p(z_s | h_{t-1}) / q(z_s).
-    Belief, prior and U_{t-1} have seen the frames before x_t alone; only the proposal q has seen x_t, which changes how
-    tight the bound is and not what it bounds. Reference: Burda et al. 2016, arXiv 1509.00519, equation 8.
+    Belief, prior and U_{t-1} depend on the frames before x_t alone. The proposal q depends on x_t, which changes the
+    tightness of the bound and not what it bounds. Reference: Burda et al. 2016, arXiv 1509.00519, equation 8.
     """
     batch = frames.shape[0]
     truth, variance = frames.flatten(0, 1), model.decoder.variance
