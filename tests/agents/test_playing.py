@@ -61,14 +61,16 @@ class Echo:
 
 def test_returns_are_sums_until_each_end() -> None:
     seen: list[int] = []
-    returns, _ = play(Echo(), [Counter(), Counter(), Counter()], [3, 2, 9], 5, lambda step, arrivals: seen.append(step))
+    returns, _ = play(
+        Echo(), [Counter(), Counter(), Counter()], [3, 2, 9], 5, lambda number, step, arrivals: seen.append(step)
+    )
     np.testing.assert_allclose(returns, [0.3, 0.1, 1.0], rtol=1e-6)
     assert seen == [0, 1, 2, 3, 4]
 
 
 def test_play_stops_where_all_have_ended() -> None:
     seen: list[int] = []
-    play(Echo(), [Counter(), Counter()], [1, 2], 50, lambda step, arrivals: seen.append(step))
+    play(Echo(), [Counter(), Counter()], [1, 2], 50, lambda number, step, arrivals: seen.append(step))
     assert seen == [0, 1]
 
 
@@ -94,7 +96,7 @@ def test_an_agent_sees_the_states_that_its_model_observes() -> None:
     agent = Agent(model, PolicyDecider(model.dynamics.control.action_schema))
     contexts = []
 
-    def keep(step: int, arrivals: list[Arrival]) -> None:
+    def keep(number: int, step: int, arrivals: list[Arrival]) -> None:
         assert agent.seen is not None
         contexts.append(agent.seen.context)
 

@@ -107,7 +107,7 @@ class ActorCritic:
         self.policy = Policy(config.policy, dynamics.widths).to(hardware.device)
         self.critic = Critic(config.policy, dynamics.widths).to(hardware.device)
         self.slow_critic = copy.deepcopy(self.critic).requires_grad_(False)
-        self.scale = AdvantageScale().to(hardware.device)
+        self.scale = AdvantageScale()
         self.reference: Behaviour = self.control.action_schema
         """ρ of the divergence."""
         self._actor_optimizer = torch.optim.AdamW(self.policy.parameters(), config.actor_rate, weight_decay=0.0)

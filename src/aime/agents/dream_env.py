@@ -23,12 +23,10 @@ from aime.primitives.counter_noise import GOLDEN, mix64, uniforms
 from aime.primitives.distributions import GaussianMixture, from_uniforms
 from aime.primitives.hardware import Device
 from aime.world_model.prediction import decode_in_chunks
-from aime.world_model.saved import read_run
+from aime.world_model.saved import RunInfo, read_run
 
 METADATA: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 25}
-
 Observations = Literal["latents", "frames"]
-
 Observation = Float32[np.ndarray, "*N features"] | UInt8[np.ndarray, "*N H W 3"]
 
 GOES_ON = 0.5
@@ -98,25 +96,12 @@ class DreamVectorEnv(VectorEnv):
             AimeError: if a setting is out of its range, `run` is no run, its model has no reward head or one that never
                 saw a reward, or the data does not fit it or has no rewards.
         """
-        if autoreset_mode is AutoresetMode.DISABLED:
-            raise AimeError(
-                "autoreset_mode is DISABLED, expected NEXT_STEP or SAME_STEP: dreams start again by themselves"
-            )
-        expect_choice("observations", observations, get_args(Observations))
-        expect_choice("render_mode", render_mode, (None, "rgb_array"))
         counts = {"num_envs": num_envs, "horizon": horizon, "context": context, "starts": starts}
-        for name, value in counts.items():
-            if value < 1:
-                raise AimeError(f"{name} is {value}, expected 1 or more")
+        _check(autoreset_mode, observations, render_mode, **counts)
         info = read_run(run)
-        scale = info.action_scale if original_units else ActionScale.identity(info.model.action_width)
-        if scale is None:
-            raise AimeError(
-                f"{info.path}: does not know the units of its data's actions, expected a run on imported data: leave "
-                "original_units out, and act in [-1, 1]"
-            )
+        self._scale = _action_scale(info, original_units)
         dataset = open_starts(info, data, context)
-        info, model = load_run(run, device)
+        _, model = load_run(run, device)
         self._dynamics, self._control = model.dynamics, model.dynamics.expect_rewards()
         self._starts = observe_starts(model, dataset, context, starts)
         self._model = model if observations == "frames" or render_mode is not None else None
@@ -126,12 +111,10 @@ class DreamVectorEnv(VectorEnv):
         self._horizon, self._terminate, self._deterministic = horizon, terminate, deterministic
         self.num_envs, self.render_mode, self._observations = num_envs, render_mode, observations
         self.metadata = METADATA | {"autoreset_mode": autoreset_mode}
-        self.single_observation_space = spaces.Box(
-            -np.inf, np.inf, (info.model.belief + info.model.latent,), np.float32
-        )
+        width = info.model.belief + info.model.latent
+        self.single_observation_space = spaces.Box(-np.inf, np.inf, (width,), np.float32)
         if observations == "frames":
             self.single_observation_space = spaces.Box(0, 255, self._starts.frames.shape[1:], np.uint8)
-        self._scale = scale
         low, high = np.array(self._scale.low, np.float32), np.array(self._scale.high, np.float32)
         self.single_action_space = spaces.Box(low, high, dtype=np.float32)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -264,8 +247,7 @@ class DreamEnv(gymnasium.Env):
         Raises:
             AimeError: as `DreamVectorEnv` does.
         """
-        mode = AutoresetMode.NEXT_STEP
-        self._dreams = DreamVectorEnv(1, run, render_mode=render_mode, autoreset_mode=mode, **settings)
+        self._dreams = DreamVectorEnv(1, run, render_mode=render_mode, **settings)
         self.render_mode = render_mode
         self.observation_space = self._dreams.single_observation_space
         self.action_space = self._dreams.single_action_space
@@ -295,3 +277,24 @@ class DreamEnv(gymnasium.Env):
     def restore(self, snapshot: DreamSnapshot) -> Observation:
         """See `DreamVectorEnv.restore`."""
         return self._dreams.restore(snapshot)[0]
+
+
+def _check(autoreset_mode: AutoresetMode, observations: str, render_mode: str | None, **counts: int) -> None:
+    if autoreset_mode is AutoresetMode.DISABLED:
+        raise AimeError("autoreset_mode is DISABLED, expected NEXT_STEP or SAME_STEP: dreams start again by themselves")
+    expect_choice("observations", observations, get_args(Observations))
+    expect_choice("render_mode", render_mode, (None, "rgb_array"))
+    for name, value in counts.items():
+        if value < 1:
+            raise AimeError(f"{name} is {value}, expected 1 or more")
+
+
+def _action_scale(info: RunInfo, original_units: bool) -> ActionScale:
+    if not original_units:
+        return ActionScale.identity(info.model.action_width)
+    if info.action_scale is None:
+        raise AimeError(
+            f"{info.path}: does not know the units of its data's actions, expected a run on imported data: leave "
+            "original_units out, and act in [-1, 1]"
+        )
+    return info.action_scale

@@ -20,7 +20,6 @@ from aime.world_model.saved import RunInfo
 
 STARTS_PER_CLIP = 16
 """One pass over a clip gives a state after each of its frames; dreams begin at the last of these."""
-
 BATCH_CLIPS = 8
 """Clips in one pass, which bounds the memory."""
 

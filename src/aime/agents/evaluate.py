@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-import numpy as np
 import torch
-from jaxtyping import Float
 
 from aime.agents.agent import Agent, PolicyDecider
-from aime.agents.filming import DreamFilm
 from aime.agents.planner import Planner, PlannerConfig
 from aime.agents.playing import Player, Scripted, play
 from aime.agents.policy import Behaviour
@@ -21,6 +18,7 @@ from aime.agents.saved import Kind, agent_directory, load_agent
 from aime.data import open_dataset
 from aime.dynamics.latent_dynamics import LatentDynamics
 from aime.errors import AimeError
+from aime.inference.agent_film import AgentFilm
 from aime.inference.animation import check_film_path, encode_film
 from aime.inference.loading import load_run
 from aime.inference.own_data import own_data
@@ -35,8 +33,6 @@ from aime.primitives.intervals import Interval, mean_interval
 PolicyName = Literal["imitate", "imagine", "plan", "expert", "random"]
 
 SCRIPTED: tuple[PolicyName, ...] = ("expert", "random")
-"""Without a world model."""
-
 AT_ONCE = 10
 """Episodes in one batch, which bounds the memory of the renderers."""
 
@@ -88,7 +84,7 @@ def evaluate_agent(
         policy: imitate or imagine, agents of the run; plan, which uses those of them that exist; expert, the task's
             scripted controller; random.
         episodes: 1 or more.
-        planner: how to plan; its defaults if None.
+        planner: how to plan; by default as `PlannerConfig` says.
         seed: of the first episode; each has the next one.
         steps: frames of an episode; 1000 simulated steps by default.
         device: where to compute.
@@ -116,17 +112,22 @@ def evaluate_agent(
             f"the model of {info.path}; take the environment that its data came from"
         )
     torch.manual_seed(seed)
-    player: Player = Scripted(worlds, policy == "random")
-    film, acting_noise = None, 0.0
+    agent = film = None
+    acting_noise = 0.0
     if policy not in SCRIPTED:
-        decider = make_decider(policy, run, model.dynamics, planner or PlannerConfig(), noise)
+        decider = _decider(policy, run, model.dynamics, planner or PlannerConfig(), noise)
         acting_noise = decider.noise if isinstance(decider, PolicyDecider) else 0.0
-        player = Agent(model, decider)
-        if video is not None:
-            film = DreamFilm(player, decider.behaviour, ahead=max(1, round(1.0 / worlds[0].step_seconds)))
-    played = list(_play_all(player, worlds, range(seed, seed + episodes), steps, film, on_progress))
-    returns = np.concatenate([each for each, _ in played])
-    seconds = float(np.median([each for _, each in played]))
+        agent, behaviour = Agent(model, decider), decider.behaviour
+        film = AgentFilm(model, lambda state: behaviour(*state.read).mode, max(1, round(1 / worlds[0].step_seconds)))
+
+    def on_step(number: int, step: int, arrivals: list[Arrival]) -> None:
+        if video is not None and number == 0:
+            assert film and agent and agent.state and agent.seen, "checked with the request"
+            film.add(arrivals[0].pixels, agent.state, agent.seen)
+        on_progress(number * steps + step * len(arrivals), episodes * steps)
+
+    player: Player = agent or Scripted(worlds, policy == "random")
+    returns, seconds = play(player, worlds, range(seed, seed + episodes), steps, on_step)
     evaluation = AgentEvaluation(
         str(run),
         environment,
@@ -158,16 +159,13 @@ def _check_request(policy: PolicyName, episodes: int, video: Path | None, noise:
         check_film_path(video)
 
 
-def make_decider(
+def _decider(
     policy: PolicyName, run: str | Path, dynamics: LatentDynamics, planner: PlannerConfig, noise: float | None = None
 ) -> PolicyDecider | Planner:
     """The decider of `imitate`, `imagine` or `plan` for the model of a run.
 
     A planner has the critic of `imagine`, and as proposers the policies of `imagine` and `imitate`, as far as the run
     has these agents, and the action schema.
-
-    Raises:
-        AimeError: if the run has no such agent, or a planner finds no reward head that has seen rewards.
     """
     if policy != "plan":
         actor = load_agent(run, policy, dynamics).policy
@@ -177,23 +175,3 @@ def make_decider(
     critics = [each.critic for each in agents if each.critic is not None]
     proposers: list[Behaviour] = [each.policy for each in agents]
     return Planner(dynamics, planner, critics[0] if critics else None, (*proposers, control.action_schema))
-
-
-def _play_all(
-    player: Player,
-    worlds: Sequence[Distracted],
-    seeds: range,
-    steps: int,
-    film: DreamFilm | None,
-    on_progress: Callable[[int, int], None],
-) -> Iterator[tuple[Float[np.ndarray, " E"], float]]:
-    """Play an episode for each seed, in batches, with what `play` returns for each batch."""
-    for first in range(0, len(seeds), len(worlds)):
-        batch = seeds[first : first + len(worlds)]
-
-        def on_step(step: int, arrivals: list[Arrival], first: int = first) -> None:
-            if film is not None and first == 0:
-                film.add(arrivals[0].pixels)
-            on_progress(first * steps + step * len(arrivals), len(seeds) * steps)
-
-        yield play(player, worlds[: len(batch)], batch, steps, on_step)

@@ -25,10 +25,8 @@ from aime.world_model.saved import RunInfo
 
 CLIP_FRAMES = 256
 """Frames that are observed in one pass; a longer episode is cut, and each part begins with the initial belief."""
-
 BATCH_FRAMES = 1024
 """Frames in one batch, which bounds the memory."""
-
 OnProgress = Callable[[str, int, int, Mapping[str, float]], None]
 """Called with the name of a stage, the steps done, the steps in all and the latest figures."""
 

@@ -1,7 +1,6 @@
 """Learning online: collect episodes with the agent, train the world model on all data, train an agent on it, repeat.
 
-OUT/data/start-*.h5          links to the data of the first run, with `keep_data`; by content, what that run held out
-                             stays held out
+OUT/data/start-*.h5          links to the data of the first run; what it held out stays held out, by content
 OUT/data/round-000.h5, ...   the episodes that each round collected
 OUT/rounds/000/, ...         runs: the world model after each round, with its agent in agents/imagine
 OUT/returns.jsonl            the returns of the collected episodes, one JSON object a round
@@ -16,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float32
 
 from aime.agents.actor_critic import ActorCriticConfig
 from aime.agents.agent import Agent, PolicyDecider
@@ -29,8 +27,8 @@ from aime.data.shards import write_shard
 from aime.errors import AimeError, expect_positive
 from aime.inference.loading import load_run
 from aime.inference.own_data import held_out_by, own_data
-from aime.io.collect.environment import SUITE_STEPS, Arrival
-from aime.io.collect.recording import Distracted, Recording, episode_of, recording_of
+from aime.io.collect.environment import SUITE_STEPS
+from aime.io.collect.recording import Recorded, Recording, recording_of
 from aime.primitives.config_io import nan_as_null, to_plain
 from aime.primitives.files import write_atomically
 from aime.primitives.intervals import mean_interval
@@ -41,7 +39,6 @@ from aime.training.trainer import train
 from aime.world_model.saved import CONFIG, read_run
 
 AGENT = "imagine"
-
 FIRST_SEED = 1_000_000
 """Seeds of collected episodes start here, a thousand for each round: far from those of `aime agent evaluate`."""
 
@@ -76,14 +73,8 @@ def learn_online(
 ) -> tuple[Path, list[float]]:
     """Continue a run in a real environment; called again, continue after the last complete round.
 
-    Args:
-        run: the run to start from; its agent `imagine` collects first, or random actions where it has none.
-        environment: dmc:DOMAIN_TASK.
-        out: a directory of its own.
-        config: how.
-        seed: of all randomness.
-        on_progress: called in every round, and in the stages of each agent's training.
-        data: the run's data, if it has moved.
+    The run's agent `imagine` collects first, or random actions where there is none. `out` is a directory of its own;
+    `data` is the run's data, if it has moved.
 
     Returns:
         The last round's run, and the mean return that each round collected.
@@ -104,7 +95,7 @@ def learn_online(
         for number in range(config.rounds):
             shard = out / "data" / f"round-{number:03d}.h5"
             if not shard.exists():
-                collect(str(latest), recording, config, FIRST_SEED * (seed + 1) + 1000 * number, shard)
+                _collect(str(latest), recording, config, FIRST_SEED * (seed + 1) + 1000 * number, shard)
             means.append(_note(out, number, shard))
             on_progress("rounds", number, config.rounds, {"mean_return": means[-1]})
             latest = _train(latest, out / "rounds" / f"{number:03d}", out / "data", config, seed + number, on_progress)
@@ -112,35 +103,18 @@ def learn_online(
     return latest, means
 
 
-class _Recorded(Distracted):
-    """An environment that keeps the episode that is played in it."""
-
-    def reset(self, seed: int) -> Arrival:
-        self.arrivals, self.actions = [super().reset(seed)], list[np.ndarray]()
-        return self.arrivals[0]
-
-    def step(self, action: Float32[np.ndarray, " A"]) -> Arrival:
-        self.actions.append(action)
-        self.arrivals.append(super().step(action))
-        return self.arrivals[-1]
-
-
-def collect(run: str, recording: Recording, config: OnlineConfig, seed: int, shard: Path) -> None:
-    """Play some episodes with samples of an agent's policy, or at random if the run has none, and write one shard.
-
-    Raises:
-        AimeError: if the environment cannot be built, or the shard cannot be written.
-    """
+def _collect(run: str, recording: Recording, config: OnlineConfig, seed: int, shard: Path) -> None:
+    """Play some episodes with samples of an agent's policy, or at random if the run has none, and write one shard."""
     torch.manual_seed(seed)
-    worlds = [_Recorded(recording) for _ in range(config.episodes)]
+    worlds = [Recorded(recording) for _ in range(config.episodes)]
     player: Player = Scripted(worlds, random=True)
     if agent_directory(run, AGENT).is_dir():
         _, model = load_run(run)
         player = Agent(model, PolicyDecider(load_agent(run, AGENT, model.dynamics).policy, sample=True))
     steps = config.steps or SUITE_STEPS // recording.action_repeat
     play(player, worlds, range(seed, seed + config.episodes), steps)
-    episodes = [episode_of(world.arrivals, world.actions) for world in worlds]
-    write_shard(shard, episodes, {**recording.attributes(), **worlds[0].notes(), "policy": AGENT, "seed": seed})
+    notes = {**recording.attributes(), **worlds[0].notes(), "policy": AGENT, "seed": seed}
+    write_shard(shard, [world.episode for world in worlds], notes)
 
 
 def _train(latest: Path, place: Path, data: Path, config: OnlineConfig, seed: int, on_progress: OnProgress) -> Path:

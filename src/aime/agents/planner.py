@@ -11,12 +11,12 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
-from aime.agents.agent import EpisodeNoise
 from aime.agents.policy import Behaviour, Critic
 from aime.dynamics.choices import likeliest
 from aime.dynamics.latent_dynamics import LatentDynamics
 from aime.dynamics.states import Carry, Dream
 from aime.errors import AimeError, expect_at_least_zero, expect_positive, expect_shares_below_one
+from aime.primitives.episode_noise import EpisodeNoise
 
 Candidates = Float[Tensor, "B S H A"]
 """S action sequences of H steps for each of B episodes."""
@@ -98,7 +98,7 @@ class Planner:
         dynamics: LatentDynamics,
         config: PlannerConfig,
         critic: Critic | None = None,
-        proposers: tuple[Behaviour, ...] = (),
+        proposers: Sequence[Behaviour] = (),
     ) -> None:
         """A planner for dynamics in eval mode; the proposers share the proposed candidates equally.
 

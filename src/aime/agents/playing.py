@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from aime.agents.agent import EpisodeNoise
 from aime.io.collect import Environment
 from aime.io.collect.environment import Arrival
+from aime.primitives.episode_noise import EpisodeNoise
 
 
 class Player(Protocol):
@@ -52,36 +52,40 @@ def play(
     environments: Sequence[Environment],
     seeds: Sequence[int],
     steps: int,
-    on_step: Callable[[int, list[Arrival]], None] = lambda step, arrivals: None,
+    on_step: Callable[[int, int, list[Arrival]], None] = lambda number, step, arrivals: None,
 ) -> tuple[Float[np.ndarray, " E"], float]:
-    """Play one episode in each environment, all in step; one that has ended waits for the others.
+    """Play an episode for each of E seeds, as many at once as there are environments.
 
     Args:
         player: acts in all of them.
         environments: one or more.
-        seeds: one for each episode.
+        seeds: one or more.
         steps: the most that an episode lasts.
-        on_step: called with the number of each step, from 0, and the arrivals that the player has just acted on.
+        on_step: called with the number of the first episode of a batch, the number of the step, both from 0, and the
+            arrivals that the player has just acted on.
 
     Returns:
-        The returns, sums of rewards in the environment's units, and the median seconds of one `act` for all episodes.
+        The returns, sums of rewards in the environment's units, and the median seconds of one `act`.
     """
-    player.reset(len(environments), seeds)
-    arrivals = [environment.reset(seed) for environment, seed in zip(environments, seeds, strict=True)]
-    returns, over = np.zeros(len(environments)), np.zeros(len(environments), bool)
-    seconds = []
-    for step in range(steps):
-        began = time.perf_counter()
-        pixels = torch.from_numpy(np.stack([arrival.pixels for arrival in arrivals])).permute(0, 3, 1, 2)
-        states = torch.from_numpy(np.stack([arrival.state for arrival in arrivals]))
-        # actions in the units of other data may lie outside of the environments' range
-        actions = player.act(pixels, states if states.numel() else None).cpu().numpy().clip(-1, 1)
-        seconds.append(time.perf_counter() - began)
-        on_step(step, arrivals)
-        for number in np.flatnonzero(~over).tolist():
-            arrivals[number] = environments[number].step(actions[number])
-            returns[number] += arrivals[number].reward
-            over[number] = arrivals[number].terminated or arrivals[number].truncated
-        if over.all():
-            break
+    returns, seconds = np.zeros(len(seeds)), list[float]()
+    for first in range(0, len(seeds), len(environments)):
+        batch = seeds[first : first + len(environments)]
+        player.reset(len(batch), batch)
+        arrivals = [environment.reset(seed) for environment, seed in zip(environments, batch, strict=False)]
+        over = np.zeros(len(batch), bool)
+        for step in range(steps):
+            began = time.perf_counter()
+            pixels = torch.from_numpy(np.stack([arrival.pixels for arrival in arrivals])).permute(0, 3, 1, 2)
+            states = torch.from_numpy(np.stack([arrival.state for arrival in arrivals]))
+            # actions in the units of other data may lie outside of the environments' range
+            actions = player.act(pixels, states if states.numel() else None).cpu().numpy().clip(-1, 1)
+            seconds.append(time.perf_counter() - began)
+            on_step(first, step, arrivals)
+            # an episode that has ended waits for the others
+            for number in np.flatnonzero(~over).tolist():
+                arrivals[number] = environments[number].step(actions[number])
+                returns[first + number] += arrivals[number].reward
+                over[number] = arrivals[number].terminated or arrivals[number].truncated
+            if over.all():
+                break
     return returns, float(np.median(seconds))

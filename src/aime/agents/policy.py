@@ -33,11 +33,7 @@ LARGEST_RETURN = 100.0
 
 @dataclass(frozen=True)
 class PolicyConfig:
-    """Sizes of an agent's networks.
-
-    Raises:
-        AimeError: if a size is below 1, or `bins` is even or below 3.
-    """
+    """Sizes of an agent's networks; a number out of its range is an `AimeError`."""
 
     hidden: int = 256
     """Width of each of two hidden layers."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from aime.agents.experience import Experience
 
@@ -78,7 +78,7 @@ def _numbers(episode: Int[Tensor, " N"]) -> Int[Tensor, " N"]:
     return numbers
 
 
-class AdvantageScale(nn.Module):
+class AdvantageScale:
     """max(1, 95th minus 5th percentile of the advantages), averaged over steps: the divisor of the advantages.
 
     The percentiles are of advantages rather than of returns: where returns differ far more between states than between
@@ -87,20 +87,14 @@ class AdvantageScale(nn.Module):
     Reference: Hafner et al. 2023, DreamerV3, arXiv 2301.04104, equation 7, which takes the returns.
     """
 
-    low: Float[Tensor, ""]
-    high: Float[Tensor, ""]
-
     def __init__(self, decay: float = 0.99) -> None:
-        super().__init__()
         self.decay = decay
-        self.register_buffer("low", torch.tensor(float("nan")))
-        self.register_buffer("high", torch.tensor(float("nan")))
+        self._bounds: Float[Tensor, " 2"] | None = None
 
     @torch.no_grad()
-    def forward(self, advantages: Float[Tensor, "*N"]) -> Float[Tensor, ""]:
+    def __call__(self, advantages: Float[Tensor, "*N"]) -> Float[Tensor, ""]:
         """The scale after these advantages too, 1 or more, in the environment's units."""
         bounds = torch.quantile(advantages.flatten().float(), torch.tensor([0.05, 0.95], device=advantages.device))
-        for buffer, bound in zip((self.low, self.high), bounds, strict=True):
-            kept = torch.where(buffer.isnan(), bound, buffer)
-            buffer.copy_(self.decay * kept + (1 - self.decay) * bound)
-        return (self.high - self.low).clamp(min=1.0)
+        last = bounds if self._bounds is None else self._bounds
+        self._bounds = self.decay * last + (1 - self.decay) * bounds
+        return (self._bounds[1] - self._bounds[0]).clamp(min=1.0)

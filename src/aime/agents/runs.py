@@ -12,7 +12,7 @@ import torch
 from aime.agents.actor_critic import ActorCritic, ActorCriticConfig
 from aime.agents.experience import OnProgress, open_experience, open_rewarded, perceive
 from aime.agents.imitation import ImitationConfig, imitate
-from aime.agents.saved import AgentInfo, Networks, agent_directory, save_agent
+from aime.agents.saved import AgentInfo, Kind, Networks, agent_directory, save_agent
 from aime.data import Dataset
 from aime.data.manifest import Manifest, SourceRecord
 from aime.data.sources import is_bundled
@@ -52,9 +52,7 @@ def train_imitation(
         dataset = open_experience(info, data)
         experience = perceive(model, dataset, config.frames, hardware, log)
         cloned = imitate(model.dynamics.widths, experience, config, log)
-        learned = dataset.spread_episodes(config.frames)
-        agent = AgentInfo("imitate", config.policy, dataset.name)
-        directory = _save(info, agent, Networks(cloned.policy, None), log, learned)
+        directory = _save(info, "imitate", config, dataset, Networks(cloned.policy, None), log)
     figures = {"validation_error": cloned.error, "validation_action": cloned.nats, "kept_step": cloned.step}
     return directory, figures
 
@@ -85,27 +83,24 @@ def train_imagination(
                     raise AimeError(f"step {step}: found {figures}, expected finite figures: lower the learning rates")
                 log("learning in imagination", step, config.steps, figures)
         networks = Networks(learner.policy, learner.slow_critic).eval()
-        agent = AgentInfo("imagine", config.policy, dataset.name)
-        directory = _save(info, agent, networks, log, dataset.spread_episodes(config.frames))
+        directory = _save(info, "imagine", config, dataset, networks, log)
     return directory, log.lines[-1] if log.lines else {}
 
 
-def _save(info: RunInfo, agent: AgentInfo, networks: Networks, log: _Log, learned: Dataset) -> Path:
-    """Write an agent of a run that learned from some episodes; returns its directory."""
-    directory = agent_directory(info.path, agent.kind)
+def _save(
+    info: RunInfo, kind: Kind, config: ImitationConfig | ActorCriticConfig, data: Dataset, networks: Networks, log: _Log
+) -> Path:
+    """Write an agent of a run; returns its directory."""
+    directory, learned = agent_directory(info.path, kind), data.spread_episodes(config.frames)
     records = [SourceRecord.of(each, directory, known.digests, frozenset()) for each, known in learned.by_source]
     manifest = Manifest(sources=tuple(records)).after(str(info.path.resolve()), info.manifest)
-    save_agent(directory, agent, networks, manifest, log.lines)
+    save_agent(directory, AgentInfo(kind, config.policy, data.name), networks, manifest, log.lines)
     return directory
 
 
 @contextmanager
 def _opened(run: str | Path, seed: int) -> Iterator[tuple[RunInfo, AIME, Hardware]]:
-    """A run, its frozen model and the hardware, with seeded randomness, while no other process writes to the run.
-
-    Raises:
-        AimeError: if another process writes there, there is no run, or it is bundled.
-    """
+    """A run, its frozen model and the hardware, with seeded randomness, while no other process writes to the run."""
     if is_bundled(run):
         raise AimeError(
             f"{run}: comes with the package, and agents are kept in their runs; expected a run of your own: start one "

@@ -249,6 +249,26 @@ class Distracted:
         return self._within.notes()
 
 
+class Recorded(Distracted):
+    """The same, which keeps the episode that is played in it."""
+
+    def reset(self, seed: int) -> Arrival:
+        """See `Distracted.reset`."""
+        self._arrivals, self._actions = [super().reset(seed)], list[np.ndarray]()
+        return self._arrivals[0]
+
+    def step(self, action: Float32[np.ndarray, " A"]) -> Arrival:
+        """See `Environment.step`."""
+        self._actions.append(action)
+        self._arrivals.append(super().step(action))
+        return self._arrivals[-1]
+
+    @property
+    def episode(self) -> Episode:
+        """What was played since the last reset: one step or more."""
+        return episode_of(self._arrivals, self._actions)
+
+
 def episode_of(arrivals: list[Arrival], actions: list[np.ndarray]) -> Episode:
     """The episode of L arrivals and the L - 1 actions `[A]` between them; 2 arrivals or more."""
     never_taken = np.full_like(actions[-1], np.nan)
