@@ -9,16 +9,14 @@ from reliability.examples import LENGTH
 from reliability.watching import Limits
 
 MODEL = (
-    "--model.latent 4 --model.context 8 --model.belief 16 --model.expected-hidden 16 --model.tokenizer.channels 8 "
-    "--model.tokenizer.multipliers 1 1 2 --model.tokenizer.codes 8 --model.tokenizer.code-width 8 "
-    "--model.perceiver.latents 4 --model.perceiver.width 8 --model.perceiver.heads 2 --model.encoder.channels 8 "
-    "--model.encoder.multipliers 1 1 2 --model.prior.components 4 --model.prior.hidden 16 --model.attention.slots 3 "
-    "--model.attention.width 8 --model.attention.hidden 16 --model.decoder.channels 8 "
-    "--model.decoder.multipliers 1 1 2 --model.control.hidden 16"
+    "--model.latent 4 --model.context 8 --model.belief 16 --model.tokenizer.channels 8 --model.tokenizer.codes 8 "
+    "--model.tokenizer.code-width 8 --model.perceiver.latents 4 --model.perceiver.width 8 --model.encoder.channels 8 "
+    "--model.prior.components 4 --model.prior.hidden 16 --model.attention.slots 3 --model.attention.width 8 "
+    "--model.decoder.channels 8 --model.control.hidden 16"
 )
 TRAINING = (
-    f"--batch 2 --length {LENGTH} --overshoot.steps 2 --overshoot.starts 2 --overshoot.frames 4 --log-every 1 "
-    "--device cpu --precision fp32 --no-pictures --checkpoint-every 2"
+    f"--batch 2 --length {LENGTH} --overshoot.steps 2 --log-every 1 --device cpu --precision fp32 --no-pictures "
+    "--checkpoint-every 2"
 )
 
 

@@ -33,8 +33,9 @@ class AttentionConfig:
     kind: str = "schema"
     """`schema`, or `uniform`, which switches attention off: every map is 1/n on each of its n cells."""
     slots: int = 5
+    """Number of slots."""
     width: int = 64
-    """Of a slot, and of the feature pyramid that the slots read."""
+    """Width of a slot, and of the feature pyramid that the slots read."""
     rounds: ClassVar[int] = 3
     """Rounds of slot attention."""
     fusion: ClassVar[str] = "gated"

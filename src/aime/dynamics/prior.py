@@ -39,15 +39,15 @@ class PriorConfig:
     """
 
     kind: str = "mixture"
-    """`mixture`, or `single_gaussian`, which switches it off: one component, whatever `components` says."""
+    """`mixture`, or `single_gaussian`: one component, whatever `components` is."""
     components: int = 15
-    """K, where the Dirichlet process is truncated."""
+    """K, the number of components at which the Dirichlet process is truncated."""
     hidden: int = 256
-    """Width of the hidden layer, and of the residual layers after it."""
+    """Width of the hidden layer and of the residual layers after it."""
     residuals: int = field(default=1, metadata=later(before=0))
-    """Residual layers between that layer and the parameters."""
+    """Residual layers after the hidden layer."""
     dropout: ClassVar[float] = 0.1
-    """Share of the hidden layer's outputs dropped in training: what is seldom seen is soon memorised."""
+    """Share of the hidden layer's outputs dropped in training, against memorising rare events."""
     min_std: ClassVar[float] = 0.03
     """Smallest standard deviation of a component, in units of the latent."""
     max_std: ClassVar[float] = 3.0

@@ -34,7 +34,7 @@ class AdversaryConfig:
     enabled: bool = True
     """Whether there is an adversarial task."""
     n_critic: ClassVar[int] = 2
-    """Steps of the model for each step of the discriminators."""
+    """Steps of the model per step of the discriminators."""
     warmup: ClassVar[float] = 0.5
     """Share of the run, in [0, 1], before the model gets their gradient. The discriminators train from the start: the
     gradient of an untrained one is noise, which breaks reconstructions."""
@@ -47,9 +47,10 @@ class AdversaryConfig:
     frames: ClassVar[int] = 32
     """Frames of a batch that are judged in a step, in random windows of consecutive frames."""
     learning_rate: ClassVar[float] = 4e-4
-    """Of the discriminators' own Adam."""
+    """Of the discriminators, which Adam trains."""
     betas: ClassVar[tuple[float, float]] = (0.5, 0.9)
     discriminators: ClassVar[Removed] = Removed({"channels": CHANNELS, "levels": LEVELS, "window": WINDOW})
+    """Sizes, now constants of `Discriminators`."""
 
     def __post_init__(self) -> None:
         expect_shares(self, "vote", of="adversary")

@@ -75,23 +75,25 @@ class LossWeights:
     predictive: PredictiveWeights = field(default_factory=PredictiveWeights)
     adversarial: AdversarialWeights = field(default_factory=AdversarialWeights)
     kl_balance: ClassVar[Removed] = Removed({"prior": 1.0, "posterior": 1.0, "free_nats": 1.0})
+    """Factors of the gradients of KL_z, now constants of `clamped_kl`."""
     attention_balance: ClassVar[Removed] = Removed({"prior": 0.5, "posterior": 0.5})
+    """Factors of the gradients of KL_attention, now constants of `attention_kl`."""
 
 
 @dataclass(frozen=True)
 class OvershootConfig:
-    """Imagination inside the training step.
+    """Prediction of several steps in training.
 
     Raises:
         AimeError: if `steps` is below 1.
     """
 
     steps: int = 15
-    """Frames imagined from each start."""
+    """Frames predicted from each start."""
     starts: ClassVar[int] = 2
     """Starts in each clip, spread evenly with a random offset."""
     frames: ClassVar[int] = 16
-    """Imagined frames of the batch that are decoded and compared."""
+    """Predicted frames of a batch that are decoded and compared."""
 
     def __post_init__(self) -> None:
         expect_sizes(self, "steps", of="overshoot")

@@ -26,9 +26,11 @@ class PerceiverConfig:
     kind: str = "causal"
     """`causal`, or `none`, which switches the context off: c_t has width 0, and nothing reads the tokens."""
     latents: int = 128
+    """Number of Perceiver latents."""
     width: int = 256
+    """Width of a Perceiver latent, a multiple of `heads`."""
     heads: ClassVar[int] = 4
-    """Of every attention; `width` is a multiple of it."""
+    """Heads of every attention."""
     layers: int = 1
     """Self-attention layers between the read of a frame's tokens and the attention over time."""
     window: int = 32

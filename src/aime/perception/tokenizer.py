@@ -24,7 +24,7 @@ class TokenizerConfig:
 
     kind: ClassVar[str] = "causal_vq"
     channels: int = 64
-    """Channels at half resolution; the levels below have the multiples that follow."""
+    """Channels at half resolution."""
     multipliers: ClassVar[tuple[int, int, int]] = (1, 2, 2)
     """Channels of the levels at 1/2, 1/4 and 1/8 of the frame, in units of `channels`."""
     cells: int = field(default=1, metadata=WAS_LIST)
@@ -32,7 +32,9 @@ class TokenizerConfig:
     kernel_time: ClassVar[int] = 3
     """Frames that a causal convolution at 1/8 resolution reads, its own included; finer levels see single frames."""
     codes: int = 1024
+    """Number of codes."""
     code_width: int = 256
+    """Width of a code."""
 
 
 class Tokens(NamedTuple):

@@ -37,27 +37,26 @@ class DynamicsFinetuningConfig:
     """
 
     share: float = 0.2
-    """Of a run's minutes, the most that the phase takes; 0 switches it off, also in a run that counts steps."""
+    """Largest share of a run's minutes that the phase takes; 0 switches it off, also in a run that counts steps."""
     frames: ClassVar[int] = 65536
-    """The most frames whose latents are cached; never more than three times those of the data set."""
+    """Largest number of frames whose latents are cached; at most three times the frames of the data set."""
     passes: ClassVar[float] = 60.0
-    """How often each of them is learned from, at most; a run that counts steps takes no more of them here."""
+    """Largest number of passes over the cache; a run that counts steps takes at most as many steps here, too."""
     clips: ClassVar[int] = 32
     """Clips in a batch."""
     learning_rate: float = 2.7e-3
-    """Peak, in place of the run's `optimizer.learning_rate`; from 0.4 of the way on it falls to a fiftieth in a
-    straight line."""
+    """Peak, instead of `optimizer.learning_rate`; it falls linearly to a fiftieth, from 0.4 of the phase on."""
     weight_decay: ClassVar[float] = 0.45
-    """In place of the run's: without it many passes over few frames memorise them."""
+    """Instead of the run's: without it many passes over few frames memorise them."""
     clip: ClassVar[float] = 100.0
     """Largest norm of the gradient, of a loss in nats per frame."""
     latent_augmentation: ClassVar[float] = 0.5
-    """Share of the clips whose still scene is moved towards another clip's, in latents."""
+    """Share of the clips whose static part is shifted towards that of another clip, in latents."""
     moved: ClassVar[float] = latent_augmentation
-    """The same, by the name that it had."""
+    """`latent_augmentation` in files of earlier versions."""
     left_out: ClassVar[float] = 0.1
-    """Share of the episodes that the phase does not learn from and that calibrate the prior's width; none
-    where it comes to fewer than four."""
+    """Share of the episodes that are not trained on here and that calibrate the prior's width; none if they are fewer
+    than four."""
 
     def __post_init__(self) -> None:
         expect_shares_below_one(self, "share", of="dynamics_finetuning", zero="switches it off")
@@ -71,7 +70,7 @@ class DynamicsFinetuningConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides a run.
+    """All settings of a run; docs/settings.md says why each can be changed.
 
     Raises:
         AimeError: if both or neither of `steps` and `minutes` are given, or a number is out of its range.
@@ -79,43 +78,48 @@ class TrainConfig:
 
     data: str
     """A directory of shards, one shard, or bundled:NAME. Several are given as `--data A B C=0.3`: C gives 0.3 of the
-    clips, and A and B the rest, each as much as it has frames."""
+    clips; A and B the rest, in proportion to their frames."""
     out: Path
     """The run directory to write."""
     model: ModelConfig
     preset: str = "tiny"
+    """The preset that the other settings start from."""
     steps: int | None = None
     """Optimizer steps to train for; dynamics fine-tuning comes after them."""
     minutes: float | None = None
     """Wall time to train for, instead of `steps`; dynamics fine-tuning is part of it."""
     seed: int = 0
+    """Seed of the weights, the clips and the noise."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes a GPU if there is one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto` takes bf16 where the hardware has it."""
     compile: ClassVar[bool] = False
-    """torch.compile was slower on a CPU, and failed on a GPU."""
+    """With torch.compile steps were slower on a CPU and failed on a GPU."""
     cuda_graphs: bool = field(default=True, metadata=LATER)
-    """On one GPU, record the step once and replay it, which is several times faster; not with torchjd's balancers."""
+    """On one GPU, record a step and replay it, which is several times faster; not with torchjd's balancers."""
     resume: bool = False
-    """Go on with the run in `out` from its last checkpoint."""
+    """Continue the run in `out` from its last checkpoint."""
     init_from: Path | None = None
-    """A run whose weights to start from (fine-tuning), of the same model; one without control heads starts all others.
-    On the command line its model's settings are the defaults."""
+    """A run of the same model whose weights to start from (fine-tuning); it may lack the control heads. On the command
+    line the settings of its model are the defaults."""
     batch: int = 4
     """Clips in a batch."""
     length: int = 32
     """Frames in a clip."""
     observe_state: bool = field(default=False, metadata=LATER)
-    """Read the data's state vector beside its frames, and predict it: gives model.state.width the data's."""
+    """Observe and predict the data's state vector, too; sets model.state.width to its width."""
     accumulate: int = 1
-    """Batches whose gradients are added up for one optimizer step."""
+    """Batches per optimizer step; their gradients are summed."""
     held_out: float = 0.05
-    """Share of the episodes kept out of training for validation and test, chosen by content: at least two of three
-    or more. Bundled sets have their own."""
+    """Share of the episodes for validation and test, chosen by content: at least two of three or more. Bundled data
+    have their own."""
     log_every: int = 10
+    """Steps between two lines of the log."""
     checkpoint_every: int = 1000
+    """Steps between two checkpoints."""
     pictures: bool = True
-    """Draw reconstruction, predictions and attention at every checkpoint, into RUN/pictures and TensorBoard."""
+    """Draw reconstructions, predictions and attention at every checkpoint, into RUN/pictures and TensorBoard."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     weights: LossWeights = field(default_factory=LossWeights)
     overshoot: OvershootConfig = field(default_factory=OvershootConfig)
@@ -125,9 +129,11 @@ class TrainConfig:
     )
     adversary: AdversaryConfig = field(default_factory=AdversaryConfig)
     balancer: str = "rgb"
-    """How the tasks' gradients become one: sum, rgb, or torchjd:NAME with an aggregator of torchjd's."""
+    """How the tasks' gradients are combined: rgb, sum, or torchjd:NAME with the name of an aggregator of torchjd."""
     rgb: ClassVar[Removed] = Removed({"scope": "module", "angle_steps": 3})
+    """The constants of `RGBConfig` that earlier versions could set."""
     zoom: ClassVar[Removed] = Removed({"share": 0.0})
+    """A random crop of clips, which no experiment showed to help."""
 
     @property
     def finetuning_share(self) -> float:

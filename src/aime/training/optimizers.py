@@ -28,22 +28,22 @@ _MIN_MUON_SIZE = 8
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """How gradients become steps, the schedule, and the average of the weights.
+    """The optimizer, its schedule, and the average of the weights.
 
     Raises:
         AimeError: if the rate is negative.
     """
 
     kind: Literal["muon", "adamw"] = field(default="muon", metadata=later(before="adamw"))
-    """`muon` moves hidden matrices along their orthogonalized momentum, and the rest by AdamW; with `adamw` all is
-    AdamW's."""
+    """`muon` trains hidden matrices with Muon and all other weights with AdamW; `adamw` trains all with AdamW."""
     muon_factor: ClassVar[float] = 1.5
-    """Times `learning_rate` for Muon, whose steps are about as long as AdamW's at the same rate."""
+    """Muon's learning rate in units of `learning_rate`."""
     learning_rate: float = 1e-3
-    """Peak rate, reached after `warmup` steps; falls along a half cosine to a tenth of it at the end of the run."""
+    """Peak, reached after `warmup` steps; it falls along half a cosine to a tenth at the end of the run."""
     warmup: ClassVar[int] = 30
     """Steps of linear warm-up."""
     weight_decay: float = 1e-4
+    """Of matrices; other weights have none."""
     betas: ClassVar[tuple[float, float]] = (0.9, 0.99)
     clip: ClassVar[float] = 1.0
     """Largest global norm of the gradient of the loss per pixel value."""

@@ -20,16 +20,16 @@ MOST_CLIPS = 2**16
 
 @dataclass(frozen=True)
 class ReplayConfig:
-    """How much is remembered and replayed.
+    """Sizes of the replay.
 
     Raises:
         AimeError: if `clips` is negative or above `MOST_CLIPS`.
     """
 
     clips: int = 4
-    """Remembered clips that each step draws beside its own; 0 switches the replay off."""
+    """Clips that each step draws from the replay; 0 switches it off."""
     capacity: ClassVar[int] = 256
-    """Clips remembered, the oldest forgotten first: their latents age as the encoder learns."""
+    """Clips in the replay; new ones replace the oldest, whose latents are those of an earlier encoder."""
 
     def __post_init__(self) -> None:
         if self.clips < 0:

@@ -49,11 +49,14 @@ class ModelConfig:
     image_size: int = 64
     """Height and width of a frame in pixels."""
     latent: int = 36
+    """Width of the latent."""
     context: int = 256
-    """Width of the context; without one (`perceiver.kind`) it counts for nothing."""
+    """Width of the context; not used if `perceiver.kind` is `none`."""
     belief: int = 512
+    """Width of the belief."""
     context_dropout: float = 0.5
-    """Share of training clips in which, on a random span, the belief reads the implied instead of the seen context."""
+    """Share of training clips in which, on a random span, the belief reads the implied context instead of the
+    observed one."""
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     perceiver: PerceiverConfig = field(default_factory=PerceiverConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)

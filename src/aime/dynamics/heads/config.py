@@ -21,9 +21,9 @@ class ControlConfig:
     hidden: int = 256
     """Width of each head's hidden layer."""
     bins: ClassVar[int] = 101
-    """Of the reward's two-hot distribution: an odd number, so that one bin is 0."""
+    """Bins of the reward's two-hot distribution: an odd number, so that one bin is 0."""
     components: ClassVar[int] = 5
-    """Of the mixture that predicts an action."""
+    """Components of the mixture that predicts an action."""
     min_scale: ClassVar[float] = 0.05
     """Smallest standard deviation of a predicted action, whose range is -1 to 1."""
     max_scale: ClassVar[float] = 2.0
