@@ -132,19 +132,19 @@ class ActorCritic:
         `critic` is -log p of the returns in nats, `imagined_return` the mean λ-return of the first states,
         `imagined_reward` the mean reward of a step, `scale` the divisor of the advantages.
         """
-        path = self.imagine(start)
+        trajectory = self.imagine(start)
         with torch.no_grad(), self.hardware.autocast():
-            rewards = self.control.reward(*path.arrivals).mean
-            continues = self.control.continuation(*path.arrivals).sigmoid()
-            values = self.slow_critic(path.beliefs, path.latents, path.steps).mean
+            rewards = self.control.reward(*trajectory.arrivals).mean
+            continues = self.control.continuation(*trajectory.arrivals).sigmoid()
+            values = self.slow_critic(trajectory.beliefs, trajectory.latents, trajectory.steps).mean
         returns = lambda_returns(rewards, continues, values[1:], self.config.discount, self.config.trace)
         reached = torch.cat([torch.ones_like(continues[:1]), self.config.discount * continues[:-1]]).cumprod(0)
         advantages = returns - values[:-1]
         scale = self.scale(advantages)
-        actor, entropy, divergence = self._actor_loss(path, advantages / scale, reached)
+        actor, entropy, divergence = self._actor_loss(trajectory, advantages / scale, reached)
         descend(self._actor_optimizer, actor, self.config.clip)
         self._actor_schedule.step()
-        critic = -(reached * self.critic(*path.departures).log_prob(returns)).mean()
+        critic = -(reached * self.critic(*trajectory.departures).log_prob(returns)).mean()
         descend(self._critic_optimizer, critic, self.config.clip)
         for slow, fast in zip(self.slow_critic.parameters(), self.critic.parameters(), strict=True):
             slow.data.lerp_(fast.data, self.config.slow)
@@ -168,27 +168,27 @@ class ActorCritic:
         return ImaginedTrajectory(beliefs, latents, steps, rearrange(dream.actions, "n h a -> h n a"))
 
     def _actor_loss(
-        self, path: ImaginedTrajectory, advantages: Float[Tensor, "H N"], reached: Float[Tensor, "H N"]
+        self, trajectory: ImaginedTrajectory, advantages: Float[Tensor, "H N"], reached: Float[Tensor, "H N"]
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, ""]]:
         """The loss, the entropy and the divergence."""
-        policy = self.policy(*path.departures)
+        policy = self.policy(*trajectory.departures)
         entropy = policy.entropy()
-        gain = advantages.detach() * policy.log_prob(path.actions) + self.config.entropy * entropy
+        gain = advantages.detach() * policy.log_prob(trajectory.actions) + self.config.entropy * entropy
         divergence = torch.zeros(())
         if self.config.divergence:
-            penalty, divergence = self._divergence(policy, path)
+            penalty, divergence = self._divergence(policy, trajectory)
             gain = gain - self.config.divergence * penalty
         return -(reached * gain).mean(), entropy.mean(), divergence
 
     def _divergence(
-        self, policy: CensoredGaussian, path: ImaginedTrajectory
+        self, policy: CensoredGaussian, trajectory: ImaginedTrajectory
     ) -> tuple[Float[Tensor, "H N"], Float[Tensor, ""]]:
         """A term with the gradient of KL(π ‖ ρ), and the divergence itself.
 
         ∇ KL = E_π [(log π(a) - log ρ(a)) ∇ log π(a)]; the mean of the other samples is each one's baseline.
         """
         with torch.no_grad():
-            reference = self.reference(*path.departures)
+            reference = self.reference(*trajectory.departures)
             actions = torch.stack([policy.sample() for _ in range(self.config.samples)])
         log_prob = policy.log_prob(actions)
         ratio = (log_prob - reference.log_prob(actions)).detach()

@@ -114,7 +114,8 @@ class Planner:
     def reset(self, batch: int, seeds: Sequence[int] | None = None) -> None:
         """Drop the plan, and begin episodes: see `Decider.reset`."""
         self._random = EpisodeNoise(batch, seeds)
-        self._plan = torch.zeros(batch, self.limits.horizon, self.dynamics.widths.action, device=self.dynamics.device)
+        shape = batch, self.limits.horizon, self.dynamics.widths.action
+        self._plan = self.dynamics.initial_latent.detach().new_zeros(shape)
 
     @torch.inference_mode()
     def decide(self, state: Carry) -> Float[Tensor, "B A"]:
