@@ -1,4 +1,4 @@
-"""A frame's features to slots and the bottom-up map: where something stands out."""
+"""A frame's features to slots and the bottom-up attention map."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aime.primitives.slot_attention import SlotAttention
 
 
 class BottomUp(NamedTuple):
-    """What stands out in N frames."""
+    """Slots and bottom-up maps of N frames."""
 
     map: Float[Tensor, "N h w"]
     """U_t, sums to 1."""
@@ -24,7 +24,7 @@ class BottomUp(NamedTuple):
     slot_maps: Float[Tensor, "N S h w"]
     """The share of each cell that each slot takes; sums to 1 over the slots."""
     slot_error: Float[Tensor, " N"]
-    """Half the squared distance, summed over cells and channels, of the features from what the slots make of them."""
+    """Half the squared distance, summed over cells, channels, of the features from their reconstruction by slots."""
 
 
 class FeaturePyramid(nn.Module):

@@ -74,15 +74,15 @@ class Attention(NamedTuple):
     slot_maps: Float[Tensor, "B T S h w"]
     """The share of each cell that each slot takes; sums to 1 over the slots."""
     slot_error: Float[Tensor, "B T"]
-    """Half the squared distance of the features from what the slots make of them, summed over cells and channels."""
+    """Half the squared distance of the features from their reconstruction by slots, summed over cells, channels."""
 
 
 class AttentionPillar(nn.Module):
-    """What every kind of attention offers: a bottom-up map, a prior map, and one made of both."""
+    """The interface of every kind of attention: a bottom-up map, a prior map, and one made of both."""
 
     expected_share: float = 0.0
     attends: ClassVar[bool] = True
-    """Whether its maps differ from cell to cell, so that losses have something to say about them."""
+    """Whether its maps differ from cell to cell, so that losses about them apply."""
 
     def look(self, pyramid: tuple[Tensor, ...]) -> BottomUp:
         """Slots and U_t of N frames, from the encoder's features at 1/2, 1/4 and 1/8 of the frame."""

@@ -51,7 +51,7 @@ class TopDownAttention(nn.Module):
     ) -> TopDown:
         """The map expected where `belief` is h_{t-1} and `latent` z_t, from the map of the step before.
 
-        Where `one_step` is False, `last_map` is no map of the step before: the map then teaches the motion nothing.
+        Where `one_step` is False, `last_map` is older than one step: the motion then gets no gradient.
         """
         with torch.autocast(belief.device.type, enabled=False):
             features = self.readout(belief, latent)

@@ -15,16 +15,16 @@ from aime.attention.top_down import TopDown
 
 
 class UniformAttention(AttentionPillar):
-    """1/n on each of n cells, whatever is seen or believed; one slot holds every cell, and nothing moves.
+    """1/n on each of n cells; one slot holds every cell, and the motion is 0.
 
-    No loss of the schema has anything to say about it.
+    Losses about attention are off.
     """
 
     attends: ClassVar[bool] = False
     even: Tensor
 
     def __init__(self, config: AttentionConfig, channels: tuple[int, ...], belief: int, latent: int, grid: int) -> None:
-        """Maps of `grid` x `grid` cells; the other sizes are those of the schema, and count for nothing."""
+        """Maps of `grid` x `grid` cells; the other sizes are those of the schema, and unused."""
         super().__init__()
         self.register_buffer("even", torch.full((grid, grid), 1 / grid**2), persistent=False)
 

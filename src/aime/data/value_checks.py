@@ -1,7 +1,7 @@
 """Which numbers may enter the model, and the likely reason where they are others.
 
-frames    [0, 1], give or take a grey level (1/255): resizing and half precision round
-actions   [-1, 1], give or take 0.001
+frames    [0, 1], with a tolerance of a grey level (1/255): resizing and half precision round
+actions   [-1, 1], with a tolerance of 0.001
 states    any finite number, or NaN where it is not known
 """
 
@@ -46,7 +46,7 @@ class ValueChecks:
                 judge(copied.tolist())
 
     def look_at(self, values: Tensor, judge: Judge) -> None:
-        """Judge the smallest and the largest of some numbers, which are NaN where any number is."""
+        """Judge the smallest and the largest of some values; both are NaN where any value is."""
         if not values.numel() or torch.compiler.is_compiling():
             return
         if values.is_cuda and torch.cuda.is_current_stream_capturing():

@@ -125,7 +125,7 @@ class LatentDynamics(nn.Module):
         beliefs = self.recurrence(_joined(latents, steps, contexts, actions), belief, memory)
         implied = self.imply_context(beliefs, latents)
         expected = self.expect_context(beliefs)
-        # with a gradient to the past, the prior would pull each latent towards the next until none says anything
+        # no gradient to the past: the prior would pull each latent towards the next until they carry no information
         last_latents = torch.cat([entering.latent[:, None], latents[:, :-1].detach()], dim=1)
         last_steps = torch.cat([entering.step[:, None], steps[:, :-1].detach()], dim=1)
         return Track(

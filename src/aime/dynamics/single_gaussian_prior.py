@@ -21,7 +21,7 @@ class SingleGaussianPrior(nn.Module):
 
     The mean is that of the mixture (`DirichletProcessPrior`) without a component's own step, from the same hidden
     layer: μ = z_{t-1} + s (m + W [h, z_{t-1}, (z_{t-1} - z_{t-2})/s]), s = 0.2. Of the configuration, `components`
-    and `mean_spread` count for nothing.
+    and `mean_spread` are unused.
     """
 
     def __init__(self, config: PriorConfig, belief: int, context: int, latent: int) -> None:

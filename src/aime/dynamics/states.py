@@ -31,7 +31,7 @@ class Carry(NamedTuple):
     belief: Float[Tensor, "N belief"]
     """h_{t-1}."""
     memory: Memory
-    """What the recurrence keeps besides the belief; nobody else looks inside."""
+    """The recurrence's state besides the belief, opaque to all else."""
     latent: Float[Tensor, "N latent"]
     """z_t."""
     step: Float[Tensor, "N latent"]
@@ -71,7 +71,7 @@ class Carry(NamedTuple):
 
 
 class Track(NamedTuple):
-    """What the dynamics makes of latents, contexts and actions."""
+    """Beliefs and priors along latents, contexts and actions."""
 
     latents: Float[Tensor, "B T latent"]
     """z_t: a sample of the posterior in training mode, its mean in eval mode."""

@@ -150,14 +150,14 @@ def discriminator_loss(discriminators: Discriminators, windows: Windows) -> Task
     Reference: Goodfellow et al. 2014, arXiv 1406.2661, equation 1.
     """
     judged = discriminators(torch.cat([windows.real, windows.fake.detach()]))
-    losses, told = {}, {}
+    losses, logged = {}, {}
     kinds = (("image", judged.image, windows.frames_judged), ("temporal", judged.temporal, windows.whole))
     for name, judgement, counted in kinds:
         real, fake = judgement.logits.float().chunk(2)
         losses[name] = _mean(F.softplus(-real), counted) + _mean(F.softplus(fake), counted)
-        told[f"{name}_real"] = _mean(real.detach().sigmoid(), counted)
-        told[f"{name}_fake"] = _mean(fake.detach().sigmoid(), counted)
-    return TaskLoss("discriminator", losses | told, losses["image"] + losses["temporal"])
+        logged[f"{name}_real"] = _mean(real.detach().sigmoid(), counted)
+        logged[f"{name}_fake"] = _mean(fake.detach().sigmoid(), counted)
+    return TaskLoss("discriminator", losses | logged, losses["image"] + losses["temporal"])
 
 
 class WindowStarts(NamedTuple):

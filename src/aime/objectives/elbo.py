@@ -1,4 +1,4 @@
-"""The ELBO task: reconstruction, the KLs of latent and sticks, entropy of the mixture weights, and what came with z_t.
+"""The ELBO task: reconstruction, the KLs of latent and sticks, entropy of the mixture weights, reward, end and state.
 
 The likelihood of a pixel is N(x̂, σ²/w), w its precision, which is higher where the model attends. σ² is this batch's
 own mean of w times the squared error, so that nats of reconstruction and of KL keep their true proportion.

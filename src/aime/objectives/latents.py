@@ -1,4 +1,4 @@
-"""Terms that need no frame: of the arrival at a frame, the mixture's weights, actions, contexts and latents ahead.
+"""Terms that need no frames: reward, end, state, mixture weights, actions, contexts and predicted latents.
 
 A term is a scalar in nats per frame, or None where the model lacks the part that it is about.
 """

@@ -1,4 +1,4 @@
-"""Overshooting: paths imagined over several steps from real states, and what really came."""
+"""Overshooting: several steps imagined from real states, and the true latents."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aime.primitives.distributions import GaussianMixture
 
 
 class Overshot(NamedTuple):
-    """Imagined paths of N starts over K steps, and what really came."""
+    """Imagined paths of N starts over K steps, and the true latents."""
 
     beliefs: Float[Tensor, "N K belief"]
     latents: Float[Tensor, "N K latent"]
@@ -37,8 +37,8 @@ def imagine_ahead(
 ) -> Overshot:
     """Imagine K steps from several starts of every clip at once.
 
-    The path follows, at each step, the mean of the component most responsible for the posterior latent. Each step
-    learns to go right from wherever the path has come; a gradient to the 15 steps before is mostly noise.
+    At each step the path takes the mean of the component most responsible for the true latent. A step has a gradient to
+    the belief alone: one to all steps before is mostly noise.
     Reference: Hafner et al. 2019, PlaNet, arXiv 1811.04551, equation 7.
     """
     batch, length = valid.shape

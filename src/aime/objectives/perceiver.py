@@ -1,4 +1,4 @@
-"""The perceiver task: tokens that say what a frame holds, and latents that say what the tokens were.
+"""The perceiver task: frames reconstructed from tokens, and tokens from the Perceiver's latents.
 
 References: van den Oord et al. 2017 (VQ-VAE), arXiv 1711.00937, equation 3; Jaegle et al. 2021 (Perceiver IO),
 arXiv 2107.14795, section 3.1.
@@ -23,7 +23,7 @@ def vq_commitment(given: Pass) -> Scalar:
 
 
 def tokenizer_reconstruction(given: Pass) -> Scalar | None:
-    """-log p(x | codes) in nats, of a share of the clips; None without a Perceiver, as nothing reads the tokens."""
+    """-log p(x | codes) in nats, of a share of the clips; None without a Perceiver."""
     if not given.model.perceiver.reads_tokens:
         return None
     rows, valid = given.redrawn

@@ -1,4 +1,4 @@
-"""The predictive task: attention and contexts expected, and overshooting, which trains imagination on its own paths.
+"""The predictive task: prediction of attention, contexts and actions, and overshooting.
 
 The terms that need no frame teach the dynamics alone, from latents and contexts without gradient: those of the batch
 and those of replayed clips, many more than one step can perceive.
@@ -35,7 +35,7 @@ def slot_overlap(given: Pass) -> Scalar | None:
 
 
 def slot_reconstruction(given: Pass) -> Scalar | None:
-    """Half the squared distance of a frame's features from what the slots make of them."""
+    """Half the squared error of a frame's features reconstructed from the slots."""
     return masked_mean(given.output.attention.slot_error, given.valid) if given.model.attention.attends else None
 
 
@@ -43,7 +43,7 @@ def overshoot_frames(given: Pass) -> Scalar:
     """-log p(x) of a few frames imagined from the batch's own clips, which come first among the paths.
 
     The maps they are decoded with are imagined as well, from the bottom-up map of the frame that the path starts at.
-    The decoder learns nothing: what is imagined badly would teach it to ignore the latent and draw the mean.
+    The decoder gets no gradient: wrong latents would teach it to ignore the latent and draw the mean.
     """
     model, frames, overshot = given.model, given.frames, given.remembered.overshot
     maps = given.output.attention.bottom_up

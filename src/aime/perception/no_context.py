@@ -1,4 +1,4 @@
-"""The context switched off: tokens are made and nothing reads them."""
+"""The context switched off: tokens are computed and not used."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from aime.primitives.transformer import TimeCache
 class NoContext(ContextMaker):
     """A context of width 0 in the Perceiver's place: no parameter, and no computation.
 
-    All that reads a context then reads nothing there; the losses about it have nothing to say.
+    Losses about the context are off.
     """
 
     reads_tokens: ClassVar[bool] = False
 
     def __init__(self, config: PerceiverConfig, codes: int, code_width: int, grid: int, context: int) -> None:
-        """The sizes are those of the Perceiver, and count for nothing."""
+        """The sizes are those of the Perceiver, and unused."""
         super().__init__()
 
     def forward(

@@ -24,7 +24,7 @@ class PerceiverConfig:
     """Kind and sizes of what makes tokens a context."""
 
     kind: str = "causal"
-    """`causal`, or `none`, which switches the context off: c_t has width 0, and nothing reads the tokens."""
+    """`causal`, or `none`, which switches the context off: c_t has width 0, and tokens are not used."""
     latents: int = 128
     """Number of Perceiver latents."""
     width: int = 256
@@ -38,7 +38,7 @@ class PerceiverConfig:
     dropout: ClassVar[float] = 0.1
 
     def __post_init__(self) -> None:
-        """Refuse sizes of nothing, and a window that nothing can remember.
+        """Check the sizes.
 
         Raises:
             AimeError: if a size is below 1, `window` above `MOST_FRAMES`.
@@ -48,17 +48,17 @@ class PerceiverConfig:
 
 
 class Percept(NamedTuple):
-    """What the Perceiver makes of T frames of tokens."""
+    """Contexts and latents of T frames."""
 
     contexts: Float[Tensor, "B T context"]
     latents: Float[Tensor, "B T N width"]
 
 
 class ContextMaker(nn.Module):
-    """What every kind of perceiver offers: contexts of frames, of new videos or of videos that go on."""
+    """The interface of every kind of perceiver: contexts of frames, of new videos or with a cache of earlier frames."""
 
     reads_tokens: ClassVar[bool] = True
-    """Whether there is a context, and latents from which the tokens can be read back."""
+    """Whether there is a context, and latents from which the tokens are reconstructed."""
 
     def forward(
         self,

@@ -1,4 +1,4 @@
-"""A robot's or simulator's own state, read beside the frames: what it adds to the context."""
+"""The state of a robot or simulator as an observation: it is added to the context of its frame."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class StateConfig:
 
 
 class StateReader(nn.Module):
-    """What a state adds to the context of its frame; a learned vector where nothing of the state is known.
+    """An addition to the context of a frame from its state; a learned vector where no number of it is known.
 
-    It reads the state of that frame alone: what was before, the belief knows.
+    It reads the state of that frame alone; the belief holds earlier ones.
     """
 
     def __init__(self, config: StateConfig, context: int) -> None:
@@ -50,7 +50,7 @@ class StateReader(nn.Module):
         self.hidden = nn.Sequential(nn.Linear(2 * config.width, config.hidden), nn.LayerNorm(config.hidden), nn.SiLU())
         self.project = BoundaryLinear(config.hidden, context)
         self.unknown = nn.Parameter(torch.zeros(context))
-        # a model of frames that goes on with a state begins as it was
+        # fine-tuning a model of frames with states starts from its own contexts
         nn.init.zeros_(self.project.weight)
         nn.init.zeros_(self.project.bias)
 

@@ -38,7 +38,7 @@ class TokenizerConfig:
 
 
 class Tokens(NamedTuple):
-    """What the tokenizer makes of T frames of B sequences."""
+    """Tokens of T frames of B sequences."""
 
     indices: Int[Tensor, "B T h w"]
     codes: Float[Tensor, "B T code h w"]
@@ -131,7 +131,7 @@ class Tokenizer(nn.Module):
         Args:
             frames: centred.
             before: what an earlier call kept, for stepping through a video.
-            valid: False on padding, of which the codebook learns nothing in training mode.
+            valid: False on padding, which the codebook does not learn from.
 
         Returns:
             The tokens, and the features to pass as `before` with the frames that follow.

@@ -48,7 +48,7 @@ class EncoderConfig:
 
 
 class Encoder(nn.Module):
-    """What every encoder offers: features of a frame at three scales, and q(z_t | x_t, c_t) from them."""
+    """The interface of every encoder: features of a frame at three scales, and q(z_t | x_t, c_t) from them."""
 
     channels: tuple[int, ...]
     """Channels of the features at 1/2, 1/4 and 1/8 of the frame."""
@@ -109,10 +109,10 @@ class ResidualEncoder(Encoder):
         features = self.final(coarsest, TimeAxis())
         flat = self.squeeze(F.silu(self.norm(features))).flatten(1)
         mean, spread = self.head(flat).to(torch.promote_types(torch.float32, contexts.dtype)).chunk(2, dim=-1)
-        # starts little above the floor: one that starts wide tells the decoder nothing, and the KL closes it for good
+        # starts little above the floor: a wide posterior carries no information, and the KL keeps it so
         std = F.softplus(spread - 2.5) + self.config.min_std
         if (limit := self.config.max_mean) is not None:
-            # else a latent outgrows any noise: its means move apart until it is as precise as without
+            # without a limit the means grow until the noise has no effect
             mean = limit * torch.tanh(mean / limit)
         return DiagonalGaussian(mean, std)
 

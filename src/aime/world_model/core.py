@@ -63,7 +63,7 @@ class WorldModel(nn.Module):
             config.perceiver, tokens.codes, tokens.code_width, size // 8, config.context
         )
         self.encoder = ENCODERS[config.encoder.kind](config.encoder, size, context, latent)
-        # made before attention and decoder, so that a seed gives the same weights as ever
+        # made before attention and decoder, so that a seed gives the same weights as in earlier versions
         followed = (
             PRIORS[config.prior.kind](config.prior, belief, context, latent),
             RECURRENCES[config.dynamics.kind](2 * latent + context + action, belief),
@@ -192,7 +192,7 @@ class WorldModel(nn.Module):
         return self.restore(self.tokenizer.reconstruct(codes))
 
     def centre(self, frames: Frames) -> Float[Tensor, "B T 3 H W"]:
-        """Frames of the model's shape as floats less the mean frame, in [-1, 1]; their numbers are not looked at.
+        """Frames of the model's shape as floats less the mean frame, in [-1, 1]; ranges are not checked.
 
         Without this the latents of different frames start out nearly equal where most of a frame is background, and
         some runs never learn to tell them apart.

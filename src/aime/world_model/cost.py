@@ -21,7 +21,7 @@ from aime.dynamics.latent_dynamics import LatentDynamics
 from aime.dynamics.states import Carry
 from aime.errors import AimeError
 from aime.primitives.arrays import Array
-from aime.world_model.admission import Admission
+from aime.world_model.checked_inputs import CheckedInputs
 from aime.world_model.core import WorldModel
 from aime.world_model.input_validation import as_actions
 
@@ -43,20 +43,20 @@ class Costing(WorldModel):
 
         Raises:
             AimeError: if a shape, type or range does not fit the model, or there is neither a goal nor a reward head
-                that has ever seen a reward.
+                trained on rewards.
         """
-        with Admission(self) as admit:
-            actions = _candidates(self, admit, action_candidates)
+        with CheckedInputs(self) as checked:
+            actions = _candidates(self, checked, action_candidates)
             with torch.no_grad():
-                state = _present(self, admit, info)
-                goal = _latent_of(self, admit, info["goal"]) if "goal" in info else None
+                state = _present(self, checked, info)
+                goal = _latent_of(self, checked, info["goal"]) if "goal" in info else None
             for name, known in (("pixels", state.latent), ("goal", goal)):
                 if known is not None and known.shape[0] != actions.shape[0]:
                     raise AimeError(
                         f"info['{name}'] shows {known.shape[0]} environments, expected {actions.shape[0]} as in "
                         "action_candidates"
                     )
-            control = admit.rewarding("info has no 'goal', and ") if goal is None else None
+            control = checked.rewarding("info has no 'goal', and ") if goal is None else None
             return _cost(self.dynamics, state, goal, control, actions)
 
 
@@ -75,16 +75,16 @@ def _cost(
         if goal is not None:
             cost = (dream.latents[:, -1] - repeat(goal, "b d -> (b s) d", s=samples)).square().sum(-1)
         else:
-            assert control is not None, "asked for where there is no goal"
+            assert control is not None, "checked where there is no goal"
             cost = -control.reward(*dream.read).mean.sum(-1)
     return rearrange(cost, "(b s) -> b s", b=batch)
 
 
-def _present(model: WorldModel, admit: Admission, info: Mapping[str, Any]) -> Carry:
+def _present(model: WorldModel, checked: CheckedInputs, info: Mapping[str, Any]) -> Carry:
     """The state after the last frame of each environment."""
     if "pixels" not in info:
         raise AimeError(f"info has no 'pixels', only {', '.join(map(str, info)) or 'nothing'}; expected frames")
-    frames = admit.frames(_of_one(info["pixels"], "pixels"), "info['pixels']")
+    frames = checked.frames(_of_one(info["pixels"], "pixels"), "info['pixels']")
     length = frames.shape[1]
     actions = valid = None
     if length > 1 and "action" in info:
@@ -98,16 +98,16 @@ def _present(model: WorldModel, admit: Admission, info: Mapping[str, Any]) -> Ca
         actions = torch.cat([led_here[:, 1:], led_here[:, :1]], dim=1)
         valid = actions.isfinite().all(-1)
         valid[:, -1] = False
-        admit.action_values(torch.where(valid[..., None], actions, 0), "info['action']")
+        checked.action_values(torch.where(valid[..., None], actions, 0), "info['action']")
     states = None
     if model.config.state.width and "state" in info:
-        states = admit.states(_array(info["state"])[:, 0], frames.shape[:2])
+        states = checked.states(_array(info["state"])[:, 0], frames.shape[:2])
     return model.dynamics.states_at(model.filter_sequence(frames, actions, valid, states).track, -1)
 
 
-def _latent_of(model: WorldModel, admit: Admission, goal: Any) -> Float[Tensor, "B latent"]:
+def _latent_of(model: WorldModel, checked: CheckedInputs, goal: Any) -> Float[Tensor, "B latent"]:
     """The latent of the last of some frames, each seen for the first time."""
-    frames = admit.frames(_of_one(goal, "goal")[:, -1:], "info['goal']")
+    frames = checked.frames(_of_one(goal, "goal")[:, -1:], "info['goal']")
     return model.infer(model.perceive(frames)).mean[:, -1]
 
 
@@ -126,7 +126,7 @@ def _of_one(pixels: Any, name: str) -> Array:
     return pixels[:, 0]
 
 
-def _candidates(model: WorldModel, admit: Admission, candidates: Tensor) -> Float[Tensor, "B S H A"]:
+def _candidates(model: WorldModel, checked: CheckedInputs, candidates: Tensor) -> Float[Tensor, "B S H A"]:
     """The candidates on the model's device, a step a row: a row of a plan may hold several steps in a block."""
     width = model.config.action_width
     if candidates.ndim != 4 or candidates.shape[-1] % width or not candidates.numel():
@@ -135,6 +135,6 @@ def _candidates(model: WorldModel, admit: Admission, candidates: Tensor) -> Floa
             "actions in the last axis"
         )
     candidates = as_actions(candidates, "action_candidates")
-    admit.clipped_actions(candidates, "action_candidates")
+    checked.clipped_actions(candidates, "action_candidates")
     steps = rearrange(candidates, "b s h (k a) -> b s (h k) a", a=width)
     return steps.to(model.null_action).clamp(-1, 1)

@@ -28,7 +28,7 @@ def as_actions(given: Array, name: str) -> Tensor:
 
 
 def admit_frames(given: Array, config: ModelConfig, like: Tensor, name: str = "frames") -> Float[Tensor, "B T 3 H W"]:
-    """Frames as floats in [0, 1], in the type and on the device of `like`; numbers of floats are not looked at.
+    """Frames as floats in [0, 1], in the type and on the device of `like`; ranges of floats are not checked.
 
     Args:
         given: a frame `[3,H,W]` or `[H,W,3]`, a clip `[T,…]` or a batch `[B,T,…]` of them; uint8 or float.
@@ -83,7 +83,7 @@ ACTIONS_REMEDY = "give one action a frame, of the width that the model was train
 def admit_actions(
     actions: Tensor | None, valid: Bool[Tensor, "B T"] | None, shape: torch.Size, null_action: Float[Tensor, " A"]
 ) -> Float[Tensor, "B T A"]:
-    """Actions `[B,T,A]` with the null action where they are missing; their numbers are not looked at.
+    """Actions `[B,T,A]` with the null action where they are missing; ranges are not checked.
 
     Raises:
         AimeError: if they are not `[B,T,A]` for these B, T and the model's A.

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from aime.world_model.admission import Admission
+from aime.world_model.checked_inputs import CheckedInputs
 from aime.world_model.core import Actions, Frames, States
 from aime.world_model.cost import Costing
 from aime.world_model.outputs import SequenceOutput, Sight
@@ -31,7 +31,7 @@ class AIME(Stepping, Predicting, Surprising, Costing):
 
     Frames are `[B,T,3,H,W]`, uint8 or float in [0, 1]; actions `[B,T,A]` in [-1, 1], action t taken after frame t.
     Tensors or numpy arrays; frames in any layout that `prepare` takes. Numbers out of range are refused.
-    Only the recurrence needs the step before, so a pass over T frames runs everything else for all B·T frames at once.
+    Only the recurrence is sequential: a pass over T frames computes everything else for all B·T frames at once.
 
     Example:
         >>> import torch
@@ -56,13 +56,13 @@ class AIME(Stepping, Predicting, Surprising, Costing):
 
         Args:
             frames: a frame `[3,H,W]` or `[H,W,3]`, a clip `[T,…]` or a batch `[B,T,…]` of them; torch or numpy, uint8
-                or float in [0, 1], give or take a grey level. Every method that takes frames prepares them so.
+                or float in [0, 1] within 1/255. Every method that takes frames prepares them so.
 
         Raises:
             AimeError: if they have another size or number of channels, another type, or numbers out of range.
         """
-        with Admission(self) as admit:
-            return admit.frames(frames)
+        with CheckedInputs(self) as checked:
+            return checked.frames(frames)
 
     def forward_sequence(
         self,
@@ -83,11 +83,11 @@ class AIME(Stepping, Predicting, Surprising, Costing):
         Raises:
             AimeError: if frames, actions or states do not have the model's shape, type or range.
         """
-        with Admission(self) as admit:
-            given = admit.frames(frames)
+        with CheckedInputs(self) as checked:
+            given = checked.frames(frames)
             shape = given.shape[:2]
             return self.run_sequence(
-                given, admit.actions(actions, shape, action_valid), None, admit.states(states, shape)
+                given, checked.actions(actions, shape, action_valid), None, checked.states(states, shape)
             )
 
     def decode(self, latents: Float[Tensor, "N latent"], attention: Float[Tensor, "N h w"]) -> Float[Tensor, "N 3 H W"]:
@@ -96,8 +96,8 @@ class AIME(Stepping, Predicting, Surprising, Costing):
         Raises:
             AimeError: if latents or maps have another shape, or are not finite.
         """
-        with Admission(self) as admit:
-            return self.draw(*admit.latents(latents, attention))
+        with CheckedInputs(self) as checked:
+            return self.draw(*checked.latents(latents, attention))
 
     @torch.no_grad()
     def encode(self, frames: Frames, states: States | None = None) -> Float[Tensor, "B T latent"]:
@@ -118,6 +118,6 @@ class AIME(Stepping, Predicting, Surprising, Costing):
         return self._perceived(frames, states).percept.contexts
 
     def _perceived(self, frames: Frames, states: States | None) -> Sight:
-        with Admission(self) as admit:
-            given = admit.frames(frames)
-            return self.perceive(given, admit.states(states, given.shape[:2]))
+        with CheckedInputs(self) as checked:
+            given = checked.frames(frames)
+            return self.perceive(given, checked.states(states, given.shape[:2]))

@@ -23,29 +23,29 @@ from aime.primitives.transformer import TimeCache
 
 
 class Targets(NamedTuple):
-    """What came with the frames of B clips of T steps, and where it is known."""
+    """Rewards, ends and states of B clips of T frames, and where they are known."""
 
     valid: Bool[Tensor, "B T"]
     """False on padding."""
     action_valid: Bool[Tensor, "B T"]
     """Where an action was taken and recorded."""
     rewards: Float[Tensor, "B T"]
-    """Received on arrival at the frame, in the environment's units."""
+    """Received with the frame, in the environment's units."""
     reward_valid: Bool[Tensor, "B T"]
     terminated: Bool[Tensor, "B T"]
-    """Whether the arrival at the frame ended the episode for good."""
+    """Whether the episode ended at the frame for good."""
     states: Float[Tensor, "B T S"]
     """In their own units, NaN where not known; S is 0 for a model that observes frames alone."""
 
     @classmethod
     def unknown(cls, valid: Bool[Tensor, "B T"], state_width: int = 0) -> Targets:
-        """Of frames of which nothing but their padding is known."""
+        """Targets of which only the padding is known."""
         nowhere, zeros = torch.zeros_like(valid), torch.zeros(valid.shape, device=valid.device)
         states = torch.full((*valid.shape, state_width), torch.nan, device=valid.device)
         return cls(valid, nowhere, zeros, nowhere, nowhere, states)
 
     def only(self, rows: Bool[Tensor, " B"]) -> Targets:
-        """Of some clips; all others are as if they were padding."""
+        """The targets of some clips; all others become padding."""
         known = {name: getattr(self, name) & rows[:, None] for name in ("valid", "action_valid", "reward_valid")}
         return self._replace(**known)
 
@@ -71,7 +71,7 @@ class LatentClips(NamedTuple):
 
 
 class Sight(NamedTuple):
-    """What B videos of T frames show, before any latent or belief."""
+    """What is computed of B videos of T frames before any latent or belief."""
 
     tokens: Tokens
     pyramid: tuple[Tensor, ...]
@@ -81,13 +81,13 @@ class Sight(NamedTuple):
     percept: Percept
     """Its contexts have seen the states of their frames, where the model observes any."""
     tokenizer_past: tuple[Tensor, ...]
-    """What the tokenizer needs of these frames to go on with later ones."""
+    """Features that the tokenizer needs with the frames that follow."""
     perceiver_cache: TimeCache | None
-    """The Perceiver's likewise, where it was given one."""
+    """The Perceiver's cache for the frames that follow, if one was given."""
 
 
 class Filtered(NamedTuple):
-    """What B videos of T frames show, and what is believed of them; no frame is drawn."""
+    """Features, latents and beliefs of B videos of T frames, without reconstructions."""
 
     sight: Sight
     posterior: DiagonalGaussian
@@ -158,13 +158,13 @@ class BeliefState(NamedTuple):
 
 
 class Observation(NamedTuple):
-    """What one observed frame told."""
+    """What is inferred from one observed frame."""
 
     latent: Float[Tensor, "B latent"]
     """z_t, the posterior's mean."""
     posterior: DiagonalGaussian
     prior: DirichletProcessMixture
-    """What was believed of z_t before the frame was seen."""
+    """p(z_t) before the frame was seen."""
     context: Float[Tensor, "B context"]
     tokens: Int[Tensor, "B h w"]
     attention: Float[Tensor, "B h w"]
@@ -174,7 +174,7 @@ class Observation(NamedTuple):
     expected: TopDown
     """P_t and the motion towards it."""
     state: Float[Tensor, "B S"] | None = None
-    """What (h_{t-1}, z_t) say of the robot's or simulator's state, in its own units; None where none is observed."""
+    """Predicted state of the robot or simulator, in its own units; None where none is observed."""
 
     @property
     def frame_attention(self) -> Float[Tensor, "B H W"]:
@@ -189,7 +189,7 @@ class Imagined(NamedTuple):
     component: Int[Tensor, " B"]
     prior: DirichletProcessMixture
     expected: TopDown
-    """P_t, which stands for A_t where no frame is seen, and the motion towards it."""
+    """P_t, used in place of A_t where no frame is seen, and the motion towards it."""
     state: Float[Tensor, "B S"] | None = None
     """As in `Observation`."""
 
@@ -210,7 +210,7 @@ class FuturePrediction(NamedTuple):
     attention: Float[Tensor, "B *S F h w"]
     """P_t, each from the one before: the maps that the frames were decoded with."""
     actions: Float[Tensor, "B *S F A"]
-    """What was done before each frame: the actions given, then those of the action schema."""
+    """The action before each frame: those given, then those of the action schema."""
     states: Float[Tensor, "B *S F W"] | None = None
     """The robot's or simulator's state, W numbers in its own units; None where the model observes none."""
 

@@ -15,7 +15,7 @@ from aime.dynamics.states import Carry
 from aime.errors import AimeError
 from aime.primitives.distributions import Pickable, from_uniforms
 from aime.primitives.seeded_noise import Seeds, seeded_uniforms
-from aime.world_model.admission import Admission
+from aime.world_model.checked_inputs import CheckedInputs
 from aime.world_model.core import Actions, Frames, States, WorldModel
 from aime.world_model.outputs import FuturePrediction
 
@@ -53,16 +53,16 @@ class Predicting(WorldModel):
         """
         if samples is not None and samples < 1:
             raise AimeError(f"samples is {samples}; expected 1 or more, or None for the single most likely future")
-        with Admission(self) as admit:
-            frames = admit.frames(context_frames, "context_frames")
+        with CheckedInputs(self) as checked:
+            frames = checked.frames(context_frames, "context_frames")
             batch, seen = frames.shape[:2]
-            given = admit.any_actions(actions, batch)
+            given = checked.any_actions(actions, batch)
             known = _known_future(self, seen, given, horizon)
             if given is not None:
                 # nothing reads an action after the last predicted frame
-                admit.action_values(given[:, : seen - 1 + known.shape[1]], "actions")
+                checked.action_values(given[:, : seen - 1 + known.shape[1]], "actions")
             past = _known_past(frames, given)
-            context = self.filter_sequence(frames, *past, admit.states(states, frames.shape[:2]))
+            context = self.filter_sequence(frames, *past, checked.states(states, frames.shape[:2]))
             start = self.dynamics.states_at(context.track, -1)
             return predict_from(self, start, context.maps[:, -1], known, samples, seed, horizon)
 
@@ -82,9 +82,9 @@ def predict_from(
         model: in eval mode.
         start: after the last frame that is seen; see `LatentDynamics.states_at`.
         last_map: U of that frame.
-        known: from that frame on; their numbers are not looked at.
+        known: from that frame on; ranges are not checked.
         samples: as in `AIME.predict_future`.
-        seed: likewise.
+        seed: as in `AIME.predict_future`.
         horizon: F, K by default; beyond K the model needs an action schema.
     """
     dynamics, count = model.dynamics, samples or 1

@@ -12,7 +12,7 @@ from aime.attention.top_down import TopDown
 from aime.dynamics.choices import likeliest, sampled
 from aime.dynamics.states import Carry
 from aime.primitives.graphed_calls import call_graphed
-from aime.world_model.admission import Admission
+from aime.world_model.checked_inputs import CheckedInputs
 from aime.world_model.core import WorldModel
 from aime.world_model.outputs import BeliefState, Imagined, Observation
 
@@ -24,7 +24,7 @@ class Stepping(WorldModel):
     def initial_state(self, batch: int) -> BeliefState:
         """The state of `batch` videos before their first frame."""
         like, size = self.null_action, self.config.image_size
-        # the past before the first frame is zero; one blank pass tells the shapes
+        # the past before the first frame is zero, of the shapes that one blank pass has
         _, kept = self.tokenizer(like.new_zeros(batch, 1, 3, size, size))
         return BeliefState(
             carry=self.dynamics.start(batch),
@@ -43,7 +43,7 @@ class Stepping(WorldModel):
         reset: Bool[Tensor, " B"] | Bool[np.ndarray, " B"] | None = None,
         own_state: Float[Tensor, "B S"] | Float[np.ndarray, "B S"] | None = None,
     ) -> tuple[BeliefState, Observation]:
-        """See one more frame: first advance the belief by the action that led here, then infer.
+        """Observe one more frame: advance the belief by the action before it, then infer.
 
         Gives the same numbers as `forward_sequence` in eval mode gives for that frame.
 
@@ -52,19 +52,19 @@ class Stepping(WorldModel):
             frame: `[B,3,H,W]`, uint8 or float in [0, 1].
             previous_action: `[B,A]` in [-1, 1], taken after the frame before; ignored in fresh rows.
             reset: True in the rows where this frame starts a new video.
-            own_state: `[B,S]`, the robot's or simulator's, NaN where not known; None where nothing is.
+            own_state: `[B,S]`, the robot's or simulator's state, NaN where not known; None where none is.
 
         Raises:
             AimeError: if frame, action or own state do not have the model's shape, type or range, or the state is not
                 finite.
         """
         batch = state.fresh.shape[0]
-        with Admission(self) as admit:
-            frames = admit.frame(frame, batch)
-            fresh = state.fresh if reset is None else state.fresh | admit.valid(reset, state.fresh.shape, "reset")
-            admit.believed(state, fresh)
-            action = admit.action(previous_action, batch, ignored=fresh)
-            states = admit.states(own_state, state.fresh.shape)
+        with CheckedInputs(self) as checked:
+            frames = checked.frame(frame, batch)
+            fresh = state.fresh if reset is None else state.fresh | checked.valid(reset, state.fresh.shape, "reset")
+            checked.believed(state, fresh)
+            action = checked.action(previous_action, batch, ignored=fresh)
+            states = checked.states(own_state, state.fresh.shape)
             given = state._replace(fresh=fresh), frames, action, states
             return call_graphed(_observe, self, given, None)
 
@@ -83,10 +83,10 @@ class Stepping(WorldModel):
             AimeError: if the action does not have the model's width, type or range, or a row has seen no frame yet, or
                 the state is not finite.
         """
-        with Admission(self) as admit:
-            admit.seen(state.fresh)
-            admit.believed(state, state.fresh)
-            given = state.carry, state.last_map, admit.action(action, state.fresh.shape[0])
+        with CheckedInputs(self) as checked:
+            checked.seen(state.fresh)
+            checked.believed(state, state.fresh)
+            given = state.carry, state.last_map, checked.action(action, state.fresh.shape[0])
             carry, imagined = call_graphed(_imagine, self, given, sample)
             return state._replace(carry=carry, last_map=imagined.expected.map), imagined
 

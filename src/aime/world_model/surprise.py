@@ -15,7 +15,7 @@ from aime.dynamics.states import Track
 from aime.errors import AimeError
 from aime.primitives.distributions import DiagonalGaussian
 from aime.primitives.seeded_noise import Seeds, posterior_samples
-from aime.world_model.admission import Admission
+from aime.world_model.checked_inputs import CheckedInputs
 from aime.world_model.core import Actions, Frames, States, WorldModel
 from aime.world_model.prediction import decode_in_chunks
 
@@ -48,7 +48,7 @@ class Surprising(WorldModel):
             samples: of the bound, which is tighter with more; "latent" uses none.
             seed: of these samples; see `predict_future`.
             states: `[B,T,S]`, as in `forward_sequence`.
-            action_valid: `[B,T]`, likewise.
+            action_valid: `[B,T]`, as in `forward_sequence`.
 
         Raises:
             AimeError: if frames, actions or states do not have the model's shape, type or range.
@@ -57,12 +57,12 @@ class Surprising(WorldModel):
             raise AimeError(f"surprise of {of!r}; expected 'latent' or 'frame'")
         if samples < 1:
             raise AimeError(f"samples is {samples}; expected 1 or more")
-        with Admission(self) as admit:
-            given = admit.frames(frames)
+        with CheckedInputs(self) as checked:
+            given = checked.frames(frames)
             shape = given.shape[:2]
             # nothing here reads the last action, and a recording has none
-            known = admit.actions(actions, shape, action_valid, last_unused=True)
-            seen = admit.states(states, shape)
+            known = checked.actions(actions, shape, action_valid, last_unused=True)
+            seen = checked.states(states, shape)
             filtered = self.filter_sequence(given, known, None, seen)
             if of == "latent":
                 return latent_surprise(filtered.track)

@@ -1,4 +1,4 @@
-"""What belief, latent and its last step say of the arrival at a frame: its reward, and whether the episode goes on."""
+"""Heads for the reward that comes with a frame, and for whether the episode continues."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aime.primitives.distributions import TwoHot
 
 
 class RewardHead(nn.Module):
-    """p(reward | h_{t-1}, z_t, z_t - z_{t-1}) of the arrival at frame t; predicts 0 before it has learned anything.
+    """p(reward | h_{t-1}, z_t, z_t - z_{t-1}) of the arrival at frame t; predicts 0 before training.
 
     Reference: Hafner et al. 2023, DreamerV3, arXiv 2301.04104.
     """
@@ -37,7 +37,7 @@ class RewardHead(nn.Module):
 
 
 class ContinuationHead(nn.Module):
-    """p(the episode goes on | h_{t-1}, z_t, z_t - z_{t-1}) after the arrival at frame t, as a logit."""
+    """p(the episode continues | h_{t-1}, z_t, z_t - z_{t-1}) after the arrival at frame t, as a logit."""
 
     def __init__(self, config: ControlConfig, belief: int, latent: int) -> None:
         super().__init__()

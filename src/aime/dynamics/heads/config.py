@@ -1,4 +1,4 @@
-"""Sizes of everything that reads belief and latent for acting."""
+"""Sizes of the control heads."""
 
 from __future__ import annotations
 

@@ -26,11 +26,11 @@ class Control(nn.Module):
 
     @torch.no_grad()
     def count_rewards(self, rewards: Float[Tensor, "B T"], valid: Bool[Tensor, "B T"]) -> None:
-        """Count the rewards that the head learns from, those that are not 0; nothing is read back from a device."""
+        """Count the rewards that the head learns from, those that are not 0; without a host sync."""
         more = ((rewards != 0) & valid).sum()
         self.rewards_seen.copy_(torch.where(more > 0, self.rewards_seen.clamp_min(0) + more, self.rewards_seen))
 
     def knows_rewards(self) -> Bool[Tensor, ""]:
-        """Whether the reward head has ever seen a reward. Where that was not counted, whether it has learned at all."""
+        """Whether the reward head was trained on rewards; if they were not counted, whether it was trained."""
         learned = self.reward.logits.weight.detach().any()
         return torch.where(self.rewards_seen < 0, learned, self.rewards_seen > 0)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 Memory = Any
-"""What a recurrence keeps besides the belief: any pytree of tensors whose first axis is the batch; `()` for nothing."""
+"""A recurrence's state besides the belief: a pytree of tensors whose first axis is the batch; `()` for none."""
 
 Step = Callable[
     [Float[Tensor, "B inputs"], Float[Tensor, "B belief"], Memory], tuple[Float[Tensor, "B belief"], Memory]

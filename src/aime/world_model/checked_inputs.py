@@ -24,7 +24,7 @@ from aime.world_model.input_validation import (
 from aime.world_model.outputs import BeliefState
 
 
-class Admission(ValueChecks):
+class CheckedInputs(ValueChecks):
     """What enters one call of the public API, checked and converted to the model's device and type.
 
     A context manager around the call: on a GPU the numbers are judged at its end, see `ValueChecks`. Where frames come
@@ -36,7 +36,7 @@ class Admission(ValueChecks):
         self.model, self.config, self.like = model, model.config, model.null_action
         self._one_clip = False
 
-    def __enter__(self) -> Admission:
+    def __enter__(self) -> CheckedInputs:
         return self
 
     def frames(self, given: Array, name: str = "frames") -> Float[Tensor, "B T 3 H W"]:
