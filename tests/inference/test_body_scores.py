@@ -127,7 +127,7 @@ def test_they_are_shown_in_the_terminal_and_in_the_report(scores: ClipScores) ->
         "foreground F1 against horizon",
         "state read from frames against horizon",
     ]
-    assert "IoU of a body and its best slot" in page
+    assert "IoU of a body with its best slot" in page
     bare = replace(whole, foreground=None, read_states=None, masks=None, state_reader="none: no states")
     assert "<svg" not in body_section(bare) and "none: no states" in body_section(bare)
 

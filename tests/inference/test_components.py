@@ -13,10 +13,10 @@ from tests.models import small_config
 
 from aime.inference.components import find_components, group_frames
 from aime.inference.overlays import PALETTE
-from aime.inference.predictors import Predictor
 from aime.inference.render import FAINT
 from aime.inference.strips import colours_by, group_strips
 from aime.primitives.distributions import GaussianMixture
+from aime.world_model.model import AIME
 
 
 def numbered_frames(clips: int, length: int) -> np.ndarray:
@@ -59,7 +59,7 @@ def test_frames_are_explained_by_the_component_nearest_to_their_latent() -> None
     )  # fmt: skip
     output = SimpleNamespace(prior=SimpleNamespace(mixture=mixture), posterior=SimpleNamespace(mean=latents))
     model = SimpleNamespace(device=torch.device("cpu"), config=small_config(), forward_sequence=lambda *_: output)
-    found = find_components(cast(Predictor, model), clips)
+    found = find_components(cast(AIME, model), clips)
     assert [group.component for group in found.groups] == [0, 1]
     assert found.groups[1].share == pytest.approx(1 / 3, abs=1e-3)
     assert found.frames == 3 * 4, "the first frame of a clip is left out"

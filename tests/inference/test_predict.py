@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 import pytest
@@ -18,11 +18,12 @@ from aime.inference.dreams import dream, to_pixels
 from aime.inference.filtering import filter_clips
 from aime.inference.loading import load_run
 from aime.inference.predict import Shown, film_strips
+from aime.world_model.model import AIME
 
 
 def test_dreams_begin_with_what_was_seen_and_go_on_with_what_was_dreamt() -> None:
     clips = drifting_clips(2, 7)
-    dreams = dream(Oracle("all"), clips, context=3, samples=2)
+    dreams = dream(cast(AIME, Oracle("all")), clips, context=3, samples=2)
     truth = clips.frames.permute(0, 1, 3, 4, 2).numpy()
     assert (dreams.truth == truth).all()
     assert (dreams.likeliest == truth).all()
@@ -32,7 +33,7 @@ def test_dreams_begin_with_what_was_seen_and_go_on_with_what_was_dreamt() -> Non
 
 
 def test_the_difference_is_the_largest_of_the_three_colours() -> None:
-    dreams = dream(Oracle("still"), drifting_clips(1, 5), context=2, samples=1)
+    dreams = dream(cast(AIME, Oracle("still")), drifting_clips(1, 5), context=2, samples=1)
     expected = np.abs(dreams.likeliest.astype(int) - dreams.truth.astype(int)).max(axis=-1)
     assert (dreams.difference == expected).all()
     assert (dreams.difference[:, :2] == 0).all()
@@ -40,7 +41,7 @@ def test_the_difference_is_the_largest_of_the_three_colours() -> None:
 
 
 def test_a_row_of_the_film_has_truth_dream_difference_and_samples() -> None:
-    dreams = dream(Oracle("uncertain"), drifting_clips(2, 6), context=2, samples=3)
+    dreams = dream(cast(AIME, Oracle("uncertain")), drifting_clips(2, 6), context=2, samples=3)
     grid = film_strips(dreams)
     assert [strip.label for strip in grid[1]] == [
         "truth",

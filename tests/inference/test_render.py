@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -20,7 +22,7 @@ from aime.inference.render import (
     SEEN,
     Note,
     Strip,
-    encode_png,
+    encode_picture,
     enlarge,
     film,
     filmstrip,
@@ -131,6 +133,8 @@ def test_film_shows_every_frame_of_every_clip() -> None:
         assert (image[LINE, 2 * GAP + TILE] == mark).all()
 
 
-def test_png_keeps_every_pixel() -> None:
+@pytest.mark.parametrize("kind", ["png", "webp"])
+def test_a_picture_keeps_every_pixel(kind: Literal["png", "webp"]) -> None:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (7, 9, 3), dtype=np.uint8))
-    assert (np.asarray(Image.open(io.BytesIO(encode_png(image)))) == np.asarray(image)).all()
+    found = Image.open(io.BytesIO(encode_picture(image, kind)))
+    assert found.format == kind.upper() and (np.asarray(found) == np.asarray(image)).all()

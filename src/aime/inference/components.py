@@ -11,7 +11,7 @@ from jaxtyping import Float, Int, UInt8
 from aime.data import Clips
 from aime.inference.dreams import to_numpy, to_pixels
 from aime.inference.metrics import perplexity
-from aime.inference.predictors import Predictor
+from aime.world_model.model import AIME
 
 AT_ONCE = 4
 """Clips that are filtered in one call, which bounds memory."""
@@ -70,7 +70,7 @@ class Components:
 
 
 @torch.inference_mode()
-def find_components(model: Predictor, clips: Clips) -> Components:
+def find_components(model: AIME, clips: Clips) -> Components:
     """Group the frames of some clips by their components.
 
     The responsibilities are r_k ∝ π_k N(z; μ_k, σ_k²) of the posterior's mean z under the prior of the same frame

@@ -11,9 +11,9 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from aime.data import Clips
-from aime.inference.predictors import Predictor
 from aime.primitives.pixels import to_bytes
 from aime.primitives.seeded_noise import Seeds
+from aime.world_model.model import AIME
 from aime.world_model.outputs import FuturePrediction
 
 
@@ -60,7 +60,7 @@ class Dreams:
 
 
 @torch.inference_mode()
-def dream(model: Predictor, clips: Clips, context: int, samples: int, seed: Seeds = 0) -> Dreams:
+def dream(model: AIME, clips: Clips, context: int, samples: int, seed: Seeds = 0) -> Dreams:
     """Predict each clip from its first `context` frames and its actions.
 
     Args:

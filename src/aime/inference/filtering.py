@@ -13,8 +13,8 @@ from aime.attention.maps import centre_of_mass
 from aime.attention.schema import Attention
 from aime.data import Clips
 from aime.inference.dreams import to_numpy, to_pixels
-from aime.inference.predictors import Predictor
 from aime.world_model.config import ModelConfig
+from aime.world_model.model import AIME
 
 NO_ATTENTION = (
     "This model's attention is uniform: every part of a frame has the same weight, so there is no map to draw. "
@@ -65,7 +65,7 @@ def has_attention(config: ModelConfig) -> bool:
 
 
 @torch.inference_mode()
-def filter_clips(model: Predictor, clips: Clips) -> FilteredClips:
+def filter_clips(model: AIME, clips: Clips) -> FilteredClips:
     """Run a model over some clips and keep its reconstructions, mixture weights, codes and attention.
 
     Args:

@@ -1,4 +1,4 @@
-"""What evaluation and pictures ask of a model, and all that a model computes of clips for their scores."""
+"""All that a model computes of clips for their scores; each clip is encoded once."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from aime.data import Clips
 from aime.primitives.pixels import to_unit
-from aime.primitives.seeded_noise import Seeds
 from aime.primitives.standardise import Standardise
 from aime.world_model.config import ModelConfig
 from aime.world_model.model import AIME
@@ -21,38 +20,6 @@ from aime.world_model.surprise import frame_bound, latent_surprise
 
 BOUND_SAMPLES = 8
 """Samples of the bound on -log p(x)."""
-
-
-class Predictor(Protocol):
-    """What pictures ask of a model; `AIME` is one."""
-
-    @property
-    def config(self) -> ModelConfig:
-        """The sizes of frames, actions and codebook."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where clips must be."""
-
-    def forward_sequence(
-        self,
-        frames: Tensor,
-        actions: Tensor | None = None,
-        action_valid: Bool[Tensor, "B T"] | None = None,
-        states: Tensor | None = None,
-    ) -> SequenceOutput:
-        """See `AIME.forward_sequence`."""
-
-    def predict_future(
-        self,
-        context_frames: Tensor,
-        actions: Tensor,
-        samples: int | None = None,
-        seed: Seeds = 0,
-        *,
-        states: Tensor | None = None,
-    ) -> FuturePrediction:
-        """See `AIME.predict_future`."""
 
 
 class ClipOutputs(NamedTuple):

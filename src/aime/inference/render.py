@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -160,10 +160,10 @@ def _film_frame(grid: Sequence[Sequence[Strip]], number: int, context: int, scal
     return image
 
 
-def encode_png(image: Image.Image) -> bytes:
-    """The bytes of a PNG file."""
+def encode_picture(image: Image.Image, kind: Literal["png", "webp"]) -> bytes:
+    """The bytes of a picture file, without loss; WebP takes a quarter less than PNG."""
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
+    image.save(buffer, kind.upper(), optimize=True, lossless=True)
     return buffer.getvalue()
 
 

@@ -9,9 +9,9 @@ from aime.data import Dataset
 from aime.inference.dreams import dream
 from aime.inference.filtering import filter_clips
 from aime.inference.loading import moving_clips
-from aime.inference.predictors import Predictor
 from aime.inference.render import filmstrip, scale_for, stack
 from aime.inference.strips import columns, snapshot_strips
+from aime.world_model.model import AIME
 
 CONTEXT = 5
 """Frames that the open-loop prediction sees, or half of the clip where that is fewer."""
@@ -23,7 +23,7 @@ CLIPS, AHEAD, TILE = 2, 8, 96
 """Clips, predicted frames of each, and screen pixels that a frame is enlarged to, about."""
 
 
-def draw_snapshot(model: Predictor, dataset: Dataset) -> Image.Image:
+def draw_snapshot(model: AIME, dataset: Dataset) -> Image.Image:
     """Filmstrips of truth, reconstruction, open-loop prediction, a sample and attention, the same clips at each call.
 
     Args:

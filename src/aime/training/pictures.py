@@ -40,10 +40,10 @@ def log_picture(
     if not config.pictures:
         return
     # imported late: these libraries take seconds to load
-    from aime.inference.render import encode_png
+    from aime.inference.render import encode_picture
     from aime.inference.snapshot import draw_snapshot
 
     with preserved_random_state(model.device):
         picture = draw_snapshot(model, dataset if validation is None else validation)
-    write_atomically(config.out / PICTURES / f"step-{step:06d}.png", encode_png(picture))
+    write_atomically(config.out / PICTURES / f"step-{step:06d}.png", encode_picture(picture, "png"))
     logbook.filmstrip(step, "progress", np.asarray(picture))

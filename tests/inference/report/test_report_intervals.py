@@ -11,7 +11,7 @@ from tests.inference.worlds import Oracle, drifting_clips
 from aime.cli.evaluate import _tables
 from aime.inference.evaluate import score_clips
 from aime.inference.evaluation import Evaluation
-from aime.inference.report.charts import psnr_chart, skill_chart
+from aime.inference.report.horizon_charts import psnr_chart, skill_chart
 from aime.inference.report.layout import _certainty, _table
 from aime.inference.summary import summarise
 
@@ -47,7 +47,7 @@ def test_of_one_episode_it_is_said_that_there_are_none() -> None:
     evaluation = evaluation_of([3, 3, 3, 3])
     assert "fill-opacity" not in skill_chart(evaluation)
     assert "one episode" in _certainty(evaluation)
-    assert "interval" not in _table(evaluation)
+    assert 'class="interval"' not in _table(evaluation)
     lines = terminal(evaluation)
     assert "4 clips of 1 episode" in lines[0] and "one episode: no intervals" in " ".join(lines)
     assert not any("…" in line for line in lines[2:])

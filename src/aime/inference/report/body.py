@@ -8,7 +8,9 @@ from typing import Any
 
 from aime.inference.evaluation import Evaluation
 from aime.inference.report import charts, page
+from aime.inference.report.horizon_charts import Curve, horizon_chart
 from aime.inference.report.page import Cell
+from aime.inference.score_rows import MASKS, rows_of
 from aime.primitives.interval_text import bounds_text, number_text
 
 _KINDS = (
@@ -60,23 +62,14 @@ def _chart(title: str, unit: str, score: str, found: Mapping[int, Any], ends: Ma
     for name, label, colour, style in _KINDS:
         if hasattr(found[1], name):
             values, intervals = ([getattr(getattr(each, name), score) for each in of.values()] for of in (found, ends))
-            curves.append(charts.Curve(label, colour, style, values, intervals if style == "-" else ()))
-    return charts.bounded_chart(f"{title} against horizon", unit, curves)
+            curves.append(Curve(label, colour, values, intervals if style == "-" else (), style))
+    lowest = min(value for curve in curves for value in curve.values)
+    return horizon_chart(title, unit, curves, -0.5 if lowest < 0 else 0, 1.02)
 
 
 def _masks(evaluation: Evaluation) -> str:
-    found, ends = evaluation.masks, evaluation.intervals.masks
-    if found is None or ends is None:
-        return ""
-    names = {
-        "slot_iou": "IoU of a body and its best slot",
-        "whole_iou": "IoU of a body and the whole frame",
-        "grid_iou": "IoU of a body and the best slot on the attention grid",
-        "foreground_ari": "foreground ARI of the slots",
-        "attention_ratio": "attention on a body",
-    }
     rows = [
-        (title, [Cell(number_text(getattr(found, name), ".2f"), "", bounds_text(getattr(ends, name), ".2f"))])
-        for name, title in names.items()
+        (title, [Cell(number_text(value, form), "", bounds_text(bounds, form))])
+        for title, form, [(value, bounds)] in rows_of(evaluation, MASKS)
     ]
-    return page.table(["against masks", "score"], rows) + page.note(_MASKS)
+    return page.table(["against masks", "score"], rows) + page.note(_MASKS) if rows else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import matplotlib
@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aime.inference.evaluation import Evaluation, FrameScores, Leaf, StateScores
+from aime.inference.evaluation import Evaluation
 from aime.inference.report.training_log import Record, names, series
 from aime.primitives.intervals import Bounds
 
@@ -28,7 +28,7 @@ _VARIABLES = {INK: "ink", LINE: "line", FAINT: "faint"} | {
 
 MODEL, LIKELIEST, BEST, PERSISTENCE, MEAN = SERIES
 
-_STYLE = {
+STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "aime",
     "font.size": 10,
@@ -76,120 +76,21 @@ PANEL = (3.15, 2.2)
 """Inches of one of many small panels."""
 
 
-def skill_chart(evaluation: Evaluation) -> str:
-    """Skill against horizon, of the model's two predictions and of the two baselines."""
-    ahead, baselines = list(evaluation.horizons), evaluation.baselines
-    reference = np.minimum(_mse(baselines.persistence), _mse(baselines.mean_image))
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _single("frames ahead", "skill")
-        axes.axhline(0, color=FAINT, linewidth=1)
-        mean = _curve_of(axes, evaluation, "skill", MODEL, f"mean of {evaluation.samples} samples")
-        likeliest = _curve_of(axes, evaluation, "skill_likeliest", LIKELIEST, "most likely future")
-        with np.errstate(divide="ignore", invalid="ignore"):
-            _baseline(axes, ahead, 1 - _mse(baselines.persistence) / reference, "persistence", PERSISTENCE)
-            _baseline(axes, ahead, 1 - _mse(baselines.mean_image) / reference, "mean image", MEAN)
-        # one hopeless horizon would flatten all the others
-        lowest = float(np.nanquantile([*mean, *likeliest, 0], 0.1))
-        axes.set_ylim(min(lowest - 0.1, -0.5), 1)
-        _legend(axes)
-        return _svg(figure, "skill against horizon")
-
-
-def psnr_chart(evaluation: Evaluation) -> str:
-    """PSNR against horizon, of every prediction, the baselines and the reconstruction."""
-    ahead, ends = list(evaluation.horizons), evaluation.intervals
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _single("frames ahead", "PSNR (dB)")
-        drawn = evaluation.reconstruction.psnr
-        axes.axhline(drawn, color=FAINT, linewidth=1.5, linestyle=":", label="reconstruction")
-        _curve_of(axes, evaluation, "psnr", MODEL, f"mean of {evaluation.samples} samples")
-        _curve_of(axes, evaluation, "psnr_likeliest", LIKELIEST, "most likely future")
-        axes.plot(ahead, _psnr(evaluation.best_of), color=BEST, label=f"best of {evaluation.best_of_samples}")
-        _band(axes, ahead, _psnr(ends.best_of), BEST)
-        _baseline(axes, ahead, _psnr(evaluation.baselines.persistence), "persistence", PERSISTENCE)
-        _baseline(axes, ahead, _psnr(evaluation.baselines.mean_image), "mean image", MEAN)
-        _legend(axes)
-        return _svg(figure, "PSNR against horizon")
-
-
-def similarity_chart(evaluation: Evaluation) -> str:
-    """Structural similarity against horizon, of the model's two predictions and of the reconstruction."""
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _single("frames ahead", "SSIM")
-        axes.axhline(evaluation.reconstruction.ssim, color=FAINT, linewidth=1.5, linestyle=":", label="reconstruction")
-        _curve_of(axes, evaluation, "ssim", MODEL, f"mean of {evaluation.samples} samples")
-        _curve_of(axes, evaluation, "ssim_likeliest", LIKELIEST, "most likely future")
-        axes.set_ylim(top=1)
-        _legend(axes)
-        return _svg(figure, "SSIM against horizon")
-
-
-def coverage_chart(evaluation: Evaluation) -> str:
-    """Share of the truth within the samples' 80 % interval, against horizon."""
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _single("frames ahead", "share of the truth inside")
-        axes.axhline(0.8, color=FAINT, linestyle=":", linewidth=1.5, label="ideal")
-        _curve_of(axes, evaluation, "coverage", MODEL, "all pixel values")
-        _curve_of(axes, evaluation, "coverage_uncertain", LIKELIEST, "where the samples differ")
-        axes.set_ylim(0, 1)
-        _legend(axes)
-        return _svg(figure, "coverage of the 80 % interval against horizon")
-
-
-def state_chart(states: Mapping[int, StateScores[float]], ends: Mapping[int, StateScores[Bounds | None]]) -> str:
-    """Error of the predicted state against horizon, of the model and of the two baselines."""
-    ahead, scores = list(states), states.values()
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _single("frames ahead", "error, in standard deviations")
-        axes.plot(ahead, [each.error for each in scores], color=MODEL, label="predicted state")
-        _band(axes, ahead, [each.error for each in ends.values()], MODEL)
-        _baseline(axes, ahead, [each.persistence for each in scores], "persistence", PERSISTENCE)
-        _baseline(axes, ahead, [each.mean for each in scores], "mean state", MEAN)
-        axes.set_ylim(bottom=0)
-        _legend(axes)
-        return _svg(figure, "state error against horizon")
-
-
-class Curve(NamedTuple):
-    """A score against the horizon."""
-
-    label: str
-    colour: str
-    style: str
-    values: Sequence[float]
-    ends: Sequence[Bounds | None]
-    """Its intervals, shown as a band; empty for none."""
-
-
-def bounded_chart(title: str, unit: str, curves: Sequence[Curve]) -> str:
-    """Scores that are 1 at best, against horizon."""
-    ahead = range(1, len(curves[0].values) + 1)
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _single("frames ahead", unit)
-        for curve in curves:
-            axes.plot(ahead, curve.values, color=curve.colour, linestyle=curve.style, label=curve.label)
-            if curve.ends:
-                _band(axes, ahead, curve.ends, curve.colour)
-        axes.set_ylim(-0.5 if any(each < 0 for curve in curves for each in curve.values) else 0, 1.02)
-        _legend(axes)
-        return _svg(figure, title)
-
-
 def surprise_chart(evaluation: Evaluation, clips: Float[np.ndarray, "B T"]) -> str:
     """Surprise over time: the evaluation's average, and the clips that the report shows."""
     average = evaluation.latent_surprise_by_frame
     time = list(range(1, len(average) + 1))
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _single("frame", "surprise")
+    with matplotlib.rc_context(STYLE):
+        figure, axes = single("frame", "surprise")
         for number, clip in enumerate(clips):
             label = "the clips above" if number == 0 else None
             axes.plot(time, clip, color=FAINT, linewidth=1, alpha=0.7, label=label)
         axes.plot(time, average, color=MODEL, label="average")
-        _band(axes, time, evaluation.intervals.latent_surprise_by_frame, MODEL)
+        band(axes, time, evaluation.intervals.latent_surprise_by_frame, MODEL)
         end = evaluation.context + 0.5
         axes.axvline(end, color=LIKELIEST, linewidth=1, linestyle=":", label="end of the context")
-        _legend(axes)
-        return _svg(figure, "surprise over time")
+        legend(axes)
+        return svg(figure, "surprise over time")
 
 
 def mixture_chart(weights: Float[np.ndarray, "B T K"]) -> str:
@@ -197,7 +98,7 @@ def mixture_chart(weights: Float[np.ndarray, "B T K"]) -> str:
     order = weights.mean(axis=(0, 1)).argsort()[::-1]
     clips, length, components = weights.shape
     extent = (0.5, length + 0.5, components + 0.5, 0.5)
-    with matplotlib.rc_context({**_STYLE, "axes.grid": False}):
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(PANEL[0] * 4, 3.2), layout="constrained")
         grid = figure.subplots(1, clips, sharey=True, squeeze=False)[0]
         for number, (axes, clip) in enumerate(zip(grid, weights, strict=True), start=1):
@@ -208,26 +109,26 @@ def mixture_chart(weights: Float[np.ndarray, "B T K"]) -> str:
         grid[0].yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5, integer=True))
         bar = figure.colorbar(picture, ax=grid, shrink=0.9)
         bar.set_label("weight")
-        return _svg(figure, "mixture weights over time")
+        return svg(figure, "mixture weights over time")
 
 
 def codebook_chart(counts: Int[np.ndarray, " codes"]) -> str:
     """How often each code is used, from the most used to the least."""
     shares = np.sort(counts)[::-1] / max(counts.sum(), 1)
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _single("codes, by use", "share of tokens")
+    with matplotlib.rc_context(STYLE):
+        figure, axes = single("codes, by use", "share of tokens")
         axes.fill_between(np.arange(1, len(shares) + 1), shares, step="mid", color=MODEL, linewidth=0)
         axes.axhline(1 / len(shares), color=FAINT, linestyle=":", linewidth=1.5, label="uniform use")
         axes.set_xlim(0.5, len(shares) + 0.5)
         axes.set_ylim(bottom=0)
-        _legend(axes)
-        return _svg(figure, "use of the codebook")
+        legend(axes)
+        return svg(figure, "use of the codebook")
 
 
 def curves_chart(records: list[Record], shown: Sequence[str], columns: int = 4) -> str:
     """Small panels of logged figures against the step: every value faint, a running mean strong."""
     rows = -(-len(shown) // columns)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes, name in zip(panels, shown, strict=False):
@@ -236,7 +137,7 @@ def curves_chart(records: list[Record], shown: Sequence[str], columns: int = 4) 
             axes.set_title(name.replace("_", " "), loc="left")
         for axes in panels[len(shown) :]:
             axes.set_axis_off()
-        return _svg(figure, ", ".join(shown))
+        return svg(figure, ", ".join(shown))
 
 
 def balance_chart(records: list[Record], kind: BalanceKind) -> str:
@@ -247,8 +148,8 @@ def balance_chart(records: list[Record], kind: BalanceKind) -> str:
         kind: which figure.
     """
     shown = _BALANCE[kind]
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _single("step", shown.unit)
+    with matplotlib.rc_context(STYLE):
+        figure, axes = single("step", shown.unit)
         for number, name in enumerate(balance_names(records, kind)):
             steps, values = (np.array(each) for each in series(records, name))
             label = name.removeprefix(balance_prefix(kind)).replace("_", " and ")
@@ -260,8 +161,8 @@ def balance_chart(records: list[Record], kind: BalanceKind) -> str:
             axes.axhline(0, color=FAINT, linewidth=1)
             axes.set_ylim(-1, 1)
         axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5, integer=True))
-        _legend(axes)
-        return _svg(figure, shown.title)
+        legend(axes)
+        return svg(figure, shown.title)
 
 
 def balance_names(records: list[Record], kind: BalanceKind) -> list[str]:
@@ -298,7 +199,8 @@ def _curve(axes: Axes, steps: Float[np.ndarray, " N"], values: Float[np.ndarray,
     axes.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4))
 
 
-def _single(across: str, up: str) -> tuple[Figure, Axes]:
+def single(across: str, up: str) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes and their labels."""
     figure = Figure(figsize=(6.2, 3.4), layout="constrained")
     axes = figure.subplots()
     axes.set_xlabel(across)
@@ -306,40 +208,19 @@ def _single(across: str, up: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _legend(axes: Axes) -> None:
+def legend(axes: Axes) -> None:
+    """A legend above the axes."""
     axes.legend(fontsize=9, ncols=2, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
 
 
-def _curve_of(axes: Axes, evaluation: Evaluation, name: str, colour: str, label: str) -> list[float]:
-    """Draw one score against the horizon with its band, and give its values."""
-    ahead = list(evaluation.horizons)
-    values = [getattr(scores, name) for scores in evaluation.horizons.values()]
-    axes.plot(ahead, values, color=colour, label=label)
-    _band(axes, ahead, [getattr(ends, name) for ends in evaluation.intervals.horizons.values()], colour)
-    return values
-
-
-def _baseline(
-    axes: Axes, ahead: Sequence[int], values: Sequence[float] | Float[np.ndarray, " F"], label: str, colour: str
-) -> None:
-    axes.plot(ahead, values, color=colour, linestyle="--", linewidth=1.5, label=label)
-
-
-def _band(axes: Axes, across: Sequence[int], ends: Sequence[Bounds | None], colour: str) -> None:
+def band(axes: Axes, across: Sequence[int], ends: Sequence[Bounds | None], colour: str) -> None:
     """Shade the 95 % intervals of a curve, where there are any."""
     low, high = zip(*((math.nan, math.nan) if each is None else each for each in ends), strict=True)
     axes.fill_between(across, low, high, color=colour, alpha=0.18, linewidth=0)
 
 
-def _mse(scores: Mapping[int, FrameScores[float]]) -> Float[np.ndarray, " F"]:
-    return np.array([each.mse for each in scores.values()])
-
-
-def _psnr(scores: Mapping[int, FrameScores[Leaf]]) -> list[Leaf]:
-    return [each.psnr for each in scores.values()]
-
-
-def _svg(figure: Figure, label: str) -> str:
+def svg(figure: Figure, label: str) -> str:
+    """The figure as SVG; `label` describes it to screen readers."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()

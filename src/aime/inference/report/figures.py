@@ -7,7 +7,7 @@ from html import escape
 
 from aime.inference.dreams import Dreams
 from aime.inference.filtering import NO_ATTENTION
-from aime.inference.render import Strip, encode_png, filmstrip, gallery, scale_for
+from aime.inference.render import Strip, encode_picture, filmstrip, gallery, scale_for
 from aime.inference.report import charts, page
 from aime.inference.report.material import Material
 from aime.inference.strips import colours_by, columns, group_strips, look_strips, map_strips, path_strips
@@ -55,7 +55,7 @@ def strip_figure(dreams: Dreams, rows: Sequence[Strip], alternative: str, captio
     """
     shown = columns(dreams.context, dreams.truth.shape[1])
     image = filmstrip(rows, shown, dreams.context, scale_for(dreams.truth.shape[2], STRIP_TILE))
-    return page.figure(page.picture(encode_png(image), "png", alternative), caption)
+    return page.figure(page.picture(encode_picture(image, "webp"), alternative), caption)
 
 
 def attention(material: Material) -> str:
@@ -91,7 +91,7 @@ def components(material: Material) -> str:
         f"of a row have something in common? Effective components: {found.effective:.1f} of {len(found.shares)}, the "
         "exp(entropy) of their shares."
     )
-    groups = page.figure(page.picture(encode_png(image), "png", "frames grouped by component"), caption)
+    groups = page.figure(page.picture(encode_picture(image, "webp"), "frames grouped by component"), caption)
     return "".join(paths) + groups
 
 

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
-from typing import Any
 
 from aime.inference.animation import encode_webp
-from aime.inference.evaluation import DEFINITIONS, Evaluation, Figures, StateScores
+from aime.inference.evaluation import DEFINITIONS, Evaluation
 from aime.inference.predict import film_strips
 from aime.inference.render import Strip, film, scale_for
-from aime.inference.report import charts, page
+from aime.inference.report import charts, horizon_charts, page
 from aime.inference.report.body import body_section
 from aime.inference.report.figures import KEY, attention, components, gradients, strip_figure
 from aime.inference.report.inspection import inspection
 from aime.inference.report.material import Material
 from aime.inference.report.page import Cell, Section
 from aime.inference.report.training_log import names as logged_names
+from aime.inference.score_rows import BY_HORIZON, OVERALL, Row, horizons_of, rows_of
 from aime.inference.strips import dream_strips
 from aime.primitives.interval_text import bounds_text, counted, number_text
 from aime.primitives.intervals import Bounds
-
-Row = tuple[str | Cell, Sequence[Cell]]
-"""Of a table: its name and its numbers."""
 
 STRIPS = 3
 """Clips that are also shown as filmstrips."""
@@ -71,20 +69,19 @@ def _facts(material: Material) -> list[tuple[Cell, str]]:
     evaluation, ends = material.evaluation, material.evaluation.intervals
     reconstruction, ahead = evaluation.reconstruction, min(5, evaluation.horizon)
     alone = f"reconstruction PSNR; the mean image has {reconstruction.psnr_mean_image:.1f}"
+    drawn = _cell(reconstruction.psnr, ends.reconstruction.psnr, ".1f")
+    codes = material.info.model.tokenizer.codes
     values = [
-        (_decibels(reconstruction.psnr, ends.reconstruction.psnr), alone),
+        (replace(drawn, text=f"{drawn.text} dB"), alone),
         (
-            _skill(evaluation.horizons[ahead].skill, ends.horizons[ahead].skill),
+            _cell(evaluation.horizons[ahead].skill, ends.horizons[ahead].skill, "+.2f"),
             f"skill {_frames(ahead)} ahead; 0 is a baseline, 1 is perfect",
         ),
         (_cell(evaluation.frame_bound, ends.frame_bound, ",.0f"), "upper bound on nats a frame; lower is better"),
-        (
-            _cell(evaluation.effective_components, ends.effective_components, ".1f"),
-            "effective mixture components",
-        ),
+        (_cell(evaluation.effective_components, ends.effective_components, ".1f"), "effective mixture components"),
         (
             _cell(evaluation.codebook_perplexity, ends.codebook_perplexity, ".0f"),
-            f"codebook perplexity, of {material.info.model.tokenizer.codes} codes",
+            f"codebook perplexity, of {codes} codes",
         ),
     ]
     if material.log:
@@ -95,49 +92,14 @@ def _facts(material: Material) -> list[tuple[Cell, str]]:
 
 
 def _table(evaluation: Evaluation) -> str:
-    shown = [each for each in (1, 5, 15, 45) if each <= evaluation.horizon]
-    if evaluation.horizon not in shown:
-        shown.append(evaluation.horizon)
-    mean = f"mean of {evaluation.samples}"
-
-    def row(name: str, cell: Callable[[Any, Any], Cell], value: Callable[[Figures[Any], int], Any]) -> Row:
-        return name, [cell(value(evaluation, ahead), value(evaluation.intervals, ahead)) for ahead in shown]
-
-    rows = [
-        row(f"skill, {mean}", _skill, lambda of, ahead: of.horizons[ahead].skill),
-        row("skill, most likely", _skill, lambda of, ahead: of.horizons[ahead].skill_likeliest),
-        row(f"PSNR, {mean}", _decibels, lambda of, ahead: of.horizons[ahead].psnr),
-        row("PSNR, most likely", _decibels, lambda of, ahead: of.horizons[ahead].psnr_likeliest),
-        row(f"PSNR, best of {evaluation.best_of_samples}", _decibels, lambda of, ahead: of.best_of[ahead].psnr),
-        row("PSNR, persistence", _decibels, lambda of, ahead: of.baselines.persistence[ahead].psnr),
-        row("PSNR, mean image", _decibels, lambda of, ahead: of.baselines.mean_image[ahead].psnr),
-        row(f"SSIM, {mean}", _in(".3f"), lambda of, ahead: of.horizons[ahead].ssim),
-        row("energy score", _in(".4f"), lambda of, ahead: of.horizons[ahead].energy_score),
-        row("coverage of 80 %, where samples differ", _share, lambda of, ahead: of.horizons[ahead].coverage_uncertain),
-    ]
-    if evaluation.states:
-        rows += [
-            row("state, R²", _skill, lambda of, ahead: _state_of(of, ahead).r2),
-            row("state, error in standard deviations", _in(".2f"), lambda of, ahead: _state_of(of, ahead).error),
-        ]
-    return page.table(["frames ahead", *map(str, shown)], rows) + _whole(evaluation)
+    shown = horizons_of(evaluation)
+    ahead = page.table(["frames ahead", *map(str, shown)], _rows(evaluation, BY_HORIZON, shown))
+    return ahead + page.table(["over all frames", "score"], _rows(evaluation, OVERALL))
 
 
-def _state_of(figures: Figures[Any], ahead: int) -> StateScores[Any]:
-    assert figures.states is not None, "asked of an evaluation with states"
-    return figures.states[ahead]
-
-
-def _whole(evaluation: Evaluation) -> str:
-    """Figures over all frames."""
-    ends = evaluation.intervals
-    rows = [
-        ("bound on -log p(x)", _cell(evaluation.frame_bound, ends.frame_bound, ",.0f")),
-        ("-log p(z)", _cell(evaluation.prior_nll, ends.prior_nll, ".1f")),
-        ("KL of z", _cell(evaluation.kl_z, ends.kl_z, ".1f")),
-        ("KL of the mixture weights", _cell(evaluation.kl_hierarchical, ends.kl_hierarchical, ".1f")),
-    ]
-    return page.table(["a frame", "nats"], [(_minus(name), [cell]) for name, cell in rows])
+def _rows(evaluation: Evaluation, rows: Sequence[Row], shown: Sequence[int] = (1,)) -> list[tuple[str, list[Cell]]]:
+    found = rows_of(evaluation, rows, shown)
+    return [(_minus(title), [_cell(*pair, form) for pair in pairs]) for title, form, pairs in found]
 
 
 def _predicted_futures(material: Material) -> str:
@@ -150,7 +112,7 @@ def _predicted_futures(material: Material) -> str:
         f"{_frames(dreams.context)}, their difference (black is none), {'' if maps is None else 'attention, '}and "
         f"sampled futures: {KEY}."
     )
-    return page.figure(page.picture(content, "webp", "truth, most likely future, difference and samples"), caption)
+    return page.figure(page.picture(content, "truth, most likely future, difference and samples"), caption)
 
 
 def _strips(material: Material) -> str:
@@ -177,21 +139,21 @@ def _strip_rows(material: Material, clip: int) -> list[Strip]:
 def _prediction(evaluation: Evaluation) -> str:
     return page.side_by_side(
         page.figure(
-            charts.skill_chart(evaluation),
+            horizon_charts.skill_chart(evaluation),
             "Skill is 1 - MSE / MSE of the better baseline at that horizon: above 0 the model is better than "
             "both, 1 is perfect, and very low values are cut off.",
         ),
         page.figure(
-            charts.psnr_chart(evaluation),
+            horizon_charts.psnr_chart(evaluation),
             "PSNR of each frame, then averaged. Squared error favours the mean of the sampled futures, so single "
             "futures score lower.",
         ),
         page.figure(
-            charts.similarity_chart(evaluation),
+            horizon_charts.similarity_chart(evaluation),
             "Structural similarity compares local patterns: 1 is the same picture, and blur lowers it.",
         ),
         page.figure(
-            charts.coverage_chart(evaluation),
+            horizon_charts.coverage_chart(evaluation),
             "Of calibrated samples, the central 80 % interval contains 80 % of the true values; below that, the model "
             "is overconfident.",
         ),
@@ -202,7 +164,7 @@ def _state(evaluation: Evaluation) -> str:
     if evaluation.states is None:
         return ""
     return page.figure(
-        charts.state_chart(evaluation.states, evaluation.intervals.states or {}),
+        horizon_charts.state_chart(evaluation),
         "The state of the robot or simulator, predicted with the frames: root mean square error in units of each "
         "entry's standard deviation over the training data, of the model, of the last known state and of the mean.",
     )
@@ -258,26 +220,8 @@ def _minus(text: str) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
-def _cell(value: float, ends: Bounds | None, form: str, kind: str = "") -> Cell:
-    return Cell(_minus(number_text(value, form)), kind, _minus(bounds_text(ends, form)))
-
-
-def _in(form: str) -> Callable[[float, Bounds | None], Cell]:
-    return lambda value, ends: _cell(value, ends, form)
-
-
-def _skill(value: float, ends: Bounds | None) -> Cell:
-    """Marked good or bad where the interval excludes 0."""
+def _cell(value: float, ends: Bounds | None, form: str) -> Cell:
+    """A figure; one with a sign is marked good or bad where its interval excludes 0."""
     low, high = (value, value) if ends is None else ends
-    return _cell(value, ends, "+.2f", "good" if low > 0 else "bad" if high < 0 else "")
-
-
-def _decibels(value: float, ends: Bounds | None) -> Cell:
-    return Cell(f"{value:.1f} dB", "", bounds_text(ends, ".1f"))
-
-
-def _share(value: float, ends: Bounds | None) -> Cell:
-    if math.isnan(value):
-        return Cell("too few samples")
-    percents = None if ends is None else (100 * ends.low, 100 * ends.high)
-    return Cell(f"{100 * value:.0f} %", "", bounds_text(percents, ".0f"))
+    kind = "" if "+" not in form else "good" if low > 0 else "bad" if high < 0 else ""
+    return Cell(_minus(number_text(value, form)), kind, _minus(bounds_text(ends, form)))

@@ -41,10 +41,10 @@ def page(title: str, lead: str, head: str, sections: Sequence[Section]) -> str:
     )
 
 
-def picture(content: bytes, kind: str, alternative: str) -> str:
-    """An image inlined as base64; `kind` is webp or png."""
+def picture(content: bytes, alternative: str) -> str:
+    """A WebP image inlined as base64."""
     encoded = base64.b64encode(content).decode("ascii")
-    return f'<img src="data:image/{kind};base64,{encoded}" alt="{escape(alternative)}">'
+    return f'<img src="data:image/webp;base64,{encoded}" alt="{escape(alternative)}">'
 
 
 def figure(content: str, caption: str) -> str:
