@@ -78,18 +78,18 @@ def share_out(data: str, lengths: Int64[np.ndarray, " E"], ranks: int, steps: in
     clips = np.maximum(lengths - LENGTH + 1, 1)
     begins, total = np.cumsum(clips) - clips, int(clips.sum())
     pools = Pools.single(len(lengths))
-    owners, stretches, drawn, outside, least = np.full(0, 0), [], [], 0, BATCH
+    owners, ranges, drawn, outside, least = np.full(0, 0), [], [], 0, BATCH
     for rank in range(ranks):
         drawing = Drawing(lengths, pools, BATCH, LENGTH, 0, rank, ranks)
-        (stretch,) = drawing.stretches
+        (own,) = drawing.ranges
         places = [drawing.draw(step) for step in range(steps)]
         numbers = np.concatenate([begins[each.episodes] + each.starts for each in places])
-        outside += int(((numbers < stretch.first) | (numbers >= stretch.stop)).sum())
+        outside += int(((numbers < own.first) | (numbers >= own.stop)).sum())
         least = min(least, *(len(each.starts) for each in places))
-        stretches.append(stretch)
+        ranges.append(own)
         drawn.append(np.unique(numbers))
         owners = np.append(owners, numbers)
-    sizes = np.array([each.stop - each.first for each in stretches])
+    sizes = np.array([each.stop - each.first for each in ranges])
     seen, by = np.unique(np.concatenate(drawn), return_counts=True)
     counts = np.bincount(owners * BINS // total, minlength=BINS)
     return Shares(
@@ -99,7 +99,7 @@ def share_out(data: str, lengths: Int64[np.ndarray, " E"], ranks: int, steps: in
         clips=total,
         clips_of_a_rank=(int(sizes.min()), int(sizes.max())),
         shards_of_a_rank=int(np.ceil(sizes.max() * lengths.sum() / total / SHARD_FRAMES)) + 1,
-        unowned=_unowned([(each.first, each.stop) for each in stretches], total),
+        unowned=_unowned([(each.first, each.stop) for each in ranges], total),
         drawn=len(owners),
         drawn_outside=outside,
         drawn_by_two=int((by > 1).sum()),
@@ -110,10 +110,10 @@ def share_out(data: str, lengths: Int64[np.ndarray, " E"], ranks: int, steps: in
     )
 
 
-def _unowned(stretches: list[tuple[int, int]], total: int) -> int:
-    """Clips between the stretches."""
+def _unowned(ranges: list[tuple[int, int]], total: int) -> int:
+    """Clips between the ranges."""
     end, missing = 0, 0
-    for first, stop in sorted(stretches):
+    for first, stop in sorted(ranges):
         missing, end = missing + max(first - end, 0), max(end, stop)
     return missing + total - end
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aime.data.drawing import Drawing, Stretch
+from aime.data.drawing import ClipRange, Drawing
 from aime.data.sources import Pools
 
 LENGTHS = np.array([40, 7, 23, 64, 16])
@@ -29,11 +29,11 @@ def clips_of(drawing: Drawing, steps: int = 40) -> set[tuple[int, int]]:
 @given(clips=st.integers(1, 10**12), ranks=st.integers(1, 5000), data=st.data())
 def test_stretches_follow_each_other(clips: int, ranks: int, data: st.DataObject) -> None:
     rank = data.draw(st.integers(0, ranks - 1))
-    stretch = Stretch.of_rank(clips, rank, ranks)
+    stretch = ClipRange.of_rank(clips, rank, ranks)
     assert 0 <= stretch.first < stretch.stop <= clips
     if clips >= ranks:
         assert stretch.stop - stretch.first - clips // ranks in (0, 1)
-        assert stretch.stop == (Stretch.of_rank(clips, rank + 1, ranks).first if rank + 1 < ranks else clips)
+        assert stretch.stop == (ClipRange.of_rank(clips, rank + 1, ranks).first if rank + 1 < ranks else clips)
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 7, 65])

@@ -34,7 +34,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # clips bring torch, which a process that only writes shards would pay for with 200 MB and two seconds
+    # imported late: clips import torch (200 MB, two seconds), which processes that only write shards do not need
     if name in ("Clips", "ClipSampler", "load_clips", "prefetch"):
         from aime.data import clips
 

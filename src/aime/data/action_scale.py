@@ -1,4 +1,4 @@
-"""How a data set's actions in [-1, 1] and the numbers that its robot or simulator took belong together."""
+"""Conversion between actions in [-1, 1] and the units of the robot or simulator."""
 
 from __future__ import annotations
 
@@ -16,25 +16,24 @@ from torch import Tensor
 from aime.data.shards import Attribute
 from aime.errors import AimeError
 
-FOREIGN = 10.0
-"""Actions that are clipped (a planner's noise, an environment's step) may be so many times too large; what
-is beyond that is in other units."""
+MAX_EXCESS = 10.0
+"""Actions may exceed their range by up to this factor and are clipped; larger ones are probably in other units."""
 
 
 @dataclass(frozen=True)
 class ActionScale:
-    """A line for each action, which takes [low, high] to [-1, 1].
+    """A linear map per action, from [low, high] in the source's units to [-1, 1].
 
     Attributes:
-        low: `[A]` what -1 means, in the source's units.
-        high: `[A]` what 1 means; where it equals `low`, the action never changed and is 0.
+        low: `[A]` value of -1, in the source's units.
+        high: `[A]` value of 1; if it equals `low`, the action is constant and maps to 0.
     """
 
     low: tuple[float, ...]
     high: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        """Refuse a range that is none.
+        """Check the ranges.
 
         Raises:
             AimeError: if the widths differ, a bound is not finite, or a low one lies above its high one.
@@ -48,18 +47,18 @@ class ActionScale:
 
     @classmethod
     def identity(cls, width: int) -> ActionScale:
-        """Of actions that are in [-1, 1] already."""
+        """The scale of actions that are already in [-1, 1]."""
         return cls((-1.0,) * width, (1.0,) * width)
 
     @classmethod
     def of_all(cls, scales: Sequence[ActionScale]) -> ActionScale:
-        """The least scale that holds the ranges of all, one or more and of the same width."""
+        """The smallest scale that contains the ranges of all scales, which have the same width."""
         lows, highs = (np.array([getattr(each, name) for each in scales]) for name in ("low", "high"))
         return cls(tuple(lows.min(axis=0).tolist()), tuple(highs.max(axis=0).tolist()))
 
     @classmethod
     def of_attributes(cls, attributes: Mapping[str, Attribute]) -> ActionScale | None:
-        """The scale that the writer of a shard noted, or None.
+        """The scale in a shard's attributes, or None.
 
         Raises:
             AimeError: if it is damaged.
@@ -76,16 +75,16 @@ class ActionScale:
             ) from error
 
     def attributes(self) -> dict[str, Attribute]:
-        """For the shards: lists of numbers in JSON, because an attribute is a scalar."""
+        """The attributes for shards: lists of numbers as JSON, because an attribute is a scalar."""
         return {"action_low": json.dumps(list(self.low)), "action_high": json.dumps(list(self.high))}
 
     def __str__(self) -> str:
-        """The ranges in words: "-1 to 1, 0 to 4"."""
+        """The ranges as text: "-1 to 1, 0 to 4"."""
         return ", ".join(f"{low:g} to {high:g}" for low, high in zip(self.low, self.high, strict=True))
 
     @property
     def is_identity(self) -> bool:
-        """Whether the source's numbers are those in [-1, 1] themselves."""
+        """Whether the source's units are [-1, 1]."""
         return self == ActionScale.identity(self.width)
 
     @property
@@ -98,13 +97,13 @@ class ActionScale:
     @overload
     def to_unit(self, action: ArrayLike) -> np.ndarray: ...
     def to_unit(self, action: Tensor | ArrayLike) -> Tensor | np.ndarray:
-        """From the source's units to [-1, 1], clipped; NaN stays NaN.
+        """Convert from the source's units to [-1, 1], clipped; NaN stays NaN.
 
         Args:
             action: `[...,A]`, a tensor, an array or a list.
 
         Returns:
-            A tensor on its device for a tensor, else an array; of the same kind of float, float32 for whole numbers.
+            A tensor on the same device for a tensor, otherwise an array; same float type, float32 for integers.
 
         Raises:
             AimeError: if the last axis is not A wide.
@@ -116,7 +115,7 @@ class ActionScale:
     @overload
     def to_source(self, action: ArrayLike) -> np.ndarray: ...
     def to_source(self, action: Tensor | ArrayLike) -> Tensor | np.ndarray:
-        """From [-1, 1] back to the source's units; it takes and gives what `to_unit` does."""
+        """Convert from [-1, 1] to the source's units; types as for `to_unit`."""
         return _like_given(self._to_source, action)
 
     def _to_unit(self, action: Float[Tensor, "... A"]) -> Float[Tensor, "... A"]:
@@ -130,26 +129,26 @@ class ActionScale:
         return low + (action.to(low) + 1) / 2 * (high - low)
 
     def _bounds(self, action: Tensor) -> tuple[Float[Tensor, " A"], Float[Tensor, " A"]]:
-        """Lowest and highest numbers, precise and on the device of some actions."""
+        """Bounds in float64, if the device has it, on the device of the actions."""
         if action.shape[-1:] != (self.width,):
             raise AimeError(
                 f"actions have shape {list(action.shape)}; expected {self.width} numbers in the last axis, as many as "
                 "this scale has ranges"
             )
-        # what has no float64 (Apple's GPUs) is as precise as it can be
+        # Apple's GPUs have no float64
         precise = torch.float32 if action.device.type == "mps" else torch.float64
         low, high = (torch.tensor(each, dtype=precise, device=action.device) for each in (self.low, self.high))
         return low, high
 
     def outside(self, action: Float[np.ndarray, "L A"]) -> int:
-        """How many numbers lie outside of the range, by more than rounding."""
+        """The number of values outside the range by more than rounding."""
         low, high = np.array(self.low, np.float64), np.array(self.high, np.float64)
         slack = 1e-5 * np.maximum(high - low, 1e-12)
         return int(((action < low - slack) | (action > high + slack)).sum())
 
 
 def _like_given(convert: Callable[[Tensor], Tensor], action: Tensor | ArrayLike) -> Tensor | np.ndarray:
-    """What `convert` makes of some actions, as the kind of array and of float that they are."""
+    """Apply `convert`, and return the type of array and float of the argument."""
     if isinstance(action, Tensor):
         return convert(action).to(action.dtype if action.is_floating_point() else torch.float32)
     array = np.asarray(action)
@@ -158,14 +157,14 @@ def _like_given(convert: Callable[[Tensor], Tensor], action: Tensor | ArrayLike)
 
 
 def expect_clipped_actions(actions: np.ndarray, scale: ActionScale) -> None:
-    """Refuse an environment's actions that are not finite, or beyond anything that clipping is meant for.
+    """Refuse actions of an environment that are not finite or exceed their range by more than `MAX_EXCESS`.
 
     Args:
         actions: `[...,A]`, in the units of `scale`.
-        scale: what they are clipped to.
+        scale: the range to which they are clipped.
 
     Raises:
-        AimeError: if one is NaN or infinite, or `FOREIGN` times as far from the middle as its bound.
+        AimeError: if one is NaN, infinite, or `MAX_EXCESS` times as far from the centre as its bound.
     """
     if not np.isfinite(actions).all():
         raise AimeError(
@@ -173,7 +172,7 @@ def expect_clipped_actions(actions: np.ndarray, scale: ActionScale) -> None:
         )
     low, high = np.array(scale.low), np.array(scale.high)
     reach = np.abs(actions - (low + high) / 2) / np.maximum((high - low) / 2, 1e-12)
-    beyond = (reach > FOREIGN) & (high > low)
+    beyond = (reach > MAX_EXCESS) & (high > low)
     if beyond.any():
         raise AimeError(
             f"an action is {float(actions[beyond].flat[0]):.4g}; expected numbers within {scale}, to which they are "

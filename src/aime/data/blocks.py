@@ -1,7 +1,7 @@
-"""Compressed blocks of frames, read past HDF5: several threads decode at once.
+"""Parallel decoding of compressed blocks of frames, without HDF5.
 
-HDF5 does one thing at a time in a process, so that a second thread that decodes frames by it only waits for the first.
-Blocks of the usual layout (whole frames, gzip) need it only to say where in the file they lie.
+HDF5 has one global lock per process, so threads cannot decode in parallel with it. For blocks of the usual layout
+(whole frames, gzip) HDF5 provides only their position in the file.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from aime.data.hdf5_bounds import Refused
 T = TypeVar("T")
 
 MAX_OPEN_FILES = 128
-"""Per process, beside those that HDF5 keeps open."""
+"""Per process, in addition to HDF5's open files."""
 
 
 class Blocks(NamedTuple):
-    """Where the blocks of a shard's pixels lie in its file."""
+    """Positions of the blocks of a shard's pixels in its file."""
 
     offsets: Int64[np.ndarray, " K"]
     """The first byte of each block."""
     sizes: Int64[np.ndarray, " K"]
     """Compressed bytes of each."""
     shape: tuple[int, int, int, int]
-    """Frames, height, width and channels of a block; the last block is filled up."""
+    """Frames, height, width and channels of a block; the last block is padded."""
     checked: bool
-    """Whether a block ends with a checksum of 4 bytes (fletcher32)."""
+    """Whether blocks end with a checksum of 4 bytes (fletcher32)."""
 
     @classmethod
     def of(cls, pixels: h5py.Dataset) -> Blocks | None:
-        """The blocks of an open data set; None where it is laid out in another way, which is left to HDF5."""
+        """The blocks of an open data set; None if it has another layout, which needs HDF5."""
         chunks = pixels.chunks
         filters = _filters(pixels)
         checked = filters[-1:] == [h5py.h5z.FILTER_FLETCHER32]
@@ -60,10 +60,10 @@ class Blocks(NamedTuple):
         return cls(offsets, sizes, chunks, checked) if sizes.all() else None
 
     def read(self, file: int, number: int) -> UInt8[np.ndarray, "L H W 3"]:
-        """Decode one block from an open file; another thread may do so at the same time.
+        """Decode one block from an open file; thread-safe.
 
         Raises:
-            ValueError: if the file is damaged there.
+            ValueError: if the block is damaged.
         """
         size = int(self.sizes[number])
         packed: bytes | memoryview = os.pread(file, size, int(self.offsets[number]))
@@ -80,17 +80,17 @@ class Blocks(NamedTuple):
 
 
 def _filters(pixels: h5py.Dataset) -> list[int]:
-    """What is done to the bytes, in order, but for a shuffle, which changes nothing of single bytes."""
+    """The filters in order, without the shuffle, which does nothing to single bytes."""
     plist = pixels.id.get_create_plist()
     filters = [plist.get_filter(number)[0] for number in range(plist.get_nfilters())]
     return [each for each in filters if each != h5py.h5z.FILTER_SHUFFLE]
 
 
 def _without_checksum(packed: memoryview) -> memoryview:
-    """The bytes before a checksum that holds for them.
+    """The bytes before the checksum.
 
     Raises:
-        ValueError: if it does not.
+        ValueError: if the checksum is wrong.
     """
     body, stored = packed[:-4], int.from_bytes(packed[-4:], "little")
     if len(packed) < 4 or fletcher32(body) != stored:
@@ -99,15 +99,15 @@ def _without_checksum(packed: memoryview) -> memoryview:
 
 
 def _inflate(packed: bytes | memoryview, most: int) -> tuple[bytes, bool]:
-    """At most so many bytes, and whether they are all: what a file says must not decide how much memory is taken."""
+    """At most `most` decompressed bytes, and whether they are all; the bound keeps a file from exhausting memory."""
     inflater = zlib.decompressobj()
     frames = inflater.decompress(packed, most)
-    # the checksum at the end is only compared when the end is reached
+    # zlib verifies its checksum only when it reaches the end
     return frames, inflater.eof or (not inflater.decompress(inflater.unconsumed_tail, 1) and inflater.eof)
 
 
 class FileIdentity(NamedTuple):
-    """What tells a file from another one under its old name."""
+    """Identifies a file; changes if the file is replaced under the same name."""
 
     path: Path
     """Absolute."""
@@ -117,21 +117,22 @@ class FileIdentity(NamedTuple):
 
 
 class OpenFiles:
-    """Descriptors of the files that were read last, for all threads of a process; good after a fork."""
+    """Descriptors of the most recently read files, shared by all threads of a process; valid after a fork."""
 
     def __init__(self, limit: int = MAX_OPEN_FILES) -> None:
-        """None open yet, and at most `limit` later, but for those that are being read."""
+        """Keep at most `limit` files open, besides those being read."""
         self.limit = limit
         self._lock = threading.Lock()
-        # another thread may hold it while a process forks, and is not there in the child to let go
+        # renewed after a fork: a thread that held it does not exist in the child
         os.register_at_fork(after_in_child=self._renew_lock)
         self._open: OrderedDict[FileIdentity, _Descriptor] = OrderedDict()
 
     def use(self, identity: FileIdentity, read: Callable[[int], T]) -> T:
-        """What `read` makes of the file's descriptor, which stays open meanwhile.
+        """The result of `read` on the file's descriptor.
 
         Raises:
-            OSError: if the file cannot be opened, or is another one by now.
+            OSError: if the file cannot be opened.
+            Refused: if the file was replaced.
         """
         with self._lock:
             descriptor = self._open.pop(identity, None) or _Descriptor(identity)
@@ -145,7 +146,7 @@ class OpenFiles:
 
 
 class _Descriptor:
-    """An open file, closed when the last thread that reads it has let go of it."""
+    """An open file, closed when the last reference is dropped."""
 
     def __init__(self, identity: FileIdentity) -> None:
         self.number = os.open(identity.path, os.O_RDONLY | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""Decoded frames kept in memory, within a bound."""
+"""A bounded cache of decoded frames."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from jaxtyping import UInt8
 from aime.data.shards import Shard
 
 CACHE_BYTES = 256 * 2**20
-"""Enough for 22,000 frames of 64 x 64; decoding them again costs ten times as much as copying them."""
+"""Enough for 22,000 frames of 64 x 64; decoding costs ten times as much as copying."""
 
 
 class FrameCache:
-    """Reads pixels through a cache of whole compressed blocks; safe to share between threads.
+    """Reads pixels through a cache of decoded blocks; thread-safe.
 
-    Blocks are kept as they come until the bound is reached, and none is ever thrown out: clips are drawn uniformly, so
-    every block is as likely to be wanted next as any other, and replacing one by another would only cost time.
+    Blocks are cached until the limit is reached and never replaced: clips are drawn uniformly, so replacement would not
+    improve the hit rate.
     """
 
     def __init__(self, limit: int = CACHE_BYTES) -> None:
@@ -28,23 +28,23 @@ class FrameCache:
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, int]:
-        """What a pickle carries to another process: the bound, not the pixels."""
+        """The limit, without the pixels."""
         return {"limit": self.limit}
 
     def __setstate__(self, state: dict[str, int]) -> None:
-        """An empty cache with the bound of the pickled one."""
+        """An empty cache with the same limit."""
         self.__init__(state["limit"])  # type: ignore[misc]
 
     @property
     def bytes(self) -> int:
-        """Bytes of pixels held now."""
+        """Bytes of cached pixels."""
         return self._bytes
 
     def copy_into(self, frames: UInt8[np.ndarray, "L H W 3"], shard: Shard, start: int) -> None:
-        """Fill `frames` with the rows of the shard's flat pixel array from `start` on.
+        """Fill `frames` with rows of the shard's pixel array, beginning at `start`.
 
         Raises:
-            AimeError: if the file is damaged there.
+            AimeError: if the file is damaged.
         """
         stop, size = start + len(frames), shard.block
         for number in range(start // size, (stop - 1) // size + 1):

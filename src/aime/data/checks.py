@@ -1,6 +1,6 @@
-"""What the numbers of a data set must satisfy, with messages that say where they do not.
+"""Validation of a data set's fields, with messages that name the position of an error.
 
-Every check takes `source`, the file (or the call) that the message names first.
+Every check takes `source`, the file or call that the message names first.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from aime.errors import AimeError
 
 
 def check_layout(source: str, lengths: Int[np.ndarray, " E"], offsets: Int[np.ndarray, " E"], frames: int) -> None:
-    """Episodes must lie one after the other, without a gap, and fill all frames.
+    """Require consecutive episodes without gaps that cover all frames.
 
     Raises:
         AimeError: naming the first episode that does not fit.
@@ -52,10 +52,10 @@ def _check_order(source: str, lengths: Int[np.ndarray, " E"], offsets: Int[np.nd
 def check_actions(
     source: str, action: Float[np.ndarray, "N A"], lengths: Int[np.ndarray, " E"], offsets: Int[np.ndarray, " E"]
 ) -> None:
-    """Actions must be finite and within [-1, 1]; NaN may be the last one of an episode, or all of its actions.
+    """Require finite actions in [-1, 1]; the last action of an episode, or all of its actions, may be NaN.
 
     Raises:
-        AimeError: naming the first step that breaks the rule.
+        AimeError: naming the first invalid step.
     """
     wrong = ~(np.abs(action) <= 1).all(axis=1)
     last = offsets + lengths - 1
@@ -73,16 +73,16 @@ def check_actions(
             "a number (NaN may be only the last action of an episode, as a whole, or all of its actions)",
             "mend or drop the episode",
         )
-    raise AimeError(f"{source}: 'action' at {_place(row, offsets)} is {value:g}, expected {expected}; {remedy}")
+    raise AimeError(f"{source}: 'action' at {_position(row, offsets)} is {value:g}, expected {expected}; {remedy}")
 
 
 def check_rewards(
     source: str, reward: Float[np.ndarray, " N"], lengths: Int[np.ndarray, " E"], offsets: Int[np.ndarray, " E"]
 ) -> None:
-    """Rewards must be finite; NaN may be the first one of an episode, or all of its rewards.
+    """Require finite rewards; the first reward of an episode, or all of its rewards, may be NaN.
 
     Raises:
-        AimeError: naming the first step that breaks the rule.
+        AimeError: naming the first invalid step.
     """
     wrong = ~np.isfinite(reward)
     wrong[offsets] &= ~np.isnan(reward[offsets])
@@ -90,22 +90,22 @@ def check_rewards(
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         raise AimeError(
-            f"{source}: 'reward' at {_place(row, offsets)} is {reward[row]:g}, expected a number (NaN may be only "
+            f"{source}: 'reward' at {_position(row, offsets)} is {reward[row]:g}, expected a number (NaN may be only "
             "the first reward of an episode, or all of its rewards); mend or drop the episode"
         )
 
 
 def check_states(source: str, state: Float[np.ndarray, "N S"], offsets: Int[np.ndarray, " E"]) -> None:
-    """States must be finite; NaN is a number that is not known, as where a sensor failed.
+    """Require states without infinity; NaN stands for an unknown number.
 
     Raises:
-        AimeError: naming the first step whose state is infinite.
+        AimeError: naming the first step with infinity.
     """
     wrong = np.isinf(state).any(axis=1)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         raise AimeError(
-            f"{source}: 'state' at {_place(row, offsets)} holds infinity, expected numbers, or NaN where one is "
+            f"{source}: 'state' at {_position(row, offsets)} holds infinity, expected numbers, or NaN where one is "
             "not known; mend it or leave 'state' out"
         )
 
@@ -113,11 +113,11 @@ def check_states(source: str, state: Float[np.ndarray, "N S"], offsets: Int[np.n
 def _in_unknown_episode(
     unknown: Bool[np.ndarray, " N"], lengths: Int[np.ndarray, " E"], offsets: Int[np.ndarray, " E"]
 ) -> Bool[np.ndarray, " N"]:
-    """Which rows lie in an episode that is unknown at every step: of that nothing was recorded, as of plain video."""
+    """True for rows of episodes that are unknown at every step, as those of plain video."""
     return np.repeat(np.logical_and.reduceat(unknown, offsets), lengths)
 
 
-def _place(row: int, offsets: Int[np.ndarray, " E"]) -> str:
-    """Where a row of a flat array lies, in words: "episode 3, step 17"."""
+def _position(row: int, offsets: Int[np.ndarray, " E"]) -> str:
+    """The position of a row as text: "episode 3, step 17"."""
     episode = int(np.searchsorted(offsets, row, side="right")) - 1
     return f"episode {episode}, step {row - int(offsets[episode])}"

@@ -1,6 +1,6 @@
-"""Clips: stretches of episodes, batched for training and evaluation.
+"""Clips: batches of consecutive steps of episodes, for training and evaluation.
 
-Frames stay uint8 until they are on the device that computes with them: the model converts them there.
+Frames are uint8 and are converted on the computing device.
 """
 
 from __future__ import annotations
@@ -27,41 +27,39 @@ from aime.errors import AimeError
 
 
 class Clips(NamedTuple):
-    """A batch of B clips of T steps; what is not valid is padding and must not enter a loss."""
+    """A batch of B clips of T steps; padding must not enter a loss."""
 
     frames: UInt8[Tensor, "B T 3 H W"] | Float[Tensor, "B T 3 H W"]
-    """Bytes, or in a training step floats in [0, 1], in channels-last memory; after an episode's end its last frame is
-    repeated."""
+    """Bytes, or floats in [0, 1] during a training step, in channels-last memory; padding repeats the last frame."""
     actions: Float[Tensor, "B T A"]
-    """Taken after seeing the frame of the same step, in [-1, 1]; 0 where not valid."""
+    """Taken after the frame of the same step, in [-1, 1]; 0 if not valid."""
     rewards: Float[Tensor, "B T"]
-    """Received on arrival at the frame, in the environment's units; 0 where not valid."""
+    """Received with the frame of the same step, in the environment's units; 0 if not valid."""
     terminated: Bool[Tensor, "B T"]
-    """Whether the arrival at the frame ended the episode for good."""
+    """True if the episode terminated with this frame."""
     valid: Bool[Tensor, "B T"]
     """False on padding."""
     action_valid: Bool[Tensor, "B T"]
-    """False on padding, and where the data set holds NaN for an action that was never taken."""
+    """False on padding and for missing actions (NaN in the data set)."""
     reward_valid: Bool[Tensor, "B T"]
-    """False on padding, and where the data set holds NaN for a reward that was never given."""
+    """False on padding and for missing rewards (NaN in the data set)."""
     states: Float[Tensor, "B T S"] | None
-    """The simulator's or robot's state in its own units, repeated like the frames, NaN where a number is not known;
-    None where none was recorded."""
+    """State of simulator or robot in its own units; NaN if unknown, repeated on padding; None if none was recorded."""
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Clips:
         """The same clips on another device."""
         return self._map(lambda field: field.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Clips:
-        """The same clips in page-locked memory, from which a GPU copies without holding up the CPU."""
+        """The same clips in page-locked memory, for asynchronous copies to a GPU."""
         return self._map(Tensor.pin_memory)
 
     def rows(self, chosen: slice | Int64[Tensor, " N"] | Bool[Tensor, " B"]) -> Clips:
-        """Some of the clips."""
+        """Select clips."""
         return self._map(lambda field: field[chosen])
 
     def steps(self, chosen: slice) -> Clips:
-        """Some of the steps of every clip."""
+        """Select steps of every clip."""
         return self._map(lambda field: field[:, chosen])
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Clips:
@@ -69,21 +67,21 @@ class Clips(NamedTuple):
 
 
 class ClipSampler:
-    """Random training clips; which ones is a pure function of (seed, step, rank), so resuming needs the step alone.
+    """Samples random training clips as a pure function of (seed, step, rank), so that resuming needs only the step.
 
-    See `aime.data.drawing` for which clips these are.
+    See `aime.data.drawing` for the distribution.
     """
 
     def __init__(self, dataset: Dataset, batch: int, length: int, seed: int, rank: int = 0, ranks: int = 1) -> None:
-        """Prepare to sample batches of `batch` clips of `length` steps.
+        """A sampler of batches of `batch` clips of `length` steps.
 
         Args:
             dataset: the episodes.
             batch: clips per step and rank, 1 or more.
             length: steps per clip, 1 or more.
-            seed: of the whole run, 0 to 2^64 - 1.
-            rank: this process, 0 to `ranks` - 1; each draws from a part of the clips of its own.
-            ranks: processes that train together.
+            seed: of the run, 0 to 2^64 - 1.
+            rank: of this process, 0 to `ranks` - 1; ranks draw from disjoint sets of clips.
+            ranks: number of ranks.
 
         Raises:
             AimeError: if a number is out of its range.
@@ -112,15 +110,15 @@ def prefetch(
     """The batches of steps `start` to `stop` (exclusive; endless by default), read ahead by background threads.
 
     Args:
-        sampler: which clips; the order and content of the batches are those of `sampler.sample` itself.
+        sampler: defines the batches; their order is preserved.
         start: the first step.
-        stop: the step before which to end.
-        depth: batches kept ready, 1 or more.
-        pin_memory: hand the batches over in page-locked memory, for a GPU.
-        workers: threads, 1 or more; each reads a batch at a time.
+        stop: the end, exclusive.
+        depth: number of batches to read ahead, 1 or more.
+        pin_memory: return batches in page-locked memory, for a GPU.
+        workers: number of threads, 1 or more.
 
     Raises:
-        AimeError: whatever reading raises, at the batch that it concerns.
+        AimeError: if reading fails, at the affected batch.
     """
 
     def read(step: int) -> Clips:
@@ -141,7 +139,7 @@ def prefetch(
 
 
 def reading_threads() -> int:
-    """With how many threads this process may read ahead: half of its share of the cores, 1 to 16."""
+    """The number of threads for reading ahead: half of this process's share of the cores, 1 to 16."""
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return max(1, min(16, len(os.sched_getaffinity(0)) // processes // 2))
 
@@ -153,17 +151,16 @@ def load_clips(
     split: Split = "test",
     stride: int | None = None,
 ) -> Clips:
-    """The clips that an evaluation uses: always the same ones, from the start of every episode on.
+    """Load evaluation clips, in a fixed order: the first clip of every episode, then the second of every episode, ...
 
-    The first clip of every episode comes first, then the second of every episode, and so on; what is left at an
-    episode's end is dropped, but an episode shorter than a clip gives one, padded.
+    Incomplete clips at an episode's end are dropped, but an episode shorter than a clip gives one padded clip.
 
     Args:
-        source: what `open_dataset` takes, or a data set, of which `split` is then ignored.
+        source: as for `open_dataset`, or a data set, for which `split` is ignored.
         length: steps per clip, 1 or more.
-        count: at most so many clips; all by default.
-        split: the part of the source to take.
-        stride: steps between the starts of two clips of an episode; `length` by default, so that none overlap.
+        count: largest number of clips; all by default.
+        split: of the source.
+        stride: steps between the starts of clips of an episode; default: `length`, without overlap.
 
     Raises:
         AimeError: if a number is below 1, or the source is no data set or is damaged.
@@ -173,7 +170,7 @@ def load_clips(
 
 
 def clip_starts(dataset: Dataset, length: int, count: int | None = None, stride: int | None = None) -> ClipStarts:
-    """Where the clips lie that `load_clips` gives for the same numbers.
+    """The positions of the clips that `load_clips` returns for the same arguments.
 
     Raises:
         AimeError: if a number is below 1.
@@ -192,14 +189,12 @@ def clip_starts(dataset: Dataset, length: int, count: int | None = None, stride:
 
 
 def clip_seeds(dataset: Dataset, places: ClipStarts, seed: int = 0) -> list[int]:
-    """A seed for each clip, in 0..2^63 - 1: a function of the episode's content, the clip's start and `seed` alone.
-
-    So it is the same wherever the episode lies and whatever else is loaded.
+    """A seed for each clip, in 0..2^63 - 1, which depends only on the episode's content, the clip's start and `seed`.
 
     Args:
-        dataset: that the clips are of.
+        dataset: of the clips.
         places: of B clips.
-        seed: another one gives other seeds.
+        seed: base seed.
 
     Raises:
         AimeError: if a file is damaged.
@@ -210,7 +205,7 @@ def clip_seeds(dataset: Dataset, places: ClipStarts, seed: int = 0) -> list[int]
 
 
 def read_clips(dataset: Dataset, places: ClipStarts, length: int) -> Clips:
-    """Read one clip of `length` steps from each place, and pad it where the episode is shorter.
+    """Read one clip of `length` steps from each position, padded if the episode is shorter.
 
     Raises:
         AimeError: if a file is damaged.
@@ -219,7 +214,7 @@ def read_clips(dataset: Dataset, places: ClipStarts, length: int) -> Clips:
 
 
 def _gather(dataset: Dataset, episodes: Int64[np.ndarray, " B"], starts: Int64[np.ndarray, " B"], length: int) -> Clips:
-    """Read one clip from each (episode, start), and pad it where the episode is shorter."""
+    """Read one clip from each (episode, start), padded if the episode is shorter."""
     batch, size = len(episodes), dataset.image_size
     frames = np.empty((batch, length, size, size, 3), dtype=np.uint8)
     action = np.full((batch, length, dataset.action_width), np.nan, dtype=np.float32)
@@ -245,7 +240,7 @@ def _to_torch(
     valid: Bool[np.ndarray, "B T"],
     state: Float[np.ndarray, "B T S"] | None,
 ) -> Clips:
-    """Wrap the arrays without copying them, and turn NaN into masked zeros."""
+    """Wrap the arrays without copying, and replace NaN by masked zeros."""
     action_valid, reward_valid = ~np.isnan(action).any(axis=-1), ~np.isnan(reward)
     action[~action_valid], reward[~reward_valid] = 0, 0
     return Clips(

@@ -1,4 +1,4 @@
-"""A data set: the episodes of many shards, seen as one list."""
+"""A data set: the episodes of several shards as one list."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from aime.data.mask_names import read_mask_names
 from aime.data.shards import Attribute, Shard
 from aime.data.sources import Mixture, Pools, Source, is_bundled
 from aime.data.splitting import SourceDigests, Split, in_split
-from aime.data.state_names import in_another_order, read_state_names
+from aime.data.state_names import order_mismatch, read_state_names
 from aime.data.units import Units
 from aime.errors import AimeError
 
 
 class Contribution(NamedTuple):
-    """What one of several sources brings to a data set."""
+    """The part of one of several sources in a data set."""
 
     name: str
     """A directory, a file or "bundled:NAME"."""
     episodes: int
     frames: int
     share: float
-    """Of the clips that training draws, if clips are short beside episodes."""
+    """Approximate share of the training clips, for clips much shorter than episodes."""
 
 
 class Dataset:
-    """Episodes of one or more shards, numbered in the order of the shards' names; those of several sources by turns.
+    """Episodes of one or more shards, numbered in the order of the shards' names; several sources are interleaved.
 
     Attributes:
-        name: what the user calls it: a directory, a file, "bundled:NAME", or several of those.
+        name: a directory, a file, "bundled:NAME", or several of these.
         lengths: `[E]` int64, steps of each episode.
     """
 
@@ -51,18 +51,18 @@ class Dataset:
         mixture: Mixture | None = None,
         units: Units | None = None,
     ) -> None:
-        """Join shards that agree on image size, action width and state width.
+        """Join shards with the same image size, action width and state width.
 
         Args:
             shards: at least one.
             name: for messages and reports.
-            index: rows of (shard, episode of that shard), in the order wanted; all of them by default.
-            cache: decoded frames, shared with the data set that this one is a view of.
-            mixture: which source each shard is of, and how often it is drawn; by default there is one source.
-            units: in which actions are read; by default the shards' own, or the least scale that holds all of theirs.
+            index: rows of (shard, episode of that shard), in order; all by default.
+            cache: of decoded frames, shared between views of a data set.
+            mixture: the source of each shard and the sources' weights; one source by default.
+            units: of the actions; default: the shards' own, or the smallest scale that contains all of theirs.
 
         Raises:
-            AimeError: if two shards differ in a width, naming both, or some do not say in which units actions are.
+            AimeError: if two shards differ in a width (names both), or some have action units and others do not.
         """
         _check_agreement(shards)
         self.name = name
@@ -80,12 +80,12 @@ class Dataset:
 
     @property
     def frames(self) -> int:
-        """Frames of all episodes together."""
+        """The total number of frames."""
         return int(self.lengths.sum())
 
     @property
     def digests(self) -> tuple[str, ...]:
-        """The identity of each episode: see `aime.data.identity`. Reads all pixels when first asked for.
+        """The identity of each episode (see `aime.data.identity`); the first access reads all pixels.
 
         Raises:
             AimeError: if a file is damaged.
@@ -94,7 +94,7 @@ class Dataset:
 
     @property
     def by_source(self) -> tuple[tuple[Source, SourceDigests], ...]:
-        """The digests of each source's episodes here, in the order in which the sources were named.
+        """The digests of each source's episodes in this data set, in the order of the sources.
 
         Raises:
             AimeError: if a file is damaged.
@@ -107,7 +107,7 @@ class Dataset:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Where the shards lie that have an episode here."""
+        """The paths of the shards that have an episode in this data set."""
         return tuple(shard.path for shard in self._used)
 
     @property
@@ -121,27 +121,27 @@ class Dataset:
 
     @property
     def state_width(self) -> int:
-        """S, or 0 where no state was recorded."""
+        """S, or 0 if no state was recorded."""
         return self._shards[0].state_width
 
     @property
     def state_names(self) -> dict[str, int]:
-        """The state's fields and their widths, in order; empty where the shards name none."""
+        """The state's fields and their widths, in order; empty if the shards name none."""
         return read_state_names(self.attributes, self.state_width)
 
     @property
     def has_state(self) -> bool:
-        """Whether the simulator's state was recorded."""
+        """Whether states were recorded."""
         return self.state_width > 0
 
     @property
     def has_mask(self) -> Bool[np.ndarray, " E"]:
-        """Which episodes have masks."""
+        """True for episodes with masks."""
         return np.array([self._shards[s].has_mask[e] for s, e in self._index], dtype=bool)
 
     @property
     def mask_names(self) -> dict[int, str]:
-        """What each id in the masks shows, by id; empty where the shards name none, or do not agree."""
+        """The names of the ids in the masks; empty if the shards name none, or differ."""
         masked = np.unique(self._index[self.has_mask, 0])
         found = [read_mask_names(self._shards[number].attributes) for number in masked]
         return found[0] if found and all(names == found[0] for names in found) else {}
@@ -158,30 +158,30 @@ class Dataset:
 
     @property
     def attributes(self) -> dict[str, Attribute]:
-        """What the writers noted, as far as all shards that have an episode here agree."""
+        """The attributes on which all shards with an episode in this data set agree."""
         first, *rest = (shard.attributes for shard in self._used)
         agreed = {key: value for key, value in first.items() if all(other.get(key) == value for other in rest)}
         return agreed if self.action_scale is None else agreed | self.action_scale.attributes()
 
     @property
     def rates(self) -> tuple[float, ...]:
-        """Frames a second that the shards with an episode here note, each once, the slowest first."""
+        """The distinct frame rates (per second) of the shards in use, ascending."""
         noted = {shard.attributes.get("fps") for shard in self._used}
         return tuple(sorted(float(rate) for rate in noted if isinstance(rate, int | float | np.number) and rate > 0))
 
     @property
     def action_scale(self) -> ActionScale | None:
-        """What actions of -1 and 1 are in the units of the source; None where no writer noted it."""
+        """The values of actions -1 and 1 in the source's units; None if unknown."""
         return self._units.scale
 
     @property
     def pools(self) -> Pools:
-        """The groups of episodes that clips are drawn from, with the share of each."""
+        """The groups of episodes from which clips are drawn, with their shares."""
         return self._mixture.pools(self._index[:, 0])
 
     @property
     def contributions(self) -> tuple[Contribution, ...]:
-        """What each source brings, in the order in which they were named; those without an episode here left out."""
+        """The parts of the sources, in order, without sources that have no episode in this data set."""
         pools, source = self.pools, np.array(self._mixture.of_shard)[self._index[:, 0]]
         pool_frames = np.bincount(pools.of_episode, self.lengths)
         found = []
@@ -194,18 +194,18 @@ class Dataset:
         return tuple(found)
 
     def __len__(self) -> int:
-        """E, the number of episodes that iteration gives."""
+        """E, the number of episodes."""
         return self.episodes
 
     def __iter__(self) -> Iterator[Episode]:
-        """Whole episodes, one after the other."""
+        """Iterate over whole episodes."""
         return (self.read(episode) for episode in range(self.episodes))
 
     def read(self, episode: int, start: int = 0, stop: int | None = None) -> Episode:
         """Steps `start` to `stop` (exclusive; the end by default) of one episode, with its masks.
 
         Raises:
-            AimeError: if there is no such stretch, or if the file is damaged there.
+            AimeError: if there are no such steps, or the file is damaged.
         """
         stop = self._stop(episode, stop)
         frames = np.empty((max(stop - start, 0), self.image_size, self.image_size, 3), dtype=np.uint8)
@@ -213,15 +213,15 @@ class Dataset:
         return replace(found, mask=self.masks(episode, start, stop))
 
     def masks(self, episode: int, start: int = 0, stop: int | None = None) -> UInt8[np.ndarray, "T H W"] | None:
-        """The masks of steps `start` to `stop` (exclusive; the end by default) of one episode; reads no pixel.
+        """The masks of steps `start` to `stop` (exclusive; the end by default) of one episode; reads no pixels.
 
         Returns:
-            Ids of instances, 0 the background (`mask_names` names them); None where the episode has no masks.
+            Instance ids, 0 for the background (see `mask_names`); None if the episode has no masks.
 
         Raises:
-            AimeError: if there is no such stretch, or if the file is damaged there.
+            AimeError: if there are no such steps, or the file is damaged.
         """
-        shard, first, length = self._stretch(episode, start, self._stop(episode, stop) - start)
+        shard, first, length = self._locate(episode, start, self._stop(episode, stop) - start)
         found = shard.read_masks(first, first + length)
         return None if found is None else found.copy()
 
@@ -230,8 +230,8 @@ class Dataset:
             raise AimeError(f"{self.name}: has no episode {episode}, expected 0 to {self.episodes - 1}")
         return int(self.lengths[episode]) if stop is None else stop
 
-    def _stretch(self, episode: int, start: int, steps: int) -> tuple[Shard, int, int]:
-        """The shard of a stretch of an episode, its first row there and its number of rows."""
+    def _locate(self, episode: int, start: int, steps: int) -> tuple[Shard, int, int]:
+        """The shard of consecutive steps of an episode, their first row in it and their number."""
         number, local = self._index[episode]
         length = int(self.lengths[episode])
         if not 0 <= start < start + steps <= length:
@@ -242,14 +242,12 @@ class Dataset:
         return self._shards[number], int(self._shards[number].offsets[local]) + start, steps
 
     def read_into(self, frames: UInt8[np.ndarray, "L H H 3"], episode: int, start: int) -> Episode:
-        """The L steps of an episode from `start` on; its pixels are written into `frames` without a copy.
-
-        Its masks are not read: they are None.
+        """Read L steps of an episode from `start`, with pixels written to `frames`; masks are not read.
 
         Raises:
-            AimeError: if the episode has fewer than `start` + L steps, or if the file is damaged there.
+            AimeError: if the episode has fewer than `start` + L steps, or the file is damaged.
         """
-        shard, first, length = self._stretch(episode, start, len(frames))
+        shard, first, length = self._locate(episode, start, len(frames))
         rows = slice(first, first + length)
         self._cache.copy_into(frames, shard, first)
         state = None if shard.state is None else shard.state[rows]
@@ -257,10 +255,10 @@ class Dataset:
         return Episode(frames, action, shard.reward[rows], shard.terminated[rows], state)
 
     def select(self, indices: Sequence[int] | Int64[np.ndarray, " I"]) -> Dataset:
-        """A view of some episodes, in the order given; shards and decoded frames are shared.
+        """A view of episodes, in the given order; shards and decoded frames are shared.
 
         Raises:
-            AimeError: if an index is not an episode, or if none is given.
+            AimeError: if an index is not an episode, or there is none.
         """
         chosen = np.asarray(indices, dtype=np.int64)
         if chosen.size == 0 or chosen.min() < 0 or chosen.max() >= self.episodes:
@@ -270,10 +268,10 @@ class Dataset:
         return Dataset(self._shards, self.name, self._index[chosen], self._cache, self._mixture, self._units)
 
     def leave_out(self, share: float) -> tuple[Dataset, Dataset | None]:
-        """The other episodes, and a share of them at equal distances through all; copies are on one side.
+        """Split into kept episodes and a share of left-out ones, evenly spaced; copies stay on one side.
 
         Args:
-            share: in [0, 1); the nearest whole number of different episodes is left out, never all. None is at 0.
+            share: of the distinct episodes, in [0, 1), rounded; never all. The second result is None for no episode.
 
         Raises:
             AimeError: if a file is damaged.
@@ -288,7 +286,7 @@ class Dataset:
 
     @property
     def different(self) -> Int64[np.ndarray, " D"]:
-        """The numbers of the episodes that are no copy of an earlier one, in order.
+        """The numbers of the episodes that are not copies of an earlier one, in order.
 
         Raises:
             AimeError: if a file is damaged.
@@ -300,10 +298,10 @@ class Dataset:
 
         Args:
             split: "all", "train", "held-out", "validation" or "test".
-            held_out: the digests of what is held out.
+            held_out: digests of the held-out episodes.
 
         Raises:
-            AimeError: if there is none, or a file is damaged.
+            AimeError: if there is no such episode, or a file is damaged.
         """
         digests = self.digests
         chosen = [number for number, digest in enumerate(digests) if in_split(digest, split, held_out)]
@@ -312,10 +310,10 @@ class Dataset:
         return self if len(chosen) == self.episodes else self.select(chosen)
 
     def in_scale(self, scale: ActionScale | None) -> Dataset:
-        """The same episodes with actions in another scale, that of a run, say; as they are where it is None.
+        """The same episodes with actions in another scale; unchanged for None.
 
         Raises:
-            AimeError: if they do not say in which units they are, or lie outside of that scale.
+            AimeError: if the actions' units are unknown, or actions lie outside that scale.
         """
         if scale is None or scale == self.action_scale:
             return self
@@ -323,7 +321,7 @@ class Dataset:
         return Dataset(self._shards, self.name, self._index, self._cache, self._mixture, units)
 
     def mean_image(self, limit: int = 2000) -> Float32[np.ndarray, "3 H W"]:
-        """The mean frame in [0, 1], of at most `limit` frames at equal distances through all episodes.
+        """The mean frame, in [0, 1], of at most `limit` evenly spaced frames of all episodes.
 
         Raises:
             AimeError: if a file is damaged.
@@ -334,10 +332,7 @@ class Dataset:
         return np.ascontiguousarray((total / (255.0 * count)).transpose(2, 0, 1), dtype=np.float32)
 
     def state_moments(self) -> tuple[Float32[np.ndarray, " S"], Float32[np.ndarray, " S"]]:
-        """Mean and standard deviation of each number of the states, over all frames in which it is known.
-
-        What is never known has mean 0 and deviation 0.
-        """
+        """Mean and standard deviation of each number of the states over the frames in which it is known; 0 if never."""
         count, total, squares = np.zeros((3, self.state_width))
         for number, local in self._index:
             shard = self._shards[number]
@@ -352,12 +347,12 @@ class Dataset:
         return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
 
     def spread_episodes(self, frames: int) -> Dataset:
-        """A view of whole episodes at equal distances through all of them: one or more, of about `frames` frames."""
+        """A view of one or more evenly spaced episodes with about `frames` frames in total."""
         wanted = max(1, min(self.episodes, round(frames * self.episodes / self.frames)))
         return self.select(np.unique(np.linspace(0, self.episodes - 1, wanted).round().astype(np.int64)))
 
     def spread_frames(self, limit: int) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-        """At most `limit` frames, 0 to 255, at equal distances through all episodes.
+        """At most `limit` evenly spaced frames of all episodes, 0 to 255.
 
         Raises:
             AimeError: if a file is damaged.
@@ -373,7 +368,7 @@ class Dataset:
         """One frame, 0 to 255.
 
         Raises:
-            AimeError: if there is no such step, or if the file is damaged there.
+            AimeError: if there is no such step, or the file is damaged.
         """
         frames = np.empty((1, self.image_size, self.image_size, 3), dtype=np.uint8)
         return self.read_into(frames, episode, step).pixels[0]
@@ -410,7 +405,7 @@ def _check_agreement(shards: Sequence[Shard]) -> None:
                     f"{shard.path}: '{field}' has {found} {unit}, expected {expected} as in {first.path}; keep shards "
                     "of different worlds in different directories, or import them alike"
                 )
-        order = in_another_order(shard.attributes, first.attributes, (first.action_width, first.state_width))
+        order = order_mismatch(shard.attributes, first.attributes, (first.action_width, first.state_width))
         if order:
             raise AimeError(
                 f"{shard.path}: has the {order} as in {first.path}; import one of them again in the other's order "

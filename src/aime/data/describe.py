@@ -1,4 +1,4 @@
-"""What a data set holds, in numbers and in one picture."""
+"""Summary statistics and a contact sheet of a data set."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ SHEET_EPISODES, SHEET_FRAMES = 8, 10
 _GAP, _MARGIN, _CELL = 2, 24, 96
 
 _BYTES_AT_ONCE = 2**26
-"""Of decoded frames."""
+"""Largest size of decoded frames in memory."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """The least, mean and greatest of some numbers, NaN left out; all NaN where there are none."""
+    """Minimum, mean and maximum of numbers, without NaN; all NaN if there are none."""
 
     least: float
     mean: float
@@ -36,7 +36,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Float[np.ndarray, " N"]) -> Spread:
-        """The spread of some numbers, `[N]`."""
+        """The spread of numbers `[N]`."""
         known = values[~np.isnan(values)].astype(np.float64)
         if known.size == 0:
             return cls(float("nan"), float("nan"), float("nan"))
@@ -45,27 +45,27 @@ class Spread:
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """The facts of a data set.
+    """Summary of a data set.
 
     Attributes:
-        name: what the user calls it.
-        episodes: how many.
-        frames: of all episodes together.
+        name: of the data set.
+        episodes: number of episodes.
+        frames: total number of frames.
         shortest: frames of the shortest episode.
-        median: frames of the median episode.
+        median: median number of frames per episode.
         longest: frames of the longest episode.
         image_size: height and width of a frame in pixels.
         brightness: of all channels of all pixels, 0 to 255.
-        actions: one spread an actuator, in [-1, 1].
+        actions: one spread per actuator, in [-1, 1].
         reward: in the environment's units.
-        terminated: how many episodes ended for good.
-        state_width: numbers in the simulator's state, 0 where none was recorded.
-        masked: how many episodes have masks.
-        mask_names: what each id in the masks shows, as far as the shards say so and agree.
-        mask_shares: the share of pixels of each id that occurs in the masks, 0 (the background) included.
-        attributes: what the writers noted and all shards agree on.
-        bytes_on_disk: of the shards, in bytes; of a view it is that of the whole.
-        sources: what each of several brings.
+        terminated: number of episodes that terminated.
+        state_width: numbers in the state, 0 if none was recorded.
+        masked: number of episodes with masks.
+        mask_names: names of the ids in the masks.
+        mask_shares: share of the pixels of each id, including 0 (the background).
+        attributes: on which all shards agree.
+        bytes_on_disk: size of the shards, also for a view of them.
+        sources: the part of each source.
     """
 
     name: str
@@ -89,28 +89,28 @@ class DatasetSummary:
 
 
 def describe(dataset: Dataset, progress: Callable[[int], None] = lambda frames: None) -> DatasetSummary:
-    """Read every frame and mask of a data set, which checks that all can be read, and sum up.
+    """Read every frame and mask of a data set, which verifies them, and summarise.
 
     Args:
-        dataset: as `open_dataset` gives it, which has checked the rest already.
-        progress: called with the number of frames of each stretch that has been read.
+        dataset: from `open_dataset`.
+        progress: called with the number of frames of each part that was read.
 
     Raises:
-        AimeError: if a frame or a mask cannot be read, naming the file and the episode.
+        AimeError: if a frame or mask cannot be read; names file and episode.
     """
     actions, rewards, brightness, frames, ended = [], [], [], [], set()
     ids = np.zeros(256, np.int64)
-    for number, stretch in _stretches(dataset):
-        actions.append(stretch.action)
-        rewards.append(stretch.reward)
-        pixels = stretch.pixels
+    for number, part in _parts(dataset):
+        actions.append(part.action)
+        rewards.append(part.reward)
+        pixels = part.pixels
         brightness.append((pixels.min(), pixels.mean(), pixels.max()))
-        frames.append(len(stretch))
-        if stretch.terminated.any():
+        frames.append(len(part))
+        if part.terminated.any():
             ended.add(number)
-        if stretch.mask is not None:
-            ids += np.bincount(stretch.mask.ravel(), minlength=256)
-        progress(len(stretch))
+        if part.mask is not None:
+            ids += np.bincount(part.mask.ravel(), minlength=256)
+        progress(len(part))
     least, mean, greatest = np.array(brightness, dtype=np.float64).T
     return DatasetSummary(
         name=dataset.name,
@@ -134,8 +134,8 @@ def describe(dataset: Dataset, progress: Callable[[int], None] = lambda frames: 
     )
 
 
-def _stretches(dataset: Dataset) -> Iterator[tuple[int, Episode]]:
-    """All episodes, each with its number and in parts that bound the memory: a file says how long an episode is."""
+def _parts(dataset: Dataset) -> Iterator[tuple[int, Episode]]:
+    """All episodes with their numbers, in parts of bounded size."""
     most = max(1, _BYTES_AT_ONCE // (3 * dataset.image_size**2))
     for number, length in enumerate(dataset.lengths.tolist()):
         for start in range(0, length, most):
@@ -143,7 +143,7 @@ def _stretches(dataset: Dataset) -> Iterator[tuple[int, Episode]]:
 
 
 def contact_sheet(dataset: Dataset, path: str | Path) -> None:
-    """Write a PNG with a row for each of up to 8 episodes and up to 10 frames of each, at equal distances.
+    """Write a PNG with up to 8 evenly spaced episodes as rows and up to 10 evenly spaced frames of each.
 
     Raises:
         AimeError: if the path does not end in .png, cannot be written, or a frame cannot be read.
@@ -172,6 +172,6 @@ def _draw(dataset: Dataset) -> Image.Image:
 
 
 def _spread(total: int, most: int) -> list[int]:
-    """At most `most` of the numbers 0 to `total - 1`, first and last among them, at equal distances."""
+    """At most `most` evenly spaced numbers from 0 to `total - 1`, both included."""
     numbers: list[int] = np.unique(np.linspace(0, total - 1, min(total, most)).round().astype(int)).tolist()
     return numbers

@@ -1,9 +1,8 @@
-"""Which clips a training step reads, as a pure function of (seed, step, rank); reads no data.
+"""Random choice of training clips as a pure function of (seed, step, rank); reads no data.
 
-All legal clips of a pool of episodes, in order, lie on a line: one for each frame that a clip may start at. With R
-ranks the line is cut into R equal stretches, and rank r draws from the r-th, each clip with the same probability. So no
-clip belongs to two ranks, none to nobody, and a rank reads its own stretch of the files, however many ranks there are.
-An episode that a cut goes through is read by two ranks, which start their clips on either side of it.
+All possible clips of a pool of episodes are numbered in order, one for each possible first frame. With R ranks the
+numbers are divided into R equal ranges, and rank r draws uniformly from the r-th. So every clip belongs to exactly one
+rank, and a rank reads only a part of the files. An episode at a boundary is read by two ranks.
 """
 
 from __future__ import annotations
@@ -18,43 +17,43 @@ from aime.errors import AimeError
 
 
 class ClipStarts(NamedTuple):
-    """Where B clips lie in a data set."""
+    """The positions of B clips in a data set."""
 
     episodes: Int64[np.ndarray, " B"]
-    """The numbers of their episodes."""
+    """Episode numbers."""
     starts: Int64[np.ndarray, " B"]
-    """The steps at which they begin."""
+    """First steps."""
 
     def take(self, rows: Int64[np.ndarray, " N"]) -> ClipStarts:
-        """Some of them, in the order given."""
+        """Select clips, in the given order."""
         return ClipStarts(self.episodes[rows], self.starts[rows])
 
 
-class Stretch(NamedTuple):
-    """What a rank has of the line of a pool's clips."""
+class ClipRange(NamedTuple):
+    """A rank's range of a pool's clip numbers."""
 
     first: int
     stop: int
 
     @classmethod
-    def of_rank(cls, clips: int, rank: int, ranks: int) -> Stretch:
-        """The stretch of a rank; where there are fewer clips than ranks, some share one."""
+    def of_rank(cls, clips: int, rank: int, ranks: int) -> ClipRange:
+        """The range of a rank; with fewer clips than ranks, some ranks share a clip."""
         first = min(rank * clips // ranks, clips - 1)
         return cls(first, max((rank + 1) * clips // ranks, first + 1))
 
 
 class _Pool:
-    """The episodes of a pool, their clips on a line, and a rank's stretch of it."""
+    """The episodes of a pool, the numbering of their clips, and a rank's range."""
 
     def __init__(
         self, episodes: Int64[np.ndarray, " E"], clips: Int64[np.ndarray, " E"], rank: int, ranks: int
     ) -> None:
         self.episodes, self.ends = episodes, np.cumsum(clips)
-        self.stretch = Stretch.of_rank(int(self.ends[-1]), rank, ranks)
+        self.range = ClipRange.of_rank(int(self.ends[-1]), rank, ranks)
 
-    def places(self, words: UInt64[np.ndarray, " B"]) -> ClipStarts:
-        """The clips that some random words draw."""
-        first, stop = self.stretch
+    def clips(self, words: UInt64[np.ndarray, " B"]) -> ClipStarts:
+        """The clips for random 64-bit words."""
+        first, stop = self.range
         drawn = first + (words % np.uint64(stop - first)).astype(np.int64)
         number = np.searchsorted(self.ends, drawn, side="right")
         starts = drawn - np.concatenate([[0], self.ends])[number]
@@ -62,7 +61,7 @@ class _Pool:
 
 
 class Drawing:
-    """Draws clips for one rank: from every pool its share, and in a pool each clip of the rank's stretch alike.
+    """Draws clips for one rank: a pool by its share, then a clip of the rank's range uniformly.
 
     An episode shorter than a clip has one clip.
     """
@@ -77,16 +76,16 @@ class Drawing:
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
-        """Lay out the clips.
+        """Number the clips.
 
         Args:
             lengths: steps of each episode, 1 or more.
-            pools: which episodes are drawn together, and how often.
+            pools: the pool of each episode, and the pools' shares.
             batch: clips per step and rank, 1 or more.
             length: steps per clip, 1 or more.
-            seed: of the whole run, 0 to 2^64 - 1.
-            rank: this process, 0 to `ranks` - 1.
-            ranks: processes that train together.
+            seed: of the run, 0 to 2^64 - 1.
+            rank: of this process, 0 to `ranks` - 1.
+            ranks: number of ranks.
 
         Raises:
             AimeError: if a number is out of its range.
@@ -107,23 +106,23 @@ class Drawing:
         self._limits = np.cumsum(pools.shares)[:-1]
 
     @property
-    def stretches(self) -> tuple[Stretch, ...]:
-        """What this rank has of each pool."""
-        return tuple(pool.stretch for pool in self._pools)
+    def ranges(self) -> tuple[ClipRange, ...]:
+        """This rank's range of each pool."""
+        return tuple(pool.range for pool in self._pools)
 
     def draw(self, step: int) -> ClipStarts:
         """The clips of one training step, 0 or later."""
-        # A counter-based generator: the key names the stream and the counter's highest word the step, so that no two
-        # of them can overlap. Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
+        # Counter-based generator: the step is the counter's highest word, so that steps cannot overlap.
+        # Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
         key, counter = np.array([self.seed, self.rank], np.uint64), np.array([0, 0, 0, step], np.uint64)
-        # Raw 64-bit words, because NumPy promises that only these stay the same from version to version.
+        # raw 64-bit words: NumPy guarantees only these across versions
         words = np.random.Philox(key=key, counter=counter).random_raw(2 * self.batch)
         drawn, choosing = words[: self.batch], words[self.batch :]
         if len(self._pools) == 1:
-            return self._pools[0].places(drawn)
+            return self._pools[0].clips(drawn)
         chosen = np.searchsorted(self._limits, (choosing >> np.uint64(11)) * 2.0**-53, side="right")
-        places = ClipStarts(*np.zeros((2, self.batch), np.int64))
+        clips = ClipStarts(*np.zeros((2, self.batch), np.int64))
         for number, pool in enumerate(self._pools):
             rows = chosen == number
-            places.episodes[rows], places.starts[rows] = pool.places(drawn[rows])
-        return places
+            clips.episodes[rows], clips.starts[rows] = pool.clips(drawn[rows])
+        return clips

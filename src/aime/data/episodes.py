@@ -1,4 +1,4 @@
-"""One recorded episode: what a camera saw, what was done, and what came of it."""
+"""A recorded episode: frames, actions, rewards, states and masks."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ from jaxtyping import Bool, Float32, UInt8
 
 @dataclass(frozen=True)
 class Episode:
-    """Consecutive steps of one episode, or a stretch of one.
+    """Consecutive steps of an episode.
 
-    `action[t]` is taken after seeing `pixels[t]`; `reward[t]` and `terminated[t]` describe the arrival at `pixels[t]`.
-    The last action of an episode and its first reward may be NaN: neither has happened. All of its actions may be NaN,
-    or all of its rewards, where none were recorded: plain video has a single action that is always NaN.
+    `action[t]` is taken after `pixels[t]`; `reward[t]` and `terminated[t]` arrive with `pixels[t]`. The last action and
+    the first reward of an episode may be NaN. All actions or all rewards may be NaN if none were recorded; plain video
+    has one action that is always NaN.
 
     Attributes:
         pixels: `[L, H, W, 3]` frames, 0 to 255.
         action: `[L, A]` in [-1, 1].
         reward: `[L]`, in the environment's units.
-        terminated: `[L]`, true where the arrival ended the episode for good.
-        state: `[L, S]` state of simulator or robot in its own units, NaN where a number is not known; None where none
-            was recorded.
-        mask: `[L, H, W]` id of the instance that each pixel shows, 0 the background; None where none was recorded. It
-            is no part of the episode's identity (`aime.data.identity`).
+        terminated: `[L]`, true if the episode terminated with this frame.
+        state: `[L, S]` state of simulator or robot in its own units, NaN if unknown; None if none was recorded.
+        mask: `[L, H, W]` instance id of each pixel, 0 for the background; None if none was recorded. Not part of the
+            episode's identity (`aime.data.identity`).
     """
 
     pixels: UInt8[np.ndarray, "L H W 3"]
@@ -35,5 +34,5 @@ class Episode:
     mask: UInt8[np.ndarray, "L H W"] | None = None
 
     def __len__(self) -> int:
-        """The number of steps L, which is also the number of frames."""
+        """The number of steps L."""
         return int(self.pixels.shape[0])

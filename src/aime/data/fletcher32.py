@@ -1,17 +1,17 @@
-"""Fletcher's checksum as HDF5's filter computes it: over 16-bit words, highest byte first, modulo 65535."""
+"""Fletcher's checksum as in HDF5's filter: over big-endian 16-bit words, modulo 65535."""
 
 from __future__ import annotations
 
 import numpy as np
 
 _WORDS = 2**17
-"""Words at a time: the weighted sum of so many stays below 2^53, where float64 counts exactly."""
+"""Words per step: their weighted sum stays below 2^53, where float64 is exact for integers."""
 
 _WEIGHTS = np.arange(_WORDS, 0, -1, dtype=np.float64)
 
 
 def fletcher32(data: bytes | memoryview) -> int:
-    """The checksum of some bytes; a last single byte counts as a word's highest."""
+    """The checksum of bytes; an odd last byte is the high byte of a word."""
     if len(data) % 2:
         data = bytes(data) + b"\0"
     words = np.frombuffer(data, "<u2")
@@ -24,9 +24,9 @@ def fletcher32(data: bytes | memoryview) -> int:
 
 
 def _folded(total: int) -> int:
-    """Modulo 65535 by folding, of which 65535 comes out in place of 0 unless the sum was 0 itself.
+    """The total modulo 65535, with 65535 instead of 0 for a nonzero total, as HDF5's folding gives.
 
-    Words with the lowest byte first are 256 times those with the highest first, modulo 65535.
+    The factor 256 converts sums of little-endian words to big-endian ones, modulo 65535.
     """
     rest = total * 256 % 65535
     return 65535 if rest == 0 and total else rest

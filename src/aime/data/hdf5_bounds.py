@@ -1,8 +1,7 @@
-"""HDF5 files that others wrote, read within bounds: what a file says must not decide what is read or allocated.
+"""Safe reading of untrusted HDF5 files, with bounded memory.
 
-A data set may lie in another file (external storage, virtual data sets, links), may claim more rows than were written,
-may be compressed into a chunk that fills the memory, or by a filter that HDF5 would load as a library. All of this is
-refused, before HDF5 reads a number.
+Refused before HDF5 reads any data: data sets in other files (external storage, virtual data sets, links), missing
+rows, chunks that decompress beyond memory, and filters that HDF5 would load as a library.
 """
 
 from __future__ import annotations
@@ -20,36 +19,36 @@ import numpy as np
 from aime.errors import one_line
 
 MAX_CHUNK_BYTES = 256 * 2**20
-"""HDF5 holds a whole chunk, and some copies of it, for a single number of it."""
+"""Largest chunk: HDF5 holds a whole chunk, and copies of it, to read one number."""
 
 MAX_FIELD_BYTES = 2**30
-"""Of a field that is read whole, and that the file really holds."""
+"""Largest field that is read as a whole."""
 
 MAX_INFLATED_BYTES = 2**27
-"""Of a compressed field that is read whole, unless the file holds much of it: a small file may inflate to anything."""
+"""Largest compressed field that is read as a whole, unless `MAX_INFLATION` allows more."""
 
 MAX_INFLATION = 64
-"""How many times its stored size a larger compressed field may have; real states and actions shrink by less than 10."""
+"""Largest compression ratio of a larger field; real states and actions compress by less than 10."""
 
 MAX_PICTURE_BYTES = 2**28
-"""Of a row of variable length."""
+"""Largest row of variable length."""
 
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
 
 UNREADABLE = (OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError, MemoryError, zlib.error)
-"""What reading a damaged file may raise."""
+"""Errors that reading a damaged file may raise."""
 
 
 class Refused(ValueError):
-    """A file that is not read; the text says what was found, what was expected, and the remedy."""
+    """A refused file; the text states what was found, what was expected, and the remedy."""
 
 
 def complaint(error: BaseException, what: str = "it") -> str:
-    """Why a file could not be read, in words that follow its path and a colon.
+    """The reason why a file could not be read, as text to follow its path and a colon.
 
     Args:
-        error: what reading it raised.
-        what: the part of it that was read.
+        error: raised by reading it.
+        what: the part that was read.
     """
     if isinstance(error, Refused):
         return str(error)
@@ -67,10 +66,10 @@ def complaint(error: BaseException, what: str = "it") -> str:
 
 
 def own_object(group: Any, name: str) -> Any:
-    """The group or data set of that name, or None; each step to it must be a hard link, which leads nowhere else.
+    """The group or data set of that name, or None; every link in its path must be a hard link.
 
     Raises:
-        Refused: if a link on the way leads to another place or another file.
+        Refused: if a link is soft or external.
     """
     for part in filter(None, name.split("/")):
         if not isinstance(group, h5py.Group) or part not in group:
@@ -82,7 +81,7 @@ def own_object(group: Any, name: str) -> Any:
 
 
 def scalar_attributes(attributes: h5py.AttributeManager) -> dict[str, str | int | float | bool]:
-    """The attributes that are one text or number; of others not even the bytes are read."""
+    """The attributes that are one text or number; others are not read."""
     found: dict[str, str | int | float | bool] = {}
     for name in attributes:
         if attributes.get_id(name).shape == ():
@@ -94,10 +93,10 @@ def scalar_attributes(attributes: h5py.AttributeManager) -> dict[str, str | int 
 
 
 def check_storage(dataset: h5py.Dataset) -> None:
-    """Refuse a data set that lies elsewhere, that was not written, or that costs more to read than it holds.
+    """Refuse a data set that lies in another file, is incomplete, or has oversized chunks or unknown filters.
 
     Raises:
-        Refused: saying which it is.
+        Refused: with the reason.
     """
     name = dataset.name
     if dataset.external or dataset.is_virtual:
@@ -130,10 +129,10 @@ def _check_written(dataset: h5py.Dataset) -> None:
 
 
 def check_whole(dataset: h5py.Dataset) -> None:
-    """Refuse to read a whole field that would fill the memory, by what the file really holds of it.
+    """Refuse to read a whole field that is too large, given its size in the file.
 
     Raises:
-        Refused: saying how large it is.
+        Refused: with its size.
     """
     compressed = _is_gzip(dataset) or dataset.compression is not None
     most = MAX_FIELD_BYTES
@@ -146,10 +145,10 @@ def check_whole(dataset: h5py.Dataset) -> None:
 
 
 def read_rows(dataset: h5py.Dataset, start: int = 0, stop: int | None = None) -> np.ndarray:
-    """Rows of a data set that `check_storage` has passed. No chunk of them may inflate beyond its size.
+    """Rows of a data set that has passed `check_storage`.
 
     Raises:
-        Refused: if one would.
+        Refused: if a chunk decompresses beyond its size.
     """
     stop = len(dataset) if stop is None else min(stop, len(dataset))
     if _is_gzip(dataset) and start < stop:
@@ -158,12 +157,12 @@ def read_rows(dataset: h5py.Dataset, start: int = 0, stop: int | None = None) ->
 
 
 def read_bytes(dataset: h5py.Dataset, row: int) -> bytes:
-    """A row of a data set of byte strings of variable length that `check_storage` has passed.
+    """A row of a data set of variable-length byte strings that has passed `check_storage`.
 
-    HDF5 allocates the length that the row's reference states before it looks for the bytes.
+    The stated length is checked first, because HDF5 allocates it before reading.
 
     Raises:
-        Refused: if the row states more bytes than the file has.
+        Refused: if the stated length exceeds the file's size.
     """
     length = int.from_bytes(_reference(dataset, row)[:4], "little")
     most = min(MAX_PICTURE_BYTES, Path(dataset.file.filename).stat().st_size)
@@ -175,7 +174,7 @@ def read_bytes(dataset: h5py.Dataset, row: int) -> bytes:
 
 
 def _reference(dataset: h5py.Dataset, row: int) -> bytes:
-    """The stored form of a row of variable length: its length, little-endian, then where it lies."""
+    """The stored reference of a variable-length row: its length, little-endian, then its position."""
     size = dataset.id.get_type().get_size()
     if dataset.chunks is None:
         with open(dataset.file.filename, "rb") as file:
@@ -185,7 +184,7 @@ def _reference(dataset: h5py.Dataset, row: int) -> bytes:
     if h5py.h5z.FILTER_LZF in filters:
         raise Refused(f"'{dataset.name}' holds rows of variable length in lzf, expected gzip or none; h5repack it")
     skipped, chunk = dataset.id.read_direct_chunk((row // length * length,))
-    for number, kind in reversed(list(enumerate(filters))):  # in the order that undoes them
+    for number, kind in reversed(list(enumerate(filters))):  # inverse filters in reverse order
         if skipped >> number & 1:
             continue
         if kind == h5py.h5z.FILTER_DEFLATE:
@@ -197,7 +196,7 @@ def _reference(dataset: h5py.Dataset, row: int) -> bytes:
 
 
 def _filters_of(dataset: h5py.Dataset) -> list[int]:
-    """HDF5's numbers of the filters that a chunk passes when it is written, in order."""
+    """HDF5's numbers of the filters, in the order of writing."""
     plist = dataset.id.get_create_plist()
     return [plist.get_filter(number)[0] for number in range(plist.get_nfilters())]
 
@@ -207,7 +206,7 @@ def _is_gzip(dataset: h5py.Dataset) -> bool:
 
 
 def _check_inflation(dataset: h5py.Dataset, start: int, stop: int) -> None:
-    """HDF5 itself inflates a chunk to whatever it becomes."""
+    """Refuse chunks that decompress beyond their size, which HDF5 itself does not check."""
     chunks, size = dataset.chunks, math.prod(dataset.chunks) * dataset.dtype.itemsize
     inflates = 1 << _filters_of(dataset).index(h5py.h5z.FILTER_DEFLATE)
     rows = range(start // chunks[0] * chunks[0], stop, chunks[0])

@@ -1,9 +1,8 @@
-"""What an episode is, wherever its file lies: a digest of its content, and what is decided by the digest alone.
+"""The identity of an episode: a digest of its content, independent of its file.
 
-The digest is the SHA-256 of the decoded pixels, the actions and the states, with their shapes. Names, paths, order,
-rewards, masks and compression play no part: an episode that is moved, copied, linked, put into another shard or given
-masks keeps its digest, so that the manifest of a run stays valid. One that is encoded again with loss, resized, cut, or
-given other actions or states has another digest.
+The digest is the SHA-256 of the decoded pixels, the actions and the states, with their shapes. It does not depend on
+names, paths, order, rewards, masks or compression, so that an episode can be moved, copied or put into another shard.
+Lossy encoding, resizing, cutting, and other actions or states change it.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ Half = Literal["validation", "test"]
 HALVES: tuple[Half, ...] = ("validation", "test")
 
 MOST_THREADS = 8
-"""That decode and hash at once: each holds one compressed block of frames."""
+"""Largest number of threads that decode and hash; each holds one block of frames."""
 
 
 def episode_digest(
@@ -39,16 +38,16 @@ def episode_digest(
 
     Args:
         pixels: 0 to 255.
-        action: as the shard stores them, in [-1, 1]; every NaN is the same NaN, and -0 is 0.
-        state: in its own units; None where none was recorded.
+        action: as stored in the shard, in [-1, 1]; all NaN values are equal, and -0 equals 0.
+        state: in its own units; None if none was recorded.
     """
     return _digest(pixels.shape, (pixels,), action, state)
 
 
 def half_of(digest: str) -> Half:
-    """The half of the held-out data that an episode belongs to, whatever data set it is in.
+    """The half of the held-out data that an episode belongs to, in any data set.
 
-    Episodes of a bundled validation or test set belong there, also in copies; all others fall by their digest.
+    Episodes of a bundled validation or test set, and their copies, belong there; others are assigned by their digest.
     """
     part = bundled_parts().get(digest)
     if part in HALVES:
@@ -57,7 +56,7 @@ def half_of(digest: str) -> Half:
 
 
 def digests_of(shards: Sequence[Shard], index: Int64[np.ndarray, "E 2"]) -> tuple[str, ...]:
-    """The digests of some episodes; those that this process knows already are not read again.
+    """The digests of episodes; digests are cached per process.
 
     Args:
         shards: the files.
@@ -79,14 +78,14 @@ def digests_of(shards: Sequence[Shard], index: Int64[np.ndarray, "E 2"]) -> tupl
 
 
 def note_digests(shards: Sequence[Shard], digests: Sequence[str]) -> None:
-    """Make known the digests of all episodes of some shards, in order, where they are known without reading."""
+    """Add known digests of all episodes of shards, in order, to the cache."""
     pairs = [(shard, episode) for shard in shards for episode in range(len(shard.lengths))]
     for (shard, episode), digest in zip(pairs, digests, strict=True):
         _known.note(shard, episode, digest)
 
 
 class _Known:
-    """The digests that this process has computed, by the identity of the file."""
+    """A cache of digests by the identity of the file."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -116,7 +115,7 @@ def _read_digest(shard: Shard, episode: int) -> str:
 
 
 def _blocks(shard: Shard, rows: slice) -> Iterable[UInt8[np.ndarray, "L H W 3"]]:
-    """The frames of some rows, a compressed block at a time: so memory is bounded and threads decode at once."""
+    """The frames of rows, one compressed block at a time, to bound memory."""
     start = rows.start
     while start < rows.stop:
         stop = min((start // shard.block + 1) * shard.block, rows.stop)
@@ -141,6 +140,6 @@ def _digest(
 
 
 def _canonical(array: Float32[np.ndarray, "L N"]) -> bytes:
-    """The bytes of numbers that are equal, equal: of NaN there are many, and of 0 there are two."""
+    """Bytes that are equal for equal numbers: one NaN and one zero."""
     numbers = np.asarray(array, dtype="<f4")
     return np.where(np.isnan(numbers), np.float32(np.nan), numbers + np.float32(0)).astype("<f4").tobytes()

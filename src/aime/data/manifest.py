@@ -1,7 +1,7 @@
-"""What a run was trained on, by content: RUN/manifest.json, and the same in each checkpoint.
+"""The record of a run's training data by content: RUN/manifest.json, with a copy in each checkpoint.
 
-Roles only accumulate: an episode that was learned from once stays so, whatever the run goes on with. The manifest holds
-those of the runs that it started from as well, so that nothing is forgotten when they are deleted.
+Roles of episodes accumulate: a training episode stays recorded when the run is resumed with other data. The manifest
+includes those of the runs that training started from, which may be deleted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MANIFEST = "manifest.json"
 FORMAT = 1
 
 MOST_BYTES = 2**28
-"""A digest takes 67 bytes: enough for two million roles of episodes."""
+"""Enough for four million digests of 67 bytes."""
 
 _DIGEST = re.compile("[0-9a-f]{64}")
 
@@ -33,18 +33,18 @@ _ROLES = ("learned", "finetuned", "left_out", "held_out")
 
 @dataclass(frozen=True)
 class SourceRecord:
-    """What was done with the episodes of one source, each named by its digest (`aime.data.identity`).
+    """The roles of one source's episodes, identified by digests (`aime.data.identity`).
 
     Attributes:
         name: as the user gave it.
-        place: its absolute path, or bundled:NAME.
-        near: its path relative to the run's directory; None for bundled data.
-        weight: its share of the clips, as `Source.weight`.
-        current: whether the run goes on with it; False of data that it was trained on before.
-        learned: trained on.
-        finetuned: of these, that belief and prior were fine-tuned on.
-        left_out: of those learned from, that were left out of this to choose how wide the prior is.
-        held_out: kept from all training.
+        place: absolute path, or bundled:NAME.
+        near: path relative to the run's directory; None for bundled data.
+        weight: share of the clips, as `Source.weight`.
+        current: whether the run still uses the source; False for data of earlier training.
+        learned: training episodes.
+        finetuned: training episodes also used for dynamics fine-tuning.
+        left_out: training episodes left out of dynamics fine-tuning, for the calibration.
+        held_out: episodes not used for training.
     """
 
     name: str
@@ -58,10 +58,10 @@ class SourceRecord:
     held_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse what is no digest.
+        """Check the digests.
 
         Raises:
-            AimeError: if an entry is not of 64 hexadecimal digits.
+            AimeError: if an entry does not have 64 hexadecimal digits.
         """
         for role in _ROLES:
             for digest in getattr(self, role):
@@ -70,7 +70,7 @@ class SourceRecord:
 
     @classmethod
     def of(cls, source: Source, run: Path, digests: Iterable[str], held_out: frozenset[str]) -> SourceRecord:
-        """A source of which a run trains on all episodes but those held out."""
+        """The record of a source whose episodes are all trained on, except those held out."""
         episodes = frozenset(digests)
         place = source.place
         near = None if is_bundled(place) else os.path.relpath(place, run.resolve())
@@ -79,34 +79,34 @@ class SourceRecord:
 
     @cached_property
     def episodes(self) -> frozenset[str]:
-        """Every episode that the record names."""
+        """The digests of all roles."""
         return frozenset().union(*(getattr(self, role) for role in _ROLES))
 
     def joined(self, other: SourceRecord) -> SourceRecord:
-        """The other record with the roles of both."""
+        """The other record with the roles of both records."""
         both = {role: tuple(sorted({*getattr(self, role), *getattr(other, role)})) for role in _ROLES}
         return replace(other, **both)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class Ancestor:
-    """A run that another one started from."""
+    """A run from whose weights another run started."""
 
     name: str
-    """Its absolute path, or bundled:NAME."""
+    """Absolute path, or bundled:NAME."""
     known: bool
-    """Whether its manifest names all that it was trained on; False where it had none."""
+    """Whether it had a complete manifest."""
     sources: tuple[SourceRecord, ...] = ()
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a run, or an agent, was trained on.
+    """The training data of a run or an agent.
 
     Attributes:
-        sources: those that it goes on with, and those of before.
-        ancestors: runs that it started from, and those that they started from.
-        forgotten: whether it was trained before there were manifests, so that not all is known.
+        sources: current and earlier sources.
+        ancestors: the runs that it started from, directly or indirectly.
+        forgotten: whether it was trained before manifests existed, so that the record is incomplete.
     """
 
     format: int = FORMAT
@@ -116,12 +116,12 @@ class Manifest:
 
     @cached_property
     def learned(self) -> frozenset[str]:
-        """The digests of all that the run or an ancestor was trained, fine-tuned or calibrated on."""
+        """Digests of all episodes that the run or an ancestor was trained, fine-tuned or calibrated on."""
         return _union(self._records, "learned", "finetuned", "left_out")
 
     @cached_property
     def held_out(self) -> frozenset[str]:
-        """The digests of what the run or an ancestor held out and none learned from."""
+        """Digests of episodes that the run or an ancestor held out, and none was trained on."""
         return _union(self._records, "held_out") - self.learned
 
     @property
@@ -130,37 +130,37 @@ class Manifest:
 
     @property
     def current(self) -> tuple[SourceRecord, ...]:
-        """The sources that the run goes on with."""
+        """The sources that the run still uses."""
         return tuple(each for each in self.sources if each.current)
 
     @property
     def gap(self) -> str:
-        """Why it is not known what all the run was trained on; empty where it is known."""
+        """The reason why the record is incomplete; empty if it is complete."""
         if self.forgotten:
             return "the run was trained before there were manifests"
         unknown = [each.name for each in self.ancestors if not each.known]
         return f"it starts from {unknown[0]}, which has no complete manifest" if unknown else ""
 
     def trained_on(self, records: Sequence[SourceRecord]) -> Manifest:
-        """With the sources of a new training, whose roles are added to those of before."""
+        """Add the sources and roles of a new training session."""
         found = {each.place: replace(each, current=False) for each in self.sources}
         for each in records:
             found[each.place] = found[each.place].joined(each) if each.place in found else each
         return replace(self, sources=tuple(found.values()))
 
     def finetuned_on(self, finetuned: Iterable[str], left_out: Iterable[str]) -> Manifest:
-        """With the roles of a fine-tuning of belief and prior, on episodes of the current sources."""
+        """Add the roles of dynamics fine-tuning on episodes of the current sources."""
         new = {"finetuned": frozenset(finetuned), "left_out": frozenset(left_out)}
         return replace(self, sources=tuple(_with_roles(each, new) if each.current else each for each in self.sources))
 
     def after(self, name: str, start: Manifest | None) -> Manifest:
-        """As of a run that starts from another one, of that name and manifest."""
+        """The manifest of a run that starts from a run of that name and manifest."""
         start = Manifest(forgotten=True) if start is None else start
         own, others = Ancestor(name, not start.forgotten, start.sources), start.ancestors
         return replace(self, ancestors=tuple(dict.fromkeys((*self.ancestors, own, *others))))
 
     def write(self, path: Path) -> None:
-        """Write JSON, whole or not at all.
+        """Write JSON, atomically.
 
         Raises:
             AimeError: if the file cannot be written.
@@ -169,10 +169,10 @@ class Manifest:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """The manifest in a file; runs no code, and reads no more than `MOST_BYTES`.
+    """Read a manifest of at most `MOST_BYTES`; runs no code.
 
     Raises:
-        AimeError: if the file cannot be read, is too large, or is no manifest of this format.
+        AimeError: if the file cannot be read, is too large, or is not a manifest of this format.
     """
     try:
         content = json.loads(read_small(path, MOST_BYTES))
@@ -189,7 +189,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def find_manifest(*directories: Path) -> Manifest | None:
-    """The manifest in the first of some directories that has one; None where none has.
+    """The manifest of the first directory that has one, or None.
 
     Raises:
         AimeError: see `read_manifest`.

@@ -1,4 +1,4 @@
-"""The names of the ids in masks, as shards note them: {"1": "cart", "2": "pole"} in JSON."""
+"""Names of the ids in masks, as a JSON attribute of shards: {"1": "cart", "2": "pole"}."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ ATTRIBUTE = "mask_names"
 
 
 def note_mask_names(names: Mapping[int, str]) -> dict[str, Attribute]:
-    """For the shards; nothing where no id has a name.
+    """The attribute for shards; empty without names.
 
     Args:
-        names: by id, 1 to 255; 0 is the background and has none.
+        names: by id, 1 to 255; 0 is the background.
     """
     return {ATTRIBUTE: json.dumps({str(number): name for number, name in names.items()})} if names else {}
 
 
 def read_mask_names(attributes: Mapping[str, Attribute]) -> dict[int, str]:
-    """The names by id, in the order of the ids; empty where a shard names none, or in another form.
+    """The names by id, in the order of the ids; empty if the attribute is missing or malformed.
 
     Args:
         attributes: of a shard.

@@ -1,4 +1,4 @@
-"""Opens data sets: one source or several, whole or a split of them."""
+"""Opening of data sets: one or several sources, whole or a split."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from aime.errors import AimeError
 
 
 def open_dataset(source: str | Path, split: Split = "all", held_out: float = 0.05) -> Dataset:
-    """Open and check a data set. Pixels are read later, on demand, and at once for a split that content decides.
+    """Open and check a data set. Pixels are read on demand; the split of data that is not bundled reads them all.
 
     Args:
-        source: a directory of `*.h5` or `*.hdf5` shards, one such file, "bundled:NAME", or several of those, separated
-            by commas, of which some may have a share of the clips: "DIR_A, DIR_B=0.3".
-        split: "train" and "held-out" share no episode, and "validation" and "test" are the two halves of "held-out". A
-            bundled data set was recorded in these parts; of any other, episodes are held out by a fixed function of
-            their content (`aime.data.splitting`). Each of several sources is split by itself.
-        held_out: the share of episodes to hold out, in [0, 1); see `aime.data.splitting.Rule`.
+        source: a directory of `*.h5` or `*.hdf5` shards, one such file, "bundled:NAME", or several of these, separated
+            by commas, optionally with shares of the clips: "DIR_A, DIR_B=0.3".
+        split: "train" and "held-out" are disjoint; "validation" and "test" are the two halves of "held-out". Bundled
+            data has these parts; in other data, held-out episodes are chosen by their content
+            (`aime.data.splitting`). Sources are split separately.
+        held_out: the share of held-out episodes, in [0, 1); see `aime.data.splitting.Rule`.
 
     Raises:
-        AimeError: if a source is missing, holds no shard, breaks a rule of the schema, or has no episode of the split,
-            or if sources do not agree.
+        AimeError: if a source is missing, has no shard, violates the schema, or has no episode of the split, or if
+            sources do not fit together.
     """
     if split not in SPLITS:
         raise AimeError(f"split is {split!r}, expected one of {', '.join(map(repr, SPLITS))}")
@@ -52,14 +52,14 @@ def _open_one(source: str) -> Dataset:
     place = bundled_root(name)
     for part in PARTS:
         own = [Shard(path) for path in shard_paths(place / part)]
-        # the unpacked files are checked by their sums, so that their digests are those of the package
+        # unpacked files are verified by checksums, so the package's digests hold for them
         note_digests(own, bundled_digests(name)[part])
         shards += own
     return Dataset(shards, source)
 
 
 def _join(name: str, sources: Sequence[Source], datasets: Sequence[Dataset]) -> Dataset:
-    """Several sources as one data set, whose episodes come by turns: any first few of them are of all sources."""
+    """Several sources as one data set with interleaved episodes."""
     shards = [shard for dataset in datasets for shard in dataset._shards]
     of_shard = tuple(number for number, dataset in enumerate(datasets) for _ in dataset._shards)
     seen: dict[Path, int] = {}

@@ -1,4 +1,4 @@
-"""Writes packs: see `aime.data.bundled.packing` for the format."""
+"""Writing of packs; see `aime.data.bundled.packing` for the format."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _FRAMES_FOR_BACKGROUND = 256
 
 
 def pack(parts: Mapping[Part, Dataset], path: str | Path) -> None:
-    """Pack data sets of the same world into one file, losslessly, and the digests of their episodes into a second one.
+    """Pack data sets losslessly into one file, and the digests of their episodes into a second one.
 
-    Masks are kept where all episodes have them.
+    Masks are kept if all episodes have them.
 
     Args:
-        parts: "train", to learn from, whose background is taken; "validation", for choices; "test", to report on.
-        path: the file to make, NAME.npy.xz; it must not exist.
+        parts: "train", which also defines the background, "validation" and "test".
+        path: NAME.npy.xz; must not exist.
 
     Raises:
         AimeError: if the parts differ in a width or share an episode, if the file exists, or if it cannot be written.
@@ -69,7 +69,7 @@ def _check_agreement(train: Dataset, other: Dataset) -> None:
 
 
 def _background(dataset: Dataset) -> UInt8[np.ndarray, "H W 3"]:
-    """The median of each pixel and channel: what is there when nothing passes."""
+    """The median of each pixel and channel, an estimate of the static background."""
     frames = np.stack(list(dataset.spread_frames(_FRAMES_FOR_BACKGROUND)))
     background: np.ndarray = np.sort(frames, axis=0)[len(frames) // 2]
     return background

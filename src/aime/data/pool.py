@@ -1,4 +1,4 @@
-"""Work for several processes at once: a progress bar with the time left, and an end that leaves no process behind."""
+"""A pool of worker processes with a progress bar, in which no process outlives its parent."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ Job = TypeVar("Job")
 
 
 class Stopped(Exception):
-    """The parent asked the processes to give up what they have in hand."""
+    """Raised in a worker process when the parent ends the work."""
 
 
 @dataclass(frozen=True)
-class Labour:
-    """How a kind of work is shown and what is said when one of its processes dies.
+class WorkLabels:
+    """Texts for the progress bar and for an error.
 
     Attributes:
-        verb: stands before the bar, such as "recording".
-        unit: of what is counted, such as "frames".
-        death: the one line for the user when a process dies of something other than an exception.
+        verb: before the bar, such as "recording".
+        unit: of the counts, such as "frames".
+        death: the error message if a process dies other than by an exception.
     """
 
     verb: str
@@ -40,46 +40,46 @@ class Labour:
     death: str
 
 
-def work(
-    jobs: Sequence[Job], run: Callable[[Job], None], workers: int, total: int, labour: Labour, console: Console
+def run_jobs(
+    jobs: Sequence[Job], run: Callable[[Job], None], workers: int, total: int, labels: WorkLabels, console: Console
 ) -> None:
-    """Run every job in processes of their own, and show the progress.
+    """Run jobs in worker processes and show a progress bar.
 
-    A job reports with `count`. When one fails, or the user interrupts, the others are asked to stop: `count` raises
-    `Stopped` in them. Processes end with their parent, also when that is killed.
+    A job reports progress with `count`. When a job fails or the user interrupts, `count` raises `Stopped` in the
+    others. Worker processes end with their parent, also if it is killed.
 
     Args:
-        jobs: what to do; each must pickle.
-        run: does one job in a worker process; a function of a module.
-        workers: processes, 1 or more.
-        total: what all counts will sum up to.
-        labour: words for the bar and for a death.
-        console: where the bar goes.
+        jobs: arguments of `run`; each must pickle.
+        run: a module-level function, called in a worker process.
+        workers: number of processes, 1 or more.
+        total: the sum of all counts.
+        labels: texts for the bar and for an error.
+        console: for the bar.
 
     Raises:
-        AimeError: what a job raises, or `labour.death` if a process dies.
-        KeyboardInterrupt: if the user interrupts, once all processes have ended.
+        AimeError: as raised by a job, or `labels.death` if a process dies.
+        KeyboardInterrupt: if the user interrupts, after all processes have ended.
     """
     context = multiprocessing.get_context("spawn")
     stop, counter = context.Event(), context.Value("q", 0)
     pool = ProcessPoolExecutor(min(workers, len(jobs)), context, _start_worker, (stop, counter))
     try:
-        with handled(), progress_bar(console, labour.unit) as bar:
+        with handled(), progress_bar(console, labels.unit) as bar:
             with blocked_in_children():
                 futures = [pool.submit(run, job) for job in jobs]
-            _follow(futures, bar, labour.verb, total, counter)
+            _show_progress(futures, bar, labels.verb, total, counter)
     except BrokenProcessPool as error:
-        raise AimeError(labour.death) from error
+        raise AimeError(labels.death) from error
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
 
 
 def count(amount: int = 1) -> None:
-    """Report that so much of the work is done; outside of a worker process nobody listens.
+    """Report progress; does nothing outside a worker process.
 
     Raises:
-        Stopped: if the parent has asked the processes to end.
+        Stopped: if the parent ends the work.
     """
     if _worker is None:
         return
@@ -90,7 +90,7 @@ def count(amount: int = 1) -> None:
 
 
 def progress_bar(console: Console, unit: str) -> Progress:
-    """A bar with count, elapsed time and time left."""
+    """A progress bar with count, elapsed time and remaining time."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -103,8 +103,8 @@ def progress_bar(console: Console, unit: str) -> Progress:
     return Progress(*columns, console=console)
 
 
-def _follow(futures: Sequence[Future[None]], bar: Progress, verb: str, total: int, counter: Any) -> None:
-    """Move the bar until all is done, or one job fails."""
+def _show_progress(futures: Sequence[Future[None]], bar: Progress, verb: str, total: int, counter: Any) -> None:
+    """Update the bar until all jobs are done or one fails."""
     task = bar.add_task(verb, total=total)
     pending = set(futures)
     while pending:
@@ -116,26 +116,26 @@ def _follow(futures: Sequence[Future[None]], bar: Progress, verb: str, total: in
 
 @dataclass(frozen=True)
 class _Worker:
-    """How a worker process hears of its parent, and is heard."""
+    """The shared objects by which a worker process communicates with its parent."""
 
     stop: Any
     counter: Any
 
 
 _worker: _Worker | None = None
-"""Of this process, if it is one that works for another."""
+"""Set in worker processes."""
 
 
 def _start_worker(stop: Any, counter: Any) -> None:
     global _worker
     _worker = _Worker(stop, counter)
-    # Mesa's software renderer starts a thread per core in every process; here the processes fill the cores.
+    # Mesa's software renderer would start a thread per core in every process
     os.environ.setdefault("LP_NUM_THREADS", "0")
     threading.Thread(target=when_parent_ends, args=(lambda: os._exit(1),), daemon=True).start()
 
 
 def when_parent_ends(act: Callable[[], None]) -> None:
-    """Wait until the process that started this one has ended, and act: a killed parent cannot tell its processes."""
+    """Wait until the parent process has ended, even if it was killed, then call `act`."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait_for([parent.sentinel])

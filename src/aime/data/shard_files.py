@@ -1,4 +1,4 @@
-"""Which files of a directory are shards, by their names."""
+"""Recognition of shards by file name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SUFFIXES = (".h5", ".hdf5")
 
 
 def shard_paths(source: Path) -> list[Path]:
-    """The shards of a directory, or the one file.
+    """The shards of a directory, or the given file.
 
     Raises:
         AimeError: if there is none.
@@ -31,5 +31,5 @@ def shard_paths(source: Path) -> list[Path]:
 
 
 def shards_in(directory: Path) -> list[Path]:
-    """The files of a directory that are shards by their names, in the order of these; hidden ones are left alone."""
+    """The files of a directory with a shard's suffix, sorted by name, without hidden files."""
     return sorted(path for path in directory.iterdir() if path.suffix in SUFFIXES and not path.name.startswith("."))

@@ -1,15 +1,15 @@
 """Shards: immutable HDF5 files of whole episodes, in stable-worldmodel's flat schema.
 
-A shard holds N frames of E episodes that lie one after the other:
+A shard holds N frames of E consecutive episodes:
 
     pixels     [N, H, W, 3]  uint8      action   [N, A]  float32, in [-1, 1]    ep_len     [E]  integer
     reward     [N]           float      state    [N, S]  float, optional        ep_offset  [E]  integer
     terminated [N]           bool       mask     [N, H, W]  uint8, optional     ep_mask    [E]  bool, optional
 
-`reward[t]` and `terminated[t]` describe the arrival at `pixels[t]`. The last action of an episode and its first reward
-may be NaN, and so may all of its actions or all of its rewards, where none were recorded, and any number of a state;
-nothing else may. `mask` holds ids of instances, 0 the background; `ep_mask` says which episodes have masks, where only
-some have: the rows of the others are 0. The attribute `mask_names` names the ids (`aime.data.mask_names`).
+`reward[t]` and `terminated[t]` arrive with `pixels[t]`. NaN is allowed for the last action and the first reward of an
+episode, for all of its actions or rewards, and for any number of a state. `mask` holds instance ids, 0 for the
+background; if only some episodes have masks, `ep_mask` is True for these. The attribute `mask_names` names the ids
+(`aime.data.mask_names`).
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from aime.primitives.files import write_atomically
 Attribute = str | int | float | bool
 
 FORMAT = ("v110", "v110")
-"""Since this version of HDF5's format all that describes the data carries a checksum of its own."""
+"""The first version of HDF5's format with checksums for all metadata."""
 
 CHECKSUM = "attributes_crc32"
-"""The attribute that holds the checksum of all others: HDF5 has none for texts."""
+"""The attribute with the checksum of all others: HDF5 has none for strings."""
 
 _Layout = tuple[int, tuple[str, ...], str]
 
@@ -63,25 +63,22 @@ _LARGE = ("pixels", "mask")
 def write_shard(
     path: str | Path, episodes: Sequence[Episode], attributes: Mapping[str, Attribute] | None = None
 ) -> None:
-    """Write episodes as one shard, whole or not at all.
-
-    The bytes go to a temporary name beside `path`, are flushed to the disk, and only then renamed: whoever kills the
-    writer loses this shard at most. Parent directories are made.
+    """Write episodes as one shard, atomically; creates parent directories.
 
     Args:
-        path: the file to make; it must not exist, because shards are immutable.
+        path: must not exist, because shards are immutable.
         episodes: at least one; all with the same image size, action width and state width. Some may have masks.
-        attributes: facts about the recording that every reader of the shard gets, such as the task or the seed.
+        attributes: metadata of the recording, such as the task or the seed.
 
     Raises:
-        AimeError: if an episode breaks a rule of the schema, if the file exists, or if it cannot be written.
+        AimeError: if an episode violates the schema, the file exists, or it cannot be written.
     """
     path = Path(path)
     if path.exists():
         raise AimeError(f"{path}: exists already and shards are never overwritten; delete it or choose another name")
     fields = _join(str(path), episodes)
     image = io.BytesIO()
-    # The file is built in memory: HDF5 cannot be trusted to report a full disk, nor to leave a sound file behind.
+    # built in memory: HDF5 does not reliably report a full disk
     with h5py.File(image, "w", libver=FORMAT) as file:
         _fill(file, episodes, fields)
         file.attrs.update({**(attributes or {}), CHECKSUM: _checksum(attributes or {})})
@@ -89,7 +86,7 @@ def write_shard(
 
 
 def _join(source: str, episodes: Sequence[Episode]) -> dict[str, np.ndarray]:
-    """The small fields of all episodes, checked and concatenated; pixels and masks are left where they are."""
+    """The small fields of all episodes, checked and concatenated, without pixels and masks."""
     if not episodes:
         raise AimeError(f"{source}: no episode to write, expected at least one")
     for number, episode in enumerate(episodes):
@@ -107,7 +104,7 @@ def _join(source: str, episodes: Sequence[Episode]) -> dict[str, np.ndarray]:
 
 
 def _check_episode(source: str, episode: Episode, first: Episode) -> None:
-    """Every field of an episode must have the schema's dtype, L rows, and the widths of the first episode."""
+    """Check that every field has the schema's dtype, L rows, and the widths of the first episode."""
     if (episode.state is None) != (first.state is None):
         raise AimeError(f"{source}: 'state' is in some episodes only, expected in all or none; drop or add it")
     layout = _LAYOUT | _OPTIONAL_LAYOUT
@@ -129,7 +126,7 @@ def _check_episode(source: str, episode: Episode, first: Episode) -> None:
 
 
 def _check_values(source: str, fields: Mapping[str, np.ndarray], frames: int) -> None:
-    """The rules on numbers, for reader and writer alike."""
+    """Check the values, for reader and writer."""
     lengths, offsets = fields["ep_len"], fields["ep_offset"]
     check_layout(source, lengths, offsets, frames)
     check_actions(source, fields["action"], lengths, offsets)
@@ -139,7 +136,7 @@ def _check_values(source: str, fields: Mapping[str, np.ndarray], frames: int) ->
 
 
 def _fill(file: h5py.File, episodes: Sequence[Episode], fields: Mapping[str, np.ndarray]) -> None:
-    """Lay out the fields, each with a checksum for every chunk: pictures in compressed chunks, all else in one."""
+    """Write the fields with a checksum per chunk: frames and masks in compressed chunks, others in one chunk."""
     frames, image = int(fields["ep_len"].sum()), episodes[0].pixels.shape[1:]
     _fill_frames(file, "pixels", (frames, *image), fields["ep_offset"], [episode.pixels for episode in episodes])
     if any(episode.mask is not None for episode in episodes):
@@ -161,29 +158,29 @@ def _fill_frames(
 
 
 class Shard:
-    """A validating reader of one shard; the small fields are checked at once, and all but lengths read when asked for.
+    """A validating reader of one shard.
 
-    A process that reads a part of many shards so holds the small fields of those alone. A shard may be read from
-    several threads, be pickled, and live on in forked processes.
+    Small fields are checked on opening and read again on first use, so that only shards in use occupy memory. A shard
+    can be read from several threads, pickled, and used after a fork.
 
     Attributes:
         path: the file.
         lengths: `[E]` int64, steps of each episode.
         offsets: `[E]` int64, first row of each episode.
         action_width: A, the number of actuators.
-        state_width: S, or 0 where no state was recorded.
-        has_mask: `[E]` bool, whether each episode has masks.
-        frames: N, of all episodes.
+        state_width: S, or 0 if no state was recorded.
+        has_mask: `[E]` bool, True for episodes with masks.
+        frames: N, the total number of frames.
         image_size: height and width of a frame, in pixels.
-        block: frames that the file compresses together; reading one costs as much as reading all of them.
-        attributes: facts that the writer noted.
+        block: frames per compressed block, which is always decoded as a whole.
+        attributes: metadata from the writer.
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Open and check a file; no pixel and no mask is read.
+        """Open and check a file without reading pixels or masks.
 
         Raises:
-            AimeError: if the file is missing, empty, truncated or foreign, or a field breaks a rule of the schema.
+            AimeError: if the file is missing, empty, truncated or no shard, or a field violates the schema.
         """
         self.path = Path(path)
         _check_file(self.path)
@@ -206,27 +203,27 @@ class Shard:
 
     @property
     def identity(self) -> FileIdentity:
-        """Of the file as it was opened."""
+        """The identity of the opened file."""
         return self._identity
 
     @property
     def action(self) -> Float32[np.ndarray, "N A"]:
-        """In [-1, 1]; the last of an episode may be NaN, or all of them."""
+        """Actions in [-1, 1]; the last one of an episode, or all of them, may be NaN."""
         return self._small_fields["action"]
 
     @property
     def reward(self) -> Float32[np.ndarray, " N"]:
-        """The first of an episode may be NaN, or all of them."""
+        """Rewards; the first one of an episode, or all of them, may be NaN."""
         return self._small_fields["reward"]
 
     @property
     def terminated(self) -> Bool[np.ndarray, " N"]:
-        """Whether each frame was the last before an episode's end."""
+        """True if the episode terminated with the frame."""
         return self._small_fields["terminated"]
 
     @property
     def state(self) -> Float32[np.ndarray, "N S"] | None:
-        """The simulator's or robot's own state; None where none was recorded."""
+        """The state of simulator or robot; None if none was recorded."""
         return self._small_fields.get("state")
 
     @property
@@ -237,21 +234,21 @@ class Shard:
         return self._fields
 
     def read_pixels(self, start: int, stop: int) -> UInt8[np.ndarray, "L H W 3"]:
-        """Rows `start` to `stop` (exclusive, clamped to N) of the flat pixel array.
+        """Rows `start` to `stop` (exclusive, clamped to N) of the pixel array.
 
         Raises:
-            AimeError: if the file is damaged there, naming the episode.
+            AimeError: if the file is damaged; names the episode.
         """
         return self._pixels.read(start, stop, f"'pixels' of episode {self._episode_at(start)}")
 
     def read_masks(self, start: int, stop: int) -> UInt8[np.ndarray, "L H W"] | None:
-        """Rows `start` to `stop` (exclusive, clamped to N) of the masks, of an episode that `start` lies in.
+        """Rows `start` to `stop` (exclusive, clamped to N) of the masks, within one episode.
 
         Returns:
-            Ids of instances, 0 the background; None where that episode has no masks.
+            Instance ids, 0 for the background; None if the episode of `start` has no masks.
 
         Raises:
-            AimeError: if the file is damaged there, naming the episode.
+            AimeError: if the file is damaged; names the episode.
         """
         episode = self._episode_at(start)
         if self._masks is None or not self.has_mask[episode]:
@@ -263,7 +260,7 @@ class Shard:
 
 
 def _check_file(path: Path) -> None:
-    """Tell apart what is no shard at all, which HDF5 reports in the same words."""
+    """Refuse missing and empty files, which HDF5 does not distinguish in its errors."""
     if not path.exists():
         raise AimeError(f"{path}: no such file; check the path")
     if not path.is_file():
@@ -273,7 +270,7 @@ def _check_file(path: Path) -> None:
 
 
 def _read_small_fields(path: Path, file: h5py.File) -> dict[str, np.ndarray]:
-    """All fields but pixels and masks, after the checks of their presence, dtypes and shapes."""
+    """All fields except pixels and masks, with checked presence, dtypes and shapes."""
     layout = _LAYOUT | {name: each for name, each in _OPTIONAL_LAYOUT.items() if name in file}
     for name, (axes, dtypes, expected) in layout.items():
         _check_field(path, own_object(file, name), name, axes, dtypes, expected)
@@ -319,18 +316,18 @@ def _check_field(path: Path, field: Any, name: str, axes: int, dtypes: Sequence[
 
 
 def _canonical(array: np.ndarray) -> np.ndarray:
-    """int64, float32 and bool, so that no reader has to ask which of the allowed dtypes a file has."""
+    """Convert to int64, float32 or bool."""
     if array.dtype.kind in "iu":
         return array.astype(np.int64)
-    with np.errstate(over="ignore"):  # what becomes infinite is refused, and needs no warning before
+    with np.errstate(over="ignore"):  # infinity is refused later
         return array.astype(np.float32, copy=False) if array.dtype.kind == "f" else array
 
 
 def _read_attributes(stored: h5py.AttributeManager) -> dict[str, Attribute]:
-    """The attributes, held against their checksum where there is one.
+    """The attributes, verified by their checksum if there is one.
 
     Raises:
-        ValueError: if it is wrong.
+        ValueError: if the checksum is wrong.
     """
     attributes = scalar_attributes(stored)
     expected = attributes.pop(CHECKSUM, None)

@@ -1,6 +1,6 @@
-"""The range of actions, as an exported file notes it, whose actions are in the source's units and not in [-1, 1].
+"""The action range in exported files, whose actions are in the source's units instead of [-1, 1].
 
-The attributes have other names than a shard's, so that nobody scales the numbers twice.
+The attributes' names differ from a shard's, so that actions are not scaled twice.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from aime.data.shards import Attribute
 from aime.errors import AimeError
 
 _PAIRS = {"action_low": "source_action_low", "action_high": "source_action_high"}
-"""A shard's attributes and those of an exported file."""
+"""Attributes of a shard and of an exported file."""
 
 
 def note_range(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
-    """For an exported file, from the attributes of the shards; nothing where they note no range."""
+    """The attributes of an exported file, from those of the shards; empty without a range."""
     return {there: attributes[here] for here, there in _PAIRS.items() if here in attributes}
 
 
 def read_range(attributes: Mapping[str, Attribute], width: int) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """The least and greatest of each action; None where the file notes none, or one of another width."""
+    """Lower and upper bounds of the actions; None if the file has none or the width differs."""
     try:
         scale = ActionScale.of_attributes(
             {here: attributes[there] for here, there in _PAIRS.items() if there in attributes}

@@ -1,4 +1,4 @@
-"""Several data sets as one: how a user names them, and how often clips are drawn from each."""
+"""Mixtures of data sets: their names and weights, and the shares of clips drawn from each."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from jaxtyping import Float64, Int64
 from aime.errors import AimeError
 
 BUNDLED = "bundled:"
-"""Before the name of a data set or a model that comes with the package."""
+"""Prefix of data sets and models that are part of the package."""
 
 
 def is_bundled(place: str | Path) -> bool:
-    """Whether it is "bundled:NAME" and not a path."""
+    """Whether it is "bundled:NAME" instead of a path."""
     return str(place).startswith(BUNDLED)
 
 
 @dataclass(frozen=True)
 class Source:
-    """One of the data sets that training reads.
+    """One of the data sets of a mixture.
 
     Attributes:
         name: a directory, a file or "bundled:NAME".
-        weight: its share of the clips, above 0; None for what the others leave, in proportion to its frames.
+        weight: share of the clips, above 0; None: the remaining share, divided in proportion to frames.
     """
 
     name: str
@@ -37,41 +37,41 @@ class Source:
 
     @property
     def place(self) -> str:
-        """By which two names of the same data are known: the absolute path."""
+        """The absolute path, which is the same for different names of the same data."""
         return self.name if is_bundled(self.name) else str(Path(self.name).resolve())
 
 
 class Pools(NamedTuple):
-    """Groups of episodes that clips are drawn from; within a group every legal clip is equally likely."""
+    """Groups of episodes; within a group every possible clip is equally likely."""
 
     of_episode: Int64[np.ndarray, " E"]
     """The pool of each episode."""
     shares: Float64[np.ndarray, " P"]
-    """The share of the clips that comes from each pool; they sum to 1."""
+    """The share of clips from each pool; sums to 1."""
 
     @classmethod
     def single(cls, episodes: int) -> Pools:
-        """One group of all."""
+        """One group of all episodes."""
         return cls(np.zeros(episodes, np.int64), np.ones(1))
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """Which shards belong to which source.
+    """The assignment of shards to sources.
 
     Attributes:
         sources: one or more.
-        of_shard: for each shard, the place of its source in `sources`.
+        of_shard: for each shard, the index of its source in `sources`.
     """
 
     sources: tuple[Source, ...]
     of_shard: tuple[int, ...]
 
     def pools(self, shard_of_episode: Int64[np.ndarray, " E"]) -> Pools:
-        """The groups that episodes are drawn in: each source with a weight is one, all others together another.
+        """The groups of episodes: one per source with a weight, and one for all other sources.
 
         Args:
-            shard_of_episode: the shard of each episode. Sources none of whose episodes are there get no clips.
+            shard_of_episode: the shard of each episode. Sources without an episode get no clips.
         """
         of_episode = np.array(self.of_shard, np.int64)[shard_of_episode]
         weights = np.array([math.nan if each.weight is None else each.weight for each in self.sources])
@@ -83,12 +83,12 @@ class Mixture:
 
 
 def parse_sources(text: str) -> tuple[Source, ...]:
-    """The data sets that `text` names: "DIR", or "DIR_A, DIR_B=0.3", where 0.3 is a share of the clips.
+    """Parse names of data sets: "DIR", or "DIR_A, DIR_B=0.3", where 0.3 is a share of the clips.
 
-    What exists as it stands is one name, whatever signs are in it.
+    A text that is an existing path is one name, even with commas or "=".
 
     Raises:
-        AimeError: if a weight is no share, the weights leave nothing for those that have none, or a name comes twice.
+        AimeError: if a weight is invalid, the weights leave no share for sources without one, or a source is repeated.
     """
     if _is_there(text):
         return (Source(text),)
@@ -103,17 +103,17 @@ def parse_sources(text: str) -> tuple[Source, ...]:
 
 
 def with_shares(names: Sequence[str], shares: Sequence[float | None]) -> list[str]:
-    """The sources as a user writes them: "DIR", or "DIR=0.3" with a share of the clips; one alone has all of them."""
+    """The names as "DIR", or "DIR=0.3" with a share of the clips; a single source has no share."""
     if len(names) == 1:
         return list(names)
     return [name if share is None else f"{name}={share!r}" for name, share in zip(names, shares, strict=True)]
 
 
 def join_sources(names: Sequence[str]) -> str:
-    """The one text that names them all, for `parse_sources`.
+    """Join names to one text for `parse_sources`.
 
     Raises:
-        AimeError: if one of several has a comma in its name, which would be read as two.
+        AimeError: if one of several names has a comma.
     """
     for name in names:
         if len(names) > 1 and "," in name and _is_there(name):
@@ -122,7 +122,7 @@ def join_sources(names: Sequence[str]) -> str:
 
 
 def places_of(text: str) -> set[str]:
-    """The absolute paths, or bundled names, of the data sets that a text names.
+    """The absolute paths or bundled names of the data sets in a text.
 
     Raises:
         AimeError: see `parse_sources`.
@@ -131,8 +131,8 @@ def places_of(text: str) -> set[str]:
 
 
 def _is_there(name: str) -> bool:
-    """Whether a name is that of a file or directory; several together may be longer than a name can be."""
-    return os.path.exists(name)  # where Path.exists raises an error
+    """Whether a file or directory of that name exists."""
+    return os.path.exists(name)  # Path.exists raises an error for names that are too long
 
 
 def _parse(part: str) -> Source:

@@ -1,4 +1,4 @@
-"""Which episodes are held out: decided by what they contain, so that no renaming, copying or linking changes it."""
+"""Choice of held-out episodes by their content, independent of file names and copies."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ SPLITS: tuple[Split, ...] = ("all", "train", "held-out", "validation", "test")
 
 
 class SourceDigests(NamedTuple):
-    """The episodes of one source, by content."""
+    """The digests of one source's episodes."""
 
     digests: tuple[str, ...]
     bundled: bool
-    """Whether it comes with the package, in parts."""
+    """Whether it is bundled data, with fixed parts."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How episodes are chosen to be held out.
+    """The rule for held-out episodes.
 
     Attributes:
-        share: of each source's different episodes, in [0, 1).
-        learned: digests that a model has learned from already: they are never held out.
-        held: digests that were held out before: they come first.
-        keep: hold out all of `held`, however small the share.
+        share: of each source's distinct episodes, in [0, 1).
+        learned: digests of earlier training episodes, which are never held out.
+        held: digests of earlier held-out episodes, which are chosen first.
+        keep: hold out all of `held`, even beyond the share.
     """
 
     share: float
@@ -40,11 +40,11 @@ class Rule:
     keep: bool = False
 
     def choose(self, sources: Sequence[SourceDigests]) -> frozenset[str]:
-        """The digests to hold out; each source is split by itself, and what one of them trains on is held out of none.
+        """The digests to hold out. Sources are split separately; an episode that one source trains on is not held out.
 
-        Of a bundled source they are its validation and test parts. Of any other they are the first in the order of the
-        digests: the share, rounded up, at least two of three or more episodes, never all. Where there is a choice,
-        some fall into each half.
+        For a bundled source these are its validation and test parts. For others they are the first episodes in the
+        order of digests: the share, rounded up, at least two of three or more episodes, never all; if possible, some
+        of each half.
         """
         found = [self._of_one(source) for source in sources]
         trained = {each for source, held in zip(sources, found, strict=True) for each in set(source.digests) - held}
@@ -59,7 +59,7 @@ class Rule:
             return frozenset()
         if self.keep:
             wanted = max(wanted, len(episodes & self.held))
-        # the last digit alone decides the half, so that the order of the digests is independent of it
+        # the half depends on the last digit only, so the order is nearly independent of it
         order = sorted(episodes - self.learned, key=lambda each: (each not in self.held, each))
         return frozenset(self._with_both_halves(order, wanted, len(episodes)))
 
@@ -74,16 +74,16 @@ class Rule:
 
 
 def count_held_out(episodes: int, share: float) -> int:
-    """How many of so many different episodes are held out: one for each half where there are three, and never all."""
+    """The number of held-out episodes: at least two of three or more, never all."""
     if not share or episodes < 2:
         return 0
-    # 0.07 * 100 is a little more than 7 in binary
+    # tolerance for rounding: 0.07 * 100 is slightly above 7
     wanted = math.ceil(share * episodes - 1e-9)
     return min(max(wanted, 2 if episodes > 2 else 1), episodes - 1)
 
 
 def in_split(digest: str, split: Split, held_out: Collection[str]) -> bool:
-    """Whether an episode belongs to a split, given what is held out."""
+    """Whether an episode belongs to a split, given the held-out digests."""
     if split == "all":
         return True
     if split == "train":

@@ -1,4 +1,4 @@
-"""The names of the parts of states and actions, as shards note them: {"position": 2, "velocity": 2} in JSON."""
+"""Names of the fields of states and actions, as a JSON attribute of shards: {"position": 2, "velocity": 2}."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ NAMES = (ACTION_ATTRIBUTE, ATTRIBUTE)
 
 
 def note_state_names(names: Mapping[str, int]) -> dict[str, Attribute]:
-    """For the shards; nothing where there is no state.
+    """The attribute of state names for shards; empty without a state.
 
     Args:
         names: the width of each field, in the order of the vector.
     """
-    return _noted(ATTRIBUTE, names)
+    return _attribute(ATTRIBUTE, names)
 
 
 def note_action_names(names: Mapping[str, int]) -> dict[str, Attribute]:
-    """The same for actions: their joints or columns, where the source names them."""
-    return _noted(ACTION_ATTRIBUTE, names)
+    """The attribute of action names (joints or columns) for shards."""
+    return _attribute(ACTION_ATTRIBUTE, names)
 
 
-def _noted(attribute: str, names: Mapping[str, int]) -> dict[str, Attribute]:
+def _attribute(attribute: str, names: Mapping[str, int]) -> dict[str, Attribute]:
     known = {name: width for name, width in names.items() if width}
     return {attribute: json.dumps(known)} if known else {}
 
 
 def read_state_names(attributes: Mapping[str, Attribute], width: int) -> dict[str, int]:
-    """The fields and their widths, in the order of the vector; empty where the shards name none, or others.
+    """The state's fields and their widths, in order; empty if there are none or they do not sum to `width`.
 
     Args:
         attributes: of a data set.
@@ -43,7 +43,7 @@ def read_state_names(attributes: Mapping[str, Attribute], width: int) -> dict[st
 
 
 def read_action_names(attributes: Mapping[str, Attribute], width: int) -> dict[str, int]:
-    """The same for actions."""
+    """The actions' fields and their widths, as `read_state_names`."""
     return _read(ACTION_ATTRIBUTE, attributes, width)
 
 
@@ -57,7 +57,7 @@ def _read(attribute: str, attributes: Mapping[str, Attribute], width: int) -> di
 
 
 def number_names(names: Mapping[str, int], width: int) -> list[str] | None:
-    """A name for every number of a vector, "angle" or "position[0]", "position[1]"; None where they have none.
+    """A name for every number of a vector, "angle" or "position[0]", "position[1]"; None without unique names.
 
     Args:
         names: the fields and their widths, in the order of the vector.
@@ -68,7 +68,7 @@ def number_names(names: Mapping[str, int], width: int) -> list[str] | None:
 
 
 def fields_of(numbers: Sequence[str]) -> dict[str, int]:
-    """The inverse of `number_names`: fields and their widths, in order. A field is counted from 0 without a gap."""
+    """The inverse of `number_names`: fields and their widths, in order."""
     fields: dict[str, int] = {}
     at = 0
     while at < len(numbers):
@@ -83,7 +83,7 @@ def fields_of(numbers: Sequence[str]) -> dict[str, int]:
 
 
 def entries_by_name(names: Mapping[str, int]) -> dict[str, range]:
-    """Where in the state vector each field stands.
+    """The indices of each field in the state vector.
 
     Args:
         names: the fields and their widths, in the order of the vector.
@@ -92,13 +92,13 @@ def entries_by_name(names: Mapping[str, int]) -> dict[str, range]:
     return {name: range(first, first + width) for (name, width), first in zip(names.items(), starts, strict=False)}
 
 
-def in_another_order(own: Mapping[str, Attribute], others: Mapping[str, Attribute], widths: tuple[int, int]) -> str:
-    """What has the same names in another order, in words for a message; empty where nothing has, or they are unknown.
+def order_mismatch(own: Mapping[str, Attribute], others: Mapping[str, Attribute], widths: tuple[int, int]) -> str:
+    """A text for a message if states or actions have the same names in another order; otherwise empty.
 
     Args:
-        own: attributes of some shards.
-        others: those of others.
-        widths: of actions and states, of both.
+        own: attributes of shards.
+        others: attributes of other shards.
+        widths: of actions and states.
     """
     for attribute, width in zip(NAMES, widths, strict=True):
         if own.get(attribute) != others.get(attribute):

@@ -1,4 +1,4 @@
-"""The large fields of a shard, pixels and masks: one picture a row, read a compressed block at a time."""
+"""The large fields of a shard, pixels and masks, with one image per row, read by compressed blocks."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from aime.data.hdf5_bounds import UNREADABLE, complaint, read_rows
 from aime.errors import AimeError
 
 CHUNK_STEPS = 16
-"""Frames per HDF5 chunk: long enough to compress, short enough that a clip decodes little that it does not need."""
+"""Frames per HDF5 chunk: a compromise between compression and unneeded decoding for a clip."""
 
 MAX_OPEN_FILES = 64
-"""Per thread; operating systems commonly allow a process 1024."""
+"""Per thread; a common limit per process is 1024."""
 
 
 class StoredFrames:
-    """A field of a shard with one picture a row. It may be read from several threads, be pickled, and be forked.
+    """A field of a shard with one image per row; thread-safe, can be pickled, and usable after a fork.
 
     Attributes:
         name: of the field, "pixels" or "mask".
-        block: rows that the file compresses together; reading one costs as much as reading all of them.
+        block: rows per compressed block, which is always decoded as a whole.
         shape: of the field; rows come first.
     """
 
     def __init__(self, identity: FileIdentity, field: h5py.Dataset) -> None:
-        """Note what is needed to read a field that `check_storage` has passed; no row is read.
+        """Prepare to read a field that has passed `check_storage`; no row is read.
 
         Args:
             identity: of the file.
@@ -54,10 +54,10 @@ class StoredFrames:
         Args:
             start: 0 or more.
             stop: `start` or more.
-            what: the part of the file that an error names.
+            what: the part of the file, for error messages.
 
         Raises:
-            AimeError: if the file is damaged there.
+            AimeError: if the file is damaged.
         """
         stop = min(stop, self.shape[0])
         with reading(self._identity.path, what):
@@ -69,7 +69,7 @@ class StoredFrames:
             return read_rows(_open_files.get(self._identity)[self.name], start, stop)
 
     def _rows_of_blocks(self, blocks: Blocks, start: int, stop: int) -> UInt8[np.ndarray, "L *shape"]:
-        """Rows that may lie in several blocks; those of one alone are not copied."""
+        """Rows from one or more blocks; rows of a single block are not copied."""
         size, first = self.block, start // self.block
         if stop <= (first + 1) * size:
             block = _files_of_blocks.use(self._identity, partial(blocks.read, number=first))
@@ -84,7 +84,7 @@ class StoredFrames:
 
 @contextlib.contextmanager
 def reading(path: Path, what: str) -> Iterator[None]:
-    """Turn whatever HDF5 raises on a damaged file into the one error that names the file."""
+    """Convert HDF5's errors on a damaged file to an `AimeError` that names the file."""
     try:
         yield
     except AimeError:
@@ -98,14 +98,14 @@ def reading(path: Path, what: str) -> Iterator[None]:
 
 
 class _OpenFiles(threading.local):
-    """The HDF5 handles of one thread of one process; a handle that crosses a fork or a thread reads garbage."""
+    """The HDF5 handles of one thread of one process; handles must not be shared across threads or forks."""
 
     def __init__(self) -> None:
         self.process = os.getpid()
         self.files: OrderedDict[FileIdentity, h5py.File] = OrderedDict()
 
     def get(self, identity: FileIdentity) -> h5py.File:
-        """The handle of a file, opened if it is not, and now the last to be closed."""
+        """The handle of a file, opened if necessary; the least recently used handle is closed."""
         if self.process != os.getpid():
             self.process, self.files = os.getpid(), OrderedDict()
         file = self.files.pop(identity, None) or h5py.File(identity.path, "r")

@@ -1,4 +1,4 @@
-"""The units of actions: one scale for all shards of a data set, whatever scale each was written in."""
+"""Action units: conversion of the shards' scales to one scale per data set."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from aime.data.shards import Shard
 from aime.errors import AimeError
 
 _SLACK = 1e-4
-"""By which a rescaled action may leave [-1, 1]: rounding."""
+"""Tolerance of a rescaled action beyond [-1, 1]."""
 
 
 class Line(NamedTuple):
-    """Takes actions in [-1, 1] of one scale to those of another: `gain` · a + `offset`."""
+    """The map from actions of one scale to those of another: `gain` · a + `offset`."""
 
     gain: Float64[np.ndarray, " A"]
     offset: Float64[np.ndarray, " A"]
 
     @classmethod
     def between(cls, own: ActionScale, target: ActionScale) -> Line:
-        """From `own` numbers to the `target`'s; an action that the target does not know to change becomes 0."""
+        """From scale `own` to `target`; an action that is constant in the target becomes 0."""
         low, high = np.array(own.low), np.array(own.high)
         centre, half = (np.array(target.high) + target.low) / 2, (np.array(target.high) - target.low) / 2
         inverse = np.where(half > 0, 1 / np.where(half > 0, half, 1), 0)
@@ -34,11 +34,11 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True)
 class Units:
-    """The scale in which a data set's actions are read.
+    """The scale of a data set's actions.
 
     Attributes:
-        scale: what -1 and 1 mean; None where no writer noted it.
-        lines: for each shard, how its actions come to that scale; None where they are in it already.
+        scale: the values of -1 and 1; None if unknown.
+        lines: the conversion of each shard's actions; None if they are in that scale.
     """
 
     scale: ActionScale | None
@@ -46,15 +46,14 @@ class Units:
 
     @classmethod
     def of_shards(cls, shards: Sequence[Shard], scale: ActionScale | None = None) -> Units:
-        """The units that several shards can be read in together.
+        """The common units of several shards.
 
         Args:
             shards: one or more, with actions of the same width.
-            scale: the scale wanted; by default the shards' own, or where they differ the least that holds all.
+            scale: the requested scale; default: the shards' own, or if they differ the smallest that contains all.
 
         Raises:
-            AimeError: if a shard does not say in which units its actions are while others do, or they do not fit into
-                the scale that is wanted.
+            AimeError: if some shards have units and others do not, or actions do not fit into the requested scale.
         """
         noted = [_scale_of(shard) for shard in shards]
         known = list(dict.fromkeys(each for each in noted if each is not None))
@@ -65,7 +64,7 @@ class Units:
         return cls(target, lines)
 
     def read(self, shard: int, action: Float32[np.ndarray, "L A"]) -> Float32[np.ndarray, "L A"]:
-        """Actions of the shard with that number, in these units, in [-1, 1]; NaN stays NaN."""
+        """Convert actions of a shard to these units, in [-1, 1]; NaN stays NaN."""
         line = self.lines[shard]
         return action if line is None else np.clip(action * line.gain + line.offset, -1, 1).astype(np.float32)
 
@@ -81,7 +80,7 @@ def _scale_of(shard: Shard) -> ActionScale | None:
 
 
 def _leaves_a_constant(shard: Shard, own: ActionScale, target: ActionScale) -> bool:
-    """Whether an action that has one value in the target scale, and would be read as 0, has another in the shard."""
+    """Whether an action that is constant in the target scale has another value in the shard."""
     low, high, constant = (np.array(each) for each in (own.low, own.high, target.low))
     fixed = constant == target.high
     half = (high - low) / 2

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from aime.data.action_scale import FOREIGN, ActionScale
+from aime.data.action_scale import MAX_EXCESS, ActionScale
 from aime.errors import AimeError
 from aime.primitives.pixels import GREY_LEVEL
 
@@ -125,7 +125,7 @@ def clipped_actions(scale: ActionScale | None) -> Allowed:
     """Actions that are then clipped to [-1, 1], of which those far beyond are in other units."""
     allowed = allowed_actions(scale, "see what the policy computes")
     expected = "numbers of about [-1, 1], to which they are clipped"
-    return allowed._replace(expected=expected, low=-FOREIGN, high=FOREIGN)
+    return allowed._replace(expected=expected, low=-MAX_EXCESS, high=MAX_EXCESS)
 
 
 def _action_reason(low: float, high: float, scale: ActionScale | None) -> str:

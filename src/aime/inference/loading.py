@@ -11,7 +11,7 @@ from jaxtyping import Int64
 from aime.data import Clips, Dataset
 from aime.data.clips import clip_starts, read_clips
 from aime.data.drawing import ClipStarts
-from aime.data.state_names import in_another_order
+from aime.data.state_names import order_mismatch
 from aime.errors import AimeError
 from aime.primitives.hardware import Device, choose_device
 from aime.world_model.model import AIME
@@ -61,7 +61,7 @@ def check_fit(dataset: Dataset, info: RunInfo) -> None:
                 f"{dataset.name}: {name} is {found}, expected {expected} as in the model of {run}; take episodes "
                 "recorded as the run's training data was, or train a model on these"
             )
-    order = in_another_order(dataset.attributes, info.names, (dataset.action_width, dataset.state_width))
+    order = order_mismatch(dataset.attributes, info.names, (dataset.action_width, dataset.state_width))
     if order:
         raise AimeError(
             f"{dataset.name}: has the {order} as in the data of {run}; take data in that order by --data, or import it "

@@ -10,7 +10,7 @@ from pathlib import Path
 from aime.data import Dataset
 from aime.data.manifest import MANIFEST
 from aime.data.shards import Attribute
-from aime.data.state_names import NAMES, in_another_order
+from aime.data.state_names import NAMES, order_mismatch
 from aime.errors import AimeError
 from aime.primitives.checksums import seal
 from aime.primitives.config_io import flatten, from_plain, to_plain, to_yaml
@@ -81,7 +81,7 @@ def _check_order(config: TrainConfig, dataset: Dataset) -> dict[str, Attribute]:
     """
     start = config.out if config.resume else config.init_from
     before = {} if start is None else dict(read_run(start).names)
-    order = in_another_order(dataset.attributes, before, (dataset.action_width, dataset.state_width))
+    order = order_mismatch(dataset.attributes, before, (dataset.action_width, dataset.state_width))
     if order:
         raise AimeError(f"{dataset.name}: has the {order} as in the data of {start}; import it again in that order")
     return before | {name: each for name, each in dataset.attributes.items() if name in NAMES}

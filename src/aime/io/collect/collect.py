@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from aime.data.episodes import Episode
-from aime.data.pool import Labour, Stopped, count, work
+from aime.data.pool import Stopped, WorkLabels, count, run_jobs
 from aime.data.shards import Attribute, write_shard
 from aime.io.collect.environment import RENDERING_REMEDY, Environment
 from aime.io.collect.plan import Job, plan
@@ -77,7 +77,7 @@ def _record(jobs: Sequence[Job], workers: int, build: Builder, console: Console)
         f"broken or memory short (--workers {workers}): use fewer workers, or {RENDERING_REMEDY}"
     )
     total = sum(job.frames for job in jobs)
-    work(jobs, partial(_run, build=build), workers, total, Labour("recording", "frames", death), console)
+    run_jobs(jobs, partial(_run, build=build), workers, total, WorkLabels("recording", "frames", death), console)
 
 
 _environments: dict[Recordable, Environment] = {}

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from aime.data.action_scale import ActionScale
 from aime.data.episodes import Episode
-from aime.data.pool import Labour, Stopped, count, progress_bar, work
+from aime.data.pool import Stopped, WorkLabels, count, progress_bar, run_jobs
 from aime.data.shards import Attribute, write_shard
 from aime.data.state_names import note_action_names, note_state_names
 from aime.errors import AimeError
@@ -188,7 +188,7 @@ def _do(tasks: Sequence[_Task], workers: int, console: Console) -> None:
                 bar.advance(shown, sum(map(_kilobytes, task.job.items)))
     elif tasks:
         death = f"a process died while it imported; memory may be short: use fewer than --workers {workers}"
-        work(tasks, run_job, workers, total, Labour("importing", "kB", death), console)
+        run_jobs(tasks, run_job, workers, total, WorkLabels("importing", "kB", death), console)
 
 
 def _kilobytes(item: Item) -> int:
