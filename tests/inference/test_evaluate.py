@@ -23,7 +23,7 @@ from aime.inference import Evaluation, EvaluationRequest, evaluate_run
 from aime.inference import evaluate as evaluating
 from aime.inference.evaluate import score_clips
 from aime.inference.loading import load_run
-from aime.inference.predictors import ModelOutputs
+from aime.inference.predictors import ClipPredictor
 from aime.inference.summary import summarise
 
 REQUEST = EvaluationRequest(context=2, horizon=6, samples=2)
@@ -124,11 +124,11 @@ def test_order_and_batches_change_no_score(make_run: MakeRun, monkeypatch: pytes
     dataset = open_dataset(run.data)
     places = clip_starts(dataset, 8)
     clips, seeds = read_clips(dataset, places, 8), clip_seeds(dataset, places)
-    together = score_clips(ModelOutputs(model), clips, seeds, 3, 9)
+    together = score_clips(ClipPredictor(model), clips, seeds, 3, 9)
     turned = places.take(np.arange(len(seeds))[::-1])
-    reversed_ = score_clips(ModelOutputs(model), read_clips(dataset, turned, 8), clip_seeds(dataset, turned), 3, 9)
+    reversed_ = score_clips(ClipPredictor(model), read_clips(dataset, turned, 8), clip_seeds(dataset, turned), 3, 9)
     monkeypatch.setattr(evaluating, "BYTES_AT_ONCE", 1)
-    one_by_one = score_clips(ModelOutputs(model), clips, seeds, 3, 9)
+    one_by_one = score_clips(ClipPredictor(model), clips, seeds, 3, 9)
     assert len(set(together.energy[:, 0].tolist())) == len(seeds), "samples of different clips differ"
     for other, back in ((reversed_, True), (one_by_one, False)):
         for ours, theirs in zip(_flat(together), _flat(other), strict=True):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from aime.data import Episode, open_dataset, write_shard
-from aime.inference.loading import moving_clips
+from aime.data.clips import read_clips
+from aime.inference.loading import moving_clip_starts
 
 
 def episode(length: int, lively_from: int | None, seed: int) -> Episode:
@@ -23,7 +24,8 @@ def episode(length: int, lively_from: int | None, seed: int) -> Episode:
 def test_pictures_show_the_liveliest_clip_of_each_stretch(tmp_path: Path) -> None:
     episodes = [episode(20, start, seed) for seed, start in enumerate([None, 10, None, None, 0, None])]
     write_shard(tmp_path / "0.h5", episodes)
-    clips = moving_clips(open_dataset(tmp_path), length=10, count=2)
+    dataset = open_dataset(tmp_path)
+    clips = read_clips(dataset, moving_clip_starts(dataset, length=10, count=2), 10)
     assert clips.frames.shape[:2] == (2, 10)
     assert clips.actions[:, 0, 0].tolist() == pytest.approx([0.1, 0.4])
     assert (clips.frames[0, 1:] != clips.frames[0, :-1]).any(dim=1).all()
@@ -32,4 +34,4 @@ def test_pictures_show_the_liveliest_clip_of_each_stretch(tmp_path: Path) -> Non
 
 def test_there_are_no_more_pictures_than_episodes(tmp_path: Path) -> None:
     write_shard(tmp_path / "0.h5", [episode(10, None, seed) for seed in range(3)])
-    assert moving_clips(open_dataset(tmp_path), length=10, count=9).frames.shape[0] == 3
+    assert len(moving_clip_starts(open_dataset(tmp_path), length=10, count=9).episodes) == 3

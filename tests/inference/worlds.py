@@ -13,7 +13,7 @@ from torch import Tensor
 from aime.data import Clips
 from aime.dynamics.prior import DirichletProcessMixture
 from aime.dynamics.states import Track
-from aime.inference.predictors import ClipOutputs
+from aime.inference.predictors import ClipOutputs, ClipPredictor
 from aime.primitives.distributions import DiagonalGaussian, GammaPosterior, GaussianMixture, Kumaraswamy
 from aime.primitives.seeded_noise import Seeds, seeded_uniforms
 from aime.world_model.config import ModelConfig
@@ -38,7 +38,7 @@ def drifting_clips(count: int, length: int, seed: int = 0) -> Clips:
     return Clips(frames, torch.zeros(count, length, 2), zeros, ~true, true, true, true, None)
 
 
-class Oracle:
+class Oracle(ClipPredictor):
     """Predicts a drifting world by rule; `knowledge` says how much of the rule it has.
 
     "all": exactly. "mean image": shows the mean image. "still": repeats the last frame. "uncertain": the truth plus

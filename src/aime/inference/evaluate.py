@@ -20,7 +20,7 @@ from aime.inference.evaluation import Evaluation
 from aime.inference.foreground import ForegroundCounts, count_foreground, differs, unknown_foreground
 from aime.inference.loading import load_run
 from aime.inference.mask_scores import no_masks, score_masks
-from aime.inference.predictors import ClipPredictor, ModelOutputs
+from aime.inference.predictors import ClipPredictor
 from aime.inference.references import References, gather_references
 from aime.inference.request import EvaluationRequest
 from aime.inference.state_reader import no_reading
@@ -87,7 +87,7 @@ def score_run(
     batch = read_clips(unseen.dataset, places, request.length)
     seeds = clip_seeds(unseen.dataset, places)
     references = gather_references(unseen, places, batch, model.baseline_image)
-    scores = score_clips(ModelOutputs(model), batch, seeds, request.context, request.samples, progress, references)
+    scores = score_clips(ClipPredictor(model), batch, seeds, request.context, request.samples, progress, references)
     evaluation = summarise(
         scores,
         places.episodes,

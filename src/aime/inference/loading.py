@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
-from aime.data import Clips, Dataset
+from aime.data import Dataset
 from aime.data.clips import clip_starts, read_clips
 from aime.data.drawing import ClipStarts
 from aime.data.state_names import order_mismatch
@@ -67,15 +67,6 @@ def check_fit(dataset: Dataset, info: RunInfo) -> None:
             f"{dataset.name}: has the {order} as in the data of {run}; take data in that order by --data, or import it "
             "again"
         )
-
-
-def moving_clips(dataset: Dataset, length: int, count: int) -> Clips:
-    """The clips at `moving_clip_starts`.
-
-    Raises:
-        AimeError: if a file is damaged.
-    """
-    return read_clips(dataset, moving_clip_starts(dataset, length, count), length)
 
 
 def moving_clip_starts(dataset: Dataset, length: int, count: int) -> ClipStarts:

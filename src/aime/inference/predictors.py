@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from aime.data import Clips
 from aime.primitives.pixels import to_unit
-from aime.primitives.standardise import Standardise
-from aime.world_model.config import ModelConfig
 from aime.world_model.model import AIME
 from aime.world_model.outputs import FuturePrediction, SequenceOutput
 from aime.world_model.prediction import predict_from
@@ -35,27 +32,17 @@ class ClipOutputs(NamedTuple):
     """In nats."""
 
 
-class ClipPredictor(Protocol):
-    """What an evaluation asks of a model; `ModelOutputs` asks it of an `AIME`."""
+class ClipPredictor:
+    """What an evaluation asks of a model. Missing actions are the null action, those of the future too."""
 
-    @property
-    def config(self) -> ModelConfig:
-        """The sizes of frames, actions and codebook."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where clips must be."""
-
-    @property
-    def baseline_image(self) -> Float[Tensor, "3 H W"]:
-        """The training set's mean frame, in [0, 1]."""
-
-    @property
-    def state_scale(self) -> Standardise | None:
-        """See `AIME.state_scale`."""
+    def __init__(self, model: AIME) -> None:
+        """Ask a model in eval mode."""
+        self._model = model
+        self.config, self.device = model.config, model.device
+        self.baseline_image, self.state_scale = model.baseline_image, model.state_scale
 
     def outputs(self, clips: Clips, seeds: Sequence[int], context: int, samples: int) -> ClipOutputs:
-        """Run over B clips on `device`, without padding.
+        """Run over B clips on the model's device, without padding.
 
         Args:
             clips: of more than `context` frames.
@@ -63,18 +50,6 @@ class ClipPredictor(Protocol):
             context: frames that the predictions see, 1 or more.
             samples: sampled futures of each clip, 1 or more.
         """
-
-
-class ModelOutputs:
-    """The outputs of an `AIME` in eval mode; missing actions are the null action, those of the future too."""
-
-    def __init__(self, model: AIME) -> None:
-        self._model = model
-        self.config, self.device = model.config, model.device
-        self.baseline_image, self.state_scale = model.baseline_image, model.state_scale
-
-    def outputs(self, clips: Clips, seeds: Sequence[int], context: int, samples: int) -> ClipOutputs:
-        """See `ClipPredictor`."""
         model = self._model
         sequence = model.forward_sequence(clips.frames, clips.actions, clips.action_valid, clips.states)
         track, maps = sequence.track, sequence.attention.bottom_up

@@ -6,9 +6,10 @@ import numpy as np
 from PIL import Image
 
 from aime.data import Dataset
+from aime.data.clips import read_clips
 from aime.inference.dreams import dream
 from aime.inference.filtering import filter_clips
-from aime.inference.loading import moving_clips
+from aime.inference.loading import moving_clip_starts
 from aime.inference.render import filmstrip, scale_for, stack
 from aime.inference.strips import columns, snapshot_strips
 from aime.world_model.model import AIME
@@ -36,7 +37,8 @@ def draw_snapshot(model: AIME, dataset: Dataset) -> Image.Image:
     # an episode of a single frame is padded by its own repetition
     length = max(2, min(LENGTH, int(dataset.lengths.max())))
     longest = np.flatnonzero(dataset.lengths >= min(length, int(dataset.lengths.max())))
-    clips = moving_clips(dataset.select(longest), length, CLIPS)
+    chosen = dataset.select(longest)
+    clips = read_clips(chosen, moving_clip_starts(chosen, length, CLIPS), length)
     context = min(CONTEXT, length // 2)
     dreams, filtered = dream(model, clips, context, samples=1), filter_clips(model, clips)
     scale, shown = scale_for(dataset.image_size, TILE), columns(context, length, AHEAD)

@@ -17,7 +17,7 @@ from aime.inference.inspection import chain
 from aime.inference.inspection.chain import Recording, Window, baselines, record, score
 from aime.inference.inspection.interventions import ALL, INTACT, INTERVENTIONS, Intervention
 from aime.inference.inspection.measures import Scores
-from aime.inference.predictors import ModelOutputs
+from aime.inference.predictors import ClipPredictor
 from aime.representation.encoder import ResidualEncoder
 from aime.world_model.model import AIME
 
@@ -76,7 +76,7 @@ def known(scores: Scores) -> list[Tensor]:
 
 
 def test_without_a_change_the_figures_are_those_of_evaluate(model: AIME, recording: Recording, intact: Scores) -> None:
-    evaluated = score_clips(ModelOutputs(model), random_clips(), SEEDS, CONTEXT, samples=2)
+    evaluated = score_clips(ClipPredictor(model), random_clips(), SEEDS, CONTEXT, samples=2)
     psnr, nats, mse = intact
     torch.testing.assert_close(psnr, metrics.psnr(evaluated.reconstruction).mean(1), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(nats, evaluated.prior_nll.mean(1), atol=1e-4, rtol=1e-4)
@@ -96,8 +96,8 @@ def test_what_an_intervention_is_said_to_change_is_what_it_changes(
 
 def test_only_what_is_asked_for_is_computed(model: AIME, recording: Recording, intact: Scores) -> None:
     found = score(model, recording, WINDOW, INTACT, {"nats"})
-    assert found.psnr is None
-    assert found.mse is None
+    assert found.reconstruction is None
+    assert found.skill is None
     assert found.nats is not None
     assert torch.equal(found.nats, known(intact)[1])
 

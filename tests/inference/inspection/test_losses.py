@@ -52,7 +52,7 @@ def test_the_interval_is_that_of_paired_episodes() -> None:
 
 
 def test_which_measures_were_computed() -> None:
-    partial = Figures(INTACT.scores._replace(psnr=None), INTACT.baselines, (1, 5))
+    partial = Figures(INTACT.scores._replace(reconstruction=None), INTACT.baselines, (1, 5))
     assert [partial.has(each) for each in measures_up_to(5)] == [False, True, True, True]
     assert [each.name for each in measures_up_to(20)] == [
         "reconstruction",

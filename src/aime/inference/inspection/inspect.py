@@ -99,7 +99,7 @@ def _two_or_more(dataset: Dataset, request: EvaluationRequest) -> ClipStarts:
         AimeError: if there is only one.
     """
     if request.most_clips < 2:
-        raise AimeError("clips is 1; expected 2 or more, which exchange their values: take --clips 64, say")
+        raise AimeError("clips is 1; expected 2 or more, which exchange their values: take --clips 24, say")
     places = clip_starts(dataset, request.length, request.most_clips)
     if len(places.episodes) < 2:
         raise AimeError(

@@ -54,14 +54,14 @@ def horizons_up_to(horizon: int) -> list[int]:
 
 
 class Scores(NamedTuple):
-    """The scores of B clips; a field is None where it was not computed."""
+    """The scores of B clips by the kind of their measure; None where it was not computed."""
 
-    psnr: Float[Tensor, " B"] | None
-    """In dB, of the reconstructions, averaged over all frames."""
+    reconstruction: Float[Tensor, " B"] | None
+    """PSNR in dB, averaged over all frames."""
     nats: Float[Tensor, " B"] | None
     """-log p(z_t | past) of a sample of the unchanged posterior, averaged over the frames after the context."""
-    mse: Float[Tensor, "B H"] | None
-    """Mean squared error of the mean of the sampled futures, at each of the horizons."""
+    skill: Float[Tensor, "B H"] | None
+    """Mean squared error of the mean of the sampled futures, at each of the horizons, from which skill is computed."""
 
 
 class Baselines(NamedTuple):
@@ -79,16 +79,15 @@ class Figures:
 
     def has(self, measure: Measure) -> bool:
         """Whether the measure was computed."""
-        field = {"reconstruction": self.scores.psnr, "nats": self.scores.nats, "skill": self.scores.mse}[measure.kind]
-        return field is not None
+        return getattr(self.scores, measure.kind) is not None
 
     def of(self, measure: Measure, counts: Float64[np.ndarray, "R B"]) -> Float64[np.ndarray, " R"]:
         """The measure in its own unit, for each of R sets of counts."""
         if measure.kind == "skill":
             column = self.horizons.index(measure.horizon)
-            errors = (self.scores.mse, *self.baselines)
+            errors = (self.scores.skill, *self.baselines)
             return metrics.skill(*(torch.from_numpy(_mean(each, counts, column)) for each in errors)).numpy()
-        return _mean(self.scores.psnr if measure.kind == "reconstruction" else self.scores.nats, counts)
+        return _mean(getattr(self.scores, measure.kind), counts)
 
 
 def figure(figures: Figures, measure: Measure, episodes: Sequence[int] | np.ndarray) -> Interval:
