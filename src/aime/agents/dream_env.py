@@ -22,6 +22,7 @@ from aime.inference.loading import load_run
 from aime.primitives.counter_noise import GOLDEN, mix64, uniforms
 from aime.primitives.distributions import GaussianMixture, from_uniforms
 from aime.primitives.hardware import Device
+from aime.primitives.pixels import to_bytes
 from aime.world_model.prediction import decode_in_chunks
 from aime.world_model.saved import RunInfo, read_run
 
@@ -209,7 +210,7 @@ class DreamVectorEnv(VectorEnv):
         states = states._replace(carry=carry)
         if self._model is not None:
             last_map = self._model.attention.expect(carry.belief, carry.latent, states.last_map).map
-            pixels = (decode_in_chunks(self._model, carry.latent, last_map) * 255).round().to(torch.uint8)
+            pixels = to_bytes(decode_in_chunks(self._model, carry.latent, last_map))
             states = DreamStates(carry, last_map, rearrange(pixels, "n c h w -> n h w c").contiguous())
         reward = self._control.reward(*carry.read).mean.cpu().numpy()
         continuation = self._control.continuation(*carry.read).sigmoid().cpu().numpy()

@@ -20,7 +20,7 @@ from aime.dynamics.heads.control import Control
 from aime.dynamics.latent_dynamics import LatentDynamics
 from aime.dynamics.states import Carry
 from aime.errors import AimeError
-from aime.primitives.arrays import Array
+from aime.primitives.arrays import Array, expect_shape
 from aime.world_model.checked_inputs import CheckedInputs
 from aime.world_model.core import WorldModel
 from aime.world_model.input_validation import as_actions
@@ -90,11 +90,8 @@ def _present(model: WorldModel, checked: CheckedInputs, info: Mapping[str, Any])
     if length > 1 and "action" in info:
         # action t there is the one that led to frame t: NaN, or of no use, at the first
         led_here = as_actions(_array(info["action"]), "info['action']")[:, 0].to(model.null_action)
-        if led_here.shape != (*frames.shape[:2], model.config.action_width):
-            raise AimeError(
-                f"info['action'] has shape {list(led_here.shape)} without its candidates, expected "
-                f"{[*frames.shape[:2], model.config.action_width]}: give the action that led to each frame"
-            )
+        shape = (*frames.shape[:2], model.config.action_width)
+        expect_shape(led_here, shape, "info['action']", "give the action that led to each frame, for each candidate")
         actions = torch.cat([led_here[:, 1:], led_here[:, :1]], dim=1)
         valid = actions.isfinite().all(-1)
         valid[:, -1] = False
