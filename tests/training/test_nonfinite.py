@@ -124,7 +124,7 @@ def test_twenty_in_a_row_stop_the_training_at_its_last_good_checkpoint(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoil_steps(monkeypatch, set(range(4, 100)), "elbo", with_nan("reconstruction"))
-    with pytest.raises(AimeError, match=r"20 steps in a row.*elbo/reconstruction \(20\).*go on from .*step 3, "):
+    with pytest.raises(AimeError, match=r"20 steps in a row.*elbo/reconstruction \(20\).*resume from .*step 3, "):
         train(replace(config, steps=100))
     state = json.loads((config.out / "checkpoint" / "state.json").read_text())
     assert state["step"] == 3

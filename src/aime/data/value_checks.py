@@ -1,8 +1,8 @@
-"""Which numbers may enter the model, and the likely reason where they are others.
+"""Range checks of the model's inputs, with the likely reason for values out of range.
 
-frames    [0, 1], with a tolerance of a grey level (1/255): resizing and half precision round
+frames    [0, 1], with a tolerance of 1/255 for rounding by resizing and half precision
 actions   [-1, 1], with a tolerance of 0.001
-states    any finite number, or NaN where it is not known
+states    any finite number, or NaN if unknown
 """
 
 from __future__ import annotations
@@ -22,16 +22,15 @@ from aime.primitives.pixels import GREY_LEVEL
 ACTION_TOLERANCE = 1e-3
 
 Judge = Callable[[Sequence[float]], None]
-"""Raises an `AimeError` for what is wrong with the smallest and the largest number."""
+"""Checks the minimum and the maximum of values, and raises an `AimeError`."""
 
 
 class ValueChecks:
-    """Checks the numbers that one call of the public API is given; a context manager around the call.
+    """Checks the inputs of one call of the public API; a context manager around the call.
 
-    On a CPU a check raises at once. On a GPU the smallest and the largest number are copied to the host without waiting
-    for them, and judged once the call has queued its own work: the host waits for a copy that lies before that work in
-    the queue, so that the GPU never idles, and nothing wrong is returned. While work is compiled or recorded nothing is
-    checked.
+    On a CPU a check raises immediately. On a GPU, minimum and maximum are copied to the host asynchronously and checked
+    at the end of the context, after the call has queued its work, so that the GPU does not idle. Nothing is checked
+    during compilation or CUDA graph capture.
     """
 
     def __init__(self) -> None:
@@ -62,15 +61,15 @@ class ValueChecks:
 
 
 class Allowed(NamedTuple):
-    """The numbers that may enter, and what an error says of others."""
+    """The allowed range of values, and the texts of its error."""
 
     expected: str
     remedy: str = "see what made them"
-    """Where a number is NaN or infinite."""
+    """For NaN or infinity."""
     low: float = -math.inf
     high: float = math.inf
     reason: Callable[[float, float], str] = lambda low, high: ""
-    """The likely reason for a range beyond these limits, and its remedy."""
+    """The likely reason for values from low to high, and a remedy."""
 
     def judge(self, name: str, values: Tensor) -> Judge:
         """A judge of some values' extremes; the values are read only to say where one is not finite."""
@@ -87,7 +86,7 @@ class Allowed(NamedTuple):
 
 
 def _not_finite(name: str, values: Tensor) -> str:
-    """How many of some numbers are NaN or infinite, and which one is the first."""
+    """A text with the number of non-finite values and the position of the first."""
     wrong = ~values.isfinite()
     first = wrong.nonzero()[0].tolist() if wrong.any() else []
     return f"{name} hold {int(wrong.sum())} numbers of {wrong.numel()} that are NaN or infinite, the first at {first}"
@@ -102,7 +101,7 @@ _FRAME_REASONS = (
     (-1, 65536, "16 bit? divide by 65535"),
     (-129, 128, "bytes less 128? add 128 and divide by 255"),
 )
-"""Of the smallest range that holds all numbers of some frames."""
+"""Likely reasons by range; the first range that contains all values applies."""
 
 
 def _frame_reason(low: float, high: float) -> str:
@@ -111,18 +110,18 @@ def _frame_reason(low: float, high: float) -> str:
 
 FRAMES = Allowed("floats in [0, 1]", low=-GREY_LEVEL, high=1 + GREY_LEVEL, reason=_frame_reason)
 STATES = Allowed("finite numbers, or NaN where one is not known")
-"""Once what is not known is 0."""
+"""For states with unknown numbers set to 0."""
 FINITE = Allowed("finite numbers")
 
 
 def allowed_actions(scale: ActionScale | None, remedy: str = "see what made them") -> Allowed:
-    """Actions of a model whose training data have a scale, if one is known."""
+    """The range of actions; `scale`, if known, is that of the training data."""
     most = 1 + ACTION_TOLERANCE
     return Allowed("numbers in [-1, 1]", remedy, -most, most, lambda low, high: _action_reason(low, high, scale))
 
 
 def clipped_actions(scale: ActionScale | None) -> Allowed:
-    """Actions that are then clipped to [-1, 1], of which those far beyond are in other units."""
+    """The range of actions that are then clipped to [-1, 1]; values far outside are probably in other units."""
     allowed = allowed_actions(scale, "see what the policy computes")
     expected = "numbers of about [-1, 1], to which they are clipped"
     return allowed._replace(expected=expected, low=-MAX_EXCESS, high=MAX_EXCESS)

@@ -1,4 +1,4 @@
-"""Arrays that come from outside: torch tensors and numpy arrays, their types and shapes."""
+"""Checks of the types and shapes of arguments: torch tensors and numpy arrays."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from torch import Tensor
 from aime.errors import AimeError
 
 Array = Tensor | np.ndarray
-"""What the public API takes: torch tensors on any device, and numpy arrays."""
+"""An argument of the public API: a torch tensor on any device, or a numpy array."""
 
 
 def as_tensor(given: Array, name: str) -> Tensor:
-    """A numpy array as a tensor that shares its memory where it can; a tensor as it is.
+    """Convert a numpy array to a tensor, with shared memory if possible; a tensor is unchanged.
 
     Raises:
-        AimeError: if it is neither, or an array of no numbers.
+        AimeError: if it is neither, or the array's type is not numeric.
     """
     if isinstance(given, Tensor):
         return given
     if not isinstance(given, np.ndarray):
         raise AimeError(f"{name} are a {type(given).__name__}; expected a torch tensor or a numpy array: np.asarray(…)")
     native = given.astype(given.dtype.newbyteorder("="), copy=False)
-    # torch takes no negative strides, and warns of memory that it could not write to
+    # torch does not support negative strides, and warns of read-only memory
     shareable = native.flags.writeable and all(stride >= 0 for stride in native.strides)
     try:
         return torch.from_numpy(native if shareable else native.copy())
@@ -34,10 +34,10 @@ def as_tensor(given: Array, name: str) -> Tensor:
 
 
 def as_floats(given: Array, name: str, remedy: str = ": convert them") -> Tensor:
-    """As `as_tensor`, for numbers that must be floats.
+    """As `as_tensor`, for floats.
 
     Raises:
-        AimeError: if they are whole numbers or truth values.
+        AimeError: if the type is not floating-point.
     """
     tensor = as_tensor(given, name)
     if not tensor.is_floating_point():
@@ -46,15 +46,15 @@ def as_floats(given: Array, name: str, remedy: str = ": convert them") -> Tensor
 
 
 def dtype_name(tensor: Tensor) -> str:
-    """The type of its numbers, for messages."""
+    """The name of a tensor's type, for messages."""
     return str(tensor.dtype).removeprefix("torch.")
 
 
 def expect_shape(given: Tensor, expected: Sequence[int | str], name: str, remedy: str) -> None:
-    """Refuse a tensor of another shape; a word stands for any size.
+    """Check a tensor's shape; a string stands for any size.
 
     Raises:
-        AimeError: naming both shapes.
+        AimeError: if the shape differs; names both shapes.
     """
     sizes = [found if isinstance(size, str) else size for found, size in zip(given.shape, expected, strict=False)]
     if given.ndim != len(expected) or list(given.shape) != sizes:

@@ -1,4 +1,4 @@
-"""A part of a model that is used and does not learn."""
+"""A context in which a module's weights are frozen."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
-    """What is computed meanwhile has a gradient to the module's inputs and none to its weights."""
+    """Disable gradients to the module's weights, not to its inputs, inside the context."""
     learning = [weight for weight in module.parameters() if weight.requires_grad]
     for weight in learning:
         weight.requires_grad_(False)

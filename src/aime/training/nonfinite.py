@@ -112,7 +112,7 @@ class NonfiniteSteps(nn.Module):
             causes = ", ".join(f"{name} ({count})" for name, count in self.by_cause.items())
             raise AimeError(
                 f"{in_a_row} steps in a row were skipped, as these were not finite: {causes}; expected finite losses "
-                f"and gradients: lower {rate_flag} or check the data, and go on from {last_good()}"
+                f"and gradients: lower {rate_flag} or check the data, and resume from {last_good()}"
             )
 
     @property

@@ -224,7 +224,7 @@ def _last_checkpoint(run: Path) -> str:
     try:
         return f"{run}, step {read_progress(run).step}, with --resume"
     except AimeError:
-        return "the start: no checkpoint was written yet"
+        return "the start, as there is no checkpoint yet"
 
 
 def _initial_model(config: TrainConfig, dataset: Dataset, resuming: bool) -> AIME:

@@ -1,4 +1,4 @@
-"""Data sets that come with the package: `bundled:NAME`."""
+"""Data sets that are part of the package: `bundled:NAME`."""
 
 from __future__ import annotations
 

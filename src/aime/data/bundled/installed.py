@@ -1,4 +1,4 @@
-"""The packs that come with the package, unpacked into a cache when first asked for."""
+"""Bundled data sets, unpacked into a cache on first use."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _PACKS = Path(__file__).parent
 
 
 def bundled_names() -> list[str]:
-    """The names that "bundled:NAME" may take, in alphabetical order."""
+    """The names of the bundled data sets, sorted."""
     return sorted(path.name.removesuffix(PACK) for path in _PACKS.glob(f"*{PACK}"))
 
 
 def bundled_digests(name: str) -> Mapping[Part, tuple[str, ...]]:
-    """The digests of the episodes of a bundled data set, by part and in order; nothing is unpacked.
+    """The digests of a bundled data set's episodes, by part and in order, without unpacking.
 
     Raises:
-        AimeError: if the package lacks them.
+        AimeError: if the table of digests is missing or damaged.
     """
     return _read_digests(_PACKS / f"{name}{DIGESTS}")
 
 
 def bundled_parts() -> Mapping[str, Part]:
-    """The part that each bundled episode belongs to, by its digest.
+    """The part of each bundled episode, by its digest.
 
     Raises:
         AimeError: if a table of digests is damaged.
@@ -62,20 +62,20 @@ def bundled_path(name: str, part: Part) -> Path:
 
 
 def bundled_root(name: str) -> Path:
-    """The directory that holds the parts of a bundled data set, unpacked into the cache when first asked for.
+    """The directory of the parts of a bundled data set, unpacked into the cache on first use.
 
-    The cache is `$AIME_CACHE`, or `~/.cache/aime`, or a temporary directory where neither can be written. Processes may
-    race: each unpacks beside the final place, and the first to finish renames its result into it.
+    The cache is `$AIME_CACHE`, or `~/.cache/aime`, or a temporary directory if neither can be written. Several
+    processes may unpack at the same time: the first one to finish renames its result.
 
     Raises:
-        AimeError: if there is no such name, if the pack is damaged, or if the disk is full.
+        AimeError: if there is no such data set, the pack is damaged, or the disk is full.
     """
     names = bundled_names()
     if name not in names:
         known = ", ".join(f"bundled:{known}" for known in names) or "none in this installation"
         raise AimeError(f"bundled:{name}: no such bundled data set, expected one of: {known}")
     source = _PACKS / f"{name}{PACK}"
-    # The digest in the name keeps the shards of another version of the package from being taken for this one's.
+    # the digest in the name distinguishes versions of the package
     place = _cache() / f"{name}-{sha256_of(source)[:16]}"
     if place.is_dir() and not _is_intact(place):
         shutil.rmtree(place, ignore_errors=True)
@@ -85,7 +85,7 @@ def bundled_root(name: str) -> Path:
 
 
 def _install(source: Path, place: Path) -> None:
-    """Unpack beside `place` and rename, so that it is there whole or not at all."""
+    """Unpack next to `place` and rename, atomically."""
     try:
         with tempfile.TemporaryDirectory(prefix=".unpack-", dir=place.parent) as scratch:
             result = Path(scratch) / place.name
@@ -100,13 +100,13 @@ def _install(source: Path, place: Path) -> None:
 
 
 def _write_sums(place: Path) -> None:
-    """Note the digest of every file, in the format of the sha256sum command."""
+    """Write the digest of every file, in the format of sha256sum."""
     lines = [f"{sha256_of(path)}  {path.relative_to(place)}\n" for path in sorted(place.rglob("*.h5"))]
     (place / SUMS).write_text("".join(lines))
 
 
 def _is_intact(place: Path) -> bool:
-    """Whether every file is there and as it was written: caches are cleaned by hand, and by cron."""
+    """Whether every file exists and is unchanged: caches may be cleaned by the user or the system."""
     try:
         pairs = [line.split("  ", 1) for line in (place / SUMS).read_text().splitlines()]
         return bool(pairs) and all(digest == sha256_of(place / name) for digest, name in pairs)
@@ -115,7 +115,7 @@ def _is_intact(place: Path) -> bool:
 
 
 def _rename_unless_made(result: Path, place: Path) -> None:
-    """Rename a directory; that another process was faster is no error."""
+    """Rename a directory, unless another process has created it."""
     try:
         result.rename(place)
     except OSError:
@@ -124,9 +124,9 @@ def _rename_unless_made(result: Path, place: Path) -> None:
 
 
 def _cache() -> Path:
-    """The first of the wanted directories that can be written."""
-    wanted = Path(os.environ.get("AIME_CACHE") or Path.home() / ".cache" / "aime")
-    candidates = (wanted, Path(tempfile.gettempdir()) / f"aime-{os.getuid()}")
+    """The first writable cache directory."""
+    preferred = Path(os.environ.get("AIME_CACHE") or Path.home() / ".cache" / "aime")
+    candidates = (preferred, Path(tempfile.gettempdir()) / f"aime-{os.getuid()}")
     for directory in candidates:
         with contextlib.suppress(OSError):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,19 +1,17 @@
-"""Packs: a data set in one file, several times smaller than shards, and exactly.
+"""Packs: lossless files of a data set, several times smaller than shards.
 
-A pack, NAME.npy.xz, is an xz stream (with its SHA-256 check) of arrays in NumPy's own format, which are read without
-executing anything:
+A pack, NAME.npy.xz, is an xz stream (with its SHA-256 check) of arrays in NumPy's format, without pickles:
 
-    header      the bytes of a JSON object: format, version, and of each part the attributes and number of episodes
+    header      the bytes of a JSON object: format, version, and attributes and number of episodes of each part
     background  [H, W, 3] uint8, the typical colour of each pixel
-    then, for every episode of the training, the validation and the test part:
-    classes     [L, H, W] uint8: 0 where a pixel is as in the frame before (the background, before the first frame),
-                1 where it falls back to the background, 2 where it takes another value
-    values      [V, 4] uint8: the values of the pixels of class 2 in order, padded to whole words, which xz models best
+    then, for every episode of the training, validation and test parts:
+    classes     [L, H, W] uint8: 0 if a pixel is unchanged from the previous frame (initially the background),
+                1 if it changes to the background, 2 if it takes another value
+    values      [V, 4] uint8: the values of the pixels of class 2 in order, padded to words, which xz compresses best
     action, reward, terminated, and state and masks if the header says so
-    masks       [L, H, W] uint8, as they are: 11 bytes a frame of cartpole under xz, 15 as differences
+    masks       [L, H, W] uint8, not as differences, which take 15 instead of 11 bytes per frame of cartpole
 
-2500 frames of 64 x 64 cartpole took 86 bytes each this way, 140 as plain differences under the same xz, and 1270 in a
-shard.
+2500 frames of 64 x 64 cartpole take 86 bytes each, 140 as plain differences, and 1270 in a shard.
 """
 
 from __future__ import annotations
@@ -40,21 +38,21 @@ _READABLE = (2, VERSION)
 """Version 2 has no masks."""
 
 PACK, DIGESTS = ".npy.xz", ".digests.json"
-"""The endings of a pack, and of the digests of its episodes by part, which are known without unpacking it."""
+"""Suffixes of a pack and of its table of digests."""
 
 _FRAMES_PER_SHARD = 4000
-"""Bounds the memory of unpacking: 50 MB of 64 x 64 frames."""
+"""Bounds memory during unpacking to 50 MB of 64 x 64 frames."""
 
 
 def unpack(source: Path, directory: Path) -> None:
-    """Unpack into one directory of shards for each part: `directory`/train, `directory`/validation, `directory`/test.
+    """Unpack into directories of shards: `directory`/train, `directory`/validation and `directory`/test.
 
     Args:
-        source: a file that `pack` made.
-        directory: where to; it must hold no shards yet.
+        source: a file written by `pack`.
+        directory: must hold no shards.
 
     Raises:
-        AimeError: if the pack is damaged or of another version, or if the shards cannot be written.
+        AimeError: if the pack is damaged or of another version, or the shards cannot be written.
     """
     _check_sum(source)
     with lzma.open(source, "rb") as stream:
@@ -70,7 +68,7 @@ def unpack(source: Path, directory: Path) -> None:
 
 
 def _check_sum(source: Path) -> None:
-    """Read to the end, where xz checks the SHA-256: nothing of a damaged pack is ever decoded."""
+    """Read to the end, where xz verifies the SHA-256, before any array is decoded."""
     try:
         with lzma.open(source, "rb") as stream:
             while stream.read(2**20):
@@ -122,7 +120,7 @@ def _decode(stream: IO[bytes], background: UInt8[np.ndarray, "H W 3"], has_state
 
 
 def save_arrays(stream: IO[bytes], *arrays: np.ndarray) -> None:
-    """Write arrays in NumPy's own format."""
+    """Write arrays in NumPy's format."""
     for array in arrays:
         np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
 
