@@ -21,7 +21,7 @@ from aime.primitives.pixels import GREY_LEVEL
 
 ACTION_TOLERANCE = 1e-3
 
-Judge = Callable[[Sequence[float]], None]
+RangeCheck = Callable[[Sequence[float]], None]
 """Checks the minimum and the maximum of values, and raises an `AimeError`."""
 
 
@@ -34,30 +34,30 @@ class ValueChecks:
     """
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[Tensor, torch.cuda.Event, Judge]] = []
+        self._waiting: list[tuple[Tensor, torch.cuda.Event, RangeCheck]] = []
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if kind is None or not issubclass(kind, AimeError):
-            for copied, event, judge in self._waiting:
+            for copied, event, check in self._waiting:
                 event.synchronize()
-                judge(copied.tolist())
+                check(copied.tolist())
 
-    def look_at(self, values: Tensor, judge: Judge) -> None:
-        """Judge the smallest and the largest of some values; both are NaN where any value is."""
+    def check_range(self, values: Tensor, check: RangeCheck) -> None:
+        """Check the minimum and the maximum of values; both are NaN if any value is."""
         if not values.numel() or torch.compiler.is_compiling():
             return
         if values.is_cuda and torch.cuda.is_current_stream_capturing():
             return
         found = torch.stack(torch.aminmax(values.detach()))
         if found.device.type != "cuda":
-            judge(found.tolist())
+            check(found.tolist())
             return
         copied = torch.empty(found.shape, dtype=found.dtype, pin_memory=True).copy_(found, non_blocking=True)
         event = torch.cuda.Event()
         event.record()
-        self._waiting.append((copied, event, judge))
+        self._waiting.append((copied, event, check))
 
 
 class Allowed(NamedTuple):
@@ -71,10 +71,10 @@ class Allowed(NamedTuple):
     reason: Callable[[float, float], str] = lambda low, high: ""
     """The likely reason for values from low to high, and a remedy."""
 
-    def judge(self, name: str, values: Tensor) -> Judge:
-        """A judge of some values' extremes; the values are read only to say where one is not finite."""
+    def check(self, name: str, values: Tensor) -> RangeCheck:
+        """A check of the minimum and maximum of `values`, which are read only to locate one that is not finite."""
 
-        def judge(extremes: Sequence[float]) -> None:
+        def check(extremes: Sequence[float]) -> None:
             low, high = extremes
             if not (math.isfinite(low) and math.isfinite(high)):
                 raise AimeError(f"{_not_finite(name, values)}; expected {self.expected}: {self.remedy}")
@@ -82,7 +82,7 @@ class Allowed(NamedTuple):
                 reason = self.reason(low, high)
                 raise AimeError(f"{name} are from {low:.4g} to {high:.4g}; expected {self.expected}: {reason}")
 
-        return judge
+        return check
 
 
 def _not_finite(name: str, values: Tensor) -> str:

@@ -27,7 +27,7 @@ from aime.world_model.outputs import BeliefState
 class CheckedInputs(ValueChecks):
     """What enters one call of the public API, checked and converted to the model's device and type.
 
-    A context manager around the call: on a GPU the numbers are judged at its end, see `ValueChecks`. Where frames come
+    A context manager around the call: on a GPU the numbers are checked at its end, see `ValueChecks`. Where frames come
     without an axis for the batch, all else may come without it, too.
     """
 
@@ -45,9 +45,9 @@ class CheckedInputs(ValueChecks):
         given = as_tensor(given, name)
         if not given.is_floating_point():
             return admit_frames(given, self.config, self.like, name)
-        # numbers that the host has are judged before a GPU gets them
+        # values on the host are checked before they are copied to a GPU
         frames = admit_frames(given, self.config, self.like if self.like.device == given.device else given, name)
-        self.look_at(frames.permute(0, 1, 3, 4, 2), FRAMES.judge(name, frames))
+        self.check_range(frames.permute(0, 1, 3, 4, 2), FRAMES.check(name, frames))
         return frames.to(self.like)
 
     def frame(self, given: Array, batch: int) -> Float[Tensor, "B 1 3 H W"]:
@@ -91,11 +91,11 @@ class CheckedInputs(ValueChecks):
 
     def action_values(self, actions: Float[Tensor, "..."], name: str, remedy: str = "see what made them") -> None:
         """Look at the numbers of some actions."""
-        self.look_at(actions, allowed_actions(self.model.action_scale, remedy).judge(name, actions))
+        self.check_range(actions, allowed_actions(self.model.action_scale, remedy).check(name, actions))
 
     def clipped_actions(self, actions: Float[Tensor, "..."], name: str) -> None:
         """Look at the numbers of actions that are then clipped."""
-        self.look_at(actions, clipped_actions(self.model.action_scale).judge(name, actions))
+        self.check_range(actions, clipped_actions(self.model.action_scale).check(name, actions))
 
     def action(self, given: Array, batch: int, ignored: Bool[Tensor, " B"] | None = None) -> Float[Tensor, "B A"]:
         """One action of each of `batch` videos; where it is ignored it may be anything, and is 0."""
@@ -126,7 +126,7 @@ class CheckedInputs(ValueChecks):
         states = states[None] if shape[0] == 1 and states.ndim == len(shape) else self._batched(states, len(shape) + 1)
         admitted = admit_states(states, shape, self.config, states)
         known = torch.where(states.isnan(), 0, states)
-        self.look_at(known, STATES.judge("states", known))
+        self.check_range(known, STATES.check("states", known))
         return None if admitted is None else admitted.to(self.like)
 
     def latents(self, given: Array, attention: Array) -> tuple[Float[Tensor, "N latent"], Float[Tensor, "N h w"]]:
@@ -135,7 +135,7 @@ class CheckedInputs(ValueChecks):
         expect_shape(latents, ("N", self.config.latent), "latents", "flatten batch and time")
         expect_shape(maps, (len(latents), grid, grid), "attention", "flatten batch and time")
         for name, each in (("latents", latents), ("attention", maps)):
-            self.look_at(each, FINITE.judge(name, each))
+            self.check_range(each, FINITE.check(name, each))
         return latents.to(self.like), maps.to(self.like)
 
     def believed(self, state: BeliefState, fresh: Bool[Tensor, " B"]) -> None:
@@ -145,7 +145,7 @@ class CheckedInputs(ValueChecks):
         allowed = FINITE._replace(
             remedy="an earlier frame or action was wrong: begin again by reset, or by initial_state()"
         )
-        self.look_at(dream, allowed.judge("the state's latents and beliefs", dream))
+        self.check_range(dream, allowed.check("the state's latents and beliefs", dream))
 
     def rewarding(self, because: str) -> Control:
         """The heads of a model whose reward head has seen rewards; refuses any other, and begins by `because`."""
@@ -158,8 +158,8 @@ class CheckedInputs(ValueChecks):
         self._expect_zero(fresh, "imagine() on a state that has seen no frame; expected one: call observe() first")
 
     def _expect_zero(self, wrong: Bool[Tensor, "..."], message: str) -> None:
-        def judge(extremes: Sequence[float]) -> None:
+        def check(extremes: Sequence[float]) -> None:
             if extremes[1]:
                 raise AimeError(message)
 
-        self.look_at(wrong.to(self.like.dtype), judge)
+        self.check_range(wrong.to(self.like.dtype), check)
