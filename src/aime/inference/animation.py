@@ -18,7 +18,7 @@ SUFFIXES = (".webp", ".gif", ".mp4")
 FRAMES_PER_SECOND = 10
 
 LAST_FRAME_SECONDS = 1.2
-"""How long a film rests before it starts again."""
+"""How long the last frame is shown before a film repeats."""
 
 
 def check_film_path(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What single clips score, before anything is averaged over them."""
+"""The scores of single clips, before they are averaged."""
 
 from __future__ import annotations
 

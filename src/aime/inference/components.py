@@ -1,4 +1,4 @@
-"""Frames grouped by the mixture component that explains them: what the components stand for."""
+"""Frames grouped by the mixture component with the highest responsibility."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EXAMPLES = 10
 """Frames that are shown of a component."""
 
 APART = 5
-"""Frames of one clip that two examples are apart, or they would be nearly the same picture."""
+"""Least distance of two examples from one clip, in frames, so that the pictures differ."""
 
 LEAST_SHARE = 0.005
 """Components that explain less of the frames are not shown."""
@@ -44,7 +44,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Components:
-    """What the components of a prior stand for, on some frames."""
+    """Some frames, grouped by the components of a prior."""
 
     groups: tuple[Group, ...]
     """Heaviest first."""

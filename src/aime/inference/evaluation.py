@@ -13,7 +13,7 @@ from aime.primitives.config_io import to_plain
 from aime.primitives.intervals import Bounds
 
 Leaf = TypeVar("Leaf")
-"""What stands in place of each figure: the figure, or its interval."""
+"""A figure, or its interval."""
 
 DEFINITIONS: dict[str, str] = {
     "horizon": "frames after the last one that the model has seen; averages are over clips",
@@ -71,7 +71,7 @@ DEFINITIONS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class FrameScores(Generic[Leaf]):
-    """How far frames are from the truth."""
+    """Errors of frames."""
 
     mse: Leaf
     psnr: Leaf
@@ -242,13 +242,13 @@ class Evaluation(Figures[float]):
     intervals: Figures[Bounds | None]
     """95 % intervals of all figures; None of one episode, and where the figure is NaN."""
     unseen: str = ""
-    """Which part of the data it is, and how sure it is that the run was never trained on it."""
+    """The part of the data, and how it is known that the run was never trained on it."""
     content: str = ""
     """SHA-256 over the digests of the episodes that were taken."""
     foreground_from: str = ""
     """How the scene without the body was estimated, or why there is none."""
     state_reader: str = ""
-    """What the reader of states was fitted to and how well it reads, or why there is none."""
+    """The frames that the reader of states was fitted to and its R², or why there is none."""
     read_entries: tuple[str, ...] = ()
     """The names of the numbers of the state that are read."""
 
@@ -296,7 +296,7 @@ def mapped(change: Callable[..., Any], *trees: Any) -> Any:
 
 
 def _read(kind: Any, content: Any, leaf: Callable[[Any], Any]) -> Any:
-    """What JSON holds, as its type in this module says; `leaf` makes what stands in place of each figure."""
+    """JSON content as a type of this module; `leaf` converts each figure."""
     outer, inner = get_origin(kind), get_args(kind)
     if kind is Leaf:
         return leaf(content)

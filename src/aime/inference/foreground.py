@@ -38,7 +38,7 @@ LEAST_AGREEMENT = 0.5
 
 
 class Scene(NamedTuple):
-    """What B clips show without the body."""
+    """The scene of B clips without the body."""
 
     images: Float[Tensor, "B 3 H W"] | None
     """In [0, 1]; None where it cannot be estimated."""
@@ -52,13 +52,13 @@ class Counts(NamedTuple):
     hits: Float[Tensor, "B F"]
     """Foreground in both."""
     found: Float[Tensor, "B F"]
-    """Foreground in the frame that is judged."""
+    """Foreground in the scored frame."""
     true: Float[Tensor, "B F"]
     """Foreground in the true frame."""
 
 
 class ForegroundCounts(NamedTuple):
-    """Counts of everything that is judged, of B clips."""
+    """Counts of all kinds of frames, of B clips."""
 
     likeliest: Counts
     """The most likely future."""
@@ -68,7 +68,7 @@ class ForegroundCounts(NamedTuple):
     """The last frame of the context."""
     reconstruction: Counts
     true_frames: Counts
-    """The true frames by their differing pixels: apart from `true` only where masks are known."""
+    """The true frames by their differing pixels: not equal to `true` where masks are known."""
     share: Float[Tensor, "B 1"]
     """Of the true foreground in all pixels."""
 
@@ -112,7 +112,7 @@ def count_foreground(
     reconstructions: Float[Tensor, "B F 3 H W"],
     frames: Float[Tensor, "B F 3 H W"],
 ) -> ForegroundCounts:
-    """Count the pixels of all that is judged against the true foreground.
+    """Compare the foreground of all kinds of frames with the true one.
 
     Args:
         scene: without the body.
@@ -153,7 +153,7 @@ def _counts(found: Bool[Tensor, "*N H W"], truth: Bool[Tensor, "*N H W"]) -> Cou
 
 
 def _fits(frames: UInt8[Tensor, "N 3 H W"], scene: Tensor, body: Bool[Tensor, "N H W"] | None) -> bool:
-    """Whether what differs from the scene can be the body."""
+    """Whether the pixels that differ from the scene can be the body."""
     found = differs(to_unit(frames), scene)
     if body is None:
         return 0 < float(found.float().mean()) <= LARGEST_SHARE

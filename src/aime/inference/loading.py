@@ -55,7 +55,7 @@ def check_fit(dataset: Dataset, info: RunInfo) -> None:
         ("action: width", dataset.action_width, model.action_width),
         ("state: width", dataset.state_width, model.state.width),
     ):
-        # a model that observes states does without, and one that observes none takes no notice
+        # states are optional for a model that observes them, and ignored by one that does not
         if found != expected and (found and expected):
             raise AimeError(
                 f"{dataset.name}: {name} is {found}, expected {expected} as in the model of {run}; take episodes "

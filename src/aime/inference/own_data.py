@@ -1,4 +1,4 @@
-"""Where the data of a run lies now: known by its content, whatever it is called and wherever it was moved."""
+"""The current path of a run's data, identified by its content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A film of what a run predicts, beside what happened."""
+"""A film of what a run predicts, next to the true frames."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ class _Spectrum(NamedTuple):
 
 
 def _folds(episode: Int[Tensor, " N"]) -> Iterator[Bool[Tensor, " N"]]:
-    """Which rows are left out, one fold after the other: whole episodes, or stretches where there is but one."""
+    """The rows of each fold: whole episodes, or stretches if there is only one episode."""
     _, number = episode.unique(return_inverse=True)
     if not number.any():
         number = torch.arange(len(number)) * FOLDS // len(number)

@@ -44,14 +44,14 @@ class References:
 
     @property
     def reader_title(self) -> str:
-        """How well states are read, or why they are not."""
+        """The R² of the reader on true frames, or why there is no reader."""
         return self.reader if isinstance(self.reader, str) else self.reader.title
 
 
 def gather_references(
     unseen: Unseen, places: ClipStarts, clips: Clips, baseline_image: Float[Tensor, "3 H W"]
 ) -> References:
-    """What the clips of some unseen episodes are compared with; the same clips have the same.
+    """The scene, the masks and the reader for some clips; the same clips give the same ones.
 
     Args:
         unseen: the episodes that are scored, and the others of their data, to which the reader is fitted.

@@ -21,9 +21,9 @@ BACKGROUND = (18, 20, 24)
 INK = (226, 229, 235)
 FAINT = (139, 146, 158)
 SEEN = (76, 141, 246)
-"""Marks what the model saw."""
+"""Marks frames that the model saw."""
 DREAMT = (240, 160, 48)
-"""Marks what the model made; `FAINT` marks what it neither saw nor made."""
+"""Marks frames that the model predicted; `FAINT` marks true frames that it did not see."""
 
 GAP, BAR = 4, 3
 """Between tiles, and height of the bar over each, in screen pixels."""
@@ -37,7 +37,7 @@ DIFFERENCE_FULL_SCALE = 128
 
 
 class Note(NamedTuple):
-    """What stands under a frame of a filmstrip: a bar, and some letters in its colour."""
+    """The note under a frame of a filmstrip: a bar, and a text in its colour."""
 
     text: str
     colour: Colour
@@ -52,7 +52,7 @@ class Strip:
     Attributes:
         label: a word or three; a filmstrip breaks it where there is a line break.
         frames: `[T,H,W,3]`.
-        dreamt: whether the model made what lies beyond the context; else it is the truth.
+        dreamt: whether the frames after the context are predicted, not true.
         notes: of each frame what stands under it in a filmstrip, or nothing under any.
     """
 
@@ -81,7 +81,7 @@ def scale_for(image_size: int, target: int) -> int:
 
 
 def filmstrip(rows: Sequence[Strip], columns: Sequence[int], context: int, scale: int) -> Image.Image:
-    """Rows of frames over time, with their numbers above, and a bar over each: seen or dreamt.
+    """Rows of frames over time, with their numbers above, and a bar over each: seen or predicted.
 
     Args:
         rows: strips of equal length; the first has the size that `scale` enlarges, and others, finer or coarser by a
@@ -190,7 +190,7 @@ def _note_height(tile: int) -> int:
 
 
 def _note(draw: ImageDraw.ImageDraw, place: tuple[int, int], strip: Strip, number: int, tile: int) -> None:
-    """What stands under a frame, if anything."""
+    """Draw the note under a frame, if there is one."""
     note = None if strip.notes is None else strip.notes[number]
     if note is None:
         return
@@ -210,7 +210,7 @@ def _tile(
     ahead: bool,
     tile: int,
 ) -> None:
-    """One frame, with the bar that says whether it was seen, dreamt or neither."""
+    """One frame, with the bar that says whether it was seen, predicted or neither."""
     frame = enlarge(strip.frames[number], tile // strip.frames.shape[1])
     x, y = place
     mark = (DREAMT if strip.dreamt else FAINT) if ahead else SEEN

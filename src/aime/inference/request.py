@@ -1,4 +1,4 @@
-"""What an evaluation is asked for, as one typed value."""
+"""The clips and settings of an evaluation, as one typed value."""
 
 from __future__ import annotations
 

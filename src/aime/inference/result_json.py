@@ -1,4 +1,4 @@
-"""Results of a run as JSON files that explain themselves: every field by its name, and a sentence on each word."""
+"""Results of a run as JSON files with every field by its name, and a definition of each term."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ class FrameStateReader:
 
     @property
     def title(self) -> str:
-        """What it reads, and how well."""
+        """The entries that it reads, and their R²."""
         read = ", ".join(f"{name} {score:.2f}" for name, score in zip(self.entries, self.scores, strict=True))
         return f"fitted to {self.frames} true frames of other episodes of the data; R² on true frames: {read}"
 
@@ -224,7 +224,7 @@ def _material(dataset: Dataset) -> tuple[Float[Tensor, "N 3 h w"], Float[Tensor,
 
 
 def _candidates(states: Float[Tensor, "N S"], names: dict[str, int]) -> list[_Column]:
-    """Every number that varies by its value, and those that may be angles by cosine and sine too."""
+    """Every entry that varies, as its value; possible angles also as cosine and sine."""
     rates = rate_entries(names)
     columns = []
     for entry, values in enumerate(states.unbind(dim=1)):
@@ -236,7 +236,7 @@ def _candidates(states: Float[Tensor, "N S"], names: dict[str, int]) -> list[_Co
 
 
 def _readable(columns: Sequence[_Column], scores: Float[Tensor, " C"]) -> list[int]:
-    """Which columns are kept: of a number that may be an angle those that are read better, its value or the others."""
+    """The columns to keep: of a possible angle either its value or its cosine and sine, whichever is read better."""
     kept: list[int] = []
     for own in _by_entry(columns):
         value, turned = own[:1], own[1:]

@@ -1,4 +1,4 @@
-"""Which pictures stand together: the rows and tiles of every filmstrip and film, in training and after it."""
+"""The rows and tiles of every filmstrip and film, in training and after it."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def dream_strips(dreams: Dreams, clip: int, samples: int) -> list[Strip]:
 
 
 def dreamt_attention(dreams: Dreams, maps: AttentionMaps, clip: int) -> Float[np.ndarray, "T h w"]:
-    """A_t on the frames seen and then, as nothing is seen in a dream, the prior map, each from the one before."""
+    """A_t on the frames that are seen, and the prior map on predicted frames, each computed from the one before."""
     return np.concatenate([maps.fused[clip, : dreams.context], dreams.maps[clip]])
 
 
 def dreamt_strip(dreams: Dreams, maps: AttentionMaps, clip: int, label: str = "attention") -> Strip:
     """Attention over the most likely future."""
-    # a dream's maps may grow far sharper than any that is seen, which would all look dark on a common scale
+    # maps of predicted frames may be far sharper, and would make those of true frames dark on a common scale
     full = full_scale(maps.fused[clip])
     return Strip(label, overlay(dreams.likeliest[clip], dreamt_attention(dreams, maps, clip), full))
 

@@ -50,7 +50,7 @@ def summarise(
     split: str,
     weights: str,
 ) -> Evaluation:
-    """Average the scores over clips, errors first and then what is made of them, and tell how sure the figures are.
+    """Average the scores over clips, ratios as ratios of averages, and compute the intervals of all figures.
 
     Args:
         scores: of B clips.
@@ -231,7 +231,7 @@ def _rows(columns: Any) -> list[Any]:
 
 
 def _numbered(kind: Any, columns: dict[str, list[Any]]) -> dict[int, Any]:
-    """What belongs to each number from 1 on, by the names of the fields of `kind`."""
+    """For each number from 1 on, a `kind` of the columns' values."""
     rows = zip(*columns.values(), strict=True)
     return {number: kind(**dict(zip(columns, row, strict=True))) for number, row in enumerate(rows, start=1)}
 

@@ -1,4 +1,4 @@
-"""Episodes that a run has never learned from, found by their content and not by where they lie."""
+"""Episodes that a run was never trained on, identified by their content, not by their path."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Provenance = Literal["held out", "not in manifest", "unknown"]
 
 @dataclass(frozen=True)
 class Unseen:
-    """Episodes to judge a run on.
+    """Episodes to score a run on.
 
     Attributes:
         dataset: the episodes, each once.
@@ -39,8 +39,8 @@ class Unseen:
             of the run or of an ancestor is missing.
         foreign: how many of them are not in the manifest.
         gap: why the provenance is unknown; else empty.
-        others: episodes of the same data that may serve to judge these: those that the run was trained on, and of the
-            others the validation half if it is not judged. The test half serves for nothing but to be judged.
+        others: episodes of the same data that scores may be fitted to: those that the run was trained on, and the
+            validation half where that is not scored. Nothing is ever fitted to the test half.
         units: what is assumed about the units of actions, where the run does not say them and the data does.
     """
 
@@ -60,7 +60,7 @@ class Unseen:
 
     @property
     def title(self) -> str:
-        """For the title of a table: which part it is, how sure it is that it was never learned from, unknown units."""
+        """For the title of a table: the part, how it is known to be unseen, and unknown units."""
         return f"{self._origin}; {self.units}" if self.units else self._origin
 
     @property
@@ -136,7 +136,7 @@ def _assumed_units(info: RunInfo, dataset: Dataset) -> str:
 
 
 def _others(whole: Dataset, unseen: Sequence[str], part: Part) -> Dataset | None:
-    """All episodes but the unseen ones that are judged or are of the test half."""
+    """All episodes but the unseen ones that are scored or are of the test half."""
     left_out = {digest for digest in unseen if part != "test" or half_of(digest) == "test"}
     chosen = [number for number, digest in enumerate(whole.digests) if digest not in left_out]
     return whole.select(chosen) if chosen else None

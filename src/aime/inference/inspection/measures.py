@@ -96,7 +96,7 @@ def figure(figures: Figures, measure: Measure, episodes: Sequence[int] | np.ndar
 
 
 def loss(intact: Figures, changed: Figures, measure: Measure, episodes: Sequence[int] | np.ndarray) -> Interval:
-    """What the model loses by a change, with its 95 % interval over episodes: above 0 it is worse with the change.
+    """The loss by a change, with its 95 % interval over episodes: above 0 the model is worse with the change.
 
     The difference is paired: it is taken within each resampled set of clips.
     """

@@ -111,7 +111,7 @@ class Inspection:
     split: str
     """The part of the unseen episodes that was taken."""
     unseen: str
-    """Which part of the data it is, and how sure it is that the run was never trained on it."""
+    """The part of the data, and how it is known that the run was never trained on it."""
     content: str
     """SHA-256 over the digests of the episodes."""
     weights: str

@@ -54,7 +54,7 @@ STYLE = {
 }
 
 BALANCE = "balance/"
-"""What the names of all figures of a balancer begin with."""
+"""The prefix of the names of a balancer's figures."""
 
 BalanceKind = Literal["norm", "cosine", "angle"]
 
@@ -171,7 +171,7 @@ def balance_names(records: list[Record], kind: BalanceKind) -> list[str]:
 
 
 def balance_prefix(kind: BalanceKind) -> str:
-    """What the names of a kind's figures begin with, as `Balance.named` gives them."""
+    """The prefix of the names of a kind's figures, as in `Balance.named`."""
     return f"{BALANCE}{kind}_"
 
 

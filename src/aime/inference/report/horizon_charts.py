@@ -74,7 +74,7 @@ def skill_chart(evaluation: Evaluation) -> str:
             Curve("mean image", MEAN, (1 - mean_image / better).tolist(), style="--"),
         ]
     predictions = _predictions(evaluation, "skill")
-    # one hopeless horizon would flatten all the others
+    # one very low horizon would flatten all the others
     lowest = float(np.nanquantile([*predictions[0].values, *predictions[1].values, 0], 0.1))
     return horizon_chart("skill", "skill", [*predictions, *baselines], min(lowest - 0.1, -0.5), 1)
 

@@ -42,7 +42,7 @@ EVALUATION = "evaluation.json"
 
 @dataclass(frozen=True)
 class Material:
-    """All that the report of a run shows."""
+    """The content of a report."""
 
     info: RunInfo
     parameters: int
@@ -98,7 +98,7 @@ def gather(run: str | Path, request: EvaluationRequest, progress: Progress | Non
 
 
 def environment(device: torch.device) -> dict[str, str]:
-    """What the numbers were computed with."""
+    """Machine and versions that the numbers were computed with."""
     gpu = {"GPU": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}
     packages = ("aime", "torch", "numpy", "h5py", "matplotlib", "pillow")
     return {
