@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from einops import rearrange
@@ -27,7 +27,7 @@ from aime.primitives.hardware import Hardware
 
 @dataclass(frozen=True)
 class ActorCriticConfig:
-    """How actor and critic learn; a number out of its range is an `AimeError`."""
+    """How actor and critic learn."""
 
     steps: int = 450
     """Of learning in imagination; at 0 the agent is its warm start. Many more let the critic overestimate returns."""
@@ -57,8 +57,11 @@ class ActorCriticConfig:
     warm_start: WarmStartConfig = field(default_factory=WarmStartConfig)
     """What is learned from recorded data before imagination."""
     policy: PolicyConfig = field(default_factory=PolicyConfig)
+    future: ClassVar[str] = "likeliest"
+    """Sampled latents tell actions apart less well."""
 
     def __post_init__(self) -> None:
+        """Refuse a number out of its range by an `AimeError`."""
         expect_positive(self, "starts", "horizon", "actor_rate", "critic_rate", "clip", "frames")
         for name in ("discount", "trace", "slow"):
             if not 0 < getattr(self, name) <= 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -38,8 +38,36 @@ AT_ONCE = 10
 
 
 @dataclass(frozen=True)
+class EvaluationConfig:
+    """How an agent is evaluated."""
+
+    policy: PolicyName = "imagine"
+    """The agent; or plan, with those of the agents that exist; or, to compare, the task's scripted controller (expert)
+    or random actions (random)."""
+    episodes: int = 10
+    seed: int = 10_000
+    """Of the first episode; each has the next one."""
+    steps: int | None = None
+    """Frames of an episode. By default those of 1000 simulated steps."""
+    noise: float | None = None
+    """Standard deviation of noise on the actions of imitate and imagine. By default the least that imagine has learned
+    with, and none for imitate."""
+    distractor: DistractorKind | None = None
+    """What sky and floor are replaced by: none, static or dynamic. By default as in the run's data."""
+    device: Device = "auto"
+    planner: PlannerConfig = field(default_factory=PlannerConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse a number out of its range by an `AimeError`."""
+        if self.episodes < 1:
+            raise AimeError(f"episodes is {self.episodes}; expected 1 or more")
+        if self.noise is not None and self.policy not in get_args(Kind):
+            raise AimeError(f"noise is {self.noise} for {self.policy}; expected none: it is for imitate and imagine")
+
+
+@dataclass(frozen=True)
 class AgentEvaluation:
-    """The returns of some episodes, in the environment's units, their mean, and the arguments of `evaluate_agent`.
+    """The returns of some episodes, in the environment's units.
 
     Attributes:
         mean: with a 95 % interval over episodes, NaN for one episode.
@@ -63,48 +91,32 @@ class AgentEvaluation:
 def evaluate_agent(
     run: str | Path,
     environment: str,
-    policy: PolicyName,
-    episodes: int,
-    planner: PlannerConfig | None = None,
-    seed: int = 10_000,
-    steps: int | None = None,
-    device: Device = "auto",
+    config: EvaluationConfig,
+    data: str | Path | None = None,
     video: Path | None = None,
     out: Path | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
-    distractor: DistractorKind | None = None,
-    noise: float | None = None,
-    data: str | Path | None = None,
 ) -> AgentEvaluation:
     """Play some episodes and compute their returns.
 
-    Args:
-        run: a run directory, or bundled:NAME.
-        environment: dmc:DOMAIN_TASK, with the settings that the run's data was recorded with, if it is from there.
-        policy: imitate or imagine, agents of the run; plan, which uses those of them that exist; expert, the task's
-            scripted controller; random.
-        episodes: 1 or more.
-        planner: how to plan; by default as `PlannerConfig` says.
-        seed: of the first episode; each has the next one.
-        steps: frames of an episode; 1000 simulated steps by default.
-        device: where to compute.
-        video: a film of the first episode to write, FILE.webp, .gif or .mp4; not of expert or random.
-        out: a JSON file to write.
-        on_progress: called with the steps done and the steps in all.
-        distractor: in place of sky and floor: none, static or dynamic; by default as in the run's data.
-        noise: standard deviation of noise on the actions of imitate or imagine; by default the policy's `least_noise`.
-        data: the run's data, if it has moved.
+    The environment, dmc:DOMAIN_TASK, has the settings that the run's data was recorded with, if that is from there;
+    `data` is the run's data, if it has moved. `out` gets the evaluation as JSON, and `video`, FILE.webp, .gif or .mp4,
+    a film of the first episode. `on_progress` is called with the steps done and the steps in all.
 
     Raises:
         AimeError: if run, agent, environment and files do not fit together; before anything is played.
     """
-    _check_request(policy, episodes, video, noise)
-    info, model = load_run(run, device)
+    policy, seed, episodes = config.policy, config.seed, config.episodes
+    if video is not None:
+        if policy in SCRIPTED:
+            raise AimeError(f"video is {video} for {policy}, which has no dreams to show; expected none: leave it out")
+        check_film_path(video)
+    info, model = load_run(run, config.device)
     noted = open_dataset(own_data(info) if data is None else data).attributes
-    recording = recording_of(environment, noted, info.model.image_size, distractor)
+    recording = recording_of(environment, noted, info.model.image_size, config.distractor)
     if policy == "expert":
         replace(recording, policy="expert")  # refuses a task without a controller
-    steps = SUITE_STEPS // recording.action_repeat if steps is None else steps
+    steps = SUITE_STEPS // recording.action_repeat if config.steps is None else config.steps
     worlds = [Distracted(recording) for _ in range(min(AT_ONCE, episodes))]
     if worlds[0].action_width != model.config.action_width:
         raise AimeError(
@@ -115,7 +127,7 @@ def evaluate_agent(
     agent = film = None
     acting_noise = 0.0
     if policy not in SCRIPTED:
-        decider = _decider(policy, run, model.dynamics, planner or PlannerConfig(), noise)
+        decider = _decider(config, run, model.dynamics)
         acting_noise = decider.noise if isinstance(decider, PolicyDecider) else 0.0
         agent, behaviour = Agent(model, decider), decider.behaviour
         film = AgentFilm(model, lambda state: behaviour(*state.read).mode, max(1, round(1 / worlds[0].step_seconds)))
@@ -148,30 +160,17 @@ def evaluate_agent(
     return evaluation
 
 
-def _check_request(policy: PolicyName, episodes: int, video: Path | None, noise: float | None) -> None:
-    if episodes < 1:
-        raise AimeError(f"episodes is {episodes}; expected 1 or more")
-    if noise is not None and policy not in get_args(Kind):
-        raise AimeError(f"noise is {noise} for {policy}; expected none: leave it out, it is for imitate and imagine")
-    if video is not None and policy in SCRIPTED:
-        raise AimeError(f"video is {video} for {policy}, which has no dreams to show; expected none: leave it out")
-    if video is not None:
-        check_film_path(video)
-
-
-def _decider(
-    policy: PolicyName, run: str | Path, dynamics: LatentDynamics, planner: PlannerConfig, noise: float | None = None
-) -> PolicyDecider | Planner:
+def _decider(config: EvaluationConfig, run: str | Path, dynamics: LatentDynamics) -> PolicyDecider | Planner:
     """The decider of `imitate`, `imagine` or `plan` for the model of a run.
 
     A planner has the critic of `imagine`, and as proposers the policies of `imagine` and `imitate`, as far as the run
     has these agents, and the action schema.
     """
-    if policy != "plan":
-        actor = load_agent(run, policy, dynamics).policy
-        return PolicyDecider(actor, noise=actor.least_noise if noise is None else noise)
+    if config.policy != "plan":
+        actor = load_agent(run, config.policy, dynamics).policy
+        return PolicyDecider(actor, noise=actor.least_noise if config.noise is None else config.noise)
     control = dynamics.expect_rewards()
     agents = [load_agent(run, name, dynamics) for name in ("imagine", "imitate") if agent_directory(run, name).is_dir()]
     critics = [each.critic for each in agents if each.critic is not None]
     proposers: list[Behaviour] = [each.policy for each in agents]
-    return Planner(dynamics, planner, critics[0] if critics else None, (*proposers, control.action_schema))
+    return Planner(dynamics, config.planner, critics[0] if critics else None, (*proposers, control.action_schema))

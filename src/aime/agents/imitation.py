@@ -20,7 +20,7 @@ from aime.errors import AimeError, expect_at_least_zero, expect_positive
 
 @dataclass(frozen=True)
 class CloningConfig:
-    """How a policy is fitted to recorded actions; a number out of its range is an `AimeError`."""
+    """How a policy is fitted to recorded actions."""
 
     batch: int = 512
     """Frames a step."""
@@ -33,13 +33,14 @@ class CloningConfig:
     well in states near the recorded ones, where its errors lead."""
 
     def __post_init__(self) -> None:
+        """Refuse a number out of its range by an `AimeError`."""
         expect_positive(self, "batch", "learning_rate")
         expect_at_least_zero(self, "weight_decay", "noise")
 
 
 @dataclass(frozen=True)
 class ImitationConfig(CloningConfig):
-    """How behaviour is cloned; a number out of its range is an `AimeError`."""
+    """How behaviour is cloned."""
 
     steps: int = 3000
     held_out: float = 0.1
@@ -51,6 +52,7 @@ class ImitationConfig(CloningConfig):
     policy: PolicyConfig = field(default_factory=PolicyConfig)
 
     def __post_init__(self) -> None:
+        """Refuse a number out of its range by an `AimeError`."""
         super().__post_init__()
         expect_positive(self, "steps", "check_every", "frames")
         if not 0 < self.held_out < 1:
@@ -58,13 +60,12 @@ class ImitationConfig(CloningConfig):
 
 
 class Cloned(NamedTuple):
-    """A clone, and its scores on the validation set: see `score_clone`."""
+    """A clone, its scores on the validation set (see `score_clone`), and the step whose policy is kept."""
 
     policy: ClonedPolicy
     error: float
     nats: float
     step: int
-    """The step whose policy is kept."""
 
 
 def imitate(

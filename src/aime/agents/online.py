@@ -12,6 +12,7 @@ import json
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -45,7 +46,7 @@ FIRST_SEED = 1_000_000
 
 @dataclass(frozen=True)
 class OnlineConfig:
-    """How a run continues online; a number out of its range is an `AimeError`."""
+    """How a run continues online."""
 
     rounds: int = 10
     episodes: int = 8
@@ -57,8 +58,10 @@ class OnlineConfig:
     keep_data: bool = True
     """Also train on the run's own data."""
     learning: ActorCriticConfig = field(default_factory=ActorCriticConfig)
+    beside: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        """Refuse a number out of its range by an `AimeError`."""
         expect_positive(self, "rounds", "episodes", "minutes")
 
 
@@ -154,7 +157,7 @@ def _note(out: Path, number: int, shard: Path) -> float:
     returns = [float(np.nansum(episode.reward)) for episode in open_dataset(shard)]
     mean = mean_interval(np.array(returns))
     lines = (out / "returns.jsonl").read_text(encoding="utf-8").splitlines() if number else []
-    line = {"round": number, "mean": mean.mean, "low": mean.low, "high": mean.high, "returns": returns}
+    line = {"round": number, **vars(mean), "returns": returns}
     lines = [*lines[:number], json.dumps(nan_as_null(to_plain(line)))]
     write_atomically(out / "returns.jsonl", ("\n".join(lines) + "\n").encode())
     return mean.mean

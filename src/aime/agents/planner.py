@@ -38,7 +38,7 @@ WITH_CRITIC, WITHOUT_CRITIC = Limits(3, 0.5, 0.4, 1.0), Limits(12, 0.25, 0.8, 0.
 
 @dataclass(frozen=True)
 class PlannerConfig:
-    """How a planner searches; a number out of its range is an `AimeError`."""
+    """How a planner searches."""
 
     kind: Literal["mppi", "cem"] = "mppi"
     """mppi weighs the elite by their returns; cem weighs them equally."""
@@ -64,6 +64,7 @@ class PlannerConfig:
     action schema where there is none. By default 1 with a critic and 0 without."""
 
     def __post_init__(self) -> None:
+        """Refuse a number out of its range by an `AimeError`."""
         expect_positive(self, "candidates", "horizon", "iterations", "elite", "temperature", "min_scale", "discount")
         expect_at_least_zero(self, "leash")
         if self.elite > self.candidates:

@@ -57,7 +57,7 @@ def play(
     """Play an episode for each of E seeds, as many at once as there are environments.
 
     Args:
-        player: acts in all of them.
+        player: acts in all environments.
         environments: one or more.
         seeds: one or more.
         steps: the most that an episode lasts.

@@ -33,7 +33,7 @@ LARGEST_RETURN = 100.0
 
 @dataclass(frozen=True)
 class PolicyConfig:
-    """Sizes of an agent's networks; a number out of its range is an `AimeError`."""
+    """Sizes of an agent's networks."""
 
     hidden: int = 256
     """Width of each of two hidden layers."""
@@ -43,16 +43,14 @@ class PolicyConfig:
     """Of the mixture that a cloned policy is."""
 
     def __post_init__(self) -> None:
+        """Refuse a number out of its range by an `AimeError`."""
         expect_sizes(self, "hidden", "components", of="policy")
         if self.bins < 3 or self.bins % 2 == 0:
             raise AimeError(f"policy.bins is {self.bins}; expected an odd number from 3 on: one bin is 0")
 
 
 class Trunk(nn.Module):
-    """Two hidden layers on (h_{t-1}, z_t, z_t - z_{t-1}).
-
-    The step is an input because the belief keeps the last latent only roughly, and actions depend on motion.
-    """
+    """Two hidden layers on (h_{t-1}, z_t, z_t - z_{t-1}): actions depend on motion, which the belief keeps roughly."""
 
     def __init__(self, widths: Widths, hidden: int) -> None:
         super().__init__()

@@ -37,9 +37,9 @@ def lambda_returns(
 def recorded_returns(
     experience: Experience, values: Float[Tensor, " N"], discount: float, trace: float
 ) -> Float[Tensor, " N"]:
-    """The λ-returns of recorded frames, each along its own episode; that of the last frame is its value.
+    """The λ-returns of recorded frames in the order of time, each along its own episode; the last frame's is its value.
 
-    An unknown reward counts as 0. The frames of an episode are in the order of time.
+    An unknown reward counts as 0.
     """
     numbers, lengths = _numbers(experience.episode), torch.bincount(experience.episode)
     # episodes are aligned at their ends, where all of them have a value

@@ -31,7 +31,6 @@ from aime.world_model.saved import read_weights
 Kind = Literal["imitate", "imagine"]
 """An agent is named after the action of `aime agent` that trains it."""
 
-LOG = "log.jsonl"
 WEIGHTS = "agent.safetensors"
 _CONFIG = "config.yaml"
 
@@ -70,7 +69,7 @@ def save_agent(
     with staging(directory) as new:
         write_atomically(new / _CONFIG, to_yaml(to_plain(info)).encode())
         save_weights(networks.state_dict(), new / WEIGHTS)
-        write_atomically(new / LOG, "".join(json.dumps(line) + "\n" for line in lines).encode())
+        write_atomically(new / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())
         manifest.write(new / MANIFEST)
         write_sums(new, [_CONFIG, WEIGHTS, MANIFEST])
         sync_directory(new)

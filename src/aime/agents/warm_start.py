@@ -24,7 +24,7 @@ BATCH_VALUES = 8192
 
 @dataclass(frozen=True)
 class WarmStartConfig(CloningConfig):
-    """How policy and critic start from recorded data; a number out of its range is an `AimeError`."""
+    """How policy and critic start from recorded data."""
 
     noise: float = 0.05
     """As in `ImitationConfig.noise`."""
@@ -42,6 +42,7 @@ class WarmStartConfig(CloningConfig):
     """Largest weight of an action; an action of mean advantage has the weight 1."""
 
     def __post_init__(self) -> None:
+        """Refuse a number out of its range by an `AimeError`."""
         super().__post_init__()
         expect_positive(self, "temperature", "most")
         expect_at_least_zero(self, "critic_steps", "policy_steps")

@@ -6,20 +6,20 @@ import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import tyro
 from rich.console import Console
 
 from aime.agents.actor_critic import ActorCriticConfig
+from aime.agents.evaluate import EvaluationConfig, evaluate_agent
 from aime.agents.imitation import ImitationConfig
-from aime.agents.online import OnlineConfig
-from aime.agents.planner import PlannerConfig
+from aime.agents.online import OnlineConfig, learn_online
+from aime.agents.runs import train_imagination, train_imitation
 from aime.cli.arguments import parse, wants_help
 from aime.cli.progress import counting, stages
 from aime.errors import AimeError
-from aime.io.collect.distractors import DistractorKind
 from aime.primitives.interval_text import NO_INTERVAL, bounds_text
+from aime.world_model.bundled import locate
 
 
 @dataclass(frozen=True)
@@ -62,33 +62,22 @@ class OnlineOptions:
     online: OnlineConfig = field(default_factory=OnlineConfig)
 
 
-@dataclass(frozen=True)
-class EvaluateOptions:
-    """Evaluate an agent in the real environment: returns with a 95 % interval, and a film."""
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(EvaluationConfig):
+    """Play some episodes in the real environment: returns with a 95 % interval, and a film."""
 
     run: tyro.conf.Positional[Path]
-    """A run directory written by `aime train`, or bundled:cartpole."""
+    """The run directory that `aime train` wrote, or bundled:cartpole."""
     env: str
-    """Environment, such as dmc:cartpole_swingup, with the recording settings of the run's data."""
+    """Such as dmc:cartpole_swingup; it is recorded as the run's data was, if that is from there."""
     data: str | None = None
-    """The run's data, if it was moved. It has the recording settings of the environment."""
-    distractor: DistractorKind | None = None
-    """What replaces sky and floor. By default as in the run's data."""
-    policy: Literal["imitate", "imagine", "plan", "expert", "random"] = "imagine"
-    """imitate or imagine: an agent of the run. plan: a planner. expert (scripted controller), random: baselines."""
-    episodes: int = 10
-    noise: float | None = None
-    """Standard deviation of noise on the actions of imitate (default 0) and imagine (default: as in training)."""
-    seed: int = 10_000
-    """Seed of the first episode. Each episode has the next seed."""
-    steps: int | None = None
-    """Frames per episode. By default those of 1000 simulator steps."""
+    """The run's data, if it has moved: it says how the environment was recorded. By default it is looked for where it
+    was."""
     out: Path | None = None
-    """JSON file to write. By default RUN/agents/POLICY.json."""
+    """A JSON file to write. By default RUN/agents/POLICY.json."""
     video: Path | None = None
-    """Film of the first episode to write, FILE.webp, .gif or .mp4."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    planner: PlannerConfig = field(default_factory=PlannerConfig)
+    """A film of an agent's first episode to write, FILE.webp, .gif or .mp4: the frame, the dream a second ahead,
+    attention."""
 
 
 def main(arguments: list[str]) -> int:
@@ -114,8 +103,6 @@ def overview() -> str:
 def imitate(arguments: list[str]) -> int:
     """Run `aime agent imitate`."""
     options = parse(ImitateOptions, "agent imitate", arguments)
-    from aime.agents.runs import train_imitation
-
     with stages() as on_progress:
         directory, figures = train_imitation(options.run, options.data, options.imitation, options.seed, on_progress)
     print(f"{directory}: {_figures(figures)}")
@@ -125,8 +112,6 @@ def imitate(arguments: list[str]) -> int:
 def imagine(arguments: list[str]) -> int:
     """Run `aime agent imagine`."""
     options = parse(ImagineOptions, "agent imagine", arguments)
-    from aime.agents.runs import train_imagination
-
     with stages() as on_progress:
         directory, figures = train_imagination(options.run, options.data, options.learning, options.seed, on_progress)
     print(f"{directory}: {_figures(figures)}")
@@ -136,8 +121,6 @@ def imagine(arguments: list[str]) -> int:
 def online(arguments: list[str]) -> int:
     """Run `aime agent online`."""
     options = parse(OnlineOptions, "agent online", arguments)
-    from aime.agents.online import learn_online
-
     with stages() as on_progress:
         latest, means = learn_online(
             options.run, options.env, options.out, options.online, options.seed, on_progress, options.data
@@ -150,27 +133,9 @@ def online(arguments: list[str]) -> int:
 def evaluate(arguments: list[str]) -> int:
     """Run `aime agent evaluate`."""
     options = parse(EvaluateOptions, "agent evaluate", arguments)
-    from aime.agents.evaluate import evaluate_agent
-    from aime.world_model.bundled import locate
-
     out = options.out or locate(options.run) / "agents" / f"{options.policy}.json"
     with counting("playing") as on_progress:
-        found = evaluate_agent(
-            options.run,
-            options.env,
-            options.policy,
-            options.episodes,
-            options.planner,
-            options.seed,
-            options.steps,
-            options.device,
-            options.video,
-            out,
-            on_progress,
-            options.distractor,
-            options.noise,
-            options.data,
-        )
+        found = evaluate_agent(options.run, options.env, options, options.data, options.video, out, on_progress)
     mean, count = found.mean, len(found.returns)
     interval = f"95 %: {bounds_text(mean.bounds, '.1f')}" if mean.bounds else NO_INTERVAL
     Console().print(

@@ -50,7 +50,8 @@ def parse(kind: type[T], verb: str, arguments: Sequence[str], default: T | None 
             return _cli(kind, verb, arguments, default)
     except SystemExit as stop:
         complaint.seek(0)
-        raise AimeError(f"{condense(complaint.read())}; see `aime {verb} --help`") from stop
+        problem = condense(complaint.read()).removeprefix(f"{kind.__name__}: ")
+        raise AimeError(f"{problem}; see `aime {verb} --help`") from stop
 
 
 def wants_help(arguments: Sequence[str]) -> bool:

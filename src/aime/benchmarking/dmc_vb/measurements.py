@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aime.agents.evaluate import evaluate_agent
+from aime.agents.evaluate import EvaluationConfig, evaluate_agent
 from aime.agents.experience import OnProgress, open_experience, perceive
 from aime.agents.imitation import score_clone
 from aime.agents.policy import ClonedPolicy
@@ -136,18 +136,14 @@ def _play(
 
     def make() -> Any:
         config, stage = training.config, f"playing under {distractor}"
-        found = evaluate_agent(
-            config.out,
-            environment,
-            "imitate",
-            plan.protocol.episodes,
-            seed=PLAYED_FROM,
-            steps=steps,
-            device=config.device,
-            on_progress=lambda done, total: on_progress(stage, done, total, {}),
-            distractor=distractor,
+        how = EvaluationConfig(
+            "imitate", plan.protocol.episodes, PLAYED_FROM, steps, distractor=distractor, device=config.device
         )
-        return list(found.returns)
+
+        def tell(done: int, total: int) -> None:
+            on_progress(stage, done, total, {})
+
+        return list(evaluate_agent(config.out, environment, how, on_progress=tell).returns)
 
     return tuple(_kept(training.config.out, f"returns-{distractor}", made_with, make))
 
