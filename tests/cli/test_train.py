@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from aime.cli import ablate, benchmark
+from aime.cli.ablate import AblationOptions
 from aime.cli.arguments import flags_of
+from aime.cli.benchmark import DmcVbOptions
 from aime.cli.main import main
 from aime.cli.train import configure
 from aime.data import Episode, write_shard
@@ -147,16 +150,30 @@ def test_help_needs_no_data(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--model.prior.components" in text
 
 
-def test_help_is_one_screen_of_settings_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        configure(["fast", "--help"])
+@pytest.mark.parametrize(
+    ("configuring", "kind", "balancer"),
+    [
+        (configure, TrainConfig, "sum"),
+        (ablate.configure, AblationOptions, "rgb"),
+        (benchmark.configure, DmcVbOptions, "sum"),
+    ],
+)
+def test_help_is_one_screen_of_settings_that_exist(
+    configuring: Callable[[list[str]], object],
+    kind: type[TrainConfig],
+    balancer: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        configuring(["--preset", "fast", "--help"])
+    assert not stop.value.code
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) <= 50 and max(map(len, lines)) <= 80
     assert "--help-all" in lines[-1]
     flags = [line.split()[0] for line in lines if line.startswith("  --")]
-    assert 18 <= len(flags) <= 25
-    assert set(flags) <= {*flags_of(TrainConfig)}
-    assert any(line.startswith("  --balancer") and line.endswith("(sum)") for line in lines), "the preset's default"
+    assert 18 <= len(flags) <= 28
+    assert set(flags) <= {*flags_of(kind)}
+    assert any(line.startswith("  --balancer") and line.endswith(f"({balancer})") for line in lines), "its default"
 
 
 def test_help_all_has_every_setting(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,12 +11,30 @@ from rich.console import Console
 from aime.benchmarking.ablation.variants import VARIANTS, complete
 from aime.cli.arguments import gather, parse, refuse_unknown_flags, value_of, wants_help, words
 from aime.cli.train import DATA, require_preset, required, sized_to_data
+from aime.cli.train_help import DATA_ROWS, DURATION_ROWS, SHARED, Screen, show_help
 from aime.data.sources import join_sources
 from aime.errors import expect_some_of
 from aime.training.config import TrainConfig
 from aime.training.presets import preset_run
 
 OUT = "runs/ablation"
+HELP = Screen(
+    "usage: aime ablate [PRESET] --data DIR (--steps N | --minutes M) [FLAGS]",
+    "Train the complete model and variants without one part, for equal wall time,\n"
+    "and compare them. The same command continues after an interruption.",
+    {
+        "ablation": (
+            ("variants A,B", "those to train; by default all"),
+            ("out DIR", f"runs and comparison; by default {OUT}"),
+            ("context N", "frames observed before a prediction"),
+            ("horizon N", "frames to predict"),
+            ("samples N", "sampled futures per clip"),
+            ("clips N", "to evaluate at most; by default 64"),
+        ),
+        "training": (*DATA_ROWS, *DURATION_ROWS),
+        **SHARED,
+    },
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +91,9 @@ def configure(arguments: Sequence[str]) -> AblationOptions:
     flags = gather(list(arguments[1:] if named else arguments), "--data", join_sources)
     preset = arguments[0] if named else value_of(flags, "--preset") or "tiny"
     if wants_help(flags):
-        print("usage: aime ablate [PRESET] --data DIR (--steps N | --minutes M) [--out DIR] [OPTIONS]\n")
         require_preset(preset)
-        return parse(AblationOptions, "ablate", flags, _options(complete(preset_run(preset, "DIR", Path(OUT), 1, 64))))
+        example = _options(complete(preset_run(preset, "DIR", Path(OUT), 1, 64)))
+        show_help(HELP, AblationOptions, "ablate", flags, example)
     refuse_unknown_flags(AblationOptions, "ablate", flags)
     require_preset(preset)
     config = sized_to_data(preset, required(flags, "--data", DATA), Path(OUT), flags)

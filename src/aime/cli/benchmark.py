@@ -20,6 +20,7 @@ from aime.benchmarking.dmc_vb.table import field_table, main_table, playing, tit
 from aime.cli.arguments import parse, refuse_unknown_flags, value_of, wants_help, words
 from aime.cli.progress import stages
 from aime.cli.train import require_preset, sized_to_data
+from aime.cli.train_help import DATA_ROWS, DURATION_ROWS, SHARED, Screen, show_help
 from aime.errors import AimeError, expect_some_of
 from aime.primitives.signals import exit_status
 from aime.training.config import TrainConfig
@@ -27,7 +28,25 @@ from aime.training.presets import preset_run
 
 OUT = "runs/dmc-vb"
 KINDS = ("dmc-vb",)
-USAGE = "usage: aime benchmark dmc-vb DIR (--steps N | --minutes M) [--preset tiny] [--out OUT] [OPTIONS]"
+USAGE = "usage: aime benchmark dmc-vb DIR (--steps N | --minutes M) [FLAGS]"
+HELP = Screen(
+    USAGE,
+    "Train a world model on each distractor level of DIR, then probe it, clone a\n"
+    "policy and evaluate it. The same command continues after an interruption.",
+    {
+        "benchmark": (
+            ("preset NAME", "tiny, fast or base"),
+            ("out OUT", f"runs and results; by default {OUT}"),
+            ("levels A,B", f"to train on; by default {','.join(LEVELS)}"),
+            ("seeds N", "trainings per level"),
+            ("env NAME", "environment of the evaluation: dmc:walker_walk"),
+            ("episodes N", "per policy and distractor; 0 for none"),
+            ("probe-frames N", "to fit and to evaluate the probe on"),
+        ),
+        "training": (*DATA_ROWS[1:], *DURATION_ROWS),
+        **SHARED,
+    },
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +85,7 @@ def main(arguments: list[str]) -> int:
     """Run `aime benchmark KIND DIR` and return the exit status."""
     if not arguments or (wants_help(arguments) and arguments[0] not in KINDS):
         print(f"{USAGE}\n\n  dmc-vb  the effect of visual distractors on representations and policies\n")
-        print("aime benchmark dmc-vb --help lists all options.")
+        print("aime benchmark dmc-vb --help shows its settings.")
         return 0
     kind, rest = arguments[0], arguments[1:]
     if kind not in KINDS:
@@ -111,9 +130,9 @@ def configure(arguments: Sequence[str]) -> tuple[DmcVbOptions, Path]:
     flags = list(arguments[1:] if named else arguments)
     preset = value_of(flags, "--preset") or "tiny"
     if wants_help(flags):
-        print(f"{USAGE}\n")
         require_preset(preset)
-        return parse(DmcVbOptions, "benchmark", flags, _options(preset_run(preset, "DIR", Path(OUT), 1, 64))), Path()
+        example = _options(preset_run(preset, "DIR", Path(OUT), 1, 64))
+        show_help(HELP, DmcVbOptions, "benchmark dmc-vb", flags, example)
     if not named:
         raise AimeError(f"no directory is named; expected one with {', '.join(LEVELS)} in it: {USAGE}")
     refuse_unknown_flags(DmcVbOptions, "benchmark", flags)

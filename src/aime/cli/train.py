@@ -7,10 +7,10 @@ import difflib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from aime.cli.arguments import HELP_ALL, gather, has_flag, parse, refuse_unknown_flags, value_of, wants_help
-from aime.cli.train_help import USAGE, short_help
+from aime.cli.arguments import gather, has_flag, parse, refuse_unknown_flags, value_of, wants_help
+from aime.cli.train_help import TRAIN, show_help
 from aime.data.sources import join_sources
 from aime.errors import AimeError
 from aime.primitives.signals import exit_status
@@ -74,24 +74,13 @@ def configure(arguments: Sequence[str]) -> TrainConfig:
     preset, flags = (arguments[0], list(arguments[1:])) if named else (value_of(arguments, "--preset"), list(arguments))
     flags = gather(flags, "--data", join_sources)
     if wants_help(flags):
-        _help(flags, _example(preset or "tiny"))
+        show_help(TRAIN, TrainConfig, "train", flags, _example(preset or "tiny"))
     refuse_unknown_flags(TrainConfig, "train", flags)
     if preset is not None:
         require_preset(preset)
         flags = ["--preset", preset, *flags] if named else flags
     default = _saved(flags) if has_flag(flags, "--resume") else _fresh(preset, flags)
     return parse(TrainConfig, "train", flags, default)
-
-
-def _help(flags: Sequence[str], example: TrainConfig) -> NoReturn:
-    """Print the settings that most runs decide, or with `--help-all` every one."""
-    if has_flag(flags, HELP_ALL):
-        from aime.training.config import TrainConfig
-
-        print(f"{USAGE}\n")
-        parse(TrainConfig, "train", flags, example)
-    print(short_help(example))
-    raise SystemExit(0)
 
 
 def _fresh(preset: str | None, flags: Sequence[str]) -> TrainConfig:
