@@ -34,7 +34,7 @@ from aime.io.collect.environment import (
 )
 from aime.io.collect.plan import SHARD_EPISODES, _runs, plan
 from aime.io.collect.policies import Policy, random_actions, smooth_actions, start_policy
-from aime.io.collect.recording import Distracted, Recording, record_episode
+from aime.io.collect.recording import Distracted, Recorded, Recording, record_episode
 from aime.primitives.signals import handled
 
 ROOT = Path(__file__).parents[2]
@@ -180,6 +180,17 @@ def test_an_episode_that_terminates_is_shorter_and_says_so_at_its_end() -> None:
     assert len(episode) == 4
     assert episode.terminated.tolist() == [False, False, False, True]
     assert np.isnan(episode.action[-1]).all()
+
+
+def test_an_environment_keeps_the_episode_since_its_last_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Recording, "build", build)
+    world, actions = Recorded(RECORDING), np.random.default_rng(0).uniform(-1, 1, (3, 2)).astype(np.float32)
+    for seed in (4, 2):
+        arrivals = [world.reset(seed), *(world.step(action) for action in actions)]
+    episode = world.episode
+    np.testing.assert_array_equal(episode.action[:-1], actions)
+    np.testing.assert_array_equal(episode.state, [arrival.state for arrival in arrivals])
+    np.testing.assert_array_equal(episode.reward[1:], np.float32([arrival.reward for arrival in arrivals[1:]]))
 
 
 def test_an_episode_depends_on_its_number_and_the_seed_alone() -> None:

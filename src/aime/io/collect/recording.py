@@ -259,9 +259,10 @@ class Recorded(Distracted):
 
     def step(self, action: Float32[np.ndarray, " A"]) -> Arrival:
         """See `Environment.step`."""
-        self._actions.append(action)
-        self._arrivals.append(super().step(action))
-        return self._arrivals[-1]
+        arrival = super().step(action)
+        self._actions.append(action if arrival.taken is None else arrival.taken)
+        self._arrivals.append(arrival)
+        return arrival
 
     @property
     def episode(self) -> Episode:
