@@ -190,7 +190,9 @@ def test_an_environment_keeps_the_episode_since_its_last_reset(monkeypatch: pyte
     episode = world.episode
     np.testing.assert_array_equal(episode.action[:-1], actions)
     np.testing.assert_array_equal(episode.state, [arrival.state for arrival in arrivals])
-    np.testing.assert_array_equal(episode.reward[1:], np.float32([arrival.reward for arrival in arrivals[1:]]))
+    np.testing.assert_array_equal(
+        episode.reward[1:], np.array([arrival.reward for arrival in arrivals[1:]], np.float32)
+    )
 
 
 def test_an_episode_depends_on_its_number_and_the_seed_alone() -> None:
