@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from aime.attention.schema import AttentionConfig
+from aime.data.clips import Targets
 from aime.dynamics.heads.config import ControlConfig
 from aime.dynamics.prior import PriorConfig
 from aime.perception.perceiver import PerceiverConfig
@@ -13,7 +14,6 @@ from aime.perception.tokenizer import TokenizerConfig
 from aime.representation.decoder import DecoderConfig
 from aime.representation.encoder import EncoderConfig
 from aime.world_model.config import ModelConfig
-from aime.world_model.outputs import Targets
 
 SIZE = 32
 

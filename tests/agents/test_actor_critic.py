@@ -13,13 +13,13 @@ from aime.agents.experience import Experience, no_progress
 from aime.agents.policy import PolicyConfig
 from aime.agents.returns import largest_return
 from aime.agents.warm_start import WarmStartConfig
+from aime.data.clips import Targets
 from aime.dynamics.choices import likeliest
 from aime.dynamics.latent_dynamics import LatentDynamics
 from aime.errors import AimeError
 from aime.primitives.distributions import CensoredGaussian
 from aime.primitives.hardware import Hardware
 from aime.world_model.model import AIME
-from aime.world_model.outputs import Targets
 
 CPU = Hardware(torch.device("cpu"), torch.float32)
 SMALL = PolicyConfig(hidden=32, bins=41)

@@ -8,9 +8,9 @@ from tests.models import small_config
 from aime.agents.experience import Experience
 from aime.agents.imitation import ImitationConfig, imitate
 from aime.agents.policy import PolicyConfig
+from aime.data.clips import Targets
 from aime.errors import AimeError
 from aime.world_model.model import AIME
-from aime.world_model.outputs import Targets
 
 QUICK = ImitationConfig(steps=300, batch=128, learning_rate=5e-3, check_every=50, policy=PolicyConfig(hidden=32))
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from aime.agents.experience import Experience
 from aime.agents.returns import AdvantageScale, followed, lambda_returns, largest_return, recorded_returns
+from aime.data.clips import Targets
 from aime.dynamics.states import Carry
-from aime.world_model.outputs import Targets
 
 
 def mixed_n_step_returns(rewards: Tensor, continues: Tensor, values: Tensor, discount: float, trace: float) -> Tensor:

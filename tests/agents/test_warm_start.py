@@ -7,9 +7,9 @@ from torch import Tensor
 from aime.agents.experience import Experience
 from aime.agents.policy import Critic, Policy, PolicyConfig
 from aime.agents.warm_start import WarmStartConfig, advantage_weights, clone_better_actions, fit_critic, values
+from aime.data.clips import Targets
 from aime.dynamics.states import Carry, Widths
 from aime.errors import AimeError
-from aime.world_model.outputs import Targets
 
 SMALL = PolicyConfig(hidden=32, bins=41)
 WIDTHS = Widths(latent=4, context=2, action=1, belief=8)

@@ -10,6 +10,7 @@ import torch
 from tests.models import SIZE, small_config, targets
 from torch import Tensor
 
+from aime.data.clips import Targets
 from aime.dynamics.heads.state import StateHead
 from aime.dynamics.states import Track
 from aime.objectives.latents import state_nll
@@ -19,7 +20,7 @@ from aime.objectives.weights import ElboWeights, LossWeights, OvershootConfig
 from aime.perception.state_reader import StateConfig
 from aime.primitives.distributions import DiagonalGaussian
 from aime.world_model.model import AIME
-from aime.world_model.outputs import LatentClips, Targets
+from aime.world_model.outputs import LatentClips
 
 B, T, S = 2, 4, 3
 

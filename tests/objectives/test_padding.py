@@ -11,6 +11,7 @@ import torch
 from tests.models import SIZE, small_config, targets
 from torch import Tensor
 
+from aime.data.clips import Targets
 from aime.dynamics.choices import likeliest
 from aime.objectives import passes
 from aime.objectives.adversarial import (
@@ -31,7 +32,7 @@ from aime.training.calibration import fit_spread
 from aime.training.latent_augmentation import static_projection
 from aime.training.replay import LatentReplay
 from aime.world_model.model import AIME
-from aime.world_model.outputs import LatentClips, Targets
+from aime.world_model.outputs import LatentClips
 
 B, T, STATE = 3, 5, 2
 CONFIG = replace(small_config(), state=StateConfig(width=STATE))

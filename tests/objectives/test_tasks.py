@@ -111,7 +111,7 @@ def test_reconstruction_is_the_log_density_of_pixels_whose_precision_differs(
     sharp = torch.rand(output.attention.fused.shape, generator=torch.Generator().manual_seed(4)) ** 6 + 1e-2
     maps = sharp / sharp.sum((2, 3), keepdim=True)
     output = output._replace(attention=output.attention._replace(fused=maps))
-    found = TERMS["reconstruction"](Pass(model, output, frames, targets(valid), LossWeights(), OVERSHOOT))
+    found = TERMS["reconstruction"](Pass(model, output, frames, targets(valid), OVERSHOOT))
     cells, side = maps[0, 0].numel(), SIZE // maps.shape[-1]
     share = model.config.attention.precision
     # each cell's precision for all of its pixels

@@ -24,6 +24,7 @@ from tests.training.runs import short_run
 from torch import Tensor
 
 from aime.data import ClipSampler, open_dataset, write_shard
+from aime.data.clips import Targets
 from aime.dynamics.latent_dynamics import LatentDynamics
 from aime.errors import AimeError
 from aime.objectives.ledger import TaskLoss
@@ -39,7 +40,7 @@ from aime.training.dynamics_finetuning import DynamicsFinetuning
 from aime.training.run_directory import is_complete, read_config
 from aime.training.trainer import train
 from aime.world_model.model import AIME
-from aime.world_model.outputs import LatentClips, Targets
+from aime.world_model.outputs import LatentClips
 
 PARTS = ("prior.", "recurrence.", "expect_context.", "imply_context.", "control.", "initial_latent")
 ON_VECTORS = tuple(f"dynamics.{part}" for part in PARTS)

@@ -13,14 +13,13 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from aime.data import Clips, Dataset, load_clips, open_dataset
+from aime.data.clips import Targets
 from aime.dynamics.states import Carry
 from aime.errors import AimeError
 from aime.inference.loading import check_fit
 from aime.inference.own_data import held_out_by, own_data
 from aime.primitives.hardware import Hardware
-from aime.training.targets import targets_of
 from aime.world_model.model import AIME
-from aime.world_model.outputs import Targets
 from aime.world_model.saved import RunInfo
 
 CLIP_FRAMES = 256
@@ -136,5 +135,7 @@ def _perceive_batch(model: AIME, clips: Clips, episode: Int[Tensor, " B"], hardw
         track = model.filter_sequence(clips.frames, clips.actions, clips.action_valid, clips.states).track
     carry = model.dynamics.states_at(track, torch.arange(clips.valid.shape[1], device=clips.valid.device))
     numbers = episode.to(clips.valid.device)[:, None].expand(clips.valid.shape)
-    every = Experience(carry.map(lambda each: each.float()), clips.actions, targets_of(clips, model.config), numbers)
+    every = Experience(
+        carry.map(lambda each: each.float()), clips.actions, clips.targets(model.config.state.width), numbers
+    )
     return every.rows(clips.valid)

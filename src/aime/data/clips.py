@@ -26,6 +26,27 @@ from aime.data.splitting import Split
 from aime.errors import AimeError
 
 
+class Targets(NamedTuple):
+    """Rewards, ends and states of B clips of T frames, and where they are known."""
+
+    valid: Bool[Tensor, "B T"]
+    """False on padding."""
+    action_valid: Bool[Tensor, "B T"]
+    """Where an action was taken and recorded."""
+    rewards: Float[Tensor, "B T"]
+    """Received with the frame, in the environment's units."""
+    reward_valid: Bool[Tensor, "B T"]
+    terminated: Bool[Tensor, "B T"]
+    """Whether the episode ended at the frame for good."""
+    states: Float[Tensor, "B T S"]
+    """In their own units, NaN where not known; S is 0 for a model that observes frames alone."""
+
+    def only(self, rows: Bool[Tensor, " B"]) -> Targets:
+        """The targets of some clips; all others become padding."""
+        known = {name: getattr(self, name) & rows[:, None] for name in ("valid", "action_valid", "reward_valid")}
+        return self._replace(**known)
+
+
 class Clips(NamedTuple):
     """A batch of B clips of T steps; padding must not enter a loss."""
 
@@ -61,6 +82,13 @@ class Clips(NamedTuple):
     def steps(self, chosen: slice) -> Clips:
         """Select steps of every clip."""
         return self._map(lambda field: field[:, chosen])
+
+    def targets(self, state_width: int) -> Targets:
+        """Rewards, ends and states, with their masks, for a model that observes states of this width; 0 for none."""
+        states = self.states
+        if states is None or not state_width:
+            states = torch.full((*self.valid.shape, state_width), torch.nan, device=self.valid.device)
+        return Targets(self.valid, self.action_valid, self.rewards, self.reward_valid, self.terminated, states)
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Clips:
         return self._replace(**{name: function(field) for name, field in self._asdict().items() if field is not None})

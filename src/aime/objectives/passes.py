@@ -13,13 +13,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from aime.data.clips import Targets
 from aime.dynamics.latent_dynamics import LatentDynamics
 from aime.dynamics.states import Track
 from aime.objectives.overshooting import Overshot, imagine_ahead
-from aime.objectives.weights import LossWeights, OvershootConfig
+from aime.objectives.weights import OvershootConfig
 from aime.primitives.draws import draw_valid_first
 from aime.world_model.model import AIME
-from aime.world_model.outputs import LatentClips, SequenceOutput, Targets
+from aime.world_model.outputs import LatentClips, SequenceOutput
 
 REDRAWN_SHARE = 0.5
 """Clips of a batch, drawn at random, whose frames and tokens are read back: the tokenizer's decoder takes more time
@@ -65,7 +66,6 @@ class Pass:
     frames: Float[Tensor, "B T 3 H W"]
     """In [0, 1]."""
     targets: Targets
-    weights: LossWeights
     overshoot: OvershootConfig
     replayed: LatentClips | None = None
     """Clips of earlier batches, for the predictive task: a batch's own clips are few and their frames much alike."""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from aime.data.clips import Targets
 from aime.dynamics.latent_dynamics import LatentDynamics
 from aime.objectives import elbo, latents, perceiver, predictive
 from aime.objectives.ledger import TaskLoss, weigh
@@ -14,7 +15,7 @@ from aime.objectives.passes import LatentPass, Pass
 from aime.objectives.weights import LossWeights, OvershootConfig
 from aime.primitives.masked_mean import masked_mean
 from aime.world_model.model import AIME
-from aime.world_model.outputs import LatentClips, SequenceOutput, Targets
+from aime.world_model.outputs import LatentClips, SequenceOutput
 
 
 class TaskLosses(NamedTuple):
@@ -35,7 +36,7 @@ def task_losses(
     replayed: LatentClips | None = None,
 ) -> TaskLosses:
     """All task losses of a pass over frames in [0, 1], and the decoder's variance calibrated on them."""
-    given = Pass(model, output, frames, targets, weights, overshoot, replayed)
+    given = Pass(model, output, frames, targets, overshoot, replayed)
     model.decoder.calibrate(masked_mean(given.squared_error.mean(dim=(2, 3)), given.valid))
     return TaskLosses(
         weigh("elbo", elbo.TERMS, given, weights.elbo),

@@ -26,7 +26,6 @@ from aime.training.latent_augmentation import shift_static_latents, static_proje
 from aime.training.optimizers import make_optimizers
 from aime.training.phase import Phase, clips_from
 from aime.training.replay import LatentReplay
-from aime.training.targets import targets_of
 from aime.world_model import input_validation
 from aime.world_model.model import AIME
 from aime.world_model.outputs import LatentClips
@@ -138,7 +137,9 @@ class DynamicsFinetuning(Phase[LatentClips, tuple[TaskLoss, ...]]):
         actions = input_validation.admit_actions(
             clips.actions, clips.action_valid, clips.valid.shape, model.null_action
         )
-        return posterior, LatentClips(posterior.mean, sight.percept.contexts, actions, targets_of(clips, model.config))
+        return posterior, LatentClips(
+            posterior.mean, sight.percept.contexts, actions, clips.targets(model.config.state.width)
+        )
 
     def source(self, dataset: Dataset, step: int) -> Iterator[list[LatentClips]]:
         """Clips drawn from the cache."""

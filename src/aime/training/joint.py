@@ -27,7 +27,6 @@ from aime.training.config import TrainConfig
 from aime.training.optimizers import make_optimizers
 from aime.training.phase import Phase, clips_from
 from aime.training.replay import LatentReplay
-from aime.training.targets import targets_of
 from aime.world_model.core import part_of
 from aime.world_model.model import AIME
 from aime.world_model.outputs import SequenceOutput
@@ -141,7 +140,7 @@ class JointLearning(Phase[Clips, StepResult]):
         return StepResult(losses, critic, norm, balance, *fields)
 
     def _differentiate(self, clips: Clips, adversarial_on: bool) -> tuple[tuple[TaskLoss, ...], SequenceOutput]:
-        targets = targets_of(clips, self.config.model)
+        targets = clips.targets(self.config.model.state.width)
         if self.model.dynamics.control is not None and self.config.weights.elbo.reward:
             self.model.dynamics.control.count_rewards(targets.rewards, targets.reward_valid)
         with self.hardware.autocast():

@@ -9,10 +9,11 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
+from aime.data.clips import Targets
 from aime.errors import AimeError, expect_at_most
 from aime.primitives.distributions import DiagonalGaussian
 from aime.world_model.config import ModelConfig
-from aime.world_model.outputs import LatentClips, Targets
+from aime.world_model.outputs import LatentClips
 
 MOST_CLIPS = 2**16
 """Largest number of clips in a batch, beyond the memory of any device."""

@@ -14,40 +14,13 @@ from aime.attention.bottom_up import BottomUp
 from aime.attention.maps import over_pixels
 from aime.attention.schema import Attention
 from aime.attention.top_down import TopDown
+from aime.data.clips import Targets
 from aime.dynamics.prior import DirichletProcessMixture
 from aime.dynamics.states import Carry, Track
 from aime.perception.perceiver import Percept
 from aime.perception.tokenizer import Tokens
 from aime.primitives.distributions import DiagonalGaussian
 from aime.primitives.transformer import TimeCache
-
-
-class Targets(NamedTuple):
-    """Rewards, ends and states of B clips of T frames, and where they are known."""
-
-    valid: Bool[Tensor, "B T"]
-    """False on padding."""
-    action_valid: Bool[Tensor, "B T"]
-    """Where an action was taken and recorded."""
-    rewards: Float[Tensor, "B T"]
-    """Received with the frame, in the environment's units."""
-    reward_valid: Bool[Tensor, "B T"]
-    terminated: Bool[Tensor, "B T"]
-    """Whether the episode ended at the frame for good."""
-    states: Float[Tensor, "B T S"]
-    """In their own units, NaN where not known; S is 0 for a model that observes frames alone."""
-
-    @classmethod
-    def unknown(cls, valid: Bool[Tensor, "B T"], state_width: int = 0) -> Targets:
-        """Targets of which only the padding is known."""
-        nowhere, zeros = torch.zeros_like(valid), torch.zeros(valid.shape, device=valid.device)
-        states = torch.full((*valid.shape, state_width), torch.nan, device=valid.device)
-        return cls(valid, nowhere, zeros, nowhere, nowhere, states)
-
-    def only(self, rows: Bool[Tensor, " B"]) -> Targets:
-        """The targets of some clips; all others become padding."""
-        known = {name: getattr(self, name) & rows[:, None] for name in ("valid", "action_valid", "reward_valid")}
-        return self._replace(**known)
 
 
 class LatentClips(NamedTuple):
