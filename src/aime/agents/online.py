@@ -58,7 +58,7 @@ class OnlineConfig:
     keep_data: bool = True
     """Also train on the run's own data."""
     learning: ActorCriticConfig = field(default_factory=ActorCriticConfig)
-    beside: ClassVar[bool] = False
+    beside: ClassVar[bool] = False  # a flag of earlier versions
 
     def __post_init__(self) -> None:
         """Refuse a number out of its range by an `AimeError`."""
