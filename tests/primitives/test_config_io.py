@@ -263,13 +263,13 @@ def test_a_setting_that_has_become_a_constant_is_read_where_it_had_the_same_valu
     ("name", "value"), [("rate", 2e-4), ("betas", [0.5]), ("hidden", 4), ("hidden", None), ("rate", {"a": 1})]
 )
 def test_another_value_than_the_constant_is_refused(name: str, value: object) -> None:
-    with pytest.raises(AimeError, match=rf"run.yaml: {name}: found .*, and this version of aime knows .* alone; use"):
+    with pytest.raises(AimeError, match=rf"run.yaml: {name}: found .*, expected .*, which is a constant now; use"):
         from_plain(Fixed, {"width": 3, name: value}, "run.yaml")
 
 
 @pytest.mark.parametrize(("zoom", "found"), [({"share": 0.5}, "0.5"), ({}, "None"), ("much", "None")])
 def test_a_part_that_is_gone_is_refused_where_it_was_in_use(zoom: object, found: str) -> None:
-    with pytest.raises(AimeError, match=rf"run.yaml: zoom.share: found {found}, and this version of aime knows 0.0"):
+    with pytest.raises(AimeError, match=rf"run.yaml: zoom.share: found {found}, expected 0.0, which is a constant now"):
         from_plain(Fixed, {"width": 3, "zoom": zoom}, "run.yaml")
 
 
