@@ -185,8 +185,8 @@ def _refuse_other(value: object, found: object, source: str, field: str) -> None
     parsed = _parse_float(found) if isinstance(value, float) else tuple(found) if isinstance(found, list) else found
     if parsed != value:
         raise AimeError(
-            f"{source}: {field}: found {found!r}, expected {value!r}, which is a constant now; use the aime version that "
-            "wrote the file"
+            f"{source}: {field}: found {found!r}, expected {value!r}, which is a constant now; use the aime version "
+            "that wrote the file"
         )
 
 
