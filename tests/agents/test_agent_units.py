@@ -46,7 +46,7 @@ def write_run(place: Path, scale: ActionScale | None) -> Path:
     episodes = [synthetic_episode(length, length, SIZE) for length in (9, 8)]
     write_shard(place / "data" / "0.h5", episodes, {} if scale is None else scale.attributes())
     config = TrainConfig(str(place / "data"), place / "run", small_config(), "small", steps=1)
-    with run_directory.writing(config):
+    with run_directory.locked(config):
         run_directory.prepare(config, open_run_data(config))
     torch.manual_seed(0)
     model = AIME(config.model)

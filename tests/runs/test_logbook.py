@@ -142,7 +142,7 @@ def test_each_phase_has_a_log_of_its_own_steps(tmp_path: Path) -> None:
 def test_a_filmstrip_goes_to_tensorboard_as_it_is(tmp_path: Path) -> None:
     strip = np.random.default_rng(0).integers(0, 256, (8, 24, 3), dtype=np.uint8)
     with Logbook(tmp_path, STEPS, console=_plain()[0]) as logbook:
-        logbook.filmstrip(7, "dream", strip)
+        logbook.add_image(7, "dream", strip)
     (event,) = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Images("dream")
     from PIL import Image
 
@@ -170,8 +170,8 @@ def test_without_a_terminal_it_prints_few_whole_lines(tmp_path: Path, monkeypatc
     run.mkdir()
     with Logbook(run, STEPS, console=console) as logbook:
         assert stream.getvalue().splitlines() == ["preparing …"]
-        logbook.state("unpacking data [cartpole]")
-        logbook.state("first step")
+        logbook.show_activity("unpacking data [cartpole]")
+        logbook.show_activity("first step")
         for step in range(1, 41):
             if step in (1, 10):
                 logbook.log("joint", _progress(step), {"loss": 1234.5})
@@ -189,7 +189,7 @@ def test_a_terminal_shows_a_panel_from_the_start_to_the_end(tmp_path: Path) -> N
     console, stream = _terminal()
     with Logbook(tmp_path, STEPS, console=console) as logbook:
         assert "preparing …" in stream.getvalue()
-        logbook.state("first step")
+        logbook.show_activity("first step")
         assert "first step …" in stream.getvalue()
         logbook.log(
             "joint", _progress(25), {"loss": 12.5, "elbo/kl_z": 0.125, "effective_components": 3.25, "x[bold]": 1.0}

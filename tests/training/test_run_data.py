@@ -44,7 +44,7 @@ def digests(seeds: range) -> frozenset[str]:
 
 def fake_training(config: TrainConfig) -> Manifest:
     """All that a training leaves behind, without a step of it; the manifest."""
-    with run_directory.writing(config):
+    with run_directory.locked(config):
         run_directory.prepare(config, open_run_data(config))
     save_weights(WEIGHTS, config.out / "checkpoint" / AVERAGED_WEIGHTS)
     found = read_run(config.out).manifest

@@ -60,14 +60,14 @@ class VectorQuantizer(nn.Module):
                 counted = valid.repeat_interleave(flat.shape[0] // vectors.shape[0])
             broken = (~flat.detach().isfinite().all(-1) & counted).any()
             bad, total = total_over_ranks(torch.stack([broken, counted.sum()]).to(flat.dtype)).unbind()
-            sound = (bad == 0) & (total > 0)
-            self._revive(flat.detach(), counted, total, sound)
+            usable = (bad == 0) & (total > 0)
+            self._revive(flat.detach(), counted, total, usable)
         indices = self._nearest(flat.detach())
         codes = F.embedding(indices, self.codebook)
         frames = vectors.shape[0]
         commitment = rearrange((flat - codes).square().mean(-1), "(n s) -> n s", n=frames).mean(-1)
         if self.training:
-            self._follow(flat.detach(), counted, indices, sound)
+            self._update(flat.detach(), counted, indices, usable)
         straight_through = flat + (codes - flat).detach()
         grid = {"n": frames, "h": vectors.shape[2]}
         return Quantized(
@@ -86,10 +86,10 @@ class VectorQuantizer(nn.Module):
 
     @torch.no_grad()
     def _revive(
-        self, flat: Float[Tensor, "M code"], counted: Bool[Tensor, " M"], total: Float[Tensor, ""], sound: Tensor
+        self, flat: Float[Tensor, "M code"], counted: Bool[Tensor, " M"], total: Float[Tensor, ""], usable: Tensor
     ) -> None:
         expected = total / self.codebook.shape[0]
-        dead = (self.usage < self.dead_share * expected) & sound
+        dead = (self.usage < self.dead_share * expected) & usable
         chosen = flat[draw_with_replacement(counted, self.codebook.shape[0])]
         if ranks() > 1:  # each rank provides the vectors of its share of the codes
             mine = torch.arange(len(chosen), device=flat.device) % ranks() == rank()
@@ -99,14 +99,14 @@ class VectorQuantizer(nn.Module):
         self.usage.copy_(torch.where(dead, expected, self.usage))
 
     @torch.no_grad()
-    def _follow(
-        self, flat: Float[Tensor, "M code"], counted: Bool[Tensor, " M"], indices: Int[Tensor, " M"], sound: Tensor
+    def _update(
+        self, flat: Float[Tensor, "M code"], counted: Bool[Tensor, " M"], indices: Int[Tensor, " M"], usable: Tensor
     ) -> None:
         counts = torch.zeros_like(self.usage).index_add_(0, indices, counted.to(flat.dtype))
         sums = torch.zeros_like(self.sums).index_add_(0, indices, torch.where(counted[:, None], flat, 0))
         counts, sums = total_over_ranks(counts), total_over_ranks(sums)
-        self.usage.lerp_(torch.where(sound, counts, self.usage), 1 - self.decay)
-        self.sums.lerp_(torch.where(sound, sums, self.sums), 1 - self.decay)
+        self.usage.lerp_(torch.where(usable, counts, self.usage), 1 - self.decay)
+        self.sums.lerp_(torch.where(usable, sums, self.sums), 1 - self.decay)
         self.codebook.copy_(self.sums / self.usage.clamp_min(1e-5)[:, None])
 
 

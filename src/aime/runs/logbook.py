@@ -76,13 +76,13 @@ class Logbook:
             self._writer.close()
         if kind is None:
             done = self._status.progress
-            self.say(f"{self._run}: {done.step} steps, {done.frames} frames in {format_duration(done.seconds)}")
+            self.print_line(f"{self._run}: {done.step} steps, {done.frames} frames in {format_duration(done.seconds)}")
 
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         """Print a line."""
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def state(self, activity: str) -> None:
+    def show_activity(self, activity: str) -> None:
         """Show an activity, such as "unpacking data", until the next step."""
         self._status.activity = activity
         self._display.activity_changed()
@@ -131,7 +131,7 @@ class Logbook:
             figures = {"frames_per_second": round(rate, 1), **figures}
         self._write(self.path(phase), head, figures)
 
-    def skipped(self, step: int, by_cause: Mapping[str, int]) -> None:
+    def report_skipped(self, step: int, by_cause: Mapping[str, int]) -> None:
         """Print how many steps were skipped since the last call.
 
         Args:
@@ -141,10 +141,10 @@ class Logbook:
         for cause, count in by_cause.items():
             if (new := count - self._skipped.get(cause, 0)) > 0:
                 steps = "a step" if new == 1 else f"{new} steps"
-                self.say(f"step {step}: skipped {steps}, {cause} was not finite ({count} times in this run)")
+                self.print_line(f"step {step}: skipped {steps}, {cause} was not finite ({count} times in this run)")
         self._skipped = dict(by_cause)
 
-    def filmstrip(self, step: int, name: str, image: UInt8[np.ndarray, "H W 3"]) -> None:
+    def add_image(self, step: int, name: str, image: UInt8[np.ndarray, "H W 3"]) -> None:
         """Add a picture, 0 to 255, to TensorBoard."""
         self._tensorboard().add_image(name, image, step, dataformats="HWC")
 

@@ -98,12 +98,12 @@ class NonfiniteSteps(nn.Module):
             self._known[names] = torch.tensor(places, device=self.counts.device)
         return self._known[names]
 
-    def require_progress(self, rate_flag: str, last_good: Callable[[], str]) -> None:
+    def require_progress(self, rate_flag: str, last_checkpoint: Callable[[], str]) -> None:
         """Stop training if the last 20 or more steps were skipped; waits for the device.
 
         Args:
             rate_flag: the setting of the learning rate, for the message.
-            last_good: returns where the last good weights are, for the message.
+            last_checkpoint: returns where the last good weights are, for the message.
 
         Raises:
             AimeError: if the last 20 or more steps were skipped.
@@ -112,7 +112,7 @@ class NonfiniteSteps(nn.Module):
             causes = ", ".join(f"{name} ({count})" for name, count in self.by_cause.items())
             raise AimeError(
                 f"{in_a_row} steps in a row were skipped, as these were not finite: {causes}; expected finite losses "
-                f"and gradients: lower {rate_flag} or check the data, and resume from {last_good()}"
+                f"and gradients: lower {rate_flag} or check the data, and resume from {last_checkpoint()}"
             )
 
     @property

@@ -46,4 +46,4 @@ def log_picture(
     with preserved_random_state(model.device):
         picture = draw_snapshot(model, dataset if validation is None else validation)
     write_atomically(config.out / PICTURES / f"step-{step:06d}.png", encode_picture(picture, "png"))
-    logbook.filmstrip(step, "progress", np.asarray(picture))
+    logbook.add_image(step, "progress", np.asarray(picture))

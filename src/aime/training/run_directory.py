@@ -26,7 +26,7 @@ from aime.world_model.saved import CONFIG, RunInfo, checkpoint_directory, has_ch
 
 
 @contextmanager
-def writing(config: TrainConfig) -> Iterator[None]:
+def locked(config: TrainConfig) -> Iterator[None]:
     """Lock the run directory against other writers, on the first rank.
 
     Raises:

@@ -67,7 +67,7 @@ def train(config: TrainConfig) -> TrainResult:
     """
     with handled() as interruption:
         try:
-            with process_group(), run_directory.writing(config):
+            with process_group(), run_directory.locked(config):
                 return _train(config, interruption)
         finally:
             interruption.held = False
@@ -86,10 +86,10 @@ def _train(config: TrainConfig, interruption: Interruption) -> TrainResult:
     torch.manual_seed(config.seed)
     with Logbook(config.out, Budget(config.steps, config.minutes)) as logbook:
         if config.resume and not resuming:
-            logbook.say(f"{config.out}: has no checkpoint yet: starting again with its settings")
+            logbook.print_line(f"{config.out}: has no checkpoint yet: starting again with its settings")
         for line in data.notes:
-            logbook.say(line)
-        logbook.state("reading the data's mean frame")
+            logbook.print_line(line)
+        logbook.show_activity("reading the data's mean frame")
         joint = JointLearning(config, _initial_model(config, data.train, resuming), hardware)
         trainer = Trainer(joint, data, logbook, interruption)
         if resuming:
@@ -128,7 +128,7 @@ class Trainer:
         self._start_time = time.perf_counter() - self.progress.seconds
         # before the first step a signal stops one process at once; several ranks must stop after the same step
         self.interruption.held = self.progress.step > 0 or ranks() > 1
-        self.logbook.state("first step")
+        self.logbook.show_activity("first step")
         self._run_phase(joint)
         left = Budget(config.steps, config.minutes).seconds_left(self.progress.seconds)
         wanted = config.finetuning_share and joint.average.finetuned is None and self.progress.step and left
@@ -160,7 +160,7 @@ class Trainer:
                 logbook.log(phase.name, self.progress, phase.figures(result))
             logbook.tick(self.progress, phase.activity)
             if phase.hardware.device.type != "cuda" or done % MAX_CONSECUTIVE_SKIPS == 0:
-                logbook.skipped(done, nonfinite.by_cause)
+                logbook.report_skipped(done, nonfinite.by_cause)
                 nonfinite.require_progress(phase.rate_flag, lambda: _last_checkpoint(config.out))
             due = done % config.checkpoint_every == 0
             due |= not self._saved and self.progress.seconds > _FIRST_SAVE_SECONDS
@@ -181,7 +181,7 @@ class Trainer:
         if self.progress.phase != phase.name or not restore_finetuning(config.out, phase):
             self.progress = self.progress._replace(phase=phase.name, phase_step=0)
             self._save()  # so that a kill in this phase loses no step of joint learning
-            self.logbook.state("caching latents for dynamics fine-tuning")
+            self.logbook.show_activity("caching latents for dynamics fine-tuning")
             phase.cache(learned, left_out, self.progress, self._has_time_until)
             self.progress = self.progress._replace(seconds=(now := self._seconds()), phase_start=now)
         if not self._interrupted():
