@@ -12,7 +12,7 @@ from torch import Tensor
 
 from aime.attention.schema import Attention
 from aime.objectives.elbo import TERMS, attention_kl
-from aime.objectives.ledger import gaussian_nats, weigh
+from aime.objectives.ledger import frame_nats, weigh
 from aime.objectives.overshooting import imagine_ahead
 from aime.objectives.passes import Pass
 from aime.objectives.predictive import motion_error
@@ -93,12 +93,12 @@ def test_padding_is_left_out() -> None:
     assert masked_mean(values, valid) == 1.5
 
 
-def test_gaussian_nats_is_the_log_density_of_every_value() -> None:
-    truth, guess = torch.rand(4, 5), torch.rand(4, 5)
-    variance = torch.tensor(0.3)
-    expected = -torch.distributions.Normal(guess, variance.sqrt()).log_prob(truth).sum(-1)
-    result = gaussian_nats((truth - guess).square().mean(-1), variance, 5)
-    torch.testing.assert_close(result, expected)
+def test_frame_nats_is_the_mean_log_density_of_valid_frames_under_their_own_variance() -> None:
+    truth, guess = torch.rand(2, 4, 5), torch.rand(2, 4, 5)
+    valid = torch.tensor([[True, True, True, False], [True, True, False, False]])
+    variance = (truth - guess)[valid].square().mean()
+    expected = -torch.distributions.Normal(guess, variance.sqrt()).log_prob(truth).sum(-1)[valid].mean()
+    torch.testing.assert_close(frame_nats((truth - guess).square().mean(-1), valid, 5), expected)
 
 
 def test_reconstruction_is_the_log_density_of_pixels_whose_precision_differs(

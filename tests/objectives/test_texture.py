@@ -9,7 +9,7 @@ import torch
 from tests.models import SIZE, small_config
 from torch import Tensor
 
-from aime.objectives.texture import texture_nats
+from aime.objectives.elbo import texture_nats
 from aime.world_model.model import AIME
 
 B, T = 2, 3

@@ -74,26 +74,16 @@ def frame_nats(
     values: int,
     log_precision: Float[Tensor, "*N"] | float = 0.0,
 ) -> Scalar:
-    """-log p of frames under the most likely variance, the mean of these frames' errors; the rest as `gaussian_nats`.
+    """-log N(x; x̂, σ²/w) in nats per frame, a mean over valid frames, where σ² is their mean error.
 
     Reference: Rybkin et al. 2021 (optimal σ-VAE), arXiv 2006.13202, equation 5.
-    """
-    variance = masked_mean(squared_error, valid).detach().clamp_min(1e-6)
-    return masked_mean(gaussian_nats(squared_error, variance, values, log_precision), valid)
-
-
-def gaussian_nats(
-    squared_error: Float[Tensor, "..."],
-    variance: Scalar,
-    values: int,
-    log_precision: Float[Tensor, "..."] | float = 0.0,
-) -> Float[Tensor, "..."]:
-    """-log N(x; x̂, variance/w) of frames with `values` numbers each, in nats per frame.
 
     Args:
         squared_error: mean over a frame of w times the squared error.
-        variance: σ², above 0.
+        valid: False on padding.
         values: numbers in a frame.
         log_precision: mean over a frame of log w; 0 where every w is 1.
     """
-    return 0.5 * values * (torch.log(2 * torch.pi * variance) + squared_error / variance - log_precision)
+    variance = masked_mean(squared_error, valid).detach().clamp_min(1e-6)
+    nats = 0.5 * values * (torch.log(2 * torch.pi * variance) + squared_error / variance - log_precision)
+    return masked_mean(nats, valid)
