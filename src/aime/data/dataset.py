@@ -403,7 +403,7 @@ def _check_agreement(shards: Sequence[Shard]) -> None:
             if found != expected:
                 raise AimeError(
                     f"{shard.path}: '{field}' has {found} {unit}, expected {expected} as in {first.path}; keep shards "
-                    "of different worlds in different directories, or import them with one setting"
+                    "of different worlds in different directories, or import them alike"
                 )
         order = order_mismatch(shard.attributes, first.attributes, (first.action_width, first.state_width))
         if order:
