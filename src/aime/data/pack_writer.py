@@ -64,7 +64,7 @@ def _check_agreement(train: Dataset, other: Dataset) -> None:
         expected, found = getattr(train, field), getattr(other, field)
         if expected != found:
             raise AimeError(
-                f"{other.name}: {field} is {found}, expected {expected} as in {train.name}; record it with the same settings"
+                f"{other.name}: {field} is {found}, expected {expected} as in {train.name}; record it alike"
             )
 
 
