@@ -17,7 +17,7 @@ from aime.errors import AimeError
 from aime.io.importers.fitting import Fit
 from aime.io.importers.interface import Choice
 from aime.io.importers.registry import open_source
-from aime.io.importers.run import Wish, import_episodes
+from aime.io.importers.run import ImportRequest, import_episodes
 from aime.primitives.signals import exit_status
 
 
@@ -100,7 +100,7 @@ def main(arguments: list[str]) -> int:
     try:
         for place, importer in sources.items():
             out = options.out / place
-            report = import_episodes(importer, out, _wish(options, choice), console)
+            report = import_episodes(importer, out, _request(options, choice), console)
             print("\n  ".join([f"{out}:", *report.lines()]))
     except KeyboardInterrupt as error:
         print(
@@ -111,8 +111,8 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _wish(options: ImportOptions, choice: Choice) -> Wish:
-    return Wish(
+def _request(options: ImportOptions, choice: Choice) -> ImportRequest:
+    return ImportRequest(
         kind=options.kind,
         source=str(options.source),
         image_size=options.image_size,

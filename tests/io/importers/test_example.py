@@ -15,7 +15,7 @@ from aime.data import open_dataset
 from aime.errors import AimeError
 from aime.io.importers import interface, registry
 from aime.io.importers.interface import Choice
-from aime.io.importers.run import Wish, import_episodes
+from aime.io.importers.run import ImportRequest, import_episodes
 
 HEAD = """from __future__ import annotations
 from dataclasses import dataclass
@@ -47,8 +47,8 @@ def test_the_example_imports_frames_and_actions(kind: str, tmp_path: Path) -> No
         np.save(source / f"{number}.npy", each)
         np.save(source / f"{number}.action.npy", taken)
     (importer,) = registry.open_source(kind, source, Choice()).values()
-    wish = Wish(kind, str(source), image_size=16, action_range=(-3.0, 3.0))
-    import_episodes(importer, tmp_path / "out", wish, Console(quiet=True))
+    request = ImportRequest(kind, str(source), image_size=16, action_range=(-3.0, 3.0))
+    import_episodes(importer, tmp_path / "out", request, Console(quiet=True))
     dataset = open_dataset(tmp_path / "out", "all")
     assert [episode.pixels.tolist() for episode in dataset] == [each.tolist() for each in frames]
     for episode, taken in zip(dataset, actions, strict=True):

@@ -19,7 +19,7 @@ from aime.errors import AimeError
 from aime.io.importers import assemble, plan, run
 from aime.io.importers.interface import BadEpisode, Facts, Item, Recorded, Survey
 from aime.io.importers.plan import Ledger
-from aime.io.importers.run import Wish, import_episodes
+from aime.io.importers.run import ImportRequest, import_episodes
 
 QUIET = Console(quiet=True)
 FRAME = 16 * 16 * 3
@@ -58,7 +58,7 @@ class Synthetic:
             raise BadEpisode("is broken at the end; mend it")
 
 
-WISH = Wish("synthetic", "here", image_size=16)
+WISH = ImportRequest("synthetic", "here", image_size=16)
 
 
 @pytest.fixture(autouse=True)
@@ -130,29 +130,32 @@ class Killer:
         return call
 
 
-def killed(source: Synthetic, out: Path, wish: Wish, step: int) -> bool:
+def killed(source: Synthetic, out: Path, request: ImportRequest, step: int) -> bool:
     """Import in a forked process that dies at a step; whether it got that far."""
     child = os.fork()
     if child == 0:
         Killer(pytest.MonkeyPatch(), step)
-        import_episodes(source, out, wish, QUIET)
+        import_episodes(source, out, request, QUIET)
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
 
 
 def test_a_kill_at_any_moment_costs_nothing_but_time(tmp_path: Path) -> None:
-    source, wish = Synthetic((7, 12, 30, 100, 18, 41), bad=(1, 3)), Wish("synthetic", "here", 16, skip_bad=True)
+    source, request = (
+        Synthetic((7, 12, 30, 100, 18, 41), bad=(1, 3)),
+        ImportRequest("synthetic", "here", 16, skip_bad=True),
+    )
     with pytest.MonkeyPatch.context() as patch:
         killer = Killer(patch, 0)
-        import_episodes(source, tmp_path / "whole", wish, QUIET)
+        import_episodes(source, tmp_path / "whole", request, QUIET)
     expected = tree(tmp_path / "whole")
     assert len([name for name in expected if name.endswith(".h5")]) >= 4
     assert killer.calls >= 20
     for step in np.linspace(1, killer.calls, 20).astype(int).tolist():
         out = tmp_path / f"killed-{step}"
-        assert killed(source, out, wish, step)
-        killed(source, out, wish, 7)  # and again, while it goes on
-        import_episodes(source, out, wish, QUIET)
+        assert killed(source, out, request, step)
+        killed(source, out, request, 7)  # and again, while it goes on
+        import_episodes(source, out, request, QUIET)
         assert tree(out) == expected, f"killed at call {step}"
 
 
@@ -163,8 +166,8 @@ def test_the_number_of_processes_does_not_matter(tmp_path: Path) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(run, "SHARD_BYTES", 64 * 2**20)
             patch.setattr(assemble, "EPISODE_BYTES", 128 * 2**20)
-            wish = Wish("synthetic", "here", 16, workers=workers)
-            import_episodes(source, tmp_path / str(workers), wish, QUIET)
+            request = ImportRequest("synthetic", "here", 16, workers=workers)
+            import_episodes(source, tmp_path / str(workers), request, QUIET)
     assert tree(tmp_path / "1") == tree(tmp_path / "2")
 
 
@@ -172,7 +175,7 @@ def test_a_bad_episode_stops_the_import_or_leaves_no_trace(tmp_path: Path) -> No
     source = Synthetic(LENGTHS, bad=(1, 5))
     with pytest.raises(AimeError, match="episode 1: is broken at the end"):
         import_episodes(source, tmp_path, WISH, QUIET)
-    report = import_episodes(source, tmp_path, Wish("synthetic", "here", 16, skip_bad=True), QUIET)
+    report = import_episodes(source, tmp_path, ImportRequest("synthetic", "here", 16, skip_bad=True), QUIET)
     assert [text.split(":")[0] for text in report.dropped] == ["episode 1", "episode 5"]
     assert clocks(open_dataset(tmp_path)) == [
         *([0, 7], [0, 3], [0, 30], [0, 9], [0, 2], [0, 18], [0, 40], [40, 1]),
@@ -195,14 +198,14 @@ def test_two_imports_into_one_directory_do_not_meet(tmp_path: Path) -> None:
 
 def test_nothing_is_left(tmp_path: Path) -> None:
     with pytest.raises(AimeError, match="no episode could be taken"):
-        import_episodes(Synthetic((5,), bad=(0,)), tmp_path, Wish("s", "here", 16, skip_bad=True), QUIET)
+        import_episodes(Synthetic((5,), bad=(0,)), tmp_path, ImportRequest("s", "here", 16, skip_bad=True), QUIET)
 
 
 def test_another_import_or_other_files_in_the_way_are_refused(tmp_path: Path) -> None:
     import_episodes(Synthetic((5, 6)), tmp_path / "a", WISH, QUIET)
     before = tree(tmp_path / "a")
     with pytest.raises(AimeError, match="image_size was 16, is now 32"):
-        import_episodes(Synthetic((5, 6)), tmp_path / "a", Wish("synthetic", "here", 32), QUIET)
+        import_episodes(Synthetic((5, 6)), tmp_path / "a", ImportRequest("synthetic", "here", 32), QUIET)
     with pytest.raises(AimeError, match="the source has changed"):
         import_episodes(Synthetic((5, 6, 7)), tmp_path / "a", WISH, QUIET)
     with pytest.raises(AimeError, match="the source has changed"):
@@ -217,7 +220,7 @@ def test_another_import_or_other_files_in_the_way_are_refused(tmp_path: Path) ->
 
 def test_numbers_outside_a_given_range_are_clipped_and_counted(tmp_path: Path) -> None:
     source = Synthetic((50,))
-    report = import_episodes(source, tmp_path, Wish("synthetic", "here", 16, action_range=(-4, 4)), QUIET)
+    report = import_episodes(source, tmp_path, ImportRequest("synthetic", "here", 16, action_range=(-4, 4)), QUIET)
     action = source.actions(source.survey().items[0])
     assert report.clipped == (np.abs(action) > 4).sum() > 0
     np.testing.assert_allclose(open_dataset(tmp_path).read(0).action, np.clip(action[:40] / 4, -1, 1), atol=1e-6)

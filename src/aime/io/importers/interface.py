@@ -1,7 +1,7 @@
-"""What an importer is: it lists the episodes of a foreign data set, and reads one of them at a time.
+"""The interface of importers, which list the episodes of a foreign data set and read them one at a time.
 
-Everything else is the same for all of them and lies in the modules beside this one: resizing, scaling actions, cutting
-long episodes, writing shards, going on after a kill, reporting.
+Common steps are in the other modules of this package: resizing, scaling actions, cutting long episodes, writing
+shards, resuming after a kill, and the report.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ from aime.data.shards import Attribute
 from aime.errors import AimeError
 
 BLOCK_BYTES = 32 * 2**20
-"""Decoded frames that an importer has in hand at a time, whatever the episode's length."""
+"""Largest size of decoded frames in memory."""
 
 MAX_FRAME_BYTES = 64 * 2**20
-"""A file that declares a larger frame than this (4700x4700) is taken for damaged or hostile."""
+"""Largest frame (4700x4700); a file that declares a larger one is refused as damaged."""
 
 
 class BadEpisode(AimeError):
-    """An episode that cannot be taken; with `--skip-bad` the import goes on without it."""
+    """An episode that cannot be imported; `--skip-bad` skips it."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What the user wants of a source; every importer says which of these it heeds.
+    """Import options; an importer supports some of them.
 
     Attributes:
-        cameras: names of image features; several are tiled into one frame, none means the importer's own choice.
-        split: one split of the source, or all of them.
-        state: whether to take the state vectors, if there are any.
-        actions: whether to take the actions; without them the data set is video alone.
-        action_columns: names of the columns of a table that are actions, in this order.
-        discrete_actions: names of those of them that are choices.
-        state_columns: the same for the state.
-        reward_column: the name of the column of rewards; "reward" where there is one, by default.
-        time_column: the name of the column of times; without it frames and rows are paired by their number.
-        time_unit: of that column.
-        every: one of so many rows of a table belongs to a frame.
-        fps: frames a second, in place of what films say, and for pictures, which say nothing.
-        depth_range: what becomes black and what white in 16-bit grey pictures, in their own numbers.
+        cameras: names of image features; several are tiled into one frame; empty: the importer's default.
+        split: of the source; None: all splits.
+        state: whether to import states, if any.
+        actions: whether to import actions.
+        action_columns: names of the action columns of a table, in order.
+        discrete_actions: names of the action columns that are discrete.
+        state_columns: names of the state columns of a table, in order.
+        reward_column: name of the reward column; default: "reward", if it exists.
+        time_column: name of the time column; without it, frames and rows are paired by number.
+        time_unit: of the time column.
+        every: number of table rows per frame.
+        fps: frames per second, instead of those in a video file; pictures have none.
+        depth_range: values of 16-bit grey pictures that become black and white.
     """
 
     cameras: tuple[str, ...] = ()
@@ -66,12 +66,12 @@ class Choice:
 
 
 def refuse_others(source: Path, choice: Choice, heeded: Sequence[str]) -> None:
-    """Refuse a wish that a kind of source does not heed, instead of passing over it.
+    """Refuse options that an importer does not support.
 
     Args:
-        source: where it lies.
-        choice: what the user wants.
-        heeded: the fields of `Choice` that the kind heeds.
+        source: path of the source.
+        choice: the options.
+        heeded: the supported fields of `Choice`.
 
     Raises:
         AimeError: naming the flag.
@@ -83,39 +83,39 @@ def refuse_others(source: Path, choice: Choice, heeded: Sequence[str]) -> None:
 
 
 class Item(NamedTuple):
-    """One episode of a source, by where it lies."""
+    """One episode of a source."""
 
     name: str
     """For messages: the file, and the record or episode in it."""
     weight: int
-    """Roughly the bytes of its decoded frames: a measure of work and memory, 1 or more."""
+    """Approximate size of its decoded frames in bytes, 1 or more."""
     place: tuple[int | str, ...]
-    """What the importer needs to find it again."""
+    """The position in the source, for the importer."""
 
 
 class Survey(NamedTuple):
-    """What a source holds, before any frame has been read."""
+    """The episodes of a source."""
 
     items: Sequence[Item]
-    """In the order in which the episodes shall lie in the data set."""
+    """In the order of the data set."""
     bad: Sequence[BadEpisode] = ()
-    """What cannot even be listed."""
+    """Errors of episodes that cannot be listed."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What holds for every episode of a source.
+    """Properties of all episodes of a source.
 
     Attributes:
-        action_width: A, or 0 where there are no actions.
-        state_names: the fields of the state vector and their widths, in order; empty where there is no state.
-        action_range: lowest and highest value of each action as the source declares it, `[A]` each, NaN for those of
-            which it does not; None if it does for none. What is not declared is found in the numbers themselves.
-        discrete: `[A]`, whether each action is a part of a choice or a switch: -1 or 1, whatever range the user
-            sets for the others; empty where none is.
-        attributes: more facts for the shards' attributes, such as the task.
-        notes: what the user must know of how the source is read, and of what is not, a line each, for the report.
-        action_names: the columns or joints of the actions and their widths, in order; empty where they have no names.
+        action_width: A, or 0 without actions.
+        state_names: the state's fields and their widths, in order; empty without a state.
+        action_range: declared minimum and maximum of each action, `[A]` each, NaN if not declared; None if none is.
+            Undeclared ranges are computed from the data.
+        discrete: `[A]`, True for actions that are -1 or 1 (parts of a discrete choice), to which the user's range does
+            not apply; empty if there are none.
+        attributes: further attributes for the shards, such as the task.
+        notes: lines for the report on how the source is read.
+        action_names: the actions' names (columns or joints) and widths, in order; empty without names.
     """
 
     action_width: int
@@ -128,28 +128,26 @@ class Facts:
 
     @property
     def state_width(self) -> int:
-        """S, or 0 where there is no state."""
+        """S, or 0 without a state."""
         return sum(self.state_names.values())
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """An episode as its source has it, with the time convention of `aime.data.Episode`.
+    """An episode in the source's form, with the time convention of `aime.data.Episode`.
 
-    Frames come in blocks, so that an hour of video needs no more memory than a second. What is not known is None.
+    Frames come in blocks, to bound memory. Missing fields are None.
 
     Attributes:
-        frames: blocks `[n, h, w, 3]`, 0 to 255, for each camera one; every block has the same n for all cameras.
-        action: `[L, A]` in the source's units, taken after seeing the frame of the same step. The last may be NaN.
-        reward: `[L]`, received on arrival at the frame. The first may be NaN.
-        terminated: `[L]`, whether the arrival ended the episode for good.
+        frames: one block `[n, h, w, 3]`, 0 to 255, per camera, with the same n for all cameras.
+        action: `[L, A]` in the source's units, taken after the frame of the same step. The last may be NaN.
+        reward: `[L]`, received with the frame of the same step. The first may be NaN.
+        terminated: `[L]`, true if the episode terminated with the frame.
         state: `[L, S]`.
-        repeated: how many frames at the end, 0 or 1, repeat the last picture of the source, because the source has
-            none of what its last action led to.
-        masks: the id of the instance that each pixel shows, in blocks of any length, for each camera one; of the sizes
-            of the frames.
-        left_out: counts of what is not taken or is changed, by words for the report; is added to while the frames are
-            read.
+        repeated: number of frames at the end, 0 or 1, that repeat the source's last picture, because the source lacks
+            the frame after its last action.
+        masks: instance ids, in blocks of any length, one per camera, of the frames' sizes.
+        left_out: counts of omissions and changes, by text for the report; updated while the frames are read.
     """
 
     frames: Iterator[Sequence[UInt8[np.ndarray, "n h w 3"]]]
@@ -163,23 +161,23 @@ class Recorded:
 
 
 class Importer(Protocol):
-    """One kind of source. An importer pickles, because episodes are read in several processes."""
+    """An importer of one kind of source; it can be pickled, because several processes read episodes."""
 
     @property
     def facts(self) -> Facts:
-        """What holds for all episodes."""
+        """Properties of all episodes."""
         ...
 
     def survey(self) -> Survey:
-        """List the episodes, without reading a frame.
+        """List the episodes, without reading frames.
 
         Raises:
-            AimeError: if the source is none of this kind.
+            AimeError: if the source is not of this kind.
         """
         ...
 
     def read(self, item: Item) -> Recorded:
-        """Read one episode; its frames only as they are asked for.
+        """Read one episode; its frames are read lazily.
 
         Raises:
             BadEpisode: if it is damaged, here or while the frames are read.
@@ -187,7 +185,7 @@ class Importer(Protocol):
         ...
 
     def actions(self, item: Item) -> Float[np.ndarray, "L A"]:
-        """The actions of one episode alone, in the source's units, for the pass that finds their range.
+        """Read the actions of one episode, in the source's units, to compute their range.
 
         Raises:
             BadEpisode: if they cannot be read.
@@ -196,42 +194,42 @@ class Importer(Protocol):
 
 
 Sources = Mapping[str, Importer]
-"""The data sets that a source turns out to hold, by where each goes below the output directory; "" is that itself."""
+"""The data sets of a source, by their subdirectory of the output directory; "" is the directory itself."""
 
 
 class Opener(Protocol):
-    """Opens a source of one kind: the one function that an importer's module must offer, named `open_source`."""
+    """The function `open_source`, which every importer's module defines."""
 
     def __call__(self, source: Path, choice: Choice) -> Sources:
         """Find the data sets of a source.
 
         Raises:
-            AimeError: if it is none of this kind, or the choice does not fit it.
+            AimeError: if it is not of this kind, or does not support the choice.
         """
         ...
 
 
 def block_length(height: int, width: int) -> int:
-    """How many frames of a size to decode at a time: 1 to 64."""
+    """The number of frames to decode at a time: 1 to 64."""
     return max(1, min(64, BLOCK_BYTES // max(height * width * 3, 1)))
 
 
 def in_order(paths: Iterable[Path]) -> list[Path]:
-    """Sorted as people count: file 9 before file 10."""
-    return sorted(paths, key=_counted)
+    """Sort naturally: file 9 before file 10."""
+    return sorted(paths, key=_natural_key)
 
 
-def _counted(path: Path) -> list[tuple[bool, int | str]]:
-    """A path's parts, of which those of digits 0 to 9 compare as numbers."""
+def _natural_key(path: Path) -> list[tuple[bool, int | str]]:
+    """The parts of a path; parts of ASCII digits compare as numbers."""
     parts = re.findall(r"[0-9]+|[^0-9]+", str(path))
     return [(part[0] in "0123456789", int(part[:4000]) if part[0] in "0123456789" else part) for part in parts]
 
 
 def one_number(name: str, values: np.ndarray, length: int) -> np.ndarray:
-    """A number for each of `length` rows: `[L]`, of `[L]`, `[L, 1]` and the like.
+    """One number per row, `[L]`, from an array `[L]` or `[L, 1]`.
 
     Raises:
-        BadEpisode: if there are more or fewer, or they are no numbers.
+        BadEpisode: if the shape or type differs.
     """
     if values.dtype.kind not in "fiub" or values.ndim < 1 or len(values) != length or values.size != length:
         raise BadEpisode(f"'{name}' is {values.dtype} {values.shape}, expected a number for each of {length} rows")
@@ -239,10 +237,10 @@ def one_number(name: str, values: np.ndarray, length: int) -> np.ndarray:
 
 
 def truths(name: str, values: np.ndarray, length: int) -> Bool[np.ndarray, " L"]:
-    """A truth value for each of `length` rows, of truth values or of numbers that are 0 or 1.
+    """One boolean per row, from booleans or numbers 0 and 1.
 
     Raises:
-        BadEpisode: if there are more or fewer, or other values.
+        BadEpisode: if the shape differs, or there are other values.
     """
     numbers = one_number(name, values, length)
     odd = numbers[(numbers != 0) & (numbers != 1)]
@@ -252,10 +250,7 @@ def truths(name: str, values: np.ndarray, length: int) -> Bool[np.ndarray, " L"]
 
 
 def shifted_to_arrival(after: np.ndarray) -> np.ndarray:
-    """From "what came of the action at t" to "what came on arrival at t + 1": `[L]` -> `[L + 1]`.
-
-    The first has no cause and is NaN (False for truth values).
-    """
+    """Shift results of the action at t to the frame at t + 1: `[L]` -> `[L + 1]`; the first is NaN or False."""
     first = np.zeros(1, after.dtype) if after.dtype == np.bool_ else np.full(1, np.nan, np.float32)
     return np.concatenate([first, after])
 
@@ -263,21 +258,19 @@ def shifted_to_arrival(after: np.ndarray) -> np.ndarray:
 def arriving(
     after: Recorded, terminal: Bool[np.ndarray, " L"] | None = None, last_action_is_real: bool = True
 ) -> Recorded:
-    """An episode whose rewards and ends came of the action of the same row, moved to the frames that they led to.
+    """Shift rewards and terminations from the row of their action to the following frame.
 
-    The last row's action led to a frame that the source does not have. Where that row brought a reward other than 0 or
-    an end, one more frame takes them: it repeats the last picture, its action and its state are NaN. Nowhere else is a
-    frame added, because nothing would be lost.
+    The source has no frame after the last action. If the last row has a nonzero reward or a termination, a frame is
+    added for them that repeats the last picture, with NaN as action and state.
 
     Args:
-        after: the episode; `reward[t]` and `terminated[t]` came of `action[t]`.
-        terminal: where a source says that a *frame* is the end (RLDS's `is_terminal`), in place of
-            `after.terminated`. The end of a last frame moves to the added one.
-        last_action_is_real: False where the last row has an action only because every row has one. It is then
-            unknown (NaN), unless a reward came of it.
+        after: the episode, with `reward[t]` and `terminated[t]` as results of `action[t]`.
+        terminal: marks terminal *frames* (RLDS's `is_terminal`), instead of `after.terminated`. The mark of the last
+            frame moves to an added one.
+        last_action_is_real: False if the last row's action is a placeholder; it becomes NaN, unless a reward follows.
 
     Raises:
-        BadEpisode: if the last row has a reward or an end and no action that could have led to it.
+        BadEpisode: if the last row has a reward or a termination, but no action.
     """
     reward, ended = after.reward, after.terminated
     extends = _says_something(reward, ended)
@@ -300,13 +293,13 @@ def arriving(
 
 
 def _says_something(reward: np.ndarray | None, ended: np.ndarray | None) -> bool:
-    """Whether the last row has a reward or an end that would be lost without a frame to arrive at."""
+    """Whether the last row has a reward or a termination, which needs an added frame."""
     rewarded = reward is not None and len(reward) > 0 and bool(np.isfinite(reward[-1]) and reward[-1] != 0)
     return rewarded or (ended is not None and len(ended) > 0 and bool(ended[-1]))
 
 
 def _known_actions(action: np.ndarray | None, extends: bool, last_is_real: bool) -> np.ndarray | None:
-    """The actions, with a row more for a frame more, and without a last one that nothing came of."""
+    """The actions, with a NaN row for an added frame, and NaN instead of a last placeholder."""
     if action is None or len(action) == 0:
         return action
     if extends:
@@ -338,5 +331,5 @@ def _with_last_repeated(
 
 
 def shifted_to_departure(before: Float[np.ndarray, "L A"]) -> Float[np.ndarray, "L A"]:
-    """From "the action that led to frame t" to "the action taken after frame t": the last is NaN."""
+    """Shift actions from "led to frame t" to "taken after frame t"; the last is NaN."""
     return np.concatenate([before[1:], np.full((1, *before.shape[1:]), np.nan, before.dtype)])

@@ -1,9 +1,8 @@
-"""The plan of an import: which episodes make which shards. It is kept in the data set, so that a kill costs little.
+"""The plan of an import: the assignment of episodes to shards, stored with the data set so that an import can resume.
 
-A job is some episodes that follow each other; it writes shards of its own, and when they are on the disk a note of
-what it did. Whoever starts the same import again finds the notes, throws away the shards of jobs without one, and does
-those jobs again. Which shard holds what depends on the source and the settings alone, not on kills or on the number of
-processes.
+A job is a group of consecutive episodes. It writes its shards and then a note of its results. A resumed import removes
+the shards of jobs without a note and repeats these jobs. The contents of shards depend only on the source and the
+settings, not on kills or the number of processes.
 """
 
 from __future__ import annotations
@@ -23,27 +22,27 @@ from aime.primitives.files import write_atomically
 from aime.primitives.locks import LOCK, only_writer
 
 JOB_BYTES = 64 * 2**20
-"""Most decoded bytes of a job, unless one episode has more: what a kill costs at worst, for each process."""
+"""Largest decoded size of a job, unless one episode is larger; a kill loses at most this much per process."""
 
 NOTES = ".import"
-"""The directory, in the data set's, of the plan and of what each job did."""
+"""The subdirectory of the data set with the plan and the jobs' notes."""
 
 REPORT = "import.json"
 
 
 @dataclass(frozen=True)
 class Job:
-    """Some episodes that follow each other, and the number that their shards begin with."""
+    """Consecutive episodes, and the number in their shards' names."""
 
     number: int
     items: tuple[Item, ...]
 
     def shard(self, out: Path, part: int) -> Path:
-        """The path of one of its shards; in the order of names, shards hold episodes in the order of the source."""
+        """The path of one of its shards; the order of names is that of the source's episodes."""
         return out / f"episodes-{self.number:06d}-{part:03d}.h5"
 
     def note(self, out: Path) -> Path:
-        """The path of the note that it is done."""
+        """The path of its note."""
         return out / NOTES / f"job-{self.number:06d}.json"
 
 
@@ -63,16 +62,16 @@ def cut_into_jobs(items: Sequence[Item]) -> list[Job]:
 
 @dataclass(frozen=True)
 class Ledger:
-    """An output directory and what is done of its import."""
+    """The progress of an import in its output directory."""
 
     out: Path
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep a second import out of the directory for as long as this one lives.
+        """Lock the directory against other imports.
 
         Raises:
-            AimeError: if there is one, or the directory cannot be written.
+            AimeError: if another process writes there, or the directory cannot be written.
         """
         if self.out.exists() and not self.out.is_dir():
             raise AimeError(f"{self.out}: is a file, expected a directory to import into; choose another --out")
@@ -81,17 +80,17 @@ class Ledger:
             yield
 
     def begin(self, settings: Mapping[str, Any], items: Sequence[Item]) -> dict[str, Any]:
-        """Start the import, or go on with it.
+        """Start or resume the import.
 
         Args:
-            settings: all that the shards depend on besides the source's bytes; plain values.
+            settings: plain values that determine the shards, besides the source's contents.
             items: the episodes.
 
         Returns:
-            The plan: what `remember` has put into it so far.
+            The plan, with the entries of `remember` so far.
 
         Raises:
-            AimeError: if the directory holds something else, or another import.
+            AimeError: if the directory has other files or another import.
         """
         wanted = {**settings, "episodes": len(items), "digest": _digest(items)}
         plan = self._read_plan()
@@ -99,7 +98,7 @@ class Ledger:
             self._check_empty()
         elif any((self.out / NOTES).glob("job-*.json")):
             self._check_same(plan["settings"], wanted)
-        else:  # nothing was finished under it: whoever mended the source may start again
+        else:  # no job is done: the import may start again, with a corrected source
             plan = None
         if plan is None:
             plan = {"settings": wanted}
@@ -117,12 +116,12 @@ class Ledger:
                 )
 
     def remember(self, plan: dict[str, Any], **more: Any) -> None:
-        """Keep more in the plan, such as the range of the actions, which is costly to find."""
+        """Store entries in the plan, such as the range of the actions, which is expensive to compute."""
         plan.update(more)
         self._write_plan(plan)
 
     def open_jobs(self, jobs: Sequence[Job]) -> list[Job]:
-        """The jobs that are not done; what they left behind when they were killed is removed."""
+        """The jobs without a note; their partial shards are removed."""
         missing = [job for job in jobs if not job.note(self.out).exists()]
         for job in missing:
             for path in self.out.glob(f"episodes-{job.number:06d}-*.h5"):
@@ -130,7 +129,7 @@ class Ledger:
         return missing
 
     def notes(self, jobs: Sequence[Job]) -> Iterator[dict[str, Any]]:
-        """What each job did, in their order."""
+        """The notes of the jobs, in order."""
         for job in jobs:
             yield _read_json(job.note(self.out))
 
@@ -147,17 +146,16 @@ class Ledger:
             raise AimeError(f"{self.out}: holds {found.name}, expected an empty directory; choose another --out")
 
     def _tidy(self) -> None:
-        """Remove half-written files of a process that was killed while it wrote them."""
+        """Remove temporary files of killed processes."""
         for path in [*self.out.glob(".*.tmp"), *(self.out / NOTES).glob(".*.tmp")]:
             path.unlink()
 
 
 def files_digest(source: Path) -> str:
-    """Of the sizes and times of a source's files, so that an import does not go on with others.
+    """A digest of the sizes and times of a source's files, so that a resumed import detects changes.
 
     Args:
-        source: a file or directory; what is not there counts as empty. Hidden files and what an import wrote are left
-            out.
+        source: a file or directory, or a missing path. Hidden files and outputs of imports are ignored.
     """
     digest = hashlib.sha256()
     for path in _files_of(source):

@@ -1,4 +1,4 @@
-"""The kinds of sources that can be imported, and where the importer of each lies."""
+"""The registry of importers."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ KINDS = {
 
 
 def open_source(kind: str, source: Path, choice: Choice) -> Sources:
-    """Open a source of some kind.
+    """Open a source of a given kind.
 
     Raises:
-        AimeError: if the kind or the source does not exist, or the one is not of the other.
+        AimeError: if the kind or the source does not exist, or the source is not of that kind.
     """
     if kind not in KINDS:
         raise AimeError(f"there is no kind {kind!r}; expected one of {', '.join(KINDS)}")

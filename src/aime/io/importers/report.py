@@ -1,4 +1,4 @@
-"""What an import took, changed and left out, to print and to keep beside the shards."""
+"""The report of an import, printed and stored with the shards."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aime.errors import printable
 from aime.io.importers.assemble import LEFT_OUT
 
 SHOWN = 5
-"""Reasons that are printed in full; the file has all."""
+"""Number of printed reasons; the file has all."""
 
 
 @dataclass
@@ -20,19 +20,19 @@ class Report:
 
     Attributes:
         kind: of the source.
-        source: where it lies.
-        image_size: height and width of the frames written.
-        episodes: written.
-        frames: written.
-        sizes: frames of each "HEIGHTxWIDTH" that the source has, counted for each camera.
-        repeated: frames that repeat the last picture of an episode, for the reward or the end of its last row.
-        cut: episodes of the source that were too long for one, and became several.
-        clipped: numbers in actions that lay outside of their range.
-        action_low: what -1 means, in the source's units; empty where there are no actions.
-        action_high: what 1 means.
-        notes: how the source was read where it does not say, and what was not read.
-        left_out: counts of what was not taken or was changed, by its name.
-        dropped: what was left out: where it is, and why.
+        source: its path.
+        image_size: height and width of the written frames.
+        episodes: number of written episodes.
+        frames: number of written frames.
+        sizes: number of frames per "HEIGHTxWIDTH" in the source, over all cameras.
+        repeated: added frames that repeat an episode's last picture, for the result of its last action.
+        cut: number of source episodes that were cut because of their length.
+        clipped: action values outside their range.
+        action_low: value of -1, in the source's units; empty without actions.
+        action_high: value of 1.
+        notes: assumptions about the source, and parts that were not read.
+        left_out: counts of omissions and changes, by name.
+        dropped: position and reason of each skipped episode.
     """
 
     kind: str
@@ -51,7 +51,7 @@ class Report:
     dropped: list[str] = field(default_factory=list)
 
     def add(self, notes: Iterable[Mapping[str, Any]]) -> None:
-        """Count in what jobs did."""
+        """Add the notes of jobs."""
         sizes, left_out = Counter(self.sizes), Counter(self.left_out)
         for note in notes:
             tally = note["tally"]
@@ -67,11 +67,11 @@ class Report:
         self.sizes, self.left_out = dict(sorted(sizes.items())), dict(sorted(left_out.items()))
 
     def content(self) -> dict[str, Any]:
-        """Plain values, for a file."""
+        """The report as plain values, for a file."""
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """For the user, a fact a line."""
+        """The report as lines of text."""
         size = f"{self.image_size}x{self.image_size}"
         lines = [f"{self.episodes} episodes, {self.frames} frames of {size}"]
         lines += [f"resized from {there}: {frames} frames" for there, frames in self.sizes.items() if there != size]

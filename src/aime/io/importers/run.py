@@ -1,4 +1,4 @@
-"""An import from start to end: survey, range of the actions, shards in several processes, report."""
+"""The steps of an import: survey, range of the actions, shards in several processes, report."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ from aime.primitives.files import write_atomically
 from aime.primitives.signals import handled
 
 SHARD_BYTES = 64 * 2**20
-"""Most bytes of a shard's frames, unless one episode has more."""
+"""Largest size of a shard's frames, unless one episode is larger."""
 
 
 @dataclass(frozen=True)
-class Wish:
-    """How the data set shall be.
+class ImportRequest:
+    """The settings of an import.
 
     Attributes:
-        kind: of the source, as the command line names it.
-        source: where it lies, for the report.
+        kind: of the source, as on the command line.
+        source: its path, for the report.
         image_size: height and width of frames: a multiple of 16 from 16 to 256.
-        fit: what happens to frames that are not square.
-        action_range: what -1 and 1 mean, for all actions alike; by default the source says, or its numbers do.
-        skip_bad: go on without episodes that cannot be taken.
-        workers: processes.
-        choice: what else the episodes depend on.
+        fit: handling of frames that are not square.
+        action_range: values of -1 and 1 for all actions; default: declared by the source, or computed from its data.
+        skip_bad: skip episodes that cannot be imported.
+        workers: number of processes.
+        choice: further options.
     """
 
     kind: str
@@ -57,7 +57,7 @@ class Wish:
     choice: Choice = field(default_factory=Choice)
 
     def settings(self) -> dict[str, Any]:
-        """What the shards depend on. Not `skip_bad`: who met something bad may go on with it."""
+        """The settings that determine the shards; without `skip_bad`, so that a failed import can resume with it."""
         settings = {name: getattr(self, name) for name in ("kind", "image_size", "fit", "action_range")}
         plain: dict[str, Any] = json.loads(json.dumps({**settings, **asdict(self.choice)}))
         return plain
@@ -65,7 +65,7 @@ class Wish:
 
 @dataclass(frozen=True)
 class _Task:
-    """All that a worker process needs for a job."""
+    """The inputs of a worker process for a job."""
 
     importer: Importer
     form: Form
@@ -75,42 +75,42 @@ class _Task:
     skip_bad: bool
 
 
-def import_episodes(importer: Importer, out: Path, wish: Wish, console: Console) -> Report:
-    """Import a data set, or what is left of it.
+def import_episodes(importer: Importer, out: Path, request: ImportRequest, console: Console) -> Report:
+    """Import a data set, or resume an interrupted import.
 
     Args:
         importer: of the source.
-        out: the directory to fill: empty, absent, or one in which the same import was stopped.
-        wish: how the data set shall be.
-        console: where the bar goes.
+        out: an empty or missing directory, or that of an interrupted import.
+        request: the settings.
+        console: for the progress bar.
 
     Raises:
-        AimeError: at the first episode that cannot be taken, unless `wish.skip_bad`; if nothing is left; if the
-            directory holds something else; if a shard cannot be written.
-        KeyboardInterrupt: if the user interrupts; the same call goes on.
+        AimeError: at the first episode that cannot be imported, unless `request.skip_bad`; if no episode is left; if
+            the directory has other files; if a shard cannot be written.
+        KeyboardInterrupt: if the user interrupts; the same call resumes.
     """
     survey = importer.survey()
-    if survey.bad and not wish.skip_bad:
+    if survey.bad and not request.skip_bad:
         raise survey.bad[0]
     if not survey.items:
-        raise AimeError(f"{wish.source}: no episode can be read ({_first(survey)}); check the source")
+        raise AimeError(f"{request.source}: no episode can be read ({_first(survey)}); check the source")
     ledger = Ledger(out)
     with ledger.locked():
-        return _import(importer, survey, ledger, wish, console)
+        return _import(importer, survey, ledger, request, console)
 
 
-def _import(importer: Importer, survey: Survey, ledger: Ledger, wish: Wish, console: Console) -> Report:
-    settings = {**wish.settings(), "files": files_digest(Path(wish.source))}
+def _import(importer: Importer, survey: Survey, ledger: Ledger, request: ImportRequest, console: Console) -> Report:
+    settings = {**request.settings(), "files": files_digest(Path(request.source))}
     plan = ledger.begin(settings, survey.items)
-    scale = _scale(importer, survey.items, wish, ledger, plan, console)
+    scale = _scale(importer, survey.items, request, ledger, plan, console)
     jobs = cut_into_jobs(survey.items)
     facts = importer.facts
-    form = Form.sized(wish.image_size, wish.fit, scale, facts.state_width)
-    rate: dict[str, Attribute] = {} if wish.choice.fps is None else {"fps": wish.choice.fps}
-    attributes = {**rate, **facts.attributes, **_attributes(wish, scale, facts.state_names, facts.action_names)}
-    tasks = [_Task(importer, form, attributes, ledger.out, job, wish.skip_bad) for job in ledger.open_jobs(jobs)]
-    _do(tasks, wish.workers, console)
-    return _report(ledger, jobs, wish, scale, survey, facts.notes)
+    form = Form.sized(request.image_size, request.fit, scale, facts.state_width)
+    rate: dict[str, Attribute] = {} if request.choice.fps is None else {"fps": request.choice.fps}
+    attributes = {**rate, **facts.attributes, **_attributes(request, scale, facts.state_names, facts.action_names)}
+    tasks = [_Task(importer, form, attributes, ledger.out, job, request.skip_bad) for job in ledger.open_jobs(jobs)]
+    _do(tasks, request.workers, console)
+    return _report(ledger, jobs, request, scale, survey, facts.notes)
 
 
 def _first(survey: Survey) -> str:
@@ -118,20 +118,25 @@ def _first(survey: Survey) -> str:
 
 
 def _scale(
-    importer: Importer, items: Sequence[Item], wish: Wish, ledger: Ledger, plan: dict[str, Any], console: Console
+    importer: Importer,
+    items: Sequence[Item],
+    request: ImportRequest,
+    ledger: Ledger,
+    plan: dict[str, Any],
+    console: Console,
 ) -> ActionScale | None:
-    """The range of each action: asked for, else declared, else found in a first pass, which is kept in the plan."""
+    """The range of each action: requested, declared, or computed in a first pass and stored in the plan."""
     facts = importer.facts
     if not facts.action_width:
         return None
     low, high = np.array(facts.action_range or np.full((2, facts.action_width), np.nan), np.float64)
     discrete = np.array(facts.discrete or (False,) * facts.action_width)
-    if wish.action_range is not None:
-        low[~discrete], high[~discrete] = wish.action_range
+    if request.action_range is not None:
+        low[~discrete], high[~discrete] = request.action_range
     unknown = ~(np.isfinite(low) & np.isfinite(high))
     if unknown.any():
         if "action_low" not in plan:
-            low_found, high_found = _found_range(importer, items, unknown, wish.skip_bad, console)
+            low_found, high_found = _found_range(importer, items, unknown, request.skip_bad, console)
             ledger.remember(plan, action_low=low_found, action_high=high_found)
         low[unknown], high[unknown] = plan["action_low"], plan["action_high"]
     return ActionScale(tuple(low.tolist()), tuple(high.tolist()))
@@ -140,7 +145,7 @@ def _scale(
 def _found_range(
     importer: Importer, items: Sequence[Item], unknown: Bool[np.ndarray, " A"], skip_bad: bool, console: Console
 ) -> tuple[list[float], list[float]]:
-    """The least and greatest of each unknown action; -1 and 1 where all are within, because they are scaled already."""
+    """Minimum and maximum of each action of unknown range; -1 and 1 if all are within these bounds."""
     count = int(unknown.sum())
     low, high = np.full(count, np.inf), np.full(count, -np.inf)
     with progress_bar(console, "episodes") as bar:
@@ -168,10 +173,10 @@ def _found_range(
 
 
 def _attributes(
-    wish: Wish, scale: ActionScale | None, state_names: Mapping[str, int], action_names: Mapping[str, int]
+    request: ImportRequest, scale: ActionScale | None, state_names: Mapping[str, int], action_names: Mapping[str, int]
 ) -> dict[str, Attribute]:
     return {
-        "imported_from": wish.kind,
+        "imported_from": request.kind,
         **(scale.attributes() if scale else {}),
         **note_state_names(state_names),
         **note_action_names(action_names),
@@ -196,52 +201,52 @@ def _kilobytes(item: Item) -> int:
 
 
 def located(error: BadEpisode, item: Item) -> BadEpisode:
-    """The same complaint, with the place before it."""
+    """The error with the episode's name before it."""
     text = str(error)
     return error if text.startswith(item.name) else BadEpisode(f"{item.name}: {text}")
 
 
 class _Shards:
-    """Episodes on their way into the shards of one job."""
+    """Collects the episodes of one job and writes its shards."""
 
     def __init__(self, task: _Task) -> None:
         self._task, self._pending, self._parts = task, list[Episode](), 0
         self.episodes = 0
 
     def add(self, episode: Episode) -> None:
-        """Take one more; full shards are written."""
+        """Add an episode; a full shard is written."""
         if self._pending and sum(held.pixels.nbytes for held in self._pending) + episode.pixels.nbytes > SHARD_BYTES:
             self.flush()
         self._pending.append(episode)
 
     def mark(self) -> tuple[int, int, int]:
-        """Where to go back to if the next episode turns out bad."""
+        """The current position, for `roll_back`."""
         return self.episodes, self._parts, len(self._pending)
 
     def roll_back(self, mark: tuple[int, int, int]) -> None:
-        """Forget what came since a mark: only stretches of one long episode, which share a shard with no other."""
+        """Remove the episodes since a mark: parts of one source episode, whose full shards have no other episodes."""
         episodes, parts, pending = mark
         if self._parts == parts:
             del self._pending[pending:]
             return
-        # the first stretch has pushed out those who waited before it; shards after theirs hold the bad episode alone
+        # the first part has flushed the pending episodes; later shards have only parts of the bad episode
         first = parts + (1 if pending else 0)
         for part in range(first, self._parts):
             self._task.job.shard(self._task.out, part).unlink()
         self._pending, self._parts, self.episodes = [], first, episodes + pending
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write the pending episodes."""
         if self._pending:
             write_shard(self._task.job.shard(self._task.out, self._parts), self._pending, self._task.attributes)
             self.episodes, self._parts, self._pending = self.episodes + len(self._pending), self._parts + 1, []
 
 
 def run_job(task: _Task) -> None:
-    """Write the shards of a job and, after them, the note that it is done.
+    """Write the shards of a job, then its note.
 
     Raises:
-        AimeError: at an episode that cannot be taken, unless it may be skipped.
+        AimeError: at an episode that cannot be imported, unless `skip_bad` is set.
     """
     shards, tally, dropped = _Shards(task), Counter[str](), list[str]()
     with suppress(Stopped):
@@ -263,19 +268,24 @@ def run_job(task: _Task) -> None:
 
 
 def _readable(content: Mapping[str, Any]) -> bytes:
-    # names of files need not be text: what is not becomes an escape, as JSON has it
+    # file names need not be valid text: escape invalid bytes
     return json.dumps(content, indent=1, ensure_ascii=False).encode(errors="backslashreplace")
 
 
 def _report(
-    ledger: Ledger, jobs: Sequence[Job], wish: Wish, scale: ActionScale | None, survey: Survey, notes: Sequence[str]
+    ledger: Ledger,
+    jobs: Sequence[Job],
+    request: ImportRequest,
+    scale: ActionScale | None,
+    survey: Survey,
+    notes: Sequence[str],
 ) -> Report:
     dropped = [str(bad) for bad in survey.bad]
-    report = Report(wish.kind, wish.source, wish.image_size, notes=list(notes), dropped=dropped)
+    report = Report(request.kind, request.source, request.image_size, notes=list(notes), dropped=dropped)
     if scale is not None:
         report.action_low, report.action_high = list(scale.low), list(scale.high)
     report.add(ledger.notes(jobs))
     if report.episodes == 0:
-        raise AimeError(f"{wish.source}: no episode could be taken ({report.dropped[0]}); mend the source")
+        raise AimeError(f"{request.source}: no episode could be taken ({report.dropped[0]}); mend the source")
     write_atomically(ledger.out / REPORT, _readable(report.content()))
     return report
