@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,9 +95,6 @@ def score_run(
         data=unseen.dataset.name,
         split=unseen.part,
         weights=weights_digest(run),
-    )
-    evaluation = replace(
-        evaluation,
         unseen=unseen.title,
         content=unseen.content,
         foreground_from=references.scene.title,

@@ -40,26 +40,14 @@ Drawn = Float64[Tensor, " R"]
 """One figure of each of R sets of episodes."""
 
 
-def summarise(
-    scores: ClipScores,
-    episodes: Sequence[int] | np.ndarray,
-    samples: int,
-    *,
-    run: str,
-    data: str,
-    split: str,
-    weights: str,
-) -> Evaluation:
+def summarise(scores: ClipScores, episodes: Sequence[int] | np.ndarray, samples: int, **record: Any) -> Evaluation:
     """Average the scores over clips, ratios as ratios of averages, and compute the intervals of all figures.
 
     Args:
         scores: of B clips.
         episodes: B numbers; clips with the same one are of the same episode.
         samples: sampled futures of each clip.
-        run: for the record, like `data`, `split` and `weights`.
-        data: the data set.
-        split: the part of it.
-        weights: the digest of the model's weights.
+        record: the fields of `Evaluation` that say what was evaluated.
     """
     count, horizon = scores.mse.shape
     number = len(set(map(int, episodes)))
@@ -71,10 +59,7 @@ def summarise(
     return Evaluation(
         **vars(figures),
         intervals=intervals,
-        run=run,
-        data=data,
-        split=split,
-        weights=weights,
+        **record,
         episodes=number,
         clips=count,
         context=scores.reconstruction.shape[1] - horizon,
