@@ -11,9 +11,9 @@ from tests.models import SIZE, small_config, targets
 from torch import Tensor
 
 from aime.attention.schema import Attention
+from aime.dynamics.overshooting import imagine_ahead
 from aime.objectives.elbo import TERMS, attention_kl
 from aime.objectives.ledger import frame_nats, weigh
-from aime.objectives.overshooting import imagine_ahead
 from aime.objectives.passes import Pass
 from aime.objectives.predictive import motion_error
 from aime.objectives.tasks import TaskLosses, latent_losses, task_losses
@@ -259,7 +259,7 @@ def test_overshooting_lines_up_times_actions_and_targets(model: AIME, frames: Te
     output = model.forward_sequence(frames, actions)
     valid = torch.ones(B, T, dtype=torch.bool)
     valid[1, 5:] = False
-    overshot = imagine_ahead(model.dynamics, output.track, valid, OVERSHOOT)
+    overshot = imagine_ahead(model.dynamics, output.track, valid, OVERSHOOT.steps, OVERSHOOT.starts)
     flat = output.latents.detach().flatten(0, 1)
     assert torch.equal(overshot.targets, flat[overshot.times])
     assert torch.equal(overshot.times[:, 1:] - overshot.times[:, :-1], torch.ones_like(overshot.times[:, 1:]))
@@ -268,7 +268,8 @@ def test_overshooting_lines_up_times_actions_and_targets(model: AIME, frames: Te
 
 def test_overshooting_follows_the_component_most_responsible(model: AIME, frames: Tensor, actions: Tensor) -> None:
     output = model.forward_sequence(frames, actions)
-    overshot = imagine_ahead(model.dynamics, output.track, torch.ones(B, T, dtype=torch.bool), OVERSHOOT)
+    valid = torch.ones(B, T, dtype=torch.bool)
+    overshot = imagine_ahead(model.dynamics, output.track, valid, OVERSHOOT.steps, OVERSHOOT.starts)
     means, stds = overshot.priors.means, overshot.priors.stds
     spread = (overshot.targets[..., None, :] - means) / stds
     log_joint = overshot.priors.log_weights - 0.5 * spread.square().sum(-1) - stds.log().sum(-1)

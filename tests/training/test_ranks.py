@@ -19,7 +19,7 @@ from torch.multiprocessing.spawn import spawn
 from aime.cli.main import main
 from aime.data import Clips
 from aime.dynamics.prior import PriorConfig
-from aime.objectives import elbo, perceiver
+from aime.objectives import elbo, passes
 from aime.objectives.adversarial import AdversaryConfig
 from aime.objectives.weights import OvershootConfig
 from aime.perception.perceiver import PerceiverConfig
@@ -134,7 +134,7 @@ def _figures(config: TrainConfig, halves: tuple[int, ...], patch: pytest.MonkeyP
     batches = [batch(step, halves) for step in range(STEPS)]
     NoiseBySample(patch, halves)
     patch.setattr(elbo, "TEXTURE_FRAMES", BATCH * LENGTH)
-    patch.setattr(perceiver, "REDRAWN_SHARE", 1.0)
+    patch.setattr(passes, "REDRAWN_SHARE", 1.0)
     patch.setattr(Tensor, "float", lambda self: self.to(torch.float32 if self.dtype == torch.bool else torch.float64))
     for step, clips in enumerate(batches):
         result = joint.step([clips], step, step / STEPS)

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from aime.data.clips import Targets
 from aime.dynamics.latent_dynamics import LatentDynamics
+from aime.dynamics.overshooting import Overshot, imagine_ahead
 from aime.dynamics.states import Track
-from aime.objectives.overshooting import Overshot, imagine_ahead
 from aime.objectives.weights import OvershootConfig
 from aime.primitives.draws import draw_valid_first
 from aime.world_model.model import AIME
@@ -54,7 +54,7 @@ class LatentPass:
     @cached_property
     def overshot(self) -> Overshot:
         """Paths imagined from the clips' own states."""
-        return imagine_ahead(self.dynamics, self.track, self.valid, self.overshoot)
+        return imagine_ahead(self.dynamics, self.track, self.valid, self.overshoot.steps, self.overshoot.starts)
 
 
 @dataclass(eq=False)

@@ -156,12 +156,9 @@ def _known_past(
     """The given actions of the context frames, and which of them are given."""
     if actions is None:
         return None, None
-    seen = frames.shape[1]
-    past = actions[:, :seen]
-    missing = seen - past.shape[1]
-    valid = torch.ones(past.shape[0], seen, dtype=torch.bool, device=past.device)
-    valid[:, seen - missing :] = False
-    return F.pad(past, (0, 0, 0, missing)), valid
+    past, seen = actions[:, : frames.shape[1]], frames.shape[1]
+    valid = torch.arange(seen, device=past.device) < past.shape[1]
+    return F.pad(past, (0, 0, 0, seen - past.shape[1])), valid.expand(past.shape[0], seen)
 
 
 def decode_in_chunks(

@@ -12,7 +12,6 @@ from torch import Tensor
 from aime.dynamics.choices import Choice
 from aime.dynamics.latent_dynamics import LatentDynamics
 from aime.dynamics.states import Track
-from aime.objectives.weights import OvershootConfig
 from aime.primitives.distributions import GaussianMixture
 
 
@@ -33,9 +32,9 @@ class Overshot(NamedTuple):
 
 
 def imagine_ahead(
-    dynamics: LatentDynamics, track: Track, valid: Bool[Tensor, "B T"], overshoot: OvershootConfig
+    dynamics: LatentDynamics, track: Track, valid: Bool[Tensor, "B T"], most_steps: int, most_starts: int
 ) -> Overshot:
-    """Imagine K steps from several starts of every clip at once.
+    """Imagine K steps from S starts of every clip at once, fewer where the clips are short.
 
     At each step the path takes the mean of the component most responsible for the true latent. A step has a gradient to
     the belief alone: one to all steps before is mostly noise.
@@ -43,8 +42,8 @@ def imagine_ahead(
     """
     batch, length = valid.shape
     clips = torch.arange(batch, device=valid.device)[:, None, None]
-    steps = min(overshoot.steps, length - 1)
-    starts = _starts(length - steps, overshoot.starts, valid.device)
+    steps = min(most_steps, length - 1)
+    starts = _starts(length - steps, most_starts, valid.device)
     ahead = starts[:, None] + torch.arange(1, steps + 1, device=valid.device)
     targets = rearrange(track.latents[:, ahead], "b s k d -> (b s) k d")
     carry = dynamics.states_at(track, starts).map(lambda each: each.flatten(0, 1))
