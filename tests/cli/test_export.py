@@ -72,7 +72,7 @@ def test_films_and_back(kind: str, data: Path, tmp_path: Path, capsys: pytest.Ca
     pytest.importorskip("av", reason="films need PyAV: pip install 'aime[import]'")
     pytest.importorskip("pyarrow", reason="tables need pyarrow: pip install 'aime[import]'")
     found = there_and_back(kind, data, tmp_path)
-    assert ("repeats the one before" in capsys.readouterr().out) == (kind == "lerobot")
+    assert ("repeats the previous one" in capsys.readouterr().out) == (kind == "lerobot")
     check_numbers(found, data, last_action=kind == "folder", first_reward=kind == "folder")
     for episode, truth in zip(found, open_dataset(data), strict=True):
         assert np.abs(episode.pixels.astype(int) - truth.pixels).mean() < 8

@@ -311,7 +311,7 @@ def test_an_error_in_a_process_reaches_the_user(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("importable")
 def test_a_crash_of_a_process_is_told_with_a_remedy(tmp_path: Path) -> None:
-    with pytest.raises(AimeError, match=r"process died.*--workers"):
+    with pytest.raises(AimeError, match=r"process crashed.*--workers"):
         collect([RECORDING], tmp_path, 2, 1, crash, Console(quiet=True))
     assert not list(tmp_path.iterdir())
 

@@ -106,7 +106,7 @@ def test_recording_in_processes_goes_on_where_it_stopped(tmp_path: Path) -> None
         np.testing.assert_array_equal(dataset.read(number).action, expected.action)
         np.testing.assert_array_equal(dataset.read(number).pixels, expected.pixels)
     assert collect([RECORDING], tmp_path, 3, 1, console=quiet) == 0
-    with pytest.raises(AimeError, match=r"recorded with environment gym:.*Painted-v0, now dmc:cartpole_swingup"):
+    with pytest.raises(AimeError, match=r"recorded with environment gym:.*Painted-v0; expected dmc:cartpole_swingup"):
         plan(Recording("cartpole", "swingup", 6, "random", 0, "none", 1, 16, 0), tmp_path, 3, 1)
 
 

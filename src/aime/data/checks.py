@@ -71,7 +71,7 @@ def check_actions(
     else:
         expected, remedy = (
             "a number (NaN may be only the last action of an episode, as a whole, or all of its actions)",
-            "mend or drop the episode",
+            "fix or drop the episode",
         )
     raise AimeError(f"{source}: 'action' at {_position(row, offsets)} is {value:g}, expected {expected}; {remedy}")
 
@@ -91,7 +91,7 @@ def check_rewards(
         row = int(np.flatnonzero(wrong)[0])
         raise AimeError(
             f"{source}: 'reward' at {_position(row, offsets)} is {reward[row]:g}, expected a number (NaN may be only "
-            "the first reward of an episode, or all of its rewards); mend or drop the episode"
+            "the first reward of an episode, or all of its rewards); fix or drop the episode"
         )
 
 
@@ -106,7 +106,7 @@ def check_states(source: str, state: Float[np.ndarray, "N S"], offsets: Int[np.n
         row = int(np.flatnonzero(wrong)[0])
         raise AimeError(
             f"{source}: 'state' at {_position(row, offsets)} holds infinity, expected numbers, or NaN where one is "
-            "not known; mend it or leave 'state' out"
+            "not known; fix it or leave 'state' out"
         )
 
 

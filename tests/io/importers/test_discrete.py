@@ -101,11 +101,11 @@ def test_tuples_of_more_than_ten_keep_their_order(tmp_path: Path) -> None:
         ({"type": "Discrete", "n": 10**6}, np.array([0, 1]), "expected 1 or more each and 4096 at most"),
         ({"type": "Discrete", "n": 10**400}, np.array([0, 1]), "expected a whole number"),
         ({"type": "Discrete", "n": True}, np.array([0, 1]), "expected a whole number"),
-        ({"type": "Text"}, np.array([0, 1]), "is no space of actions"),
+        ({"type": "Text"}, np.array([0, 1]), "is not a space of actions"),
         ({"type": "Dict", "subspaces": {"a": TOOL}}, np.array([0, 1]), "expected ['a'] as in metadata.json"),
         ({"type": "Box", "low": [0], "high": [1, 2], "shape": [2]}, np.array([0, 1]), "expected as many"),
-        ({"n": 3}, np.array([0, 1]), "is no space"),
-        ([1], np.array([0, 1]), "is no space"),
+        ({"n": 3}, np.array([0, 1]), "is not a space"),
+        ([1], np.array([0, 1]), "is not a space"),
     ],
 )
 def test_what_is_none_of_the_choices_is_refused(

@@ -145,7 +145,7 @@ def test_descriptions_that_are_missing_or_damaged(tmp_path: Path, capsys: pytest
         (content.replace('"zlib"', '"rle"'), "'observation/pixels' has encoding 'rle'"),
         (content.replace('"64", "64"', '"640000", "64"'), "has shape [640000, 64, 3]"),
         (content.replace('"sequence"', '"sequins"'), "declares no data set 'steps'"),
-        ("[" * 100_000, "is no JSON"),
+        ("[" * 100_000, "is not JSON"),
     ):
         features.write_text(text)
         message = complaint(capsys, source, "--out", tmp_path / "out")

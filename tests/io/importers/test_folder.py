@@ -80,7 +80,7 @@ def test_video_alone_trains_on_masked_actions(tmp_path: Path, capsys: pytest.Cap
     write_film(tmp_path / "source" / "b.mkv", moving_square(9, 48, width=64))
     out = tmp_path / "out"
     assert run(tmp_path / "source", out) == 0
-    assert "no actions: video alone" in capsys.readouterr().out
+    assert "no actions: video only" in capsys.readouterr().out
     clips = load_clips(out, 10, split="all")
     assert not clips.action_valid.any() and not clips.reward_valid.any() and clips.valid.any()
     flags = "--steps 2 --batch 2 --length 6 --overshoot.steps 3 --device cpu --precision fp32"
@@ -100,7 +100,7 @@ def test_what_does_not_fit_is_told(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "b.mkv" in message and "has no table of its name" in message
     write_table(source / "b.csv", {"gripper": np.arange(7.0)})
     message = complaint(capsys, source, tmp_path / "short", "--action-columns", "gripper")
-    assert "has 9 frames but 7 rows, expected as many, or one fewer if it has actions alone" in message
+    assert "has 9 frames but 7 rows, expected as many, or one fewer if it has actions only" in message
     write_table(source / "b.csv", {"gripper": np.arange(12.0)})
     message = complaint(capsys, source, tmp_path / "long", "--action-columns", "gripper")
     assert "has 9 frames but 12 rows" in message

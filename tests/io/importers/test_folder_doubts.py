@@ -69,7 +69,9 @@ def test_the_rate_is_that_of_the_pairs(tmp_path: Path) -> None:
 def test_marks_that_may_divide_thousands(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str, table: str
 ) -> None:
-    assert "may divide thousands" in complaint(capsys, folder(tmp_path, table, suffix), tmp_path / "out")
+    assert "may be a decimal or a thousands separator" in complaint(
+        capsys, folder(tmp_path, table, suffix), tmp_path / "out"
+    )
 
 
 def test_decimal_commas_beside_numbers_that_could_be_thousands(tmp_path: Path) -> None:
@@ -120,7 +122,7 @@ def test_whole_numbers_are_amounts_unless_the_user_says_choices(
     source = folder(tmp_path, "action_gear,action_steer\n0,1.5\n1,2.5\n2,3.5\n0,4.5\n,\n")
     folder(tmp_path, "action_steer,action_gear\n5.5,1\n6.5,3\n7.5,2\n8.5,0\n9.5,1\n", name="b")
     assert run(source, tmp_path / "amounts") == 0
-    assert "'action_gear' holds whole numbers from 0 to 3, read as a quantity" in capsys.readouterr().out
+    assert "'action_gear' has integers from 0 to 3 and is read as continuous" in capsys.readouterr().out
     assert run(source, tmp_path / "choices", "--discrete-actions", "action_gear") == 0
     dataset = open_dataset(tmp_path / "choices")
     assert json.loads(str(dataset.attributes["action_names"])) == {"gear": 4, "steer": 1}

@@ -206,7 +206,7 @@ def test_columns_that_only_other_tables_have(tmp_path: Path, capsys: pytest.Capt
     message = complaint(capsys, source, tmp_path / "out")
     assert "b.csv: has the action columns ['action_x', 'action_y'] and a.csv has ['action_x']" in message
     assert run(source, tmp_path / "out", "--action-columns", "action_x") == 0
-    assert "columns not taken: action_y" in capsys.readouterr().out
+    assert "columns not imported: action_y" in capsys.readouterr().out
     (source / "b.csv").write_text("action_x,reward\n" + rows("{x},{y}\n"))
     assert "b.csv: has the reward columns ['reward'] and a.csv has []" in complaint(capsys, source, tmp_path / "out-2")
 
@@ -237,14 +237,14 @@ def test_what_is_not_read_is_named(tmp_path: Path, capsys: pytest.CaptureFixture
     for name in ("a", "b"):
         pictures(source / name)
     (source / "a.xlsx").write_text("")
-    assert "a.xlsx is no table that belongs to a film" in complaint(capsys, source, tmp_path / "out")
+    assert "a.xlsx is no table of a video" in complaint(capsys, source, tmp_path / "out")
     (source / "a.xlsx").rename(source / "readme.txt")
     for litter in ("._a.csv", ".DS_Store", "Thumbs.db", "a/._0.png", "a/Thumbs.db", "._c.mp4"):
         (source / litter).write_text("")
     assert run(source, tmp_path / "out") == 0
     assert "files not read: readme.txt" in capsys.readouterr().out
     (source / "A.csv").write_text("action\n" + rows("{x}\n"))
-    assert "A.csv is no table that belongs to a film" in complaint(capsys, source, tmp_path / "out-2")
+    assert "A.csv is no table of a video" in complaint(capsys, source, tmp_path / "out-2")
     (source / "A.csv").rename(source / "a.csv")
     (source / "a.tsv").write_text("action\n" + rows("{x}\n"))
     assert "the episode 'a' has the tables ['a.csv', 'a.tsv']" in complaint(capsys, source, tmp_path / "out-3")
@@ -278,7 +278,7 @@ def test_stable_worldmodels_own_folders_are_known(tmp_path: Path, capsys: pytest
     for name in ("ep_len", "ep_offset", "action"):
         np.savez(source / f"{name}.npz", np.zeros(3))
     message = complaint(capsys, source, tmp_path / "out")
-    assert "is in stable-worldmodel's own format" in message and "aime import stable-worldmodel" in message
+    assert "is in stable-worldmodel's format" in message and "aime import stable-worldmodel" in message
 
 
 def test_tables_that_would_not_fit_into_memory(tmp_path: Path) -> None:
@@ -334,7 +334,9 @@ def test_shards_know_the_rate(tmp_path: Path) -> None:
 def test_films_of_other_rates_are_not_mixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_film(tmp_path / "source" / "a.mp4", coded(10), "mpeg4", 25)
     write_film(tmp_path / "source" / "b.mp4", coded(10), "mpeg4", 30)
-    assert "b.mp4: has 30 frames a second, the first film 25" in complaint(capsys, tmp_path / "source", tmp_path / "o")
+    assert "b.mp4: has 30 frames per second, the first video 25" in complaint(
+        capsys, tmp_path / "source", tmp_path / "o"
+    )
     assert run(tmp_path / "source", tmp_path / "out", "--fps", 20) == 0
     assert open_dataset(tmp_path / "out").attributes["fps"] == 20
 
@@ -406,4 +408,4 @@ def test_a_film_alone_with_a_gap_is_told(tmp_path: Path) -> None:
         write_film(tmp_path / "source" / f"{name}.mkv", coded(4), "ffv1", 10, times)
     assert run(tmp_path / "source", tmp_path / "out", "--no-actions") == 0
     left_out = json.loads((tmp_path / "out" / "import.json").read_text())["left_out"]
-    assert left_out == {"films whose frames are not evenly spaced, taken as if they were": 1}
+    assert left_out == {"videos with unevenly spaced frames, imported as if evenly spaced": 1}

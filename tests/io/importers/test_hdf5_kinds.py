@@ -143,7 +143,7 @@ def test_v_d4rl_npz(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("v-d4rl", source, tmp_path / "out") == 0
     check_v_d4rl(tmp_path / "out", pixels, truth)
     (source / "episode-2.npz").write_bytes(b"PK\x03\x04")
-    assert "episode-2.npz: has no array 'image' that can be read" in complaint(
+    assert "episode-2.npz: has no readable array 'image'" in complaint(
         capsys, "v-d4rl", source, tmp_path / "bad"
     )
 
@@ -161,7 +161,7 @@ def test_v_d4rl_hdf5(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     check_v_d4rl(tmp_path / "out", pixels, truth)
     with h5py.File(path, "r+") as file:
         file["step_type"][0] = 1
-    assert "'step_type' does not begin episodes" in complaint(capsys, "v-d4rl", path, tmp_path / "bad")
+    assert "'step_type' has no valid episode starts" in complaint(capsys, "v-d4rl", path, tmp_path / "bad")
 
 
 # Minari
@@ -202,7 +202,7 @@ def test_minari(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with h5py.File(tmp_path / "source" / "data" / "main_data.hdf5", "r+") as file:
         file["episode_0/infos/time"] = np.arange(4.0)
     assert run("minari", tmp_path / "source", tmp_path / "out") == 0
-    assert "fields not taken: infos\n" in capsys.readouterr().out
+    assert "fields not imported: infos\n" in capsys.readouterr().out
     dataset = open_dataset(tmp_path / "out")
     assert json.loads(str(dataset.attributes["state_names"])) == {"speed": 2}
     for episode, known in zip(dataset, truth, strict=True):

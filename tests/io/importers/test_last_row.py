@@ -39,7 +39,7 @@ def test_success_of_open_x(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         assert last_frame_repeats(episode)
         actions = np.reshape(known["steps/action"], (-1, 2))
         np.testing.assert_allclose(episode.action[:-1] * 9, actions, rtol=1e-5)
-    assert "2 episodes got one more frame" in capsys.readouterr().out
+    assert "2 episodes have one added frame" in capsys.readouterr().out
     assert json.loads((tmp_path / "import.json").read_text())["repeated"] == 2
 
 

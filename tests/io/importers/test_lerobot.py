@@ -261,8 +261,8 @@ def test_frames_belong_to_rows_by_time(tmp_path: Path, capsys: pytest.CaptureFix
         ({"fps": "ten"}, "has fps 'ten'"),
         ({"fps": 0}, "has fps 0"),
         ({"chunks_size": "many"}, "has chunks_size 'many'"),
-        ({"features": {"action": 3}}, "has no 'features' that are objects"),
-        ({"features": []}, "has no 'features' that are objects"),
+        ({"features": {"action": 3}}, "has no valid 'features', expected objects"),
+        ({"features": []}, "has no valid 'features', expected objects"),
         ({"video_path": None}, "no such file"),
     ],
 )

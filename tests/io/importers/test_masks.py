@@ -50,7 +50,7 @@ def test_stable_worldmodel_and_back(
         assert file["mask"].shape == (12, 16, 16) and file["ep_mask"][:].tolist() == [True, False, True]
         np.testing.assert_array_equal(file["mask"][9:], episodes[2].mask)
     assert run("stable-worldmodel", tmp_path / "a.h5", tmp_path / "out") == 0
-    assert "not taken" not in capsys.readouterr().out
+    assert "not imported" not in capsys.readouterr().out
     check(tmp_path / "out", episodes, NAMES)
 
 
@@ -62,7 +62,7 @@ def test_what_is_no_mask_of_the_frames_is_named_and_not_taken(
         del file["mask"]
         file["mask"] = np.zeros((12, 8, 8), np.uint8)
     assert run("stable-worldmodel", tmp_path / "a.h5", tmp_path / "out") == 0
-    assert "fields not taken: ep_mask, mask\n" in capsys.readouterr().out
+    assert "fields not imported: ep_mask, mask\n" in capsys.readouterr().out
     assert not open_dataset(tmp_path / "out").has_mask.any()
 
 

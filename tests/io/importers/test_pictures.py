@@ -100,7 +100,7 @@ def test_a_picture_is_what_its_name_says(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(post)
     (tmp_path / "b.png").write_bytes(saved(Image.fromarray(smooth(8, 8)), "JPEG"))
     for name in ("a.png", "b.png"):
-        with pytest.raises(BadEpisode, match=r"is no picture"):
+        with pytest.raises(BadEpisode, match=r"is not a picture"):
             picture_size(tmp_path / name)
         with pytest.raises(BadEpisode, match=r"cannot be decoded .*expected a whole \.png"):
             read_picture(tmp_path / name, PLAIN)
@@ -160,5 +160,5 @@ def test_one_transparent_colour_of_16_bits_is_refused(tmp_path: Path, kind: int,
 
 def test_another_content_than_the_name_says_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(saved(Image.new("RGB", (4, 4)), "JPEG"))
-    with pytest.raises(BadEpisode, match=r"a\.png: is no picture \(its content is no PNG, or damaged"):
+    with pytest.raises(BadEpisode, match=r"a\.png: is not a picture \(its content is no PNG, or damaged"):
         picture_size(tmp_path / "a.png")

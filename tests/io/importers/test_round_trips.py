@@ -79,11 +79,11 @@ def test_fields_that_are_not_taken_are_named(tmp_path: Path, capsys: pytest.Capt
     with h5py.File(tmp_path / "a.h5", "r+") as file:
         file["qpos"], file["score"], file["step_idx"] = np.zeros((6, 2)), np.zeros(6), np.arange(6)
     assert run("stable-worldmodel", tmp_path / "a.h5", tmp_path / "out") == 0
-    assert "fields not taken: qpos, score\n" in capsys.readouterr().out
+    assert "fields not imported: qpos, score\n" in capsys.readouterr().out
     declared = {"action": tensor((1,), "float32"), "language": {"text": {}}, "depth": tensor((16, 16, 1), "float32")}
     source = write_rlds(tmp_path / "rlds", {"action": np.zeros(3)}, declared)
     assert run("dmc-vb", source, tmp_path / "b") == 0
-    assert "features not taken: depth, language\n" in capsys.readouterr().out
+    assert "features not imported: depth, language\n" in capsys.readouterr().out
 
 
 def test_success_where_there_is_no_reward(tmp_path: Path) -> None:
@@ -118,11 +118,11 @@ def test_flags_that_a_kind_does_not_heed_are_refused(
 @pytest.mark.parametrize(
     ("kind", "file", "words"),
     [
-        ("stable-worldmodel", "_versions/1.manifest", "is in the Lance format, which is not read"),
-        ("stable-worldmodel", "data.lance/x", "is in the Lance format, which is not read"),
-        ("stable-worldmodel", "ep_len.npz", "is in the folder or the video format, which is not read"),
-        ("stable-worldmodel", "notes.txt", "holds no file of stable-worldmodel"),
-        ("dmc-vb", "a-train.array_record-00000-of-00001", "holds array_record files, expected tfrecord"),
+        ("stable-worldmodel", "_versions/1.manifest", "is in the Lance format, which is not supported"),
+        ("stable-worldmodel", "data.lance/x", "is in the Lance format, which is not supported"),
+        ("stable-worldmodel", "ep_len.npz", "is in the folder or the video format, which is not supported"),
+        ("stable-worldmodel", "notes.txt", "has no file of stable-worldmodel"),
+        ("dmc-vb", "a-train.array_record-00000-of-00001", "has array_record files, expected tfrecord"),
     ],
 )
 def test_formats_that_are_not_read_are_named(

@@ -214,7 +214,7 @@ def test_another_import_or_other_files_in_the_way_are_refused(tmp_path: Path) ->
     assert tree(tmp_path / "a") == before
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "mine.txt").write_text("precious")
-    with pytest.raises(AimeError, match=r"holds mine\.txt, expected an empty directory"):
+    with pytest.raises(AimeError, match=r"contains mine\.txt; expected an empty directory"):
         import_episodes(Synthetic((5,)), tmp_path / "b", WISH, QUIET)
 
 

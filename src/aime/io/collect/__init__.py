@@ -1,4 +1,4 @@
-"""Recording of environments: policies, distractors, and the processes that record shards."""
+"""Recording of environments: policies, distractors, and worker processes."""
 
 from __future__ import annotations
 

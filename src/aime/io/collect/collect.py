@@ -1,4 +1,4 @@
-"""Record several episodes at once, in processes of their own, because each needs its own GL context."""
+"""Parallel recording. Each process has its own GL context."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from aime.io.collect.plan import Job, plan
 from aime.io.collect.recording import Recordable, record_episode
 
 Builder = Callable[[Any], Environment]
-"""Makes the environment of a recording."""
+"""Creates the environment of a recording."""
 
 
 def build_environment(recording: Recordable) -> Environment:
-    """What `recording.build` makes."""
+    """The environment of a recording."""
     return recording.build()
 
 
 def directories(recordings: Sequence[Recordable], out: Path) -> list[Path]:
-    """Where each recording goes: `out` itself if there is one, else a subdirectory of its name each.
+    """The directory of each recording: `out` if there is one recording, otherwise a subdirectory per recording.
 
-    Environments differ in their actions, so two of them cannot share a data set.
+    Environments differ in their actions and cannot share a data set.
     """
     return [out] if len(recordings) == 1 else [out / recording.name for recording in recordings]
 
@@ -44,25 +44,25 @@ def collect(
     build: Builder = build_environment,
     console: Console | None = None,
 ) -> int:
-    """Record what is missing for every directory to hold episodes 0 to `episodes - 1`, and show the progress.
+    """Record the missing episodes of 0 to `episodes - 1` in every directory, and show the progress.
 
-    Each shard is written whole or not at all, so a kill costs the shards in hand and an interruption the episodes in
-    hand; another call with the same arguments goes on.
+    A kill loses the shards that are being recorded, an interruption the current episodes. Another call with the same
+    arguments continues.
 
     Args:
-        recordings: one for each environment.
+        recordings: one per environment.
         out: see `directories`.
-        episodes: how many of each environment, 1 or more.
-        workers: processes to record in, 1 or more.
-        build: makes the environment, in the process that records; it must be a function of a module.
-        console: where the progress bar goes; the terminal's error stream if not given.
+        episodes: number per environment, 1 or more.
+        workers: number of processes, 1 or more.
+        build: creates the environment in the recording process; a module-level function.
+        console: of the progress bar; stderr by default.
 
     Returns:
-        How many frames had to be recorded; fewer are written if an environment ends its episodes early.
+        The number of frames to record; fewer are written if episodes end early.
 
     Raises:
-        AimeError: if a directory holds something else, an environment cannot be built, or a shard cannot be written.
-        KeyboardInterrupt: if the user interrupts, once all processes have ended.
+        AimeError: if a directory has other content, an environment cannot be built, or a shard cannot be written.
+        KeyboardInterrupt: after an interruption, when all processes have ended.
     """
     places = zip(recordings, directories(recordings, Path(out)), strict=True)
     jobs = [job for recording, place in places for job in plan(recording, place, episodes, workers)]
@@ -73,15 +73,15 @@ def collect(
 
 def _record(jobs: Sequence[Job], workers: int, build: Builder, console: Console) -> None:
     death = (
-        f"a recording process died while it built or rendered {jobs[0].recording.name}; the GL library may be "
-        f"broken or memory short (--workers {workers}): use fewer workers, or {RENDERING_REMEDY}"
+        f"a recording process crashed while it built or rendered {jobs[0].recording.name}; the GL library may be "
+        f"broken, or there is too little memory (--workers {workers}): use fewer workers, or {RENDERING_REMEDY}"
     )
     total = sum(job.frames for job in jobs)
     run_jobs(jobs, partial(_run, build=build), workers, total, WorkLabels("recording", "frames", death), console)
 
 
 _environments: dict[Recordable, Environment] = {}
-"""Of this process; only the latest is kept, each holds a GL context."""
+"""Environment of this process. Only the latest is kept, because each has a GL context."""
 
 
 def _environment(recording: Recordable, build: Builder) -> Environment:
@@ -93,13 +93,13 @@ def _environment(recording: Recordable, build: Builder) -> Environment:
 
 
 def _run(job: Job, build: Builder) -> None:
-    """Record one shard, in a worker process; if asked to stop, keep the episodes that are whole."""
+    """Record one shard in a worker process; after an interruption, write its complete episodes."""
     environment = _environment(job.recording, build)
     episodes: list[Episode] = []
     with suppress(Stopped):
         for number in range(job.first, job.first + job.count):
             episodes.append(record_episode(environment, job.recording, number, count))
-            # the first frame, and those that an early end left out
+            # the first frame, and frames after an early end
             count(job.recording.length - len(episodes[-1]) + 1)
     if episodes:
         attributes = {**job.recording.attributes(), **environment.notes(), "first_episode": job.first, **_versions()}
@@ -107,7 +107,7 @@ def _run(job: Job, build: Builder) -> None:
 
 
 def _versions() -> dict[str, Attribute]:
-    """Of the simulator; another version may move bodies a little differently."""
+    """Versions of the simulator, which may change its results."""
     found: dict[str, Attribute] = {}
     for package in ("dm-control", "mujoco", "gymnasium"):
         try:

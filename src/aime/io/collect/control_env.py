@@ -1,4 +1,4 @@
-"""DeepMind Control with frames as observations, as a gymnasium environment: `aime/DMC-v0`."""
+"""The gymnasium environment `aime/DMC-v0`: DeepMind Control with frames as observations."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ Frame = UInt8[np.ndarray, "H W 3"]
 class ControlEnv(gymnasium.Env):
     """One task: `gymnasium.make("aime.agents:aime/DMC-v0", domain="cartpole", task="swingup")`.
 
-    Observations are frames `[H,W,3]`, 0 to 255, rendered, distracted and acted on as `aime collect` does it; each
-    `info["state"]` is the simulator's own state, positions and velocities. Rewards are summed over the action repeat.
+    Observations are frames `[H,W,3]`, 0 to 255, as recorded by `aime collect`. `info["state"]` is the simulator's
+    state, positions and velocities. Rewards are summed over the action repeat.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 25}  # noqa: RUF012
@@ -45,20 +45,20 @@ class ControlEnv(gymnasium.Env):
         length: int | None = None,
         render_mode: str | None = None,
     ) -> None:
-        """Load a task; nothing is rendered before the first reset, so that worker processes may be forked until then.
+        """Load a task. Nothing is rendered before the first reset, so that the process can be forked until then.
 
         Args:
             domain: of dm_control, for instance `cartpole`.
             task: for instance `swingup`.
-            distractor: "none", "static" or "dynamic": what is shown in place of sky and floor.
+            distractor: "none", "static" or "dynamic": what replaces sky and floor.
             action_repeat: simulator steps per step, 1 or more; by default as in `aime collect`.
             image_size: height and width of a frame in pixels, 8 or more.
-            camera: the number of a camera of the task; by default as in `aime collect`.
+            camera: number of the camera; by default as in `aime collect`.
             length: steps after which an episode is truncated, 1 or more; by default 1000 simulator steps.
-            render_mode: "rgb_array" lets `render` give the frame last observed.
+            render_mode: "rgb_array": `render` returns the last observed frame.
 
         Raises:
-            AimeError: if dm_control is missing, or has no such task or camera, or a setting is out of its range.
+            AimeError: if dm_control is missing, has no such task or camera, or a setting is out of range.
         """
         repeat = default_action_repeat(domain) if action_repeat is None else action_repeat
         self._length = SUITE_STEPS // max(repeat, 1) if length is None else length
@@ -78,7 +78,7 @@ class ControlEnv(gymnasium.Env):
         self._elapsed = 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Frame, dict[str, Any]]:
-        """Start an episode: the one that `seed` determines, or else another.
+        """Start the episode of `seed`, or a new one.
 
         Raises:
             AimeError: if dm_control cannot render here.
@@ -90,13 +90,13 @@ class ControlEnv(gymnasium.Env):
         return self._show(self._suite.reset(simulator))
 
     def step(self, action: Float[np.ndarray, " A"]) -> tuple[Frame, float, bool, bool, dict[str, Any]]:
-        """Apply an action `[A]`, clipped to [-1, 1], for the action repeat; numbers beyond ±10 are refused.
+        """Apply an action `[A]`, clipped to [-1, 1], for the action repeat; values beyond ±10 are refused.
 
         Returns:
             Frame, reward, terminated, truncated, and the `state`.
 
         Raises:
-            AimeError: if the action is not finite, in other units, or has another shape.
+            AimeError: if the action is not finite, is beyond ±10, or has another shape.
         """
         action, width = np.asarray(action, np.float32), self._suite.action_width
         if action.shape != (width,):
@@ -108,7 +108,7 @@ class ControlEnv(gymnasium.Env):
         return pixels, arrival.reward, arrival.terminated, self._elapsed >= self._length, info
 
     def render(self) -> Frame | None:
-        """The frame last observed, where `render_mode` is "rgb_array"."""
+        """The last observed frame, if `render_mode` is "rgb_array"."""
         return None if self.render_mode is None else self._pixels.copy()
 
     def _show(self, arrival: Arrival) -> tuple[Frame, dict[str, Any]]:

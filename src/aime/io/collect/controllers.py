@@ -1,4 +1,4 @@
-"""Controllers with skill, on the simulator's own state: what the policies medium and expert are made of."""
+"""Scripted controllers on the simulator's state, for the policies medium and expert."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ Controller = Callable[[Any], Float64[np.ndarray, " A"]]
 """From dm_control's physics to an action `[A]` in [-1, 1]."""
 
 POLE_MASS, POLE_LENGTH, GRAVITY = 0.1, 1.0, 9.81
-"""kg, m and m/s², of dm_control's cartpole; the cart weighs 1 kg, and an action of 1 pushes it with 10 N."""
+"""kg, m and m/s² of dm_control's cartpole; the cart has 1 kg, and an action of 1 is a force of 10 N."""
 
 BALANCE = np.array([0.981, 1.0, 5.936, 1.507])
 """Feedback from (m, m/s, rad, rad/s): a linear-quadratic regulator of the upright pole, for actions held for 0.04 s,
 with costs 3.4 x² + 0.1 ẋ² + 5 θ² + 0.1 θ̇² + 2 a²."""
 
 CATCH_ANGLE, CATCH_SPEED = 0.45, 4.1
-"""Where balancing takes over, in rad and rad/s."""
+"""Limits within which the regulator balances, in rad and rad/s."""
 
 PUMP, MOST_PUMP, RECENTRE, BRAKE = 7.9, 1.0, 0.65, 0.32
 """Of the swing-up: action per joule and rad/s, its bound, action per m and per m/s.
 
-Searched, with noise on the actions, for high returns at the worst of eight starts and a cart that stays within 1 m of
-the middle: one that leaves the picture, at 1.5 m, teaches nobody.
+Found by search, with noise on the actions: high returns at the worst of eight initial states, and a cart that stays
+within 1 m of the centre, because it leaves the picture at 1.5 m.
 """
 
 LINK = 0.12
-"""Length in m of each of the reacher's two links."""
+"""Length of the reacher's two links in m."""
 
 WRIST_LIMIT = np.deg2rad(155.0)
 
@@ -38,10 +38,10 @@ REACH, DAMP = 1.5, 0.05
 
 
 def cartpole(physics: Any) -> Float64[np.ndarray, " 1"]:
-    """Swing a pole up by its energy, then balance it: 873 of 1000 on cartpole-swingup, at an action repeat of 4.
+    """Swing up by energy control, then balance: return 873 of 1000 on cartpole-swingup, with action repeat 4.
 
-    Far from upright the cart is pushed so that the pole's energy approaches that of standing still upright
-    (Åström & Furuta 2000, "Swinging up a pendulum by energy control", equation 8).
+    Far from upright, the force drives the pole's energy to that of the upright equilibrium (Åström & Furuta 2000,
+    "Swinging up a pendulum by energy control", equation 8).
     """
     (place, angle), (speed, turning) = physics.data.qpos, physics.data.qvel
     angle = _wrapped(angle)
@@ -56,7 +56,7 @@ def cartpole(physics: Any) -> Float64[np.ndarray, " 1"]:
 
 
 def reacher(physics: Any) -> Float64[np.ndarray, " 2"]:
-    """Turn both joints to the nearer posture that puts the finger on the target: 986 of 1000 on reacher-easy."""
+    """Turn both joints to the nearer of the two postures that reach the target: return 986 of 1000 on reacher-easy."""
     target = physics.named.data.geom_xpos["target", :2]
     distance = np.clip(np.hypot(*target), 1e-6, 2 * LINK)
     bend = min(2 * np.arccos(distance / (2 * LINK)), WRIST_LIMIT)
@@ -77,11 +77,11 @@ CONTROLLERS: dict[str, Controller] = {
 
 
 def _pole_energy(angle: float, turning: float) -> float:
-    """In joules, 0 where the pole stands still upright; the cart's motion left out."""
+    """Energy in joules, 0 at the upright equilibrium; without the cart's motion."""
     inertia = POLE_MASS * POLE_LENGTH**2 / 3
     return 0.5 * inertia * turning**2 + POLE_MASS * GRAVITY * POLE_LENGTH / 2 * (np.cos(angle) - 1)
 
 
 def _wrapped(angle: float) -> float:
-    """Into [-π, π)."""
+    """The angle in [-π, π)."""
     return (angle + np.pi) % (2 * np.pi) - np.pi

@@ -1,8 +1,8 @@
-"""Procedural pictures and films to put in place of sky and floor.
+"""Procedural static and moving images that replace sky and floor.
 
-After the DMC Vision Benchmark (Ortiz et al. 2024, arXiv 2409.18330), which replaces the background by a still picture
-or a film and leaves the body alone. Its films cannot be bundled, so ours are computed: clouds of noise over several
-octaves, moving blobs, and drifting stripes over a gradient, in random colours. Films loop without a seam.
+After the DMC Vision Benchmark (Ortiz et al. 2024, arXiv 2409.18330), which replaces the background with a picture
+or a video. Its videos cannot be bundled. Here the images are computed: noise over several octaves, moving blobs, and
+drifting stripes over a gradient, in random colours. Moving images are periodic.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ DistractorKind = Literal["none", "static", "dynamic"]
 DISTRACTORS: tuple[str, ...] = get_args(DistractorKind)
 
 PERIOD = (40, 120)
-"""Range of a film's loop, in frames."""
+"""Range of the period in frames."""
 
 
 class Pattern(Protocol):
-    """A field of values in [0, 1] over the picture, periodic in its phase."""
+    """A field of values in [0, 1] over the image, periodic in its phase."""
 
     def __call__(self, phase: float) -> Float[np.ndarray, "H W"]:
-        """The field at a phase in radians; 2π later it is the same again."""
+        """The field at a phase in radians, with period 2π."""
 
 
 class Distractor:
-    """A background, still or moving, whose every frame follows from the generator's state at its making.
+    """A static or moving background, determined by the state of the generator.
 
     Attributes:
-        period: frames until a film starts again; 0 for a still picture.
+        period: of a moving image in frames; 0 for a static one.
     """
 
     def __init__(self, generator: np.random.Generator, size: int, moving: bool) -> None:
@@ -40,7 +40,7 @@ class Distractor:
         Args:
             generator: the source of randomness.
             size: height and width in pixels.
-            moving: a film rather than a still picture.
+            moving: whether the image moves.
         """
         self._colours = generator.uniform(0.0, 255.0, (3, 3))
         self._pattern: Pattern = (Clouds, Blobs, Stripes)[generator.integers(3)](generator, size)
@@ -50,7 +50,7 @@ class Distractor:
         self.period = period if moving else 0
 
     def frame(self, step: int) -> UInt8[np.ndarray, "H W 3"]:
-        """The picture at a step of the episode, `[size, size, 3]`, 0 to 255."""
+        """The image at a step of the episode, `[size, size, 3]`, 0 to 255."""
         turned = 2.0 * np.pi * step / self.period if self.period else 0.0
         phase = self._start + turned
         mix, shade = self._pattern(phase)[..., None], self._shade(phase)[..., None]
@@ -60,9 +60,9 @@ class Distractor:
 
 
 class Clouds:
-    """Noise over four octaves: waves in random directions, each turning a whole number of times in a loop.
+    """Noise over four octaves: waves in random directions, each with a whole number of cycles per period.
 
-    The amplitude falls as one over the frequency, as in natural pictures (Field 1987).
+    The amplitude is inversely proportional to the frequency, as in natural images (Field 1987).
     """
 
     OCTAVES = 4
@@ -87,7 +87,7 @@ class Clouds:
 
 
 class Blobs:
-    """Soft round spots on closed orbits."""
+    """Blobs on closed orbits."""
 
     COUNT = 6
 
@@ -108,7 +108,7 @@ class Blobs:
 
 
 class Stripes:
-    """Stripes that drift, over a gradient from one edge to the other."""
+    """Drifting stripes over a gradient."""
 
     def __init__(self, generator: np.random.Generator, size: int) -> None:
         angle, tilt, self._offset = generator.uniform(0.0, 2.0 * np.pi, 3)
@@ -141,11 +141,11 @@ def blend(
     picture: UInt8[np.ndarray, "H W 3"],
     background: Float32[np.ndarray, "H W"],
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Put a picture in place of the background; pixels that it does not touch stay as they are, to the bit.
+    """Replace the background with an image; pixels without background do not change.
 
     Args:
         pixels: the rendered frame, `[H, W, 3]`, 0 to 255.
-        picture: what the background becomes, likewise.
+        picture: the new background, likewise.
         background: its share of each pixel, `[H, W]` in [0, 1].
     """
     share = background[..., None]
@@ -153,7 +153,7 @@ def blend(
 
 
 def _grid(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Vertical and horizontal places of pixels in [0, 1), `[H, W]` each."""
+    """Vertical and horizontal coordinates of pixels in [0, 1), `[H, W]` each."""
     line = np.arange(size) / size
     vertical, horizontal = np.meshgrid(line, line, indexing="ij")
     return vertical, horizontal

@@ -1,7 +1,6 @@
-"""Environments to record: what one must offer, and DeepMind Control behind it.
+"""The interface of environments to record, and DeepMind Control.
 
-`dm_control` is imported when an environment is built and not before: it needs a GL library, and the rest of the package
-does not.
+`dm_control` is imported when an environment is built, because it needs a GL library.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from aime.io.collect.controllers import CONTROLLERS
 from aime.io.collect.segmentation import Segmentation
 
 RENDERER_FLAGS = {"shadow": False, "reflection": False}
-"""Shadows and reflections cost three quarters of the time of a 64x64 frame in software and say nothing new."""
+"""Shadows and reflections take three quarters of the time of software rendering of a 64x64 frame."""
 
 ACTION_REPEATS = {"cartpole": 4, "reacher": 4, "cheetah": 4, "ball_in_cup": 4, "finger": 2, "walker": 2}
 """PlaNet's table (Hafner et al. 2019, arXiv 1811.04551), except cartpole: 4 here, 8 there."""
@@ -33,10 +32,10 @@ ACTION_REPEATS = {"cartpole": 4, "reacher": 4, "cheetah": 4, "ball_in_cup": 4, "
 OTHER_ACTION_REPEAT = 2
 
 SUITE_STEPS = 1000
-"""Simulator steps of an episode of the suite, whatever the action repeat."""
+"""Simulator steps of an episode of the suite."""
 
 CAMERAS = {"quadruped": 2}
-"""Where camera 0 is not the customary one: the quadruped's camera 0 does not follow it."""
+"""Cameras other than 0: the quadruped's camera 0 does not follow it."""
 
 RENDERING_REMEDY = (
     "run `pip install 'aime[dmc]'` and `apt-get install libegl1 libgl1-mesa-dri`, or choose another GL library with "
@@ -45,42 +44,42 @@ RENDERING_REMEDY = (
 
 
 class Arrival(NamedTuple):
-    """What is known on arriving at a frame."""
+    """What an environment returns on arrival at a frame."""
 
     pixels: UInt8[np.ndarray, "H W 3"]
     reward: float
-    """Summed over the action repeat; NaN after a reset, which earns nothing."""
+    """Sum over the action repeat; NaN after a reset."""
     terminated: bool
     state: Float32[np.ndarray, " S"]
-    """S is 0 where there is none to be had."""
+    """S is 0 if there is no state."""
     background: Float32[np.ndarray, "H W"] | None
-    """The share of each pixel in [0, 1] that sky and floor cover, where it was asked for."""
+    """Share of each pixel in [0, 1] that sky and floor cover, if requested."""
     truncated: bool = False
-    """Whether the episode stops here without having ended for good."""
+    """Whether the episode stops without termination."""
     taken: Float32[np.ndarray, " A"] | None = None
-    """The action that led here, where it is not the one that was asked for."""
+    """The action that was taken, if it differs from the requested one."""
     mask: UInt8[np.ndarray, "H W"] | None = None
-    """The id of the instance that each pixel shows, 0 the background, where it was asked for."""
+    """Instance id of each pixel, 0 for the background, if requested."""
 
 
 class Environment(Protocol):
-    """Something that can be reset, acted on and looked at."""
+    """An environment that can be recorded."""
 
     action_width: int
     step_seconds: float
     """Simulated time from one frame to the next, in seconds."""
 
     def reset(self, seed: int) -> Arrival:
-        """Start an episode that depends on `seed` (0 to 2³²-1) and on nothing that happened before."""
+        """Start an episode that depends on `seed` (0 to 2³²-1) only."""
 
     def step(self, action: Float32[np.ndarray, " A"]) -> Arrival:
-        """Apply an action `[A]` in [-1, 1] for the action repeat, and look."""
+        """Apply an action `[A]` in [-1, 1] for the action repeat, and render."""
 
     def control(self) -> Float64[np.ndarray, " A"]:
-        """What a controller with skill would do now, `[A]` in [-1, 1]."""
+        """The action of the task's scripted controller, `[A]` in [-1, 1]."""
 
     def notes(self) -> dict[str, Attribute]:
-        """What shards note of it beside the recording's settings: fields of the state, units of actions, instances."""
+        """Attributes of shards: fields of the state, units of actions, names of mask ids."""
 
 
 def default_action_repeat(domain: str) -> int:
@@ -89,7 +88,7 @@ def default_action_repeat(domain: str) -> int:
 
 
 def default_camera(domain: str) -> int:
-    """The number of the camera that papers record a dm_control domain with."""
+    """The usual camera of a dm_control domain."""
     return CAMERAS.get(domain, 0)
 
 
@@ -115,7 +114,7 @@ def split_name(name: str) -> tuple[str, str]:
 def rendering_problem(timeout: float = 60.0) -> str | None:
     """Why dm_control cannot record here, in one line, or None if it can.
 
-    One frame of cartpole is rendered in a process of its own, because a broken GL library may crash or hang.
+    One frame is rendered in a separate process, because a broken GL library may crash or hang.
 
     Args:
         timeout: seconds to wait for the frame.
@@ -140,7 +139,7 @@ def rendering_problem(timeout: float = 60.0) -> str | None:
 
 
 def _suite() -> Any:
-    """dm_control's suite, which chooses a GL library while it is imported."""
+    """dm_control's suite. It chooses a GL library when it is imported."""
     os.environ.setdefault("MUJOCO_GL", "egl")
     _load_triton_first()
     try:
@@ -157,10 +156,10 @@ def _suite() -> Any:
 
 
 def _load_triton_first() -> None:
-    """Load torch's GPU compiler before the GL library, where a program may come to need both.
+    """Load torch's GPU compiler before the GL library, if both may be needed.
 
-    Mesa's software renderer and triton each bring an LLVM. Loaded after the other one's, triton's ends the process with
-    a segmentation fault, at the first custom operator of torch; loaded before it, both work (Mesa 22, triton 3.7).
+    Mesa's software renderer and triton both contain LLVM. If triton is loaded second, the first custom operator of
+    torch causes a segmentation fault; in the other order both work (Mesa 22, triton 3.7).
     """
     if "torch" in sys.modules:
         with contextlib.suppress(ImportError):
@@ -168,16 +167,16 @@ def _load_triton_first() -> None:
 
 
 _rendering_process: int | None = None
-"""The process that rendered first: the GL library's state does not survive a fork."""
+"""Id of the process that rendered first. A fork of it cannot render."""
 
 
 def _refuse_rendering_after_fork() -> None:
-    """Raise what would else be a frame that never comes: in a process that was forked from one that had rendered."""
+    """Raise an error in a forked process, where rendering would hang."""
     global _rendering_process
     if _rendering_process not in (None, os.getpid()):
         raise AimeError(
-            "dm_control cannot render in a process that was forked from one that has rendered; expected a process of "
-            "its own: start it by 'spawn' (gymnasium: vector_kwargs={'context': 'spawn'}), or before anything renders"
+            "dm_control cannot render in a process that was forked from one that has rendered; expected a new "
+            "process: start it with 'spawn' (gymnasium: vector_kwargs={'context': 'spawn'}), or before anything renders"
         )
     _rendering_process = os.getpid()
 
@@ -188,7 +187,7 @@ def _no_rendering(error: BaseException) -> AimeError:
 
 
 class ControlSuite:
-    """One task of the DeepMind Control Suite, seen through a camera, without its time limit.
+    """A task of the DeepMind Control Suite, rendered by one camera, without its time limit.
 
     Reference: Tassa et al. 2018, arXiv 1801.00690.
     """
@@ -204,17 +203,17 @@ class ControlSuite:
         draw: bool = True,
         masks: bool = False,
     ) -> None:
-        """Load the task and render one frame, so that what cannot work fails here.
+        """Load the task and render one frame, so that errors occur here.
 
         Args:
             domain: for instance `cartpole`.
             task: for instance `swingup`.
             action_repeat: simulator steps per recorded step, at least 1.
             image_size: height and width of a frame in pixels.
-            camera: which of the task's cameras; 0 is the first.
-            segment: also find the share of each pixel that sky and floor cover.
-            draw: render that frame; without, the process can still be forked before the first reset.
-            masks: also find the instance that each pixel shows: see `aime.io.collect.segmentation`.
+            camera: number of the camera.
+            segment: also compute the share of each pixel that sky and floor cover.
+            draw: render that frame; otherwise the process can be forked until the first reset.
+            masks: also compute instance ids; see `aime.io.collect.segmentation`.
 
         Raises:
             AimeError: if dm_control is missing or cannot render, or the task has no such camera.
@@ -257,12 +256,12 @@ class ControlSuite:
         return self._arrive(reward, terminated)
 
     def control(self) -> Float64[np.ndarray, " A"]:
-        """What the task's scripted controller would do now, in [-1, 1] like the actions of `step`."""
-        assert self._controller is not None, "recordings ask for a controller only where there is one"
+        """See `Environment.control`."""
+        assert self._controller is not None, "only tasks with a controller have such policies"
         return self._controller(self._physics)
 
     def notes(self) -> dict[str, Attribute]:
-        """The state's fields and the names of ids in masks; actions are in [-1, 1] in the suite itself."""
+        """Fields of the state and names of mask ids; the suite's actions are in [-1, 1]."""
         state = {"position": self._physics.data.qpos.size, "velocity": self._physics.data.qvel.size}
         instances = self._segmentation.names if self._segmentation is not None and self._masks else {}
         return note_state_names(state) | note_mask_names(instances)
@@ -290,7 +289,7 @@ class ControlSuite:
         return drawn.copy()
 
     def _camera_of(self, size: int) -> Any:
-        # making one takes three times as long as rendering with it, and `physics.render` makes one for each frame
+        # `physics.render` creates a camera for each frame, which takes three times as long as rendering
         if size not in self._cameras:
             engine = importlib.import_module("dm_control.mujoco.engine")
             self._cameras[size] = engine.Camera(self._physics, size, size, camera_id=self._camera)

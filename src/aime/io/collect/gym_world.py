@@ -1,6 +1,6 @@
-"""Any gymnasium environment that renders, recorded like the others: `aime collect gym:ENV_ID`.
+"""Recording of gymnasium environments: `aime collect gym:ENV_ID`.
 
-gymnasium is imported when an environment is looked for and not before: it is an extra.
+gymnasium is imported on demand, because it is an optional dependency.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from aime.io.collect.environment import Arrival
 from aime.io.collect.policies import SKILLED, Policy
 
 LARGEST_BOUND = 1e30
-"""Beyond it a bound of actions is none: programs write the largest number of a type for infinity."""
+"""Larger bounds of actions count as infinite, because some programs use the largest number of a type."""
 
 USUAL_RATE = 30.0
-"""Frames a second of an environment that names no rate."""
+"""Frames per second of an environment without a rate."""
 
 
 @dataclass(frozen=True)
 class GymRecording:
-    """All that determines the episodes of one gymnasium environment.
+    """Settings that determine the episodes of a gymnasium environment.
 
     Attributes:
-        environment: what `gymnasium.make` takes: `CartPole-v1`, or `MODULE:ENV_ID` for one that a module registers.
-        length: frames of an episode; an environment that ends gives fewer.
-        policy: what acts: random or smooth.
+        environment: argument of `gymnasium.make`: `CartPole-v1`, or `MODULE:ENV_ID`, where MODULE registers ENV_ID.
+        length: maximum number of frames per episode.
+        policy: random or smooth.
         seed: 0 or more.
         action_repeat: environment steps per recorded step.
         image_size: height and width of a frame in pixels.
@@ -56,33 +56,32 @@ class GymRecording:
 
     @property
     def name(self) -> str:
-        """The environment's, fit for a directory."""
+        """Name of the environment, valid as a directory name."""
         return self.environment.rpartition(":")[2].replace("/", "_")
 
     @property
     def summary(self) -> str:
-        """What is recorded, in a line."""
+        """The settings in a line."""
         return (
             f"{self.name}: {self.image_size}x{self.image_size}, action repeat {self.action_repeat}, policy "
             f"{self.policy}, seed {self.seed}"
         )
 
     def attributes(self) -> dict[str, Attribute]:
-        """What every shard of the recording notes about itself, apart from its episodes and the versions."""
+        """Attributes of every shard, except versions."""
         return vars(self) | {"environment": f"gym:{self.environment}"}
 
     def build(self) -> GymWorld:
-        """Make the environment.
+        """Create the environment.
 
         Raises:
-            AimeError: if there is no such environment, it cannot be made or rendered, or its actions are of a kind that
-                cannot be recorded.
+            AimeError: if the environment is unknown, cannot be created or rendered, or has actions of another kind.
         """
         return GymWorld(self.environment, self.action_repeat, self.image_size)
 
 
 def check_known(environment: str) -> None:
-    """Refuse the name of an environment that gymnasium does not know; makes nothing.
+    """Check that gymnasium knows an environment, without creating it.
 
     Raises:
         AimeError: if gymnasium is not installed, or knows no such environment.
@@ -95,32 +94,32 @@ def check_known(environment: str) -> None:
         gymnasium.spec(name)
     except (ImportError, gymnasium.error.Error) as error:
         raise AimeError(
-            f"gym:{environment}: gymnasium finds no such environment ({type_and_text(error)}); write gym:ENV_ID, or "
-            "gym:MODULE:ENV_ID for one that a module registers"
+            f"gym:{environment}: gymnasium finds no such environment ({type_and_text(error)}); expected gym:ENV_ID, or "
+            "gym:MODULE:ENV_ID, where MODULE registers ENV_ID"
         ) from error
 
 
 class GymWorld:
-    """A gymnasium environment without its time limit, drawn, and acted on by numbers in [-1, 1].
+    """A gymnasium environment without its time limit, with actions in [-1, 1] and frames.
 
-    A box of actions is scaled from [-1, 1] to its range; of n discrete actions the one is taken whose number is the
-    largest of n, and 1 for it and -1 for the others is what counts as done.
+    Box actions are scaled from [-1, 1] to their range. Of n numbers for n discrete actions the largest is taken; it is
+    recorded as 1 and the others as -1.
 
     Attributes:
         action_width: A.
-        step_seconds: time from one frame to the next, by the frame rate that the environment names, or else by 30 Hz.
+        step_seconds: time between frames, from the environment's frame rate, or 30 Hz.
     """
 
     def __init__(self, environment: str, action_repeat: int, image_size: int) -> None:
-        """Make the environment and draw one frame, so that what cannot work fails here.
+        """Create the environment and render one frame, so that errors occur here.
 
         Args:
-            environment: what `gymnasium.make` takes.
+            environment: argument of `gymnasium.make`.
             action_repeat: environment steps per recorded step, at least 1.
             image_size: height and width of a frame in pixels.
 
         Raises:
-            AimeError: if it cannot be made or drawn, or its actions are neither a finite box nor discrete.
+            AimeError: if it cannot be created or rendered, or its actions are neither a bounded box nor discrete.
         """
         gymnasium = _gymnasium()
         self._name, self._action_repeat, self._size = f"gym:{environment}", action_repeat, image_size
@@ -132,8 +131,8 @@ class GymWorld:
             frame = self._environment.render()
         except Exception as error:  # an environment may fail in any way
             raise AimeError(
-                f"{self._name}: cannot be made and drawn ({type_and_text(error)}); expected an environment that "
-                "renders rgb_array: install what it needs, or choose another"
+                f"{self._name}: cannot be created and rendered ({type_and_text(error)}); expected an environment "
+                "that renders rgb_array: install what it needs, or choose another"
             ) from error
         self._frame_shape = self._checked(frame).shape
         space = self._environment.action_space
@@ -152,10 +151,10 @@ class GymWorld:
         return self._arrive(observation, float("nan"), False)
 
     def step(self, action: Float32[np.ndarray, " A"]) -> Arrival:
-        """Apply an action `[A]` in [-1, 1] for the action repeat, and look.
+        """Apply an action `[A]` in [-1, 1] for the action repeat, and render.
 
         Raises:
-            AimeError: if the environment fails, or gives a reward, an observation or a frame that cannot be recorded.
+            AimeError: if the environment fails, or returns a reward, observation or frame that cannot be recorded.
         """
         reward, terminated, truncated = 0.0, False, False
         done, taken = self._done(action)
@@ -168,11 +167,11 @@ class GymWorld:
         return arrival._replace(truncated=bool(truncated), taken=taken)
 
     def control(self) -> Float64[np.ndarray, " A"]:
-        """Never asked for: a recording has no policy with skill."""
-        raise AssertionError("recordings ask for a controller only where there is one")
+        """Never called: there are no scripted controllers."""
+        raise AssertionError("only tasks with a controller have such policies")
 
     def notes(self) -> dict[str, Attribute]:
-        """The range of a box of actions, and the width of a state."""
+        """Attributes of shards: range of box actions, width of the state."""
         known = note_state_names({"observation": self._state_width})
         if self._discrete:
             return known
@@ -180,7 +179,7 @@ class GymWorld:
         return ActionScale(low, high).attributes() | known
 
     def _done(self, action: Float32[np.ndarray, " A"]) -> tuple[Any, Float32[np.ndarray, " A"]]:
-        """The action in the environment's terms, and what it is in ours."""
+        """The environment's action, and its numbers in [-1, 1]."""
         space = self._space
         if self._discrete:
             chosen = int(np.argmax(action))
@@ -195,7 +194,7 @@ class GymWorld:
             return getattr(self._environment, name)(*arguments, **options)
         except Exception as error:  # an environment may fail in any way
             raise AimeError(
-                f"{self._name}: its {name} fails ({type_and_text(error)}); expected one that runs: mend the environment"
+                f"{self._name}: its {name} fails ({type_and_text(error)}); expected it to run: fix the environment"
             ) from error
 
     def _reward(self, earned: Any) -> float:
@@ -205,7 +204,7 @@ class GymWorld:
         except (TypeError, ValueError):
             reward = float("nan")
         if not np.isfinite(reward):
-            raise AimeError(f"{self._name}: a reward is {earned!r}; expected a finite number: mend the environment")
+            raise AimeError(f"{self._name}: a reward is {earned!r}; expected a finite number: fix the environment")
         return reward
 
     def _arrive(self, observation: Any, reward: float, terminated: bool) -> Arrival:
@@ -214,12 +213,12 @@ class GymWorld:
 
     def _state(self, observation: Any) -> Float32[np.ndarray, " S"]:
         with np.errstate(over="ignore"):
-            state = np.array(observation, np.float32)  # some environments go on writing into what they gave
+            state = np.array(observation, np.float32)  # some environments reuse their arrays
         if not np.isfinite(state).all():
             place = int(np.flatnonzero(~np.isfinite(state))[0])
             raise AimeError(
                 f"{self._name}: observation[{place}] is {np.asarray(observation)[place]}; expected numbers that fit "
-                "float32: mend the environment"
+                "float32: fix the environment"
             )
         return state
 
@@ -227,8 +226,8 @@ class GymWorld:
         frame = self._checked(self._call("render"))
         if frame.shape != self._frame_shape:
             found, first = list(frame.shape[:2]), list(self._frame_shape[:2])
-            raise AimeError(f"{self._name}: a frame is {found} after {first}; expected one size: mend the environment")
-        # pillow's bilinear filter widens with the reduction, so that thin things do not flicker
+            raise AimeError(f"{self._name}: a frame is {found} after {first}; expected one size: fix the environment")
+        # pillow's bilinear filter widens with the reduction, which avoids aliasing of thin objects
         size = self._size, self._size
         return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BILINEAR))
 
@@ -239,7 +238,7 @@ class GymWorld:
         return frame
 
     def _check_actions(self, space: Any, spaces: Any) -> None:
-        # the largest float32 as a bound means that there is none: to scale -1 and 1 to it would act at random in it
+        # the largest float32 as a bound means no bound
         bounded = (
             isinstance(space, spaces.Box)
             and np.issubdtype(space.dtype, np.floating)

@@ -1,7 +1,7 @@
-"""What is left to record: the shards that a directory has against the episodes that were asked for.
+"""The shards that a recording still has to write.
 
-A shard's name says which episodes it holds, and its attributes with which settings they were recorded. So a directory
-can be gone on with after an interruption, and later be extended.
+A shard's name contains the numbers of its episodes, and its attributes the settings. So a recording can be continued
+after an interruption, and extended.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from aime.errors import AimeError
 from aime.io.collect.recording import Recordable
 
 SHARD_EPISODES = 20
-"""Most episodes of a shard: a kill loses this many per process at worst."""
+"""Maximum number of episodes per shard, which a kill loses at most per process."""
 
 SHARD_FRAMES = 5000
-"""Most frames of a shard, unless one episode is longer: 60 MB in memory at 64x64."""
+"""Maximum number of frames per shard, unless one episode is longer: 60 MB in memory at 64x64."""
 
 
 @dataclass(frozen=True)
@@ -33,26 +33,26 @@ class Job:
 
     @property
     def path(self) -> Path:
-        """The shard's file; files in the order of their names hold episodes in the order of their numbers."""
+        """The shard's file. The order of the names is the order of the episodes."""
         return self.directory / f"episodes-{self.first:06d}-{self.first + self.count - 1:06d}.h5"
 
     @property
     def frames(self) -> int:
-        """Most frames that the shard can hold."""
+        """Maximum number of frames in the shard."""
         return self.count * self.recording.length
 
 
 def plan(recording: Recordable, directory: Path, episodes: int, workers: int) -> list[Job]:
-    """The shards that are missing from a directory for it to hold episodes 0 to `episodes - 1`.
+    """The shards that a directory lacks for episodes 0 to `episodes - 1`.
 
     Args:
-        recording: the settings, which the shards that exist must share.
-        directory: where shards are and will be; it need not exist.
-        episodes: how many the directory shall hold.
-        workers: processes to share the work between.
+        recording: the settings, which existing shards must have as well.
+        directory: of the shards; it may not exist yet.
+        episodes: total number of episodes.
+        workers: number of processes.
 
     Raises:
-        AimeError: if the directory holds shards of another recording, or a damaged one.
+        AimeError: if the directory has shards of another recording, or a damaged shard.
     """
     missing = sorted(set(range(episodes)) - _recorded(recording, directory))
     most = max(1, min(SHARD_EPISODES, SHARD_FRAMES // recording.length, -(-len(missing) // workers)))
@@ -60,9 +60,9 @@ def plan(recording: Recordable, directory: Path, episodes: int, workers: int) ->
 
 
 def _recorded(recording: Recordable, directory: Path) -> set[int]:
-    """The numbers of the episodes that a directory has."""
+    """The numbers of the recorded episodes."""
     if directory.exists() and not directory.is_dir():
-        raise AimeError(f"{directory}: is a file, expected a directory to record into; choose another --out")
+        raise AimeError(f"{directory}: is a file; expected a directory: choose another --out")
     numbers: set[int] = set()
     for path in shards_in(directory) if directory.exists() else ():
         shard = Shard(path)
@@ -77,19 +77,19 @@ def _check_same(path: Path, shard: Shard, recording: Recordable) -> None:
     for name in ("first_episode", *wanted):
         if name not in shard.attributes:
             raise AimeError(
-                f"{path}: is no shard of `aime collect` (attribute '{name}' is missing), expected an empty directory "
-                "or one to go on with; choose another --out"
+                f"{path}: is not from `aime collect` (attribute '{name}' is missing); expected an empty directory "
+                "or one of the same recording: choose another --out"
             )
-        # the environment comes first: another one may note other settings
+        # the environment is compared first: others may have other settings
         if name in wanted and shard.attributes[name] != wanted[name]:
             raise AimeError(
-                f"{path}: was recorded with {name} {shard.attributes[name]}, now {wanted[name]} is asked for; choose "
-                "another --out, or the old settings to go on"
+                f"{path}: was recorded with {name} {shard.attributes[name]}; expected {wanted[name]}: choose another "
+                "--out, or the settings of the recording"
             )
 
 
 def _runs(numbers: Iterable[int], most: int) -> Iterator[tuple[int, int]]:
-    """Cut increasing numbers into stretches (first, count) without gaps, none longer than `most`."""
+    """Divide increasing numbers into ranges (first, count) without gaps, none longer than `most`."""
     first = count = 0
     for number in numbers:
         if count and (number != first + count or count == most):

@@ -1,4 +1,4 @@
-"""What acts while an episode is recorded: noise, controllers with skill, and what lies between."""
+"""Policies of recordings: noise, scripted controllers, and mixtures of both."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ Policy = Literal["random", "smooth", "medium", "expert", "mixed"]
 Sequence = Literal["random", "smooth"]
 
 SKILLED: tuple[Policy, ...] = ("medium", "expert", "mixed")
-"""Those that need a controller."""
+"""Policies that need a controller."""
 
 Act = Callable[[int], Float32[np.ndarray, " A"]]
-"""The action `[A]` in [-1, 1] of a step, asked for once each, in order, after the arrival at that step."""
+"""The action `[A]` in [-1, 1] of a step; called once per step, in order, after the arrival."""
 
 
 class Controlled(Protocol):
-    """What a policy needs of an environment."""
+    """The part of an environment that policies use."""
 
     action_width: int
 
     def control(self) -> Float64[np.ndarray, " A"]:
-        """What the task's controller does now."""
+        """The action of the task's controller."""
 
 
 AMPLITUDE = (0.4, 2.0)
-"""Range of the smooth policy's standard deviation before clipping: from gentle to mostly at the actuators' limits."""
+"""Range of the smooth policy's standard deviation before clipping."""
 
 TIME_SCALE = (1.5, 12.0)
 """Range of the smooth policy's correlation time in steps; a pole of 1 m swings once in about 40 steps of 0.04 s."""
 
 DAMPING, STIFFNESS = 0.12, 0.006
-"""What pulls back a free body that drifts: an oscillator with a period of 2π/√0.006 = 81 steps, nearly critical."""
+"""Spring and damper against drift: an oscillator with a period of 2π/√0.006 = 81 steps, nearly critically damped."""
 
 
 def random_actions(generator: np.random.Generator, length: int, width: int) -> Float32[np.ndarray, "L A"]:
@@ -50,15 +50,12 @@ def random_actions(generator: np.random.Generator, length: int, width: int) -> F
 
 
 def smooth_actions(generator: np.random.Generator, length: int, width: int) -> Float32[np.ndarray, "L A"]:
-    """Correlated in time, clipped to [-1, 1], and without the slow part that would push a body out of view, `[L, A]`.
+    """Correlated in time, clipped to [-1, 1] and without drift, `[L, A]`.
 
-    u_t = ρ u_{t-1} + σ √(1-ρ²) ε_t with ρ = exp(-1/τ) is an Ornstein-Uhlenbeck process started in its stationary law
-    N(0, σ²). The action is u_t less the pull of a weak spring and damper on a free unit mass that all the actions so
-    far have moved: a filter against drift. Each episode draws its own σ from `AMPLITUDE` and each actuator its own τ
-    from `TIME_SCALE`, log-uniformly, so that a data set holds small tremors and long, strong pushes alike; independent
-    noise averages out and hardly moves a heavy body.
-
-    Source: Uhlenbeck & Ornstein 1930, sampled exactly at unit steps; the filter is ours.
+    u_t = ρ u_{t-1} + σ √(1-ρ²) ε_t with ρ = exp(-1/τ) is an Ornstein-Uhlenbeck process (1930) that starts in its
+    stationary distribution N(0, σ²). The action is u_t minus the force of a weak spring and damper on a free unit mass
+    that the actions move: a filter against drift. Each episode draws σ from `AMPLITUDE` and each actuator τ from
+    `TIME_SCALE`, log-uniformly. Independent noise, in contrast, averages out and hardly moves a heavy body.
 
     Args:
         generator: the source of randomness; the same state gives the same actions.
@@ -84,27 +81,26 @@ def _log_uniform(generator: np.random.Generator, bounds: tuple[float, float], si
 
 
 EXPERT_NOISE = 0.1
-"""Standard deviation of what is added to the controller's actions: without it the data would never show a recovery."""
+"""Standard deviation of the noise on the controller's actions, so that the data contains recoveries."""
 
 MEDIUM_SHARE = (0.3, 0.7)
-"""Range of the share of smooth noise in a medium policy's actions; each episode draws its own."""
+"""Range of the share of smooth noise in a medium policy's actions, drawn per episode."""
 
 SEQUENCES: dict[Sequence, Callable[[np.random.Generator, int, int], Float32[np.ndarray, "L A"]]] = {
     "random": random_actions,
     "smooth": smooth_actions,
 }
-"""The policies that look at nothing: their actions are drawn before the episode starts."""
+"""Policies whose actions are drawn before the episode starts."""
 
 MIXED: tuple[Policy, ...] = ("smooth", "medium", "expert")
-"""What each episode of the policy mixed is drawn from."""
+"""Policies that each episode of mixed is drawn from."""
 
 
 def start_policy(policy: Policy, generator: np.random.Generator, length: int, environment: Controlled) -> Act:
-    """What acts in one episode of up to `length` steps.
+    """The policy of one episode of up to `length` steps.
 
     random and smooth are `random_actions` and `smooth_actions`; expert is the task's controller with a little noise;
-    medium is the controller with a share of smooth noise in place of its own action; mixed is one of smooth, medium
-    and expert, drawn for the episode.
+    medium mixes the controller's actions with smooth noise; mixed is smooth, medium or expert, drawn per episode.
     """
     if policy == "mixed":
         return start_policy(MIXED[generator.integers(len(MIXED))], generator, length, environment)

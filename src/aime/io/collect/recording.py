@@ -1,4 +1,4 @@
-"""How one episode is recorded: a pure function of the settings and the episode's number."""
+"""Recording of one episode, as a function of settings and episode number."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ from aime.io.collect.policies import SKILLED, Policy, start_policy
 
 
 class Recordable(Protocol):
-    """All that determines the episodes of one environment; two that are equal give equal episodes."""
+    """Settings that determine the episodes of one environment."""
 
     @property
     def name(self) -> str:
-        """The environment's, fit for a directory."""
+        """Name of the environment, valid as a directory name."""
 
     @property
     def summary(self) -> str:
-        """What is recorded, in a line."""
+        """The settings in a line."""
 
     @property
     def length(self) -> int:
-        """Frames of an episode; an environment that ends gives fewer."""
+        """Maximum number of frames per episode."""
 
     @property
     def policy(self) -> Policy:
-        """What acts."""
+        """The policy."""
 
     @property
     def seed(self) -> int:
@@ -58,27 +58,27 @@ class Recordable(Protocol):
         """Height and width of a frame in pixels."""
 
     def attributes(self) -> dict[str, Attribute]:
-        """What every shard of the recording notes about itself, apart from its episodes and the versions."""
+        """Attributes of every shard, except versions."""
 
     def build(self) -> Environment:
-        """Load the environment, in the process that records."""
+        """Create the environment, in the recording process."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A task of DeepMind Control to record.
+    """Recording of a task of DeepMind Control.
 
     Attributes:
         domain: of dm_control, for instance `cartpole`.
         task: for instance `swingup`.
-        length: frames of an episode; an environment that terminates gives fewer.
-        policy: what acts.
+        length: maximum number of frames per episode.
+        policy: see `aime.io.collect.policies`.
         seed: 0 or more.
         distractor: a name in `aime.io.collect.distractors.DISTRACTORS`.
         action_repeat: simulator steps per recorded step.
         image_size: height and width of a frame in pixels.
-        camera: the number of a camera of the task.
-        masks: also record which instance each pixel shows; all else is the same with and without.
+        camera: number of the camera.
+        masks: also record instance ids; this changes nothing else.
     """
 
     domain: str
@@ -99,7 +99,7 @@ class Recording:
 
     @property
     def summary(self) -> str:
-        """What is recorded, in a line."""
+        """The settings in a line."""
         flags = ", ".join(f"{name} {'on' if value else 'off'}" for name, value in RENDERER_FLAGS.items())
         return (
             f"{self.name}: {self.image_size}x{self.image_size}, camera {self.camera}, action repeat "
@@ -114,15 +114,15 @@ class Recording:
             )
 
     def attributes(self) -> dict[str, Attribute]:
-        """What every shard of the recording notes about itself, apart from its episodes and the versions.
+        """Attributes of every shard, except versions.
 
-        Not whether it has masks: a recording made without them can be gone on with.
+        `masks` is not among them, so that a recording without masks can be continued with masks.
         """
         settings = {name: value for name, value in vars(self).items() if name != "masks"}
         return {"environment": f"dmc:{self.name}", **settings, **RENDERER_FLAGS}
 
     def build(self) -> Environment:
-        """Load the environment.
+        """Create the environment.
 
         Raises:
             AimeError: if dm_control is missing, cannot render, or has no such camera.
@@ -141,21 +141,21 @@ class Recording:
 def recording_of(
     environment: str, noted: Mapping[str, Attribute], image_size: int, distractor: DistractorKind | None = None
 ) -> Recording:
-    """The settings that a data set was recorded with, or the usual ones where it is not of this environment.
+    """The settings of a recorded data set, or the defaults if it is from another environment.
 
     Args:
         environment: dmc:DOMAIN_TASK.
-        noted: the attributes of the data set.
+        noted: attributes of the data set.
         image_size: height and width of a frame in pixels.
-        distractor: in place of the data set's.
+        distractor: replaces that of the data set.
 
     Raises:
         AimeError: if there is no such environment.
     """
     if environment.startswith("gym:"):
         raise AimeError(
-            f"environment '{environment}': agents play in DeepMind Control alone, gymnasium's environments are there "
-            "to be recorded; expected dmc:DOMAIN_TASK, such as dmc:cartpole_swingup"
+            f"environment '{environment}': agents are evaluated in DeepMind Control only, and gymnasium environments "
+            "can only be recorded; expected dmc:DOMAIN_TASK, such as dmc:cartpole_swingup"
         )
     domain, task = split_name(environment)
     like = noted if noted.get("environment") == environment else {}
@@ -175,16 +175,16 @@ def recording_of(
 def record_episode(
     environment: Environment, recording: Recordable, number: int, tick: Callable[[], None] = lambda: None
 ) -> Episode:
-    """Record episode `number`, which depends on the recording and the number alone.
+    """Record episode `number`, which depends on the recording and the number only.
 
     x_0 comes from the reset; a_t is taken after x_t; the reward and termination at t describe the arrival at x_t. So
     the first reward and the last action are NaN.
 
     Args:
-        environment: what `recording.build()` made, or something that behaves like it.
+        environment: from `recording.build()`.
         recording: the settings.
         number: 0 or more.
-        tick: called before every frame but the first; what it raises ends the recording.
+        tick: called before every frame except the first; it may raise an exception to stop.
     """
     reset_seed, policy_generator, distractor_generator = _seeds(recording.seed, number)
     act = start_policy(recording.policy, policy_generator, recording.length, environment)
@@ -202,20 +202,20 @@ def record_episode(
 
 
 def _seeds(seed: int, number: int) -> tuple[int, np.random.Generator, np.random.Generator]:
-    """Independent streams for the simulator, the policy and the distractor."""
+    """Independent random generators for simulator, policy and distractor."""
     simulator, policy, distractor = np.random.SeedSequence(seed, spawn_key=(number,)).spawn(3)
     return int(simulator.generate_state(1)[0]), np.random.default_rng(policy), np.random.default_rng(distractor)
 
 
 def distract(arrival: Arrival, distractor: Distractor | None, step: int) -> Arrival:
-    """An arrival with the distractor's picture of that step in place of its background."""
+    """An arrival whose background is replaced with the distractor."""
     if distractor is None or arrival.background is None:
         return arrival
     return arrival._replace(pixels=blend(arrival.pixels, distractor.frame(step), arrival.background), background=None)
 
 
 class Distracted:
-    """An environment with a distractor's pictures behind it: to play in as it was recorded."""
+    """An environment with a distractor, for evaluation."""
 
     def __init__(self, recording: Recordable) -> None:
         """Build it.
@@ -229,7 +229,7 @@ class Distracted:
         self._steps = 0
 
     def reset(self, seed: int) -> Arrival:
-        """Start the episode that `seed` determines, its pictures included."""
+        """Start the episode of `seed`, including its distractor."""
         generator = np.random.default_rng([seed, 1])
         self._distractor = make_distractor(self._recording.distractor, generator, self._recording.image_size)
         self._steps = 0
@@ -271,7 +271,7 @@ class Recorded(Distracted):
 
 
 def episode_of(arrivals: list[Arrival], actions: list[np.ndarray]) -> Episode:
-    """The episode of L arrivals and the L - 1 actions `[A]` between them; 2 arrivals or more."""
+    """The episode of L ≥ 2 arrivals and the L - 1 actions `[A]` between them."""
     never_taken = np.full_like(actions[-1], np.nan)
     masks = [arrival.mask for arrival in arrivals if arrival.mask is not None]
     return Episode(

@@ -1,4 +1,4 @@
-"""What each pixel of DeepMind Control shows: instances, and sky and floor."""
+"""Instance ids and background shares of pixels in DeepMind Control."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32, UInt8
 
 SUPERSAMPLING = 4
-"""Segmentation has no soft edges, so the background's share of a pixel is counted on a finer grid."""
+"""Segmentation has no antialiasing, so the background's share of a pixel is computed on a finer grid."""
 
 Draw = Callable[[int], Int32[np.ndarray, "H W 2"]]
-"""Renders the number and the kind of the object at each pixel, at a height and width in pixels."""
+"""Renders the id and the type of the object at each pixel, for a height and width in pixels."""
 
 
 class Segmentation:
-    """The objects of a simulation as instances: one id for each body that has a shape, in the simulator's order.
+    """Instance ids: one for each body that has a shape, in the simulator's order.
 
-    What belongs to the world and not to a body has id 0: sky, floor, walls, rails, markers of a goal. So has a tendon,
-    such as the string of ball_in_cup. A skin that covers bodies (dog) is one more instance.
+    Everything else has id 0: sky, floor, walls, rails, goal markers, and tendons such as the string of ball_in_cup. A
+    skin that covers bodies (dog) is one more instance.
 
     Attributes:
-        names: of the ids, 1 and more, as the simulator names its bodies; "pole_1" is "pole" where there is no "pole_2".
+        names: of ids 1 and more, from the simulator; "pole_1" is "pole" if there is no "pole_2".
     """
 
     def __init__(self, model: Any) -> None:
-        """Number the bodies.
+        """Assign the ids.
 
         Args:
             model: dm_control's `physics.model`.
@@ -52,7 +52,7 @@ class Segmentation:
             self.names[skin] = "skin"
 
     def instances(self, draw: Draw, size: int) -> UInt8[np.ndarray, "H W"]:
-        """The id at the centre of each pixel, `[size, size]`; 0 is the background."""
+        """The id at the centre of each pixel, `[size, size]`, 0 for the background."""
         objects = draw(size)
         number, kind = objects[..., 0], objects[..., 1]
         found = np.zeros(number.shape, np.uint8)
@@ -62,7 +62,7 @@ class Segmentation:
         return found
 
     def background(self, draw: Draw, size: int) -> Float32[np.ndarray, "H W"]:
-        """The share of each pixel in [0, 1] that sky and floor cover: planes and height fields, which never move."""
+        """The share of each pixel in [0, 1] that sky and floor (planes and height fields) cover."""
         objects = draw(size * SUPERSAMPLING)
         number, kind = objects[..., 0], objects[..., 1]
         floor = (kind == self._geom) & self._floor[np.where(kind == self._geom, number, 0)]

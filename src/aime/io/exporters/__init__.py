@@ -1,1 +1,1 @@
-"""Data sets in the formats of other projects: one exporter a file, behind `aime.io.exporters.interface`."""
+"""Exporters to the formats of other projects, one per file; see `aime.io.exporters.interface`."""

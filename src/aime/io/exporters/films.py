@@ -1,4 +1,4 @@
-"""Films of episodes, through PyAV."""
+"""Writing episodes as MP4 files with PyAV."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from aime.io.importers.video import pyav
 
 
 def write_film(path: Path, frames: UInt8[np.ndarray, "L H W 3"], fps: float) -> None:
-    """Write an MP4 file that every player shows; it loses a little, as such files do.
+    """Write an MP4 file in a widely supported, lossy format.
 
     Raises:
         AimeError: if PyAV is not installed.
     """
     av = pyav()
     path.parent.mkdir(parents=True, exist_ok=True)
-    # H.264 where this build of FFmpeg can write it; a key frame every other frame lets loaders start anywhere
+    # H.264 if this build of FFmpeg has it; a key frame every other frame allows fast random access
     codec, options = (
         ("libx264", {"crf": "18", "g": "2"}) if _has(av, "libx264") else ("mpeg4", {"qscale": "2", "g": "2"})
     )
     with av.open(str(path), "w") as film:
-        # as players know it: 30000/1001 and not 29.97
+        # standard rates as fractions: 30000/1001 and not 29.97
         stream = film.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options)
         stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
         for frame in frames:

@@ -1,4 +1,4 @@
-"""A folder with a film, or a directory of pictures, and a table for each episode: what `aime import folder` reads."""
+"""Exporter to a folder: per episode a video or a directory of pictures, and a CSV table; see `aime import folder`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def export(dataset: Dataset, out: Path, settings: Settings) -> None:
     """Write the directory `out`, which must not exist.
 
     Raises:
-        AimeError: if it exists, a frame cannot be read, or films are wanted and PyAV is not installed.
+        AimeError: if it exists, a frame cannot be read, or PyAV is needed and not installed.
     """
     with whole(out) as place:
         place.mkdir()
@@ -39,7 +39,7 @@ def export(dataset: Dataset, out: Path, settings: Settings) -> None:
 
 
 def table(dataset: Dataset, episode: Original) -> dict[str, np.ndarray]:
-    """The columns of an episode by name, `[L]` each; none where nothing but frames was recorded."""
+    """The columns of an episode by name, `[L]` each; none if only frames were recorded."""
     columns: dict[str, np.ndarray] = {}
     parts: tuple[tuple[Literal["action", "state"], np.ndarray | None], ...]
     parts = (("action", episode.action), ("state", episode.state))
@@ -53,7 +53,7 @@ def table(dataset: Dataset, episode: Original) -> dict[str, np.ndarray]:
 
 
 def _column(kind: str, name: str) -> str:
-    """What the importer takes for an action or a state, and of which it makes the name again."""
+    """A column name that the importer recognises as an action or a state."""
     return name if name == kind or name.startswith(f"{kind}[") else f"{kind}_{name}"
 
 
@@ -64,7 +64,7 @@ def _write_pictures(place: Path, frames: UInt8[np.ndarray, "L H W 3"]) -> None:
 
 
 def _write_masks(place: Path, masks: UInt8[np.ndarray, "L H W"]) -> None:
-    """As pictures whose colours are numbers in a palette, so that a viewer tells instances apart."""
+    """Write masks as palette pictures, so that viewers show instances in different colours."""
     place.mkdir()
     palette = np.random.default_rng(0).integers(64, 256, (256, 3))
     palette[0] = 0
@@ -83,7 +83,7 @@ def _write_csv(path: Path, columns: dict[str, np.ndarray]) -> None:
 
 
 def _cell(value: Any) -> str:
-    """A number as text that reads back the same; nothing for NaN."""
+    """A number as text, without loss; empty for NaN."""
     if isinstance(value, np.bool_):
         return str(int(value))
     return "" if np.isnan(value) else np.format_float_positional(value, unique=True, trim="-")

@@ -1,4 +1,4 @@
-"""What an exporter is: a function `export(dataset, out, settings)` that writes a data set, an episode at a time."""
+"""Interface of exporters: a function `export(dataset, out, settings)` in each module."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from aime.primitives.files import staging, sync_directory
 
 
 class Original(NamedTuple):
-    """An episode in the units of the robot or simulator that it came from."""
+    """An episode with actions in their original units."""
 
     pixels: UInt8[np.ndarray, "L H W 3"]
     """Frames, 0 to 255."""
     action: Float32[np.ndarray, "L A"] | None
-    """In the source's units, NaN where the data set has it; None where no action was recorded."""
+    """In the original units, NaN where unknown; None if no action was recorded."""
     reward: Float32[np.ndarray, " L"] | None
-    """Received on arrival; None where none was recorded."""
+    """Received on arrival at the frame; None if not recorded."""
     terminated: Bool[np.ndarray, " L"]
     """Whether the arrival ended the episode."""
     state: Float32[np.ndarray, "L S"] | None
-    """None where none was recorded."""
+    """None if not recorded."""
     mask: UInt8[np.ndarray, "L H W"] | None = None
-    """Ids of instances, 0 the background; None where none was recorded."""
+    """Instance ids, 0 for the background; None if not recorded."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the formats need to know that a data set does not say.
+    """Settings of an export.
 
     Attributes:
-        fps: frames per second of the films.
-        pictures: write PNG files, which lose nothing, instead of films; only folders have both.
-        progress: called with the frames of each episode that is written.
+        fps: frames per second of videos.
+        pictures: write PNG files, without loss, instead of videos; for folders only.
+        progress: called with the number of frames of each written episode.
     """
 
     fps: float = 10.0
@@ -52,7 +52,7 @@ class Settings:
 
 
 def originals(dataset: Dataset) -> Iterator[Original]:
-    """The episodes of a data set, with actions in the units that its importer noted; else as they are."""
+    """The episodes of a data set, with actions in the original units if the data set has them."""
     scale = ActionScale.of_attributes(dataset.attributes)
     for episode in dataset:
         action = None if np.isnan(episode.action).all() else episode.action
@@ -63,20 +63,20 @@ def originals(dataset: Dataset) -> Iterator[Original]:
 
 
 def named_numbers(dataset: Dataset, of: Literal["action", "state"], width: int) -> list[str] | None:
-    """A name for every number of an action or a state, as the source had it; None where it had none."""
+    """The original names of the numbers of an action or a state; None if there are none."""
     read = read_action_names if of == "action" else read_state_names
     return number_names(read(dataset.attributes, width), width)
 
 
 @contextmanager
 def whole(out: Path) -> Iterator[Path]:
-    """A place to write to that becomes `out` at the end, or nothing if that is not reached.
+    """A temporary path that is renamed to `out` at the end, or deleted after an error.
 
     Raises:
         AimeError: if `out` exists.
     """
     if out.exists():
-        raise AimeError(f"{out}: exists already, expected a new name; choose another --out")
+        raise AimeError(f"{out}: exists already; expected a new name: choose another --out")
     with staging(out) as directory:
         place = directory / out.name
         yield place

@@ -1,7 +1,7 @@
-"""LeRobot's layout 2.1, which LeRobot itself converts to 3: a Parquet file and an MP4 file an episode.
+"""Exporter to LeRobot 2.1: a Parquet file and an MP4 file per episode. LeRobot converts this format to version 3.
 
-`next.reward` and `next.done` of a row are what arrived with the next frame. The last row of an episode has no next
-frame: its reward is 0 and it is done, as LeRobot has it; its action, where nothing was done, repeats the one before.
+`next.reward` and `next.done` of a row describe the arrival at the next frame. In the last row the reward is 0, done is
+true, and an unknown action repeats the previous one, as in LeRobot.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ CAMERA = "observation.images.main"
 CHUNK = 1000
 DATA = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
 NOTE = (
-    "in the last row of each episode, an action that is not known repeats the one before, and next.reward is 0: "
-    "LeRobot has no sign for what is not known"
+    "in the last row of each episode, an unknown action repeats the previous one and next.reward is 0, because LeRobot "
+    "has no value for unknown numbers"
 )
 VIDEO = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
 
@@ -54,7 +54,7 @@ def export(dataset: Dataset, out: Path, settings: Settings) -> None:
 
 
 def _number(fps: float) -> int | float:
-    """LeRobot writes whole numbers of frames a second as such."""
+    """An integer if the rate is one, as LeRobot writes it."""
     return int(fps) if fps == int(fps) else fps
 
 

@@ -1,7 +1,6 @@
-"""One HDF5 file in stable-worldmodel's flat schema, actions in the source's units.
+"""Exporter to one HDF5 file in stable-worldmodel's schema, with actions in the original units.
 
-The frame rate, the task, the range of the actions, and the names of states, actions and ids in masks are attributes of
-the file.
+Frame rate, task, action ranges, and names of states, actions and mask ids are attributes of the file.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The parts of an action: quantities, choices and switches, each as the numbers that a data set holds of it.
+"""The parts of an action: continuous, discrete and boolean.
 
-A choice of n becomes n numbers, 1 for the one taken and -1 for the others: its number is a name, not an amount. A
-switch becomes one number, 1 for on and -1 for off. Quantities stay as they are.
+A discrete action with n choices becomes n numbers, 1 for the choice taken and -1 for the others. A boolean becomes 1 or
+-1. Continuous actions do not change.
 """
 
 from __future__ import annotations
@@ -19,50 +19,50 @@ from aime.errors import AimeError
 from aime.io.importers.interface import BadEpisode
 
 MAX_CHOICES = 4096
-"""Numbers that the choices of one part may become."""
+"""Maximum number of choices of one part."""
 
 Range = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 class ActionPart(Protocol):
-    """Some numbers of a source's action, and what becomes of them."""
+    """A part of a source's action, and its conversion."""
 
     @property
     def size(self) -> int:
-        """How many numbers the source has."""
+        """Number of values in the source."""
         ...
 
     @property
     def width(self) -> int:
-        """How many numbers the data set gets."""
+        """Number of values in the data set."""
         ...
 
     @property
     def bounds(self) -> Range:
-        """Least and greatest of each, `[width]`; NaN where the source does not say."""
+        """Minimum and maximum of each value, `[width]`; NaN where not declared."""
         ...
 
     @property
     def is_discrete(self) -> bool:
-        """Whether they are -1 or 1 and no range may change that."""
+        """Whether the values are always -1 or 1."""
         ...
 
     def encode(self, values: np.ndarray, where: str) -> Float[np.ndarray, "L W"]:
-        """From `[L, size]` of the source to `[L, width]`.
+        """Convert `[L, size]` of the source to `[L, width]`.
 
         Raises:
-            BadEpisode: if a value is none of the choices; the message begins with `where`.
+            BadEpisode: if a value is not a valid choice; the message begins with `where`.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Quantities:
-    """Numbers of which more is more.
+    """Continuous values.
 
     Attributes:
-        low: the least of each that the source declares, NaN where it does not.
-        high: the greatest of each.
+        low: declared minimum of each value, NaN where not declared.
+        high: declared maximum.
     """
 
     low: tuple[float, ...]
@@ -72,36 +72,36 @@ class Quantities:
 
     @classmethod
     def unbounded(cls, size: int) -> Quantities:
-        """So many numbers without a declared range."""
+        """`size` values without a declared range."""
         return cls((math.nan,) * size, (math.nan,) * size)
 
     @property
     def size(self) -> int:
-        """How many numbers the source has."""
+        """Number of values in the source."""
         return len(self.low)
 
     @property
     def width(self) -> int:
-        """As many."""
+        """See `ActionPart`."""
         return self.size
 
     @property
     def bounds(self) -> Range:
-        """As declared."""
+        """The declared range."""
         return self.low, self.high
 
     def encode(self, values: np.ndarray, where: str) -> Float[np.ndarray, "L W"]:
-        """The numbers themselves."""
+        """The values, unchanged."""
         return values.astype(np.float64)
 
 
 @dataclass(frozen=True)
 class Choices:
-    """Numbers that name one of several.
+    """Discrete values.
 
     Attributes:
-        starts: the first name of each number.
-        counts: how many names each has, 2 or more.
+        starts: the first choice of each value.
+        counts: the number of choices of each value.
     """
 
     starts: tuple[int, ...]
@@ -110,7 +110,7 @@ class Choices:
     is_discrete = True
 
     def __post_init__(self) -> None:
-        """Refuse what is no choice, or more than a data set can hold.
+        """Check the number of choices.
 
         Raises:
             AimeError: if there are too few or too many.
@@ -119,17 +119,17 @@ class Choices:
             shown = ", ".join(map(str, self.counts[:8]))
             raise AimeError(
                 f"an action has choices of [{shown}], expected 1 or more each and {MAX_CHOICES} at most in all; store "
-                "amounts as floats, or import with --no-actions"
+                "continuous actions as floats, or import with --no-actions"
             )
 
     @property
     def size(self) -> int:
-        """How many numbers the source has."""
+        """Number of values in the source."""
         return len(self.counts)
 
     @property
     def width(self) -> int:
-        """One number for each name of each."""
+        """One number per choice of each value."""
         return sum(self.counts)
 
     @property
@@ -138,7 +138,7 @@ class Choices:
         return (-1.0,) * self.width, (1.0,) * self.width
 
     def encode(self, values: np.ndarray, where: str) -> Float[np.ndarray, "L W"]:
-        """1 for the name that is taken, -1 for the others."""
+        """1 for the choice taken, -1 for the others."""
         _check_whole(values, where)
         found = [
             _one_of(values[:, index], start, count, where)
@@ -149,10 +149,10 @@ class Choices:
 
 @dataclass(frozen=True)
 class Switches:
-    """Numbers that are 0 or 1.
+    """Boolean values.
 
     Attributes:
-        size: how many.
+        size: number of values.
     """
 
     size: int
@@ -161,7 +161,7 @@ class Switches:
 
     @property
     def width(self) -> int:
-        """As many."""
+        """See `ActionPart`."""
         return self.size
 
     @property
@@ -194,20 +194,20 @@ def _one_of(chosen: np.ndarray, start: int, count: int, where: str) -> Float[np.
 
 
 def observed(name: str, parts: Iterable[np.ndarray]) -> tuple[Choices | Switches, str]:
-    """What whole numbers mean where the source does not declare how many choices there are: those that occur.
+    """The kind of integer actions of a source that declares no choices: the choices are the values that occur.
 
-    Several truth values a step are switches. Every other number is a choice, of 0 to the greatest that occurs, or from
-    the least on where that is negative.
+    Several booleans per step are boolean actions. Every other value is discrete, with choices from 0, or from the
+    smallest value if it is negative, to the largest value.
 
     Args:
         name: of the action, for messages.
-        parts: `[L, size]` of each episode, integers or truth values.
+        parts: `[L, size]` of each episode, integers or booleans.
 
     Returns:
-        The part, and a line that says what was found, for the report.
+        The part, and a line for the report.
 
     Raises:
-        AimeError: if there are more choices than `MAX_CHOICES`, or no number at all.
+        AimeError: if there are more choices than `MAX_CHOICES`, or no value.
     """
     low: np.ndarray | None = None
     high: np.ndarray | None = None
@@ -233,11 +233,11 @@ def observed(name: str, parts: Iterable[np.ndarray]) -> tuple[Choices | Switches
 
 
 def joined_bounds(parts: Sequence[ActionPart]) -> Range:
-    """Least and greatest of the numbers of all parts; NaN where the source does not say."""
+    """Minimum and maximum of the values of all parts; NaN where not declared."""
     lows, highs = zip(*(part.bounds for part in parts), strict=True)
     return tuple(itertools.chain(*lows)), tuple(itertools.chain(*highs))
 
 
 def discrete_columns(parts: Sequence[ActionPart]) -> tuple[bool, ...]:
-    """For each number of all parts whether it is part of a choice or a switch."""
+    """For each value of all parts, whether it is discrete or boolean."""
     return tuple(itertools.chain(*((part.is_discrete,) * part.width for part in parts)))

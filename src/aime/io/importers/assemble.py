@@ -1,4 +1,4 @@
-"""From an episode as its source has it to episodes as shards hold them: resized, scaled, checked, cut if too long."""
+"""Converts episodes of a source to episodes of shards: resizes, scales, checks, and divides long ones."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from aime.io.importers.fitting import Fit, fit_frames, fit_masks
 from aime.io.importers.interface import BadEpisode, Recorded
 
 EPISODE_BYTES = 128 * 2**20
-"""Most bytes of an episode's frames: 10,900 frames of 64x64. What is longer becomes several episodes."""
+"""Maximum bytes of an episode's frames: 10,900 frames of 64x64. Longer episodes are divided."""
 
 
 LEFT_OUT = "left out: "
-"""Before the words of the importer's own counts."""
+"""Prefix of the importer's own counts."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """What all episodes of the data set share.
+    """Properties of all episodes of the data set.
 
     Attributes:
         image_size: height and width of a frame, in pixels.
-        fit: what happens to frames that are not square.
-        scale: of the actions; None where no episode has any.
+        fit: of frames that are not square.
+        scale: of the actions; None without actions.
         state_width: S, or 0.
-        most_frames: of one episode.
+        most_frames: maximum per episode.
     """
 
     image_size: int
@@ -42,17 +42,17 @@ class Form:
 
     @classmethod
     def sized(cls, image_size: int, fit: Fit, scale: ActionScale | None, state_width: int) -> Form:
-        """A form whose longest episode fills `EPISODE_BYTES`."""
+        """A form with episodes of at most `EPISODE_BYTES`."""
         return cls(image_size, fit, scale, state_width, max(EPISODE_BYTES // (image_size**2 * 3), 1))
 
 
 class _Rows:
-    """The small fields of an episode, converted and checked; None fields become what the schema has for "unknown"."""
+    """The fields except frames, converted and checked. Unknown fields become NaN."""
 
     def __init__(self, recorded: Recorded, form: Form, tally: Counter[str]) -> None:
         known = [len(rows) for rows in (recorded.action, recorded.reward, recorded.state) if rows is not None]
         if len(set(known)) > 1:
-            raise BadEpisode(f"actions, rewards and states have {known} rows, expected as many of each; mend it")
+            raise BadEpisode(f"actions, rewards and states have {known} rows, expected as many of each; fix it")
         self.length: int | None = known[0] if known else None
         self._recorded, self._form = recorded, form
         self._action = self._scaled_actions(tally)
@@ -80,14 +80,14 @@ class _Rows:
             if recorded.state is None or recorded.state.shape[1:] != (width,):
                 shape = None if recorded.state is None else recorded.state.shape[1:]
                 raise BadEpisode(f"has a state of width {shape}, expected ({width},); import with --no-state")
-            # an export has no state either of a frame that was added for the last row's reward
+            # a frame that was added for the last row's reward has no state
             unknown = recorded.repeated or (len(recorded.state) > 1 and bool(np.isnan(recorded.state[-1]).all()))
             _check_rows("state", recorded.state[: len(recorded.state) - unknown])
         if recorded.reward is not None:
             _check_rows("reward", recorded.reward[1:, None], 1)
 
     def cut(self, pixels: UInt8[np.ndarray, "l H W 3"], start: int) -> Episode:
-        """The stretch from `start` on that belongs to some frames."""
+        """The part that belongs to `count` frames from `start` on."""
         rows, length = slice(start, start + len(pixels)), len(pixels)
         width = 1 if self._form.scale is None else self._form.scale.width
         recorded = self._recorded
@@ -103,19 +103,19 @@ class _Rows:
         )
 
     def finish(self) -> None:
-        """Refuse masks that are more than the frames."""
+        """Check that there are no more masks than frames."""
         self._masks.finish()
 
 
 class _Masks:
-    """The masks of an episode, resized, as many at a time as are asked for."""
+    """The masks of an episode, resized, read in parts."""
 
     def __init__(self, recorded: Recorded, form: Form) -> None:
         self._blocks, self._form = recorded.masks, form
         self._held: list[UInt8[np.ndarray, "n H W"]] = []
 
     def take(self, count: int) -> UInt8[np.ndarray, "{count} H W"] | None:
-        """The next ones; None where the episode has none."""
+        """The next masks; None if the episode has none."""
         if self._blocks is None:
             return None
         while sum(map(len, self._held)) < count:
@@ -128,7 +128,7 @@ class _Masks:
         return masks[:count]
 
     def finish(self) -> None:
-        """Refuse what is left."""
+        """Check that no masks are left."""
         left = any(len(part) for part in self._held)
         if self._blocks is not None and (left or next(self._blocks, None) is not None):
             raise BadEpisode("has more masks than frames, expected one each; remove those without a frame")
@@ -143,21 +143,21 @@ def _check_rows(name: str, rows: Float[np.ndarray, "L N"], first: int = 0) -> No
         wrong = ~np.isfinite(rows.astype(np.float32)).all(axis=1)
     if wrong.any():
         step = first + int(np.flatnonzero(wrong)[0])
-        raise BadEpisode(f"'{name}' at step {step} is no finite number, expected one; mend or drop the episode")
+        raise BadEpisode(f"'{name}' at step {step} is no finite number, expected one; fix or drop the episode")
 
 
 def episodes_of(recorded: Recorded, form: Form, tally: Counter[str]) -> Iterator[Episode]:
-    """The episode, or where it is longer than `form.most_frames` the stretches that it is cut into.
+    """The episode, or its parts if it is longer than `form.most_frames`.
 
     Args:
-        recorded: what the importer gave; its frames are used up.
+        recorded: from the importer; its frames are consumed.
         form: of the data set.
-        tally: counts "frames", of these "repeated" ones, "cut" episodes, "clipped" numbers, and for each size
-            "HEIGHTxWIDTH" its frames; after `LEFT_OUT`, what the importer counts.
+        tally: counts of "frames", "repeated" frames, "cut" episodes, "clipped" numbers, frames of each size
+            "HEIGHTxWIDTH", and, with the prefix `LEFT_OUT`, the importer's counts.
 
     Raises:
-        BadEpisode: if something is missing or not finite, or if frames and table differ in length; stretches that
-            came before are then to be thrown away.
+        BadEpisode: if a value is missing or not finite, or frames and table differ in length; parts that were
+            returned before must be discarded.
     """
     rows = _Rows(recorded, form, tally)
     shape, start, filled = (form.image_size, form.image_size, 3), 0, 0
@@ -166,7 +166,7 @@ def episodes_of(recorded: Recorded, form: Form, tally: Counter[str]) -> Iterator
         _tally_sizes(tally, blocks)
         frames = fit_frames(blocks, form.image_size, form.fit)
         while len(frames):
-            if len(buffer) == 0:  # pages of it that no frame reaches are never backed by memory
+            if len(buffer) == 0:  # memory is allocated only for pages that are written
                 buffer = np.empty((form.most_frames, *shape), np.uint8)
             taken = frames[: form.most_frames - filled]
             buffer[filled : filled + len(taken)] = taken

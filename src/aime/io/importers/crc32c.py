@@ -1,7 +1,8 @@
-"""CRC-32C, the checksum of TFRecord files, without a table walk a byte: NumPy runs over many stretches at once.
+"""CRC-32C, the checksum of TFRecord files, vectorised with NumPy.
 
-The remainder is linear over GF(2). So stretches of the data are reduced side by side, four bytes of each at a time, and
-the remainders are joined in pairs: that of A followed by B is that of A, moved on by the length of B, plus that of B.
+The remainder is linear over GF(2). Stretches of the data are reduced in parallel, four bytes of each at a time. Then
+the remainders are combined in pairs: the remainder of A followed by B is that of A, shifted by the length of B, plus
+that of B.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import numpy as np
 from jaxtyping import UInt8, UInt32
 
 POLYNOMIAL = 0x82F63B78
-"""Castagnoli's, bits reversed. RFC 3720, appendix B.4."""
+"""Castagnoli's polynomial, bits reversed. RFC 3720, appendix B.4."""
 
 _STRETCHES = (4096, 64)
-"""How many run side by side: first over all that so many words divide, then over what is left."""
+"""Numbers of parallel stretches: the first for the part that they divide evenly, the next for the rest."""
 
 _ONES = 0xFFFFFFFF
 
@@ -23,13 +24,13 @@ Buffer = bytes | memoryview
 
 
 def masked_crc32c(data: Buffer) -> int:
-    """The form that TFRecord files hold: turned by 15 bits, plus a constant, so that a CRC of CRCs is none."""
+    """The form in TFRecord files: rotated by 15 bits, plus a constant."""
     crc = crc32c(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & _ONES
 
 
 def crc32c(data: Buffer) -> int:
-    """The CRC-32C of some bytes, 0 to 2^32 - 1: about 300 MB/s on long stretches of bytes."""
+    """The CRC-32C of bytes, 0 to 2^32 - 1; about 300 MB/s for long data."""
     rest = np.frombuffer(data, np.uint8)
     register = _ONES
     for stretches in _STRETCHES:
@@ -43,8 +44,8 @@ def crc32c(data: Buffer) -> int:
 
 
 def _reduced(body: UInt8[np.ndarray, " N"], stretches: int) -> int:
-    """The remainder of bytes that `stretches` words of 32 bits divide evenly, from a register of 0."""
-    # after the transposition the words of one step lie together, which is worth more than the copy
+    """The remainder of bytes whose length is a multiple of `stretches` 32-bit words, from a register of 0."""
+    # after the transposition the words of one step are contiguous, which outweighs the copy
     steps = np.ascontiguousarray(body.view("<u4").reshape(stretches, -1).T)
     remainders = np.zeros(stretches, np.uint32)
     low, high = _LOW_TABLE, _HIGH_TABLE
@@ -65,7 +66,7 @@ _TABLE = _make_table()
 
 
 def _followed(words: UInt32[np.ndarray, " W"], bytes_: int) -> UInt32[np.ndarray, " W"]:
-    """The remainders that so many bytes of zeros make of some registers."""
+    """The remainders of registers after a number of zero bytes."""
     for _ in range(bytes_):
         words = _TABLE[words & 0xFF] ^ (words >> 8)
     return words
@@ -73,11 +74,11 @@ def _followed(words: UInt32[np.ndarray, " W"], bytes_: int) -> UInt32[np.ndarray
 
 _LOW_TABLE = _followed(np.arange(2**16, dtype=np.uint32), 4)
 _HIGH_TABLE = _followed(np.arange(2**16, dtype=np.uint32) << 16, 4)
-"""What a register's lower and upper half become after four bytes."""
+"""Tables for a register's lower and upper half after four bytes."""
 
 
 def _joined(remainders: UInt32[np.ndarray, " S"], length: int) -> int:
-    """The remainder of stretches that follow each other, a power of two of them, each `length` bytes long."""
+    """The remainder of consecutive stretches of `length` bytes; their number is a power of two."""
     while len(remainders) > 1:
         remainders = _moved(remainders[::2], length) ^ remainders[1::2]
         length *= 2
@@ -85,7 +86,7 @@ def _joined(remainders: UInt32[np.ndarray, " S"], length: int) -> int:
 
 
 def _moved(remainders: UInt32[np.ndarray, " S"], length: int) -> UInt32[np.ndarray, " S"]:
-    """Remainders after `length` more bytes of zeros."""
+    """Remainders after `length` zero bytes."""
     return _apply(_zeros(length), remainders)
 
 
@@ -97,7 +98,7 @@ def _apply(matrix: UInt32[np.ndarray, " 32"], vectors: UInt32[np.ndarray, " S"])
 
 @functools.lru_cache(maxsize=256)
 def _zeros(length: int) -> UInt32[np.ndarray, " 32"]:
-    """The matrix that moves a remainder on by `length` bytes of zeros, by repeated squaring."""
+    """The matrix of a shift by `length` zero bytes, by repeated squaring."""
     if length == 1:
         units = np.uint32(1) << np.arange(32, dtype=np.uint32)
         return _TABLE[units & 0xFF] ^ (units >> 8)

@@ -1,4 +1,4 @@
-"""Tables of numbers as text: commas, semicolons or tabs, decimal points or commas, UTF-8 or UTF-16."""
+"""Text tables: separated by commas, semicolons or tabs, decimal points or commas, UTF-8 or UTF-16."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from aime.io.importers.files import opened
 SUFFIXES = (".csv", ".tsv")
 
 MAX_LINE = 2**20
-"""Characters of a line. A longer one is no row of at most `MAX_COLUMNS` numbers."""
+"""Maximum characters per line."""
 
 MAX_COLUMNS = 4096
 
 MAX_FILE_BYTES = 64 * 2**20
-"""Text is slow to read: a larger table belongs into NPZ or Parquet."""
+"""Maximum bytes of a text file; larger tables should be NPZ or Parquet."""
 
 MAX_ROWS = 2_000_000
-"""Of one episode: more than five hours at 100 Hz."""
+"""Maximum rows per episode: more than five hours at 100 Hz."""
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -43,24 +43,24 @@ _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}")
 
 
 def header(path: Path) -> list[str]:
-    """The names of the columns, in order; "" where there is none.
+    """The names of the columns, in order; "" without a name.
 
     Raises:
-        ValueError: if there is no line of names.
+        ValueError: if there is no header line.
     """
     with _lines(path) as lines:
         return _Reader(path, lines).names
 
 
 def read_csv(path: Path, limit: int) -> dict[str, np.ndarray]:
-    """The columns of a table by name, `[L]`; of columns with something other than numbers, the first such text.
+    """The columns of a table by name, `[L]`; for columns with text the first text.
 
     Args:
-        path: a file with a line of names. What begins with `#` is a comment.
-        limit: bytes that the numbers may take in memory.
+        path: a file with a header line. Lines that begin with `#` are comments.
+        limit: maximum bytes of the numbers in memory.
 
     Raises:
-        ValueError: if it is no such table, or larger.
+        ValueError: if it is not such a table, or larger.
     """
     with _lines(path) as lines:
         reader = _Reader(path, lines)
@@ -74,7 +74,7 @@ def read_csv(path: Path, limit: int) -> dict[str, np.ndarray]:
 
 
 class _Columns:
-    """Numbers as they come in, and the first text of columns that hold any."""
+    """Collects numbers, and the first text of text columns."""
 
     def __init__(self, count: int, limit: int) -> None:
         self._numbers = [array("d") for _ in range(count)]
@@ -83,7 +83,7 @@ class _Columns:
         self.length = 0
 
     def add(self, line: int, numbers: Sequence[float | None], row: Sequence[str]) -> None:
-        """Take a row; None stands for what is no number."""
+        """Add a row; None for a value that is not a number."""
         self.length += 1
         if self.length > MAX_ROWS:
             raise ValueError(f"it has more than {MAX_ROWS} rows; split it")
@@ -98,7 +98,7 @@ class _Columns:
                 self._texts[index] = f"{row[index][:40]!r} on line {line}"
 
     def by_name(self, names: Sequence[str]) -> dict[str, np.ndarray]:
-        """The columns that have a name; of the others only what is not empty, under a name made up."""
+        """The named columns, and unnamed ones that are not empty, under generated names."""
         found: dict[str, np.ndarray] = {}
         for index, name in enumerate(names):
             text = self._texts[index]
@@ -115,7 +115,7 @@ class _Reader:
     def __init__(self, path: Path, lines: Iterator[str]) -> None:
         self._lines, self._line = lines, 0
         first = next(self._content(), "")
-        named = re.match(r"sep=(.)\s*$", first)  # as Excel has it
+        named = re.match(r"sep=(.)\s*$", first)  # written by Excel
         if named:
             first = next(self._content(), "")
         self._delimiter = named[1] if named else "\t" if path.suffix.lower() == ".tsv" else _delimiter_of(first)
@@ -144,10 +144,10 @@ class _Reader:
         self._only_thousands = True
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
-        """Each row with its line's number.
+        """The rows with their line numbers.
 
         Raises:
-            ValueError: if one has another number of fields, or an empty line is followed by a row.
+            ValueError: if the number of fields differs, or an empty line is followed by a row.
         """
         empty = None
         for row in self._parsed(self._content()):
@@ -161,12 +161,12 @@ class _Reader:
             yield self._line, row
 
     def number(self, cell: str) -> float | None:
-        """The number in a cell, NaN where it is empty, None where it is something else."""
+        """The number in a cell, NaN if empty, None if not a number."""
         text = cell.strip()
         known = _WORDS.get(text.lower())
         if known is not None:
             return known
-        if not text.isascii() or "_" in text:  # which `float` takes
+        if not text.isascii() or "_" in text:  # `float` accepts these
             return None
         if "," in text and self._delimiter != ",":
             self._commas += 1
@@ -181,22 +181,22 @@ class _Reader:
             return None
 
     def check_decimals(self) -> None:
-        """Refuse a table in which points or commas may divide thousands.
+        """Refuse a table in which points or commas may be thousands separators.
 
-        Where semicolons divide columns, or commas stand in numbers, the table may come from a country of either custom.
+        With semicolons between columns, or commas in numbers, either convention is possible.
         """
         if self._points and self._commas:
             raise ValueError("it has numbers with points and numbers with commas, expected one of them for decimals")
         doubtful = "," if self._commas else "." if self._points and self._delimiter == ";" else ""
         if doubtful and self._only_thousands:
             raise ValueError(
-                f"it has '{doubtful}' only in numbers like 1{doubtful}234, where it may divide thousands or decimals; "
-                "write it with commas between columns, points before decimals and nothing between thousands"
+                f"it has '{doubtful}' only in numbers like 1{doubtful}234, where it may be a decimal or a thousands "
+                "separator; write commas between columns, decimal points, and no thousands separators"
             )
 
 
 def _delimiter_of(first: str) -> str:
-    """What divides the names: the most frequent of comma, semicolon and tab outside of quotes."""
+    """The separator: the most frequent of comma, semicolon and tab outside of quotes in the header."""
     bare = re.sub(r'"[^"]*"', "", first)
     return max(",;\t", key=bare.count)
 

@@ -1,4 +1,4 @@
-"""Films' frames as a player shows them: upright, with square pixels, in RGB."""
+"""Converts decoded video frames to what a player shows: upright, square pixels, RGB."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from jaxtyping import UInt8
 from aime.io.importers.interface import MAX_FRAME_BYTES, BadEpisode
 
 _ONE = 65536
-"""1 in the fixed-point numbers of a display matrix."""
+"""1.0 in the fixed-point format of a display matrix."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """How all frames of a film are shown.
+    """How all frames of a video are displayed.
 
     Attributes:
         path: the file, for messages.
-        size: height and width of a frame as it is coded.
-        square: height and width with square pixels, before it is turned.
-        transposed: whether rows and columns change places.
-        upside_down: whether the outcome is mirrored from top to bottom.
-        mirrored: whether it is mirrored from left to right.
-        transparent: whether frames have a channel that says how transparent they are.
+        size: height and width of a coded frame.
+        square: height and width with square pixels, before rotation.
+        transposed: whether rows and columns are exchanged.
+        upside_down: whether the result is mirrored vertically.
+        mirrored: whether it is mirrored horizontally.
+        transparent: whether frames have an alpha channel.
     """
 
     path: Path
@@ -40,35 +40,35 @@ class Shown:
 
     @classmethod
     def of(cls, path: Path, frame: Any, aspect: Fraction | None, codec: str = "") -> Shown:
-        """From the first frame of a film.
+        """From the first frame of a video.
 
         Args:
             path: the file.
             frame: PyAV's.
-            aspect: width of a pixel divided by its height; None where it is not known.
-            codec: FFmpeg's name of it.
+            aspect: width of a pixel divided by its height; None if unknown.
+            codec: name in FFmpeg.
 
         Raises:
-            BadEpisode: if frames are too large, or need turning by an angle that is not a multiple of 90 degrees.
+            BadEpisode: if frames are too large, or the rotation is not a multiple of 90 degrees.
         """
         height, width = frame.height, frame.width
         ratio = float(aspect) if aspect else 1.0
         if not 0.05 <= ratio <= 20:
             ratio = 1.0
-        # a player stretches the side that has too few pixels
+        # the side with too few pixels is enlarged
         square = (height, round(width * ratio)) if ratio >= 1 else (round(height / ratio), width)
         for rows, columns in ((height, width), square):
             if rows * columns * 3 > MAX_FRAME_BYTES:
                 raise BadEpisode(f"{path}: has frames of {rows}x{columns}, expected 64 MB at most; reduce them")
-        # the fourth byte of uncompressed pixels means nothing
+        # the fourth byte of uncompressed pixels is unused
         transparent = codec != "rawvideo" and _has_alpha(frame.format)
         return cls(path, (height, width), square, *_orientation(path, frame), transparent)
 
     def picture(self, frame: Any) -> UInt8[np.ndarray, "h w 3"]:
-        """One frame, from its colour matrix and range to RGB from 0 to 255.
+        """One frame in RGB, 0 to 255, with its colour matrix and range applied.
 
         Raises:
-            BadEpisode: if it has another size than the first.
+            BadEpisode: if its size differs from the first frame.
         """
         if (frame.height, frame.width) != self.size:
             first = f"{self.size[0]}x{self.size[1]}"
@@ -90,14 +90,14 @@ def _has_alpha(pixels: Any) -> bool:
 
 
 def _over_black(frame: Any) -> Any:
-    """The frame as a viewer shows it: FFmpeg's RGB has the colours of what is invisible."""
+    """The frame blended with black; FFmpeg's RGB has the colours of transparent pixels."""
     rgba = frame.reformat(format="rgba", interpolation="BICUBIC").to_ndarray()
     rgb = (rgba[..., :3].astype(np.uint16) * rgba[..., 3:] + 127) // 255
     return type(frame).from_ndarray(rgb.astype(np.uint8), format="rgb24")
 
 
 def _orientation(path: Path, frame: Any) -> tuple[bool, bool, bool]:
-    """Transposed, upside down, mirrored; from the display matrix, which maps (x, y) to (a x + c y, b x + d y)."""
+    """Transposed, upside down, mirrored, from the display matrix (x, y) -> (a x + c y, b x + d y)."""
     matrix = next((bytes(data)[:36] for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
     if matrix is None:
         return False, False, False
@@ -108,4 +108,4 @@ def _orientation(path: Path, frame: Any) -> tuple[bool, bool, bool]:
     if max(abs(a), abs(d)) < small < min(abs(b), abs(c)):
         return True, b < 0, c < 0
     degrees = -frame.rotation
-    raise BadEpisode(f"{path}: says to turn it by {degrees} degrees, expected 0, 90, 180 or 270; turn its frames")
+    raise BadEpisode(f"{path}: has a rotation of {degrees} degrees, expected 0, 90, 180 or 270; rotate its frames")

@@ -1,14 +1,13 @@
-"""DMC-VB (Ortiz et al. 2024, arXiv 2409.18330) and other RLDS data sets of tensorflow-datasets, without TensorFlow.
+"""Importer of DMC-VB (Ortiz et al. 2024, arXiv 2409.18330) and other RLDS data sets, without TensorFlow.
 
-A data set is a directory with `features.json`, `dataset_info.json` and TFRecord files, an episode a record. A source
-may be one, or a tree of them such as `locomotion/walker_walk/expert/{none,static_medium,dynamic_medium}`.
+A data set is a directory with `features.json`, `dataset_info.json` and TFRecord files, with one episode per record. A
+source is one data set, or a tree of them such as `locomotion/walker_walk/expert/{none,static_medium,dynamic_medium}`.
 
-Time: in these records `action[t]` follows `observation[t]`. In DMC-VB `reward[t]` came with `observation[t]`, as
-dm_env has it: the benchmark's own TD3-BC takes the reward of action t from step t + 1. What RLDS itself prescribes,
-that `reward[t]` comes of `action[t]`, holds for other data sets; the names of the states tell the two apart.
+`action[t]` follows `observation[t]`. In DMC-VB `reward[t]` describes the arrival at `observation[t]`, as in dm_env. In
+other data sets `reward[t]` results from `action[t]`, as RLDS prescribes. The names of the states distinguish the two.
 
-RLDS leaves the last step's action and reward undefined. Many data sets, those of Open X-Embodiment among them, have
-there the reward for success. So a last reward that is not 0 is taken for one that the last action brought.
+RLDS does not define action and reward of the last step. Many data sets, such as Open X-Embodiment, have the reward for
+success there, so a last reward other than 0 is attributed to the last action.
 """
 
 from __future__ import annotations
@@ -63,17 +62,17 @@ STATE_ORDERS: tuple[tuple[str, ...], ...] = (
         *("walker/sensors_velocimeter", "walker/world_zaxis", "walker_position"),
     ),
 )
-"""The benchmark's states of walker, cheetah, humanoid and ant maze: fields in the order of its state vector."""
+"""The benchmark's states of walker, cheetah, humanoid and ant maze: fields in its order."""
 
 _BOOKKEEPING = ("reward", "discount", "is_first", "is_last", "is_terminal")
-"""What RLDS has in every data set beside observations and actions."""
+"""Fields of every RLDS data set other than observations and actions."""
 
 COMPRESSION = 2
-"""Decoded bytes per byte of a record, roughly: only the shares of work depend on it."""
+"""Approximate decoded bytes per byte of a record, to divide the work."""
 
 
 def open_source(source: Path, choice: Choice) -> Sources:
-    """Every data set in a tree, and every split of it (`choice.split` takes one).
+    """The data sets of a tree, with all splits or `choice.split`.
 
     Raises:
         AimeError: if there is none, a description is missing or damaged, or a camera or split does not exist.
@@ -84,9 +83,9 @@ def open_source(source: Path, choice: Choice) -> Sources:
     if not places:
         if any(source.rglob("*.array_record*")):
             raise AimeError(
-                f"{source}: holds array_record files, expected tfrecord; write it with file_format='tfrecord'"
+                f"{source}: has array_record files, expected tfrecord; write it with file_format='tfrecord'"
             )
-        raise AimeError(f"{source}: holds no *.tfrecord file, expected data sets of DMC-VB; check the path")
+        raise AimeError(f"{source}: has no *.tfrecord file, expected data sets of DMC-VB; check the path")
     found: dict[str, RldsImporter] = {}
     for place in places:
         features = read_features(place / "features.json")
@@ -100,7 +99,7 @@ def open_source(source: Path, choice: Choice) -> Sources:
             )
         for importer in splits.values():
             importer.check()
-        # a choice has the values that occur in any split, so that all splits fit together
+        # the choices are the values of all splits, so that splits can be combined
         parts, notes = _action_parts(list(splits.values())) if choice.actions else ((), ())
         for split, importer in splits.items():
             if choice.split in (None, split):
@@ -114,7 +113,7 @@ def open_source(source: Path, choice: Choice) -> Sources:
 
 
 def _action_parts(splits: Sequence[RldsImporter]) -> tuple[tuple[ActionPart, ...], tuple[str, ...]]:
-    """What each feature of the action is, and lines on those that had to be looked at."""
+    """The kind of each action feature, and lines for the report."""
     parts: list[ActionPart] = []
     notes: list[str] = []
     for feature in splits[0].action_features():
@@ -136,11 +135,11 @@ class RldsImporter:
     Attributes:
         place: its directory.
         split: the split's name.
-        files: names of its files, in order, and how many records each has, None where that is not declared.
+        files: names of its files, in order, and their numbers of records, None if not declared.
         features: of a step.
-        choice: what the user wants.
-        parts: what each feature of the action is; none where actions are not wanted.
-        notes: how it is read, for the report.
+        choice: what to import.
+        parts: kind of each action feature; empty if actions are not imported.
+        notes: for the report.
     """
 
     place: Path
@@ -152,7 +151,7 @@ class RldsImporter:
     notes: tuple[str, ...] = ()
 
     def check(self) -> None:
-        """Refuse a source that lacks what is needed.
+        """Check that the required features exist.
 
         Raises:
             AimeError: if a camera does not exist, or there are no frames or actions.
@@ -181,10 +180,10 @@ class RldsImporter:
         return Facts(width, names, bounds, discrete_columns(self.parts), attributes, self.notes, named)
 
     def cameras(self) -> list[Feature]:
-        """The frames to take: those asked for, else the only ones.
+        """The frame features: those requested, or the only one.
 
         Raises:
-            AimeError: if one does not exist, or several do and none is named.
+            AimeError: if one does not exist, or several exist and none is requested.
         """
         frames = {feature.path.removeprefix(OBSERVATION): feature for feature in self.features if feature.is_frame}
         unknown = [name for name in self.choice.cameras if name not in frames]
@@ -197,13 +196,13 @@ class RldsImporter:
             return [frames[name] for name in self.choice.cameras]
         if len(frames) > 1:
             raise AimeError(
-                f"{self.place}/features.json: has cameras {sorted(frames)}, expected a choice; name one or several, "
+                f"{self.place}/features.json: has cameras {sorted(frames)}, expected one; name one or several, "
                 "which are tiled, with --camera"
             )
         return list(frames.values())
 
     def states(self) -> list[Feature]:
-        """The fields of the state vector: the benchmark's in its order, else every vector in that of the names."""
+        """The fields of the state: the benchmark's in its order, otherwise all vectors sorted by name."""
         if not self.choice.state:
             return []
         vectors = {f.path.removeprefix(OBSERVATION): f for f in self._observed() if f.is_vector}
@@ -218,7 +217,7 @@ class RldsImporter:
         return fitting[0] if fitting else None
 
     def action_features(self) -> list[Feature]:
-        """The features of an action: a vector of that name, or the vectors below it in the order of their names."""
+        """The features of an action: the vector `action`, or the vectors below it sorted by name."""
         return sorted(
             (
                 feature
@@ -230,20 +229,20 @@ class RldsImporter:
         )
 
     def unused(self) -> list[str]:
-        """A line that names the features that are not taken; none where all are."""
+        """A line about features that are not imported, if there are any."""
         taken = {each.path for each in (*self.cameras(), *self.states())} | set(_BOOKKEEPING)
         taken |= {each.path for each in self.action_features() if self.choice.actions}
         left = sorted(feature.path for feature in self.features if feature.path not in taken)
-        return [f"features not taken: {', '.join(left)}"] if left else []
+        return [f"features not imported: {', '.join(left)}"] if left else []
 
     def raw_actions(self, feature: Feature) -> Iterator[np.ndarray]:
-        """A feature of the action in every episode that can be read, `[T, size]`."""
+        """An action feature in every readable episode, `[T, size]`."""
         for item in self.survey().items:
-            with suppress(BadEpisode):  # whoever reads the episode complains
+            with suppress(BadEpisode):  # reported when the episode is read
                 yield _rows(self._content(item).column(feature))
 
     def survey(self) -> Survey:
-        """Find the records by their headers."""
+        """List the records from their headers."""
         items: list[Item] = []
         bad: list[BadEpisode] = []
         for name, count in self.files:
@@ -254,7 +253,7 @@ class RldsImporter:
             extents, complaint = scan(path)
             if complaint is None and count is not None and len(extents) != count:
                 complaint = BadEpisode(
-                    f"{path}: holds {len(extents)} records, expected {count} as in dataset_info.json; download it again"
+                    f"{path}: has {len(extents)} records, expected {count} as in dataset_info.json; download it again"
                 )
             bad += [complaint] if complaint else []
             items += [
@@ -266,7 +265,7 @@ class RldsImporter:
         return Survey(items, bad)
 
     def read(self, item: Item) -> Recorded:
-        """Decode a record; its pages stay mapped for as long as its frames are read."""
+        """Decode a record; its pages remain mapped while its frames are read."""
         content = self._content(item)
         return self._episode(content, together([content.frames(camera) for camera in self.cameras()]))
 
@@ -275,7 +274,7 @@ class RldsImporter:
         return _Content(record(self.place / str(name), Extent(int(offset), int(length))), item.name)
 
     def _episode(self, content: _Content, frames: Iterator[Sequence[UInt8[np.ndarray, "n h w 3"]]]) -> Recorded:
-        """The episode; its frames are those given."""
+        """The episode with the given frames."""
         action = self._action(content) if self.parts else None
         states = [content.column(feature) for feature in self.states()]
         reward, terminal = content.optional(self._named("reward")), self._terminal(content)
@@ -301,7 +300,7 @@ class RldsImporter:
         return np.concatenate([part.encode(column, f"'{at.path}'") for at, part, column in named], axis=1)
 
     def _terminal(self, content: _Content) -> Bool[np.ndarray, " L"] | None:
-        """Which frames ended the episode. Without `is_terminal` it is those after a discount of 0, if not all are 0."""
+        """Termination of each frame: `is_terminal`, or else a discount of 0, if not all are 0."""
         terminal = content.optional(self._named("is_terminal"))
         if terminal is not None:
             return truths("is_terminal", terminal, len(terminal))
@@ -309,7 +308,7 @@ class RldsImporter:
         return None if discount is None else shifted_to_arrival(discount == 0)[:-1] & (discount != 0).any()
 
     def _named(self, path: str) -> Feature | None:
-        """A feature of one number a step, which some data sets declare as a vector of one."""
+        """A feature of one number per step, also if declared as a vector."""
         fitting = (each for each in self.features if each.path == path and each.size == 1 and each.is_numbers)
         return next(fitting, None)
 
@@ -321,14 +320,15 @@ class RldsImporter:
 
 
 class _Content:
-    """A record, and where it is for messages."""
+    """A record, and its location for messages."""
 
     def __init__(self, body: memoryview, where: str) -> None:
         self._where = where
         try:
             self._features = example_features(body)
         except WireError as error:
-            raise BadEpisode(f"{where}: is no tf.train.Example ({error}); download it again, or --skip-bad") from error
+            problem = f"is not a tf.train.Example ({error})"
+            raise BadEpisode(f"{where}: {problem}; download it again, or --skip-bad") from error
 
     def column(self, feature: Feature | None) -> np.ndarray:
         """The values of a feature at all steps."""
@@ -336,7 +336,7 @@ class _Content:
         return decode_column(feature, self._of(feature), self._where)
 
     def optional(self, feature: Feature | None) -> np.ndarray | None:
-        """The values of a feature of one number that a data set may lack: `[T]`."""
+        """The values `[T]` of an optional feature of one number."""
         return None if feature is None else self.column(feature).reshape(-1)
 
     def frames(self, feature: Feature) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
@@ -353,12 +353,12 @@ class _Content:
 
 
 def _rows(values: np.ndarray) -> np.ndarray:
-    """Numbers of a step side by side: `[T, N]`."""
+    """The numbers of each step: `[T, N]`."""
     return values.reshape(len(values), -1)
 
 
 def _arrived(recorded: Recorded, terminal: np.ndarray | None) -> Recorded:
-    """An episode of DMC-VB: rewards arrive already, the first at nothing, and nothing came of the last action."""
+    """An episode of DMC-VB, whose rewards describe arrivals: the first reward and the last action become NaN."""
     action, reward = recorded.action, recorded.reward
     if action is not None:
         action = action.astype(np.float64)

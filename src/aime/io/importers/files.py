@@ -1,4 +1,4 @@
-"""Files of other people: which are looked at, and what is said of those that cannot be opened."""
+"""Opening source files, and messages about files that cannot be opened."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from aime.io.importers.interface import BadEpisode
 
 _LITTER = ("thumbs.db", "desktop.ini")
 _SHORTAGES = {
-    errno.EMFILE: "too many files are open: raise the limit (ulimit -n) or use fewer --workers",
-    errno.ENFILE: "too many files are open: close other programs",
+    errno.EMFILE: "there are too many open files: raise the limit (ulimit -n) or use fewer --workers",
+    errno.ENFILE: "there are too many open files: close other programs",
     errno.EAGAIN: "another program uses it: wait until it is done",
     errno.ETXTBSY: "another program uses it: wait until it is done",
     errno.EBUSY: "another program uses it: wait until it is done",
-    errno.EACCES: "this user may not read it: change its rights",
-    errno.EPERM: "this user may not read it: change its rights",
-    errno.ENOENT: "it is not there: a link may point nowhere",
-    errno.ENOMEM: "memory is short: use fewer --workers",
+    errno.EACCES: "this user may not read it: change its permissions",
+    errno.EPERM: "this user may not read it: change its permissions",
+    errno.ENOENT: "it does not exist: check links to it",
+    errno.ENOMEM: "there is too little memory: use fewer --workers",
 }
 
 
 def is_litter(path: Path) -> bool:
-    """Whether a desktop left the file there (`.DS_Store`, `._film.mp4`, `Thumbs.db`), or it is hidden."""
+    """Whether a file is hidden or from a desktop environment (`.DS_Store`, `._film.mp4`, `Thumbs.db`)."""
     return path.name.startswith(".") or path.name.lower() in _LITTER
 
 
 def check_regular(path: Path) -> None:
-    """Refuse what blocks or never ends when it is read: pipes, devices, sockets. Links are followed.
+    """Refuse pipes, devices and sockets. Links are followed.
 
     Raises:
-        BadEpisode: if it is no regular file, or cannot be looked at.
+        BadEpisode: if it is not a regular file, or cannot be accessed.
     """
     try:
         mode = os.stat(path).st_mode
@@ -58,10 +58,10 @@ _KINDS = {
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """A regular file, to be read.
+    """Open a regular file for reading.
 
     Raises:
-        BadEpisode: if it is none, or cannot be opened; with the reason, which may lie outside of the file.
+        BadEpisode: if it is not a regular file, or cannot be opened.
     """
     check_regular(path)
     try:
@@ -73,8 +73,8 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def unopened(error: OSError) -> str:
-    """Why a file could not be opened, and what to do, after the file's name and a colon."""
+    """Reason and remedy, to follow a file's name and a colon."""
     text = _SHORTAGES.get(error.errno or 0)
     if text is not None:
         return f"cannot be opened, because {text}"
-    return f"cannot be opened ({one_line(error)}), expected a file that can be read; check it and its rights"
+    return f"cannot be opened ({one_line(error)}), expected a readable file; check its permissions"

@@ -1,9 +1,9 @@
-"""What a decoder of films conceals: damage is found by strict decoding and by what each codec's own syntax forbids.
+"""Detection of damage in videos, by strict decoding and by checks of the codecs' syntax.
 
-No codec has a checksum of its pictures (FFV1 excepted), so that not all damage can be found. A decoder that is told to
-be strict finds most in H.264 and MPEG-4. AV1 and VP9 end each tile with a padding that fits only if all before it was
-read rightly. In H.264 and HEVC three bytes of zeros cannot occur within a unit, so that lost blocks are found. A bit
-that changed in HEVC, VP8, Motion JPEG or GIF often decodes to another legal picture.
+Only FFV1 has checksums of pictures, so not all damage can be detected. Strict decoding detects most of it in H.264 and
+MPEG-4. In AV1 and VP9 the padding at the end of each tile is valid only if the tile was decoded correctly. In H.264 and
+HEVC three zero bytes cannot occur within a unit, so that lost blocks are detected. A changed bit in HEVC, VP8, Motion
+JPEG or GIF often decodes to a valid picture.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ STRICT = {
     "max_pixels": str(MAX_PIXELS),
     "threads": "1",
 }
-"""Options of a decoder that ends at the first error, and sets no memory aside for frames that are too large."""
+"""Decoder options: stop at the first error, and do not allocate frames that are too large."""
 
 ERROR_LEVEL = 16
-"""FFmpeg's number for messages of errors."""
+"""FFmpeg's log level for errors."""
 
 _FORBIDDEN = re.compile(rb"\x00\x00(?:[\x00-\x02]|\x03[\x04-\xff])")
 _MOST_TRAILING_ZEROS = 16
 _LOST_BLOCK = bytes(384)
-"""More zeros than VP8's arithmetic coder writes: pictures in which nothing moves cost less than that."""
+"""Zeros in a row that VP8's arithmetic coder does not write, even for still pictures."""
 
 ONE_FRAME_A_PACKET = ("h264", "hevc", "mpeg4", "mjpeg", "ffv1", "png", "av1", "libdav1d", "vp9", "gif")
-"""Codecs, as FFmpeg calls them, each of whose packets makes one frame."""
+"""Codecs (FFmpeg's names) with one frame per packet."""
 
 
 class Damaged(ValueError):
-    """A film holds something that its codec does not allow."""
+    """A video violates its codec's syntax, or is incomplete."""
 
 
 class PacketChecks:
-    """Checks of a stream's packets before they are decoded, and of their number after.
+    """Checks of a stream's packets before decoding, and of their number after it.
 
     Args:
-        av: the module.
+        av: PyAV.
         film: the container.
-        stream: the pictures' stream.
-        whole: whether all packets are read, from the first to the last.
+        stream: the video stream.
+        whole: whether all packets are read.
     """
 
     def __init__(self, av: Any, film: Any, stream: Any, whole: bool) -> None:
@@ -58,10 +58,10 @@ class PacketChecks:
         self._packets = self._shown = 0
 
     def check(self, packet: Any) -> None:
-        """Look at one packet.
+        """Check one packet.
 
         Raises:
-            Damaged: if it cannot be as its encoder wrote it.
+            Damaged: if its encoder cannot have written it.
         """
         if packet.size == 0:
             return
@@ -81,15 +81,15 @@ class PacketChecks:
                     raise Damaged(f"a frame of {frame.height}x{frame.width}")
 
     def check_number(self, frames: int, end: float | None, period: float) -> None:
-        """Hold what was decoded against what the container says that there is.
+        """Compare the number of decoded frames with the container's data.
 
         Args:
-            frames: decoded.
-            end: seconds at which the last of them ends.
-            period: seconds from a frame to the next.
+            frames: number of decoded frames.
+            end: end of the last frame in seconds.
+            period: seconds per frame.
 
         Raises:
-            Damaged: if there are fewer.
+            Damaged: if frames are missing.
         """
         if not self._whole:
             return
@@ -107,11 +107,11 @@ def _check_jpeg(packet: bytes) -> None:
     try:
         check_end(packet)
     except (OSError, SyntaxError):
-        return  # without tables of its own, as AVI may have it, it is no file for Pillow
+        return  # without Huffman tables, as in AVI, Pillow cannot read it
 
 
 def _length_bytes(codec: str, extradata: bytes | None) -> int:
-    """Bytes of the length before each unit of H.264 and HEVC; 0 where start codes divide them, or in other codecs."""
+    """Size in bytes of the length field of H.264 and HEVC units; 0 with start codes, and for other codecs."""
     place = {"h264": 4, "hevc": 21}.get(codec)
     if place is None or not extradata or len(extradata) <= place or extradata[0] != 1:
         return 0
@@ -119,10 +119,10 @@ def _length_bytes(codec: str, extradata: bytes | None) -> int:
 
 
 def check_units(packet: bytes, prefix: int) -> None:
-    """Look for bytes that emulation prevention keeps out of every unit (ITU-T H.264 7.4.1, H.265 7.4.2).
+    """Check for bytes that emulation prevention excludes (ITU-T H.264 7.4.1, H.265 7.4.2).
 
     Raises:
-        Damaged: if there are some, or the lengths do not fit the packet.
+        Damaged: if there are any, or the lengths do not fit the packet.
     """
     at = 0
     while at + prefix <= len(packet):
@@ -137,7 +137,7 @@ def check_units(packet: bytes, prefix: int) -> None:
 
 
 def _reference_decoder(av: Any, codec: str) -> Any:
-    """For VP9 libvpx, which notices what FFmpeg's own decoder does not; None for others, and where it is missing."""
+    """The decoder libvpx for VP9, which detects more damage than FFmpeg's; None for others, and if it is missing."""
     if codec != "vp9" or "libvpx-vp9" not in av.codecs_available:
         return None
     decoder = av.CodecContext.create("libvpx-vp9", "r")
@@ -147,7 +147,7 @@ def _reference_decoder(av: Any, codec: str) -> Any:
 
 
 def _declared_packets(film: Any, stream: Any) -> int:
-    """As the index of MP4 or the header of AVI has it; 0 where neither is there."""
+    """Number of frames from the index of MP4 or the header of AVI; 0 without either."""
     if "mov" in film.format.name:
         entries = getattr(stream, "index_entries", None)
         return 0 if entries is None else len(entries)
@@ -155,7 +155,7 @@ def _declared_packets(film: Any, stream: Any) -> int:
 
 
 def _declared_seconds(film: Any, stream: Any) -> float | None:
-    """The end of the pictures as Matroska's header has it; None where it does not, or speaks of the sound as well."""
+    """End of the video from Matroska's header; None if it has none, or includes the audio."""
     if "matroska" not in film.format.name:
         return None
     match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))

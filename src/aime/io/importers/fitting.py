@@ -1,4 +1,4 @@
-"""Frames of any size and number of cameras, made into the square frames of a data set."""
+"""Converts frames of any size and number of cameras to square frames."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from PIL import Image
 from aime.io.importers.interface import BadEpisode
 
 Fit = Literal["stretch", "crop", "pad"]
-"""What to do with a frame that is not square: distort it, cut its longer sides off, or put black bars beside it."""
+"""For frames that are not square: distort them, cut the longer sides, or add black bars."""
 
 
 def tile_columns(cameras: int) -> int:
-    """Columns, and rows, of the grid in which so many cameras share a frame: 2 for 2 to 4, 3 for 5 to 9."""
+    """Columns and rows of the grid for a number of cameras: 2 for 2 to 4, 3 for 5 to 9."""
     return int(np.ceil(np.sqrt(cameras)))
 
 
 def together(
     streams: Sequence[Iterator[UInt8[np.ndarray, "n *pixels"]]],
 ) -> Iterator[list[UInt8[np.ndarray, "n *pixels"]]]:
-    """Blocks of several cameras, cut so that all have as many frames.
+    """Blocks of several cameras with equal numbers of frames.
 
     Raises:
         BadEpisode: if one camera ends before another.
@@ -45,9 +45,9 @@ def fit_frames(
     """Resize the frames of each camera, antialiased, and tile them row by row into one; empty tiles are black.
 
     Args:
-        blocks: one for each camera; sizes may differ between cameras.
-        size: height and width of the outcome in pixels.
-        fit: what to do with frames that are not square.
+        blocks: one per camera; sizes may differ between cameras.
+        size: height and width of the result in pixels.
+        fit: of frames that are not square.
     """
     return _tiled(blocks, size, fit, Image.Resampling.BILINEAR)
 
@@ -55,12 +55,12 @@ def fit_frames(
 def fit_masks(
     blocks: Sequence[UInt8[np.ndarray, "n h w"]], size: int, fit: Fit
 ) -> UInt8[np.ndarray, "n {size} {size}"]:
-    """The same for masks, by the nearest neighbour; empty tiles and bars are background (0).
+    """The same for masks, with nearest neighbours; empty tiles and bars are background (0).
 
     Args:
-        blocks: one for each camera, of the sizes of its frames.
-        size: height and width of the outcome in pixels.
-        fit: what to do with masks that are not square.
+        blocks: one per camera, of the size of its frames.
+        size: height and width of the result in pixels.
+        fit: of masks that are not square.
     """
     return _tiled(blocks, size, fit, Image.Resampling.NEAREST)
 
@@ -93,7 +93,7 @@ def _fit_into(
         return
     box, inner = _boxes(frame.shape[0], frame.shape[1], height, width, fit)
     top, left, rows, columns = inner
-    # pillow's bilinear filter grows with the reduction, so that none of the source's pixels is left out
+    # pillow's bilinear filter widens with the reduction, so that every pixel contributes
     picture = Image.fromarray(frame).resize((columns, rows), filter, box=box)
     target[top : top + rows, left : left + columns] = np.asarray(picture)
 
@@ -101,7 +101,7 @@ def _fit_into(
 def _boxes(
     h: int, w: int, height: int, width: int, fit: Fit
 ) -> tuple[tuple[float, float, float, float], tuple[int, int, int, int]]:
-    """The part of the frame that is taken (left, upper, right, lower), and where it goes (top, left, rows, columns)."""
+    """The source rectangle (left, upper, right, lower), and the target (top, left, rows, columns)."""
     whole, everywhere = (0.0, 0.0, float(w), float(h)), (0, 0, height, width)
     if fit == "stretch":
         return whole, everywhere

@@ -1,13 +1,12 @@
-"""A folder of films or of directories of pictures, an episode each, with a table of actions for each, or without.
+"""Importer of folders: a video or a directory of pictures per episode, with or without a table of actions.
 
-    pick-001.mp4     pick-001.csv          a film, and the table of the same name
-    pick-002/        pick-002.parquet      a directory of pictures in the order of their names, and its table
+    pick-001.mp4     pick-001.csv          a video and the table of the same name
+    pick-002/        pick-002.parquet      a directory of pictures, sorted by name, and its table
     pick-003/        pick-003/actions.npz  or the table in the directory
-    pick-004/masks/                        a mask for each picture: PNG files of the same names, ids in 8 bits
+    pick-004/masks/                        masks of the pictures: PNG files of the same names, 8-bit ids
 
-A row of the table belongs to each frame: the actions taken after seeing it, the reward and `terminated` that came with
-it, a state. The actions of the last row, which nothing followed, may be empty or missing. Rows that have times of their
-own are paired with frames by time.
+Each frame has a row of the table: the actions taken after it, the reward and `terminated` of the arrival at it, and a
+state. The actions of the last row may be empty or missing. Rows with times are paired with frames by time.
 """
 
 from __future__ import annotations
@@ -46,17 +45,17 @@ from aime.io.importers.timing import LARGEST_GAP, rate_of
 
 NO_COLUMNS = Wanted()
 SAME_RATE = 0.05
-"""Films of one data set may differ by this share of their frames a second."""
+"""Allowed relative difference of frame rates in a data set."""
 
 
 def open_source(source: Path, choice: Choice) -> Sources:
-    """The one data set of a folder.
+    """The data set of a folder.
 
     Raises:
-        AimeError: if it holds neither films nor directories of pictures, or the tables lack what the choice names.
+        AimeError: if it has neither videos nor directories of pictures, or the tables lack columns of the choice.
     """
     if not source.is_dir():
-        raise AimeError(f"{source}: is a file, expected a folder of films or of directories of pictures")
+        raise AimeError(f"{source}: is a file, expected a folder of videos or of directories of pictures")
     if choice.split:
         raise AimeError(f"{source}: a folder has no splits; leave --split out")
     if choice.every > 1 and choice.time_column is not None:
@@ -72,10 +71,10 @@ class FolderImporter:
 
     Attributes:
         place: the folder.
-        episodes: in it.
-        choice: what the user wants.
+        episodes: in the folder.
+        choice: what to import.
         unread: other files in the folder.
-        columns: what all tables have of it.
+        columns: of all tables.
     """
 
     place: Path
@@ -86,9 +85,9 @@ class FolderImporter:
 
     @property
     def facts(self) -> Facts:
-        """Widths and names, as the tables have them, and the rate of the first film."""
+        """Widths and names from the tables, and the rate of the first video."""
         columns, rate = self.columns, self._rate()
-        left_out = [f"columns not taken: {', '.join(columns.unused)}"] if columns.unused else []
+        left_out = [f"columns not imported: {', '.join(columns.unused)}"] if columns.unused else []
         if self.unread:
             left_out.append(f"files not read: {', '.join(self.unread)}")
         parts = columns.parts
@@ -104,7 +103,7 @@ class FolderImporter:
         )
 
     def _rate(self) -> float:
-        """Pairs of frame and row a second; 0 where nothing says."""
+        """Pairs of frame and row per second; 0 if unknown."""
         for episode in self.episodes:
             try:
                 if self.choice.time_column is not None and episode.table is not None:
@@ -115,18 +114,18 @@ class FolderImporter:
                 path = self.place / next(filter(None, episode.films))
                 if not path.is_dir():
                     declared, measured = video.film_facts(path).rate, rate_of(video.film_times(path))
-                    # the header is exact where it is true; GIF files have none, and FFmpeg guesses
+                    # the header is exact if it is correct; GIF files have none, and FFmpeg guesses
                     return declared if abs(declared - measured) < 0.01 * declared or not measured else measured
             except BadEpisode:
                 continue
         return 0.0
 
     def find_columns(self) -> Wanted:
-        """Look into all tables.
+        """Find the columns of all tables.
 
         Raises:
-            AimeError: if they lack the actions that are asked for, or any, or if there is none and the folder holds
-                what may have been meant as one.
+            AimeError: if they lack the requested actions, or any, or if there is no table and the folder has a file
+                that may be meant as one.
         """
         paths = [self.place / episode.table for episode in self.episodes if episode.table is not None]
         if not self.choice.actions:
@@ -142,13 +141,13 @@ class FolderImporter:
         ]
         if meant:
             raise AimeError(
-                f"{self.place}: {meant[0]} is no table that belongs to a film, expected the film's name and one of "
+                f"{self.place}: {meant[0]} is no table of a video, expected the name of a video and one of "
                 f"{', '.join(tables.SUFFIXES)}; rename or convert it, or import with --no-actions"
             )
         return NO_COLUMNS
 
     def survey(self) -> Survey:
-        """Weigh every episode by its header."""
+        """List the episodes with the size in their headers."""
         items: list[Item] = []
         bad: list[BadEpisode] = []
         rate = 0.0
@@ -157,8 +156,8 @@ class FolderImporter:
                 weight, own = self._weigh(episode)
                 if own and rate and abs(own / rate - 1) > SAME_RATE and self.choice.fps is None:
                     raise BadEpisode(
-                        f"{self.place / episode.name}: has {own:.4g} frames a second, the first film {rate:.4g}, "
-                        "expected one rate; import them apart, or name the true rate of all with --fps"
+                        f"{self.place / episode.name}: has {own:.4g} frames per second, the first video {rate:.4g}, "
+                        "expected one rate; import them separately, or set the rate of all with --fps"
                     )
                 rate = rate or own
                 place = (episode.table or "", *episode.films)
@@ -168,13 +167,13 @@ class FolderImporter:
         return Survey(items, bad)
 
     def _weigh(self, episode: Place) -> tuple[int, float]:
-        """Bytes of its frames, and frames a second, or 0 where it does not say."""
+        """Bytes of the frames, and frames per second, 0 if unknown."""
         weight, rate = 0, 0.0
         for camera, film in enumerate(episode.films):
             if not film:
                 raise BadEpisode(
-                    f"{self.place / episode.name}: has no film of the camera '{self.choice.cameras[camera]}', expected "
-                    "one of each; add it"
+                    f"{self.place / episode.name}: has no video of the camera '{self.choice.cameras[camera]}', "
+                    "expected one of each; add it"
                 )
             path = self.place / film
             if path.is_dir():
@@ -188,7 +187,7 @@ class FolderImporter:
         return weight, rate
 
     def read(self, item: Item) -> Recorded:
-        """The films or directories of an episode, with its table."""
+        """The videos or directories of an episode, with its table."""
         episode = self.episodes[int(item.place[0])]
         notes = Counter[str]()
         if not self.columns.action:
@@ -226,7 +225,7 @@ class FolderImporter:
         return choose_rows(table, self.columns, self.choice, times, has_clock)
 
     def _times(self, episode: Place) -> Float64[np.ndarray, " n"]:
-        """When each frame was taken, in seconds: by the film's clock, or at a rate that the user named.
+        """Times of the frames in seconds: from the video, or from `fps`.
 
         Raises:
             BadEpisode: if cameras do not agree.
@@ -237,7 +236,7 @@ class FolderImporter:
             if len(clock) != len(clocks[0]) or (np.abs(clock - clocks[0]) > 0.5 * step + 1e-3).any():
                 raise BadEpisode(
                     f"{self.place / film}: its frames are not at the times of those of {episode.films[0]}, expected "
-                    "cameras that run together; choose one with --camera"
+                    "synchronous cameras; choose one with --camera"
                 )
         return clocks[0]
 
@@ -254,29 +253,29 @@ class FolderImporter:
         return _read_pictures(path, depth) if path.is_dir() else _read_film(path, uneven)
 
     def _masks(self, episode: Place) -> Iterator[list[UInt8[np.ndarray, "n h w"]]] | None:
-        """Where all cameras are directories of pictures with masks."""
+        """The masks, if all cameras are directories of pictures with masks."""
         places = [self.place / film for film in episode.films]
         return together([read_masks(place) for place in places]) if all(map(has_masks, places)) else None
 
     def actions(self, item: Item) -> Float[np.ndarray, "L A"]:
-        """The actions in one table."""
+        """The actions of one table."""
         table = self._table(item, self.episodes[int(item.place[0])])
         return self.columns.actions(table, tables.read_table(table))
 
 
 def _fields(kind: str, names: tuple[str, ...], widths: tuple[int, ...]) -> dict[str, int]:
-    """Names of fields and their widths, without the word before them that says what a column is."""
+    """Names of fields and their widths, without the prefix of their kind."""
     bare = [re.sub(rf"^{kind}s?[_.\-: ]+", "", name, flags=re.I) or name for name in names]
     if len(set(bare)) < len(bare):
         bare = list(names)
     fields = dict(zip(bare, widths, strict=True)) if set(widths) != {1} else fields_of(bare)
-    if bare and all(name.isdigit() for name in bare):  # numbers and no names
+    if bare and all(name.isdigit() for name in bare):  # numbers are not names
         return {kind: sum(widths)} if kind == "state" else {}
     return fields
 
 
 def _with_what_came_after(recorded: Recorded, chosen: Chosen) -> Recorded:
-    """With one more frame where rows after the last frame's brought a reward or an end."""
+    """With one more frame if rows after the last frame have a reward or a termination."""
     if not chosen.reward_after and not chosen.terminated_after:
         return recorded
     reward, ended = chosen.reward, chosen.terminated
@@ -294,7 +293,7 @@ def _with_what_came_after(recorded: Recorded, chosen: Chosen) -> Recorded:
 def _selected(
     frames: Iterator[list[UInt8[np.ndarray, "n *pixels"]]], wanted: np.ndarray, total: int
 ) -> Iterator[list[UInt8[np.ndarray, "n *pixels"]]]:
-    """Some of the frames; all are decoded, so that damage is found wherever it is."""
+    """Some of the frames; all are decoded, to detect damage."""
     start = 0
     for blocks in frames:
         length = len(blocks[0])
@@ -307,14 +306,14 @@ def _selected(
 
 
 def _read_film(path: Path, uneven: Counter[str] | None) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
-    """The frames of a film; counts it among those whose frames have gaps between them, if that is wanted."""
+    """The frames of a video; if requested, counts videos with uneven spacing."""
     times = []
     for block in video.read_film(path):
         times.append(block.times)
         yield block.frames
     steps = np.diff(np.concatenate(times)) if times else np.zeros(0)
     if uneven is not None and len(steps) and steps.max() > LARGEST_GAP * np.median(steps):
-        uneven["films whose frames are not evenly spaced, taken as if they were"] += 1
+        uneven["videos with unevenly spaced frames, imported as if evenly spaced"] += 1
 
 
 def _read_pictures(directory: Path, depth: Depth) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:

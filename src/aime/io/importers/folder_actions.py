@@ -1,4 +1,4 @@
-"""The columns of actions in a folder's tables: quantities, and choices where the user says so."""
+"""The action columns of a folder's tables: continuous, or discrete if the user says so."""
 
 from __future__ import annotations
 
@@ -14,25 +14,24 @@ from aime.io.importers.action_parts import Choices, Switches, observed
 from aime.io.importers.interface import BadEpisode
 
 FEW = 64
-"""Whole numbers whose range is smaller than this may be choices; the report names them."""
+"""Integers with a smaller range may be discrete; the report names them."""
 
 
 def find_choices(
     paths: Sequence[Path], action: Sequence[str], discrete: Sequence[str]
 ) -> tuple[dict[str, Choices | Switches], tuple[str, ...]]:
-    """The columns that the user names as choices, of the numbers that occur in any table.
+    """The discrete action columns, with the values that occur in any table.
 
     Args:
         paths: of all tables.
-        action: the columns of actions.
-        discrete: those that the user names.
+        action: the action columns.
+        discrete: the columns named by the user.
 
     Returns:
-        What each of them chooses from, and lines for the report: what was found, and which other columns may be
-        choices.
+        The values of each column, and lines for the report, also about other columns that may be discrete.
 
     Raises:
-        AimeError: if one is no column of actions, or holds no whole numbers.
+        AimeError: if one is not an action column, or has values that are not integers.
     """
     for name in discrete:
         if name not in action:
@@ -60,7 +59,7 @@ def _whole(paths: Sequence[Path], name: str) -> Iterator[np.ndarray]:
 
 
 def _possible(paths: Sequence[Path], names: Sequence[str]) -> list[str]:
-    """A line for each column of more than two whole numbers that are near each other."""
+    """A line for each column with more than two integers in a small range."""
     seen: dict[str, set[float]] = {name: set() for name in names}
     for path in paths:
         if not seen:
@@ -73,11 +72,11 @@ def _possible(paths: Sequence[Path], names: Sequence[str]) -> list[str]:
                 whole = (values == np.floor(values)).all()
                 if not whole or (seen[name] and max(seen[name]) - min(seen[name]) >= FEW):
                     del seen[name]
-        except BadEpisode:  # whoever reads the episode complains
+        except BadEpisode:  # reported when the episode is read
             continue
     return [
-        f"'{name}' holds whole numbers from {min(values):.0f} to {max(values):.0f}, read as a quantity; if they are "
-        f"choices, import with --discrete-actions '{name}'"
+        f"'{name}' has integers from {min(values):.0f} to {max(values):.0f} and is read as continuous; if it is "
+        f"discrete, import with --discrete-actions '{name}'"
         for name, values in seen.items()
         if len(values) > 2
     ]
@@ -90,10 +89,10 @@ def _known(rows: np.ndarray) -> np.ndarray:
 def action_matrix(
     path: Path, found: tables.Columns, names: Sequence[str], choices: Mapping[str, Choices | Switches]
 ) -> Float64[np.ndarray, "L A"]:
-    """The actions of a table, where a choice of n is n numbers; NaN where a cell is empty.
+    """The actions of a table, with n numbers for a discrete column of n choices; NaN for empty cells.
 
     Raises:
-        BadEpisode: if a column is missing or holds something else.
+        BadEpisode: if a column is missing or has other content.
     """
     return np.concatenate([_encoded(path, found, name, choices.get(name)) for name in names], axis=1)
 
@@ -103,7 +102,7 @@ def _encoded(path: Path, found: tables.Columns, name: str, part: Choices | Switc
     if part is None:
         return rows
     if rows.shape[1] != part.size:
-        raise BadEpisode(f"{path}: '{name}' has {rows.shape[1]} numbers a row, expected {part.size}; import it apart")
+        raise BadEpisode(f"{path}: '{name}' has {rows.shape[1]} numbers a row, expected {part.size}; exclude it")
     known = np.isfinite(rows).all(axis=1)
     encoded = np.full((len(rows), part.width), np.nan)
     encoded[known] = part.encode(rows[known], f"{path}: '{name}'")

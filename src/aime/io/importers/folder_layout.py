@@ -1,12 +1,12 @@
-"""Where the films, the pictures and the tables of a folder lie, and which of them belong together.
+"""The layout of a folder: which videos, pictures and tables belong to an episode.
 
-An episode is a film, or a directory of pictures, for each camera. Of several cameras the films have
+An episode has a video per camera. With several cameras the videos are in
 
-    top/pick-1.mp4       wrist/pick-1.mp4       a directory for each camera,
-    pick-1/top.mp4       pick-1/wrist.mp4       a directory for each episode, or
-    pick-1_top.mp4       pick-1_wrist.mp4       the camera's name at the end of their own;
+    top/pick-1.mp4       wrist/pick-1.mp4       a directory per camera,
+    pick-1/top.mp4       pick-1/wrist.mp4       a directory per episode, or
+    pick-1_top.mp4       pick-1_wrist.mp4       files with the camera's name as suffix;
 
-and wherever a film is named here, a directory of pictures may stand.
+A directory of pictures can replace any video.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from aime.io.importers.picture_names import pictures_in
 
 
 class Place(NamedTuple):
-    """Where an episode lies, by paths in the folder."""
+    """The files of an episode, as paths within the folder."""
 
     name: str
-    """Of the episode."""
+    """Name of the episode."""
     films: tuple[str, ...]
-    """A film or a directory of pictures for each camera; "" where it has none of that camera."""
+    """A video or a directory of pictures per camera; "" if there is none."""
     table: str | None
-    """None where there is none."""
+    """None without a table."""
 
 
 class Layout(NamedTuple):
-    """What a folder holds."""
+    """The content of a folder."""
 
     episodes: list[Place]
     unread: list[str]
@@ -48,10 +48,10 @@ def find_layout(source: Path, cameras: Sequence[str]) -> Layout:
 
     Args:
         source: the folder.
-        cameras: those to take, or none where there is but one.
+        cameras: to import; empty if there is only one.
 
     Raises:
-        AimeError: if there is no episode, if cameras are unknown or have to be named, or if names are ambiguous.
+        AimeError: if there is no episode, cameras are unknown or must be named, or names are ambiguous.
     """
     _refuse_stable_worldmodel(source)
     entries = in_order(path for path in source.iterdir() if not is_litter(path))
@@ -71,7 +71,7 @@ def find_layout(source: Path, cameras: Sequence[str]) -> Layout:
 
 
 def _beside_pictures(source: Path, used: set[str]) -> list[str]:
-    """Files in the directories of pictures that are none of a known kind: the first of each directory, and a count."""
+    """Unknown files in directories of pictures: the first of each directory, and a count."""
     found: list[str] = []
     for directory in sorted(source / text for text in used):
         if directory.is_dir():
@@ -83,12 +83,12 @@ def _beside_pictures(source: Path, used: set[str]) -> list[str]:
 
 
 def is_shown(path: Path) -> bool:
-    """Whether it is a film, or a directory of pictures."""
+    """Whether a path is a video or a directory of pictures."""
     return bool(pictures_in(path)) if path.is_dir() else path.suffix.lower() in video.SUFFIXES
 
 
 def _inside(directory: Path) -> dict[str, Path]:
-    """The films and the directories of pictures in a directory, by their names without a suffix."""
+    """The videos and directories of pictures in a directory, by name without suffix."""
     return {_stem(path): path for path in in_order(directory.iterdir()) if not is_litter(path) and is_shown(path)}
 
 
@@ -107,8 +107,8 @@ def _text(source: Path, film: Path | None) -> str:
 def _refuse_stable_worldmodel(source: Path) -> None:
     if (source / "ep_len.npz").is_file() and (source / "ep_offset.npz").is_file():
         raise AimeError(
-            f"{source}: is in stable-worldmodel's own format of pictures or films, expected a film and a table for "
-            "each episode; let stable-worldmodel write HDF5 and use aime import stable-worldmodel"
+            f"{source}: is in stable-worldmodel's format of pictures or videos, expected a video and a table for "
+            "each episode; write HDF5 with stable-worldmodel and use aime import stable-worldmodel"
         )
 
 
@@ -119,10 +119,10 @@ def _alone(
         if nested:
             inner = sorted({name for inside in nested.values() for name in inside})
             raise AimeError(
-                f"{source}: its films lie in the directories {_some(nested)}, which hold {_some(inner)}; name the "
-                "cameras to take, which are one or the other, with --camera, or give one directory as the source"
+                f"{source}: its videos are in the directories {_some(nested)} with the names {_some(inner)}; name the "
+                "cameras, which are one or the other, with --camera, or pass one directory as the source"
             )
-        raise AimeError(f"{source}: holds no film ({', '.join(video.SUFFIXES)}) and no directory of pictures; check it")
+        raise AimeError(f"{source}: has no video ({', '.join(video.SUFFIXES)}) and no directory of pictures; check it")
     stems = {_stem(path) for path in shown}
     for path in entries:
         if path.suffix.lower() not in tables.SUFFIXES or path.stem in stems:
@@ -130,8 +130,8 @@ def _alone(
         ends = sorted(stem[len(path.stem) + 1 :] for stem in stems if re.match(re.escape(path.stem) + "[_.-].", stem))
         if ends:
             raise AimeError(
-                f"{path}: is a table without a film of its name, but there are films of the cameras {_some(ends)}; "
-                "name those to take with --camera"
+                f"{path}: is a table without a video of its name, but there are videos of the cameras {_some(ends)}; "
+                "name the cameras with --camera"
             )
     return {path.name: [path] for path in shown}
 
@@ -167,15 +167,15 @@ def _in_order_of(names: Iterable[str]) -> list[str]:
 
 
 def _table(source: Path, episode: Place, listed: dict[Path, dict[str, list[Path]]]) -> str | None:
-    """The table of an episode: of its name, or of that of one of its films, or `actions` in its directory.
+    """The table of an episode: with its name, the name of one of its videos, or `actions` in its directory.
 
     Args:
         source: the folder.
         episode: without its table.
-        listed: the tables of each directory by their names without a suffix, as far as they are known; is added to.
+        listed: cache of the tables of each directory, by name without suffix.
 
     Raises:
-        AimeError: if there are several.
+        AimeError: if there is more than one.
     """
     bare = Path(episode.name)
     places = {source / (bare.stem if bare.suffix.lower() in video.SUFFIXES else bare.name)}

@@ -1,4 +1,4 @@
-"""The table of an episode in a folder: which of its columns are what, and which of its rows belong to frames."""
+"""Columns of a folder's tables, and the rows of frames."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from aime.io.importers.interface import BadEpisode, Choice, truths
 from aime.io.importers.timing import Pairs, check_even, check_increasing, pair_by_time, usual_step
 
 UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
-"""Seconds of a unit of time."""
+"""Seconds per unit of time."""
 
 _NOT_ACTIONS = re.compile(
     r"[_.\- ](time|timestamp|stamp|sec|secs|seconds|ms|us|ns|index|idx|step|frame|valid|mask|name|label|id|count|len|"
@@ -38,18 +38,18 @@ _TIMES = re.compile(
 
 @dataclass(frozen=True)
 class Wanted:
-    """The columns to take, and their widths.
+    """The columns to import, and their widths.
 
     Attributes:
-        action: names of the columns of actions.
-        state: names of the columns of states.
-        action_widths: numbers in each of the former.
-        state_widths: numbers in each of the latter.
-        reward: name of the column of rewards, if there is one.
-        terminated: name of that of ends.
-        unused: names of columns that some table has and that are not taken.
-        choices: what the columns of actions choose from that are choices, by name.
-        notes: how that was found, for the report.
+        action: names of the action columns.
+        state: names of the state columns.
+        action_widths: numbers per row of each action column.
+        state_widths: numbers per row of each state column.
+        reward: name of the reward column, if there is one.
+        terminated: name of the column of terminations.
+        unused: names of columns that are not imported.
+        choices: values of discrete action columns, by name.
+        notes: for the report.
     """
 
     action: tuple[str, ...] = ()
@@ -64,14 +64,14 @@ class Wanted:
 
     @property
     def taken(self) -> list[str]:
-        """The names of all columns to take."""
+        """The names of all columns to import."""
         return [*self.action, *self.state, *(name for name in (self.reward, self.terminated) if name)]
 
     def actions(self, path: Path, found: tables.Columns) -> Float64[np.ndarray, "L A"]:
         """The actions of a table.
 
         Raises:
-            BadEpisode: if a column is missing or holds something else.
+            BadEpisode: if a column is missing or has other content.
         """
         _check_widths(path, found, self.action, self.action_widths)
         tables.check_lengths(path, found, self.action)
@@ -88,31 +88,32 @@ class Wanted:
 
     @property
     def parts(self) -> list[ActionPart]:
-        """What each column of actions is, in order."""
+        """The kind of each action column, in order."""
         known = dict(self.choices)
         pairs = zip(self.action, self.action_widths, strict=True)
         return [known[name] if name in known else Quantities.unbounded(width) for name, width in pairs]
 
 
 def _check_widths(path: Path, found: tables.Columns, names: Sequence[str], widths: Sequence[int]) -> None:
-    """Refuse columns of another width than in the first table: what follows them would lie under other names."""
+    """Check that columns are as wide as in the first table."""
     for name, width in zip(names, widths, strict=True):
         own = tables.matrix(path, found, [name]).shape[1]
         if own != width:
             raise BadEpisode(
-                f"{path}: '{name}' has {own} numbers a row, expected {width} as in the first table; import it apart"
+                f"{path}: '{name}' has {own} numbers a row, expected {width} as in the first table; import it "
+                "separately"
             )
 
 
 def find_columns(paths: Sequence[Path], choice: Choice) -> Wanted:
-    """Look into all tables for the columns that are wanted.
+    """Find the requested columns in all tables.
 
     Args:
         paths: of the tables, at least one.
-        choice: what the user wants.
+        choice: what to import.
 
     Raises:
-        AimeError: if one lacks what is wanted, or what others have.
+        AimeError: if a table lacks a requested column, or a column of other tables.
     """
     names = {path: tables.column_names(path) for path in paths}
     action = _alike(names, lambda found: _actions(found, choice), "action")
@@ -142,7 +143,7 @@ def find_columns(paths: Sequence[Path], choice: Choice) -> Wanted:
 
 
 def _alike(names: dict[Path, list[str]], choose: Callable[[list[str]], tuple[str, ...]], kind: str) -> tuple[str, ...]:
-    """The columns that are chosen of the first table, if the same are of all others."""
+    """The columns of the first table, if all others have the same."""
     (first, columns), *others = names.items()
     chosen = choose(columns)
     for path, found in others:
@@ -201,10 +202,10 @@ def _refuse_two_roles(choice: Choice) -> None:
 
 
 def check_named(paths: Sequence[Path], choice: Choice) -> None:
-    """Refuse a choice of columns that a table does not have.
+    """Check that a table has the chosen columns.
 
     Raises:
-        AimeError: at the first.
+        AimeError: at the first missing one.
     """
     named = [*choice.action_columns, *choice.state_columns, choice.reward_column, choice.time_column]
     for path in paths:
@@ -216,7 +217,7 @@ def check_named(paths: Sequence[Path], choice: Choice) -> None:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The rows of an episode that belong to its frames, `[L]`, and which frames those are."""
+    """The rows of an episode's frames, `[L]`, and the frames."""
 
     frames: Int64[np.ndarray, " L"]
     action: Float64[np.ndarray, "L A"]
@@ -224,10 +225,10 @@ class Chosen:
     terminated: Bool[np.ndarray, " L"] | None
     state: Float64[np.ndarray, "L S"] | None
     reward_after: float
-    """What rows after the last frame's own brought, up to when the next frame would have been taken."""
+    """Rewards and terminations of rows after the last frame, within one frame period."""
     terminated_after: bool
     times: Float64[np.ndarray, " L"]
-    """In seconds, of the frames, or of rows that are fewer."""
+    """Times in seconds of the frames, or of the rows if these are fewer."""
     notes: dict[str, int]
 
 
@@ -236,15 +237,15 @@ def choose_rows(
 ) -> Chosen:
     """Read a table, and pair its rows with frames.
 
-    By time, the row of a frame is the nearest. Its action and state are those of the frame; the rewards and ends of
-    all rows since the frame before are added up.
+    By time, a frame gets action and state of the nearest row, and the sum of the rewards and terminations of all rows
+    since the previous frame.
 
     Args:
         path: the table.
-        wanted: its columns.
-        choice: how to pair.
-        times: of the frames, in seconds; only their number counts where there is no clock.
-        has_clock: whether the times are those at which the frames were taken.
+        wanted: columns to import.
+        choice: how to pair frames and rows.
+        times: of the frames in seconds; without a clock only their number is used.
+        has_clock: whether the times are known.
 
     Raises:
         BadEpisode: if frames and rows cannot be paired.
@@ -272,7 +273,7 @@ def choose_rows(
             )
             _check_same_clock(path, found, pairs, times)
     rows = pairs.rows
-    if rows[-1] == len(action):  # nothing is known of the last frame's action
+    if rows[-1] == len(action):  # the last frame's action is unknown
         action = np.concatenate([action, np.full((1, action.shape[1]), np.nan)])
     reward = tables.one_column(path, found, wanted.reward) if wanted.reward else None
     ends = None
@@ -293,13 +294,13 @@ def choose_rows(
 
 
 def note_left_out(notes: dict[str, int], frames: int, rows: int, pairs: Pairs) -> None:
-    """Count what has no partner."""
+    """Count frames and rows without a partner."""
     inner = int(pairs.frames[-1] - pairs.frames[0]) + 1
     counts = {
         "frames outside of their table's times left out": frames - inner,
         "frames between rows left out": inner - len(pairs.frames),
-        "rows outside of their film's times left out": rows - int(pairs.rows[-1] - pairs.rows[0]) - 1,
-        "rows between frames, of which the reward alone was taken": int(pairs.rows[-1] - pairs.rows[0])
+        "rows outside of their video's times left out": rows - int(pairs.rows[-1] - pairs.rows[0]) - 1,
+        "rows between frames, of which only the reward was used": int(pairs.rows[-1] - pairs.rows[0])
         + 1
         - len(pairs.rows),
     }
@@ -307,7 +308,7 @@ def note_left_out(notes: dict[str, int], frames: int, rows: int, pairs: Pairs) -
 
 
 def _pair_by_number(path: Path, wanted: Wanted, choice: Choice, times: np.ndarray, rows: int) -> Pairs:
-    """One of `choice.every` rows for each frame; the last frame may have no action."""
+    """Every `choice.every`-th row; the last frame may have no action."""
     frames, every = len(times), choice.every
     given = -(-rows // every)
     actions_alone = given == frames - 1 and not (wanted.state or wanted.reward or wanted.terminated)
@@ -315,7 +316,7 @@ def _pair_by_number(path: Path, wanted: Wanted, choice: Choice, times: np.ndarra
         numbers = np.arange(frames)
         return Pairs(numbers, np.minimum(numbers * every, rows), 0.0, times)
     counted = f"{frames} frames but {rows} rows" + (f", of which --every {every} takes {given}" if every > 1 else "")
-    more = ", or one fewer if it has actions alone" if given != frames - 1 else " for states and rewards"
+    more = ", or one fewer if it has actions only" if given != frames - 1 else " for states and rewards"
     raise BadEpisode(
         f"{path}: has {counted}, expected as many{more}; pair them by time with --time-column, or by --every N rows"
     )
@@ -324,7 +325,7 @@ def _pair_by_number(path: Path, wanted: Wanted, choice: Choice, times: np.ndarra
 def _since_the_row_before(
     values: Float64[np.ndarray, " r"], rows: Int64[np.ndarray, " L"]
 ) -> Float64[np.ndarray, " L"]:
-    """The sum of all values after a frame's predecessor up to its own; of the first its own alone."""
+    """The sum of the values after the previous frame's row up to a frame's row; of the first frame its own."""
     between = [values[before + 1 : row + 1].sum() for before, row in itertools.pairwise(rows)]
     return np.array([values[rows[0]], *between])
 
@@ -333,13 +334,13 @@ def _check_start(path: Path, times: np.ndarray) -> None:
     step = usual_step(times)
     if len(times) and abs(times[0]) > 0.5 * step + 1e-3:
         raise BadEpisode(
-            f"{path}: the film's first frame is at {times[0]:.3f} s of its clock, expected 0; whether frames are "
-            "missing cannot be known: write the film's times again, or name its rate with --fps"
+            f"{path}: the film's first frame is at {times[0]:.3f} s of its clock, expected 0; frames may "
+            "be missing: correct the video's times, or set its rate with --fps"
         )
 
 
 def _named(found: tables.Columns, names: re.Pattern[str]) -> Iterator[tuple[str, np.ndarray]]:
-    """Columns of one number a row whose name, without a unit in brackets, is one of a kind."""
+    """Columns of one number per row whose name, without a unit in brackets, matches."""
     for name, column in found.items():
         bare = re.sub(r"\s*[\[(](s|sec|ms|us|µs|ns)[\])]$", "", name.lower())
         if names.fullmatch(bare) and column.ndim == 1 and column.dtype.kind in "fiu" and len(column) > 1:

@@ -1,4 +1,4 @@
-"""What importers of HDF5 files share: fields that are what they claim, and frames in blocks."""
+"""Checked reading of HDF5 files for importers: fields, and frames in blocks."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from aime.io.importers.interface import MAX_FRAME_BYTES, BadEpisode, block_lengt
 from aime.io.importers.pictures import UNDECODABLE, decode_picture
 
 MAX_FIELDS = 1024
-"""Of one group, and of all groups below it."""
+"""Maximum number of fields in a group and all groups below it."""
 
 MAX_ROWS_BYTES = 256 * 2**20
-"""Small fields that would take more memory than this, of one episode or of an index, are refused."""
+"""Maximum bytes of a field other than frames, per episode or index."""
 
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
-    """An HDF5 file; what it raises inside the context, when it turns out damaged, becomes a complaint with its path.
+    """Open an HDF5 file. Errors about damage inside the context become `BadEpisode` with the path.
 
     Raises:
-        BadEpisode: if it is none, or is damaged, in use, or none that may be read.
+        BadEpisode: if it is not an HDF5 file, or is damaged, in use, or not permitted.
     """
-    if not path.is_file():  # a pipe would wait for a writer for good
-        raise BadEpisode(f"{path}: is no file, expected an HDF5 file; check the path")
+    if not path.is_file():  # opening a pipe would block
+        raise BadEpisode(f"{path}: is not a file, expected an HDF5 file; check the path")
     try:
         with h5py.File(path, "r") as file:
             yield file
@@ -42,10 +42,10 @@ def opened(path: Path) -> Iterator[h5py.File]:
 
 
 def fields_below(path: Path, group: h5py.Group, name: str) -> dict[str, h5py.Dataset]:
-    """All data sets below a name, by their paths from there on, in the order of the paths; a lone one has the path "".
+    """All data sets below a name, by relative path, sorted; a single data set has the path "".
 
     Raises:
-        BadEpisode: if there is none, there are too many, or a group is reached in two ways.
+        BadEpisode: if there is none, there are too many, or a group has two paths.
         Refused: if a link leads to another place or another file.
     """
     found: dict[str, h5py.Dataset] = {}
@@ -56,7 +56,7 @@ def fields_below(path: Path, group: h5py.Group, name: str) -> dict[str, h5py.Dat
             found[at] = node
         elif isinstance(node, h5py.Group):
             if node in seen or len(node) > MAX_FIELDS or len(seen) > MAX_FIELDS:
-                raise BadEpisode(f"{path}: '{name}' is no tree of at most {MAX_FIELDS} fields; write it again")
+                raise BadEpisode(f"{path}: '{name}' is not a tree of at most {MAX_FIELDS} fields; write it again")
             seen.add(node)
             open_groups += [(f"{at}/{key}" if at else key, own_object(node, key)) for key in node]
     if not found or len(found) > MAX_FIELDS:
@@ -65,11 +65,11 @@ def fields_below(path: Path, group: h5py.Group, name: str) -> dict[str, h5py.Dat
 
 
 def field(path: Path, group: Any, name: str, axes: int | None = None) -> h5py.Dataset:
-    """A data set that lies in the file itself.
+    """A data set of the file.
 
     Raises:
         BadEpisode: if it is missing, or has another number of axes.
-        Refused: if it lies in another file, or is stored in a way that is not read.
+        Refused: if it is in another file, or its storage is not supported.
     """
     found = own_object(group, name)
     if not isinstance(found, h5py.Dataset):
@@ -81,10 +81,10 @@ def field(path: Path, group: Any, name: str, axes: int | None = None) -> h5py.Da
 
 
 def rows(path: Path, dataset: h5py.Dataset, start: int = 0, stop: int | None = None) -> np.ndarray:
-    """Rows of a small field.
+    """Rows of a field other than frames.
 
     Raises:
-        BadEpisode: if they are no numbers, or too many.
+        BadEpisode: if they are not numbers, or too many.
     """
     stop = dataset.shape[0] if stop is None else stop
     if dataset.dtype.kind not in "fiub":
@@ -98,7 +98,7 @@ def rows(path: Path, dataset: h5py.Dataset, start: int = 0, stop: int | None = N
 
 
 def is_frames(dataset: Any) -> bool:
-    """Whether a field can be frames: bytes, `[N, H, W, 3]` or `[N, 3, H, W]`."""
+    """Whether a field has the shape and type of frames: uint8, `[N, H, W, 3]` or `[N, 3, H, W]`."""
     return (
         isinstance(dataset, h5py.Dataset)
         and dataset.dtype == np.uint8
@@ -108,7 +108,7 @@ def is_frames(dataset: Any) -> bool:
 
 
 def is_pictures(dataset: Any) -> bool:
-    """Whether a field can be PNG or JPEG files, one a row."""
+    """Whether a field has the type of PNG or JPEG files, one per row."""
     return isinstance(dataset, h5py.Dataset) and dataset.ndim == 1 and h5py.check_vlen_dtype(dataset.dtype) == np.uint8
 
 
@@ -128,7 +128,7 @@ def read_picture(path: Path, dataset: h5py.Dataset, row: int) -> UInt8[np.ndarra
 
 
 def frame_size(dataset: h5py.Dataset) -> tuple[int, int]:
-    """Height and width of frames, whichever axis their channels have."""
+    """Height and width of frames with channels first or last."""
     shape = dataset.shape
     return (shape[1], shape[2]) if shape[3] == 3 else (shape[2], shape[3])
 
@@ -136,17 +136,17 @@ def frame_size(dataset: h5py.Dataset) -> tuple[int, int]:
 def read_frames(
     path: Path, name: str, start: int, stop: int, transpose: bool = False
 ) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
-    """Rows of a field of frames or of pictures, in blocks; the file is open only while they are asked for.
+    """Rows of a field of frames or pictures, in blocks. The file is open only while a block is read.
 
     Args:
         path: the file.
-        name: of the field, with its groups.
+        name: path of the field.
         start: the first row.
         stop: the row before which to end.
-        transpose: whether channels come first whatever the sizes say.
+        transpose: whether channels come first, even if the sizes are ambiguous.
 
     Raises:
-        BadEpisode: if the field is none of frames, or is damaged.
+        BadEpisode: if the field does not have frames, or is damaged.
     """
     with opened(path) as file:
         if is_pictures(own_object(file, name)):

@@ -86,7 +86,7 @@ class Item(NamedTuple):
     """One episode of a source."""
 
     name: str
-    """For messages: the file, and the record or episode in it."""
+    """File and record or episode, for messages."""
     weight: int
     """Approximate size of its decoded frames in bytes, 1 or more."""
     place: tuple[int | str, ...]
@@ -180,7 +180,7 @@ class Importer(Protocol):
         """Read one episode; its frames are read lazily.
 
         Raises:
-            BadEpisode: if it is damaged, here or while the frames are read.
+            BadEpisode: if it is damaged; also while the frames are read.
         """
         ...
 
@@ -245,7 +245,7 @@ def truths(name: str, values: np.ndarray, length: int) -> Bool[np.ndarray, " L"]
     numbers = one_number(name, values, length)
     odd = numbers[(numbers != 0) & (numbers != 1)]
     if len(odd):
-        raise BadEpisode(f"'{name}' holds {odd[0]}, expected 0 or 1 in each row; mend or drop the episode")
+        raise BadEpisode(f"'{name}' holds {odd[0]}, expected 0 or 1 in each row; fix or drop the episode")
     return numbers.astype(np.bool_)
 
 
@@ -306,7 +306,7 @@ def _known_actions(action: np.ndarray | None, extends: bool, last_is_real: bool)
         if not np.isfinite(action[-1].astype(np.float64)).all():
             raise BadEpisode(
                 "its last row has a reward or an end and an action that is no number, expected the action that led to "
-                "it; mend or drop the episode"
+                "it; fix or drop the episode"
             )
         return _with_unknown_row(action)
     if not last_is_real:

@@ -1,9 +1,9 @@
-"""LeRobot's data sets, versions 2.1 and 3: Parquet files of numbers, MP4 files of frames, JSON that says what is where.
+"""Importer of LeRobot, versions 2.1 and 3: Parquet files of numbers, MP4 files of frames, JSON files of metadata.
 
-In 2.1 an episode has a Parquet file and for each camera an MP4 file of its own. In 3 a file holds many episodes, and
-`meta/episodes` says from which row and which second on. `next.reward`, `next.success` and `next.done` come of the row's
-action and are moved to the frame at which it arrived. What the last action led to was not filmed: where it brought a
-reward or success, the last picture is repeated for it.
+In 2.1 an episode has a Parquet file and an MP4 file per camera. In 3 a file contains several episodes, and
+`meta/episodes` has their first rows and start times. `next.reward`, `next.success` and `next.done` result from the
+row's action and are moved to the next frame. If the last action has a reward or success, a copy of the last picture is
+added.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ from aime.io.importers.timing import check_even, frames_at, usual_step
 STATE, ACTION, TIME = "observation.state", "action", "timestamp"
 REWARD, DONE, SUCCESS = "next.reward", "next.done", "next.success"
 Frames = Iterator[UInt8[np.ndarray, "n h w 3"]]
-_OUT_OF_TIME = "episodes whose last row is done without success or reward, taken for stopped and not for ended"
+_OUT_OF_TIME = "episodes whose last row is done without success or reward, imported as truncated, not terminated"
 _OF_LEROBOT = ("frame_index", "episode_index", "index", "task_index")
 
 
 def open_source(source: Path, choice: Choice) -> Sources:
-    """The one data set of a directory.
+    """The data set of a directory.
 
     Raises:
-        AimeError: if it is none, of another version, or the choice does not fit it.
+        AimeError: if it is not a data set of these versions, or an option does not apply.
     """
     info = read_info(source)
     if choice.split:
-        raise AimeError(f"{source}: splits of LeRobot's data sets are not told apart; leave --split out")
+        raise AimeError(f"{source}: splits of LeRobot data sets are not supported; leave --split out")
     refuse_others(source, choice, ("cameras", "state", "actions", "depth_range"))
     features = info["features"]
     cameras = find_cameras(source, features, choice.cameras)
@@ -73,7 +73,7 @@ def open_source(source: Path, choice: Choice) -> Sources:
 
 
 def _choices(source: Path, features: Mapping[str, Any]) -> tuple[Choices | Switches | None, tuple[str, ...]]:
-    """Whole numbers of an action are choices of those that occur; of floats, which are quantities, there are none."""
+    """The choices of integer actions, from the values that occur; none for floats."""
     if not str(features[ACTION].get("dtype")).startswith(("int", "uint", "bool")):
         return None, ()
     paths = _parquet_files(source / "data")
@@ -84,17 +84,17 @@ def _choices(source: Path, features: Mapping[str, Any]) -> tuple[Choices | Switc
 
 @dataclass(frozen=True)
 class LeRobotImporter:
-    """A data set.
+    """A LeRobot data set.
 
     Attributes:
         place: its directory.
-        description: what `meta/info.json` says, in JSON.
-        cameras: features of frames.
-        action_width: A, or 0 where actions are not wanted.
+        description: content of `meta/info.json`.
+        cameras: names of frame features.
+        action_width: A, or 0 if actions are not imported.
         state_width: S, or 0.
-        depth_range: what is black and what white in 16-bit pictures.
-        choices: what actions that are whole numbers choose from; None where they are quantities.
-        choice_notes: how that was found, for the report.
+        depth_range: values of 16-bit pictures that become black and white.
+        choices: of integer actions; None for continuous actions.
+        choice_notes: about the choices, for the report.
     """
 
     place: Path
@@ -108,18 +108,18 @@ class LeRobotImporter:
 
     @property
     def info(self) -> dict[str, Any]:
-        """What `meta/info.json` says."""
+        """The content of `meta/info.json`."""
         content: dict[str, Any] = json.loads(self.description)
         return content
 
     @property
     def rate(self) -> float:
-        """Rows and frames a second."""
+        """Rows and frames per second."""
         return float(self.info["fps"])
 
     @property
     def facts(self) -> Facts:
-        """Widths, as the description has them."""
+        """Widths from the description."""
         attributes = {"fps": self.rate}
         facts = Facts(
             self.action_width,
@@ -138,7 +138,7 @@ class LeRobotImporter:
         )
 
     def _names(self, feature: str, width: int) -> dict[str, int]:
-        """The joints of a vector, if the description names as many as it has numbers."""
+        """The names of a vector's numbers, if the description names all."""
         names = self.info["features"].get(feature, {}).get("names")
         while isinstance(names, dict) and len(names) == 1:
             names = next(iter(names.values()))
@@ -149,13 +149,13 @@ class LeRobotImporter:
         return fields_of(names) if len(set(names)) == width else {}
 
     def _unread(self) -> tuple[str, ...]:
-        """What the data set has besides."""
+        """A line about features that are not imported."""
         read = {STATE, ACTION, REWARD, DONE, SUCCESS, TIME, *self.cameras, *_OF_LEROBOT}
         others = sorted(set(self.info["features"]) - read)
-        return (f"features not taken: {', '.join(others)}",) if others else ()
+        return (f"features not imported: {', '.join(others)}",) if others else ()
 
     def survey(self) -> Survey:
-        """List the episodes, with the places of their rows and frames."""
+        """List the episodes, with the positions of their rows and frames."""
         info = self.info
         third = str(info["codebase_version"]).startswith("v3")
         items: list[Item] = []
@@ -196,7 +196,7 @@ class LeRobotImporter:
         paths = _parquet_files(self.place / "meta" / "episodes")
         if not paths:
             raise AimeError(
-                f"{self.place}/meta/episodes: holds no Parquet file, expected some; download the data set again"
+                f"{self.place}/meta/episodes: has no Parquet file, expected at least one; download the data set again"
             )
         for path in paths:
             table = tables.read_table(path, ("episode_index", "length", "data/", "videos/"))
@@ -227,7 +227,7 @@ class LeRobotImporter:
         return [name for name in self.cameras if self.info["features"][name].get("dtype") == "video"]
 
     def read(self, item: Item) -> Recorded:
-        """The rows of an episode, and its stretches of the films."""
+        """The rows of an episode, and its parts of the videos."""
         number, length = int(item.place[0]), int(item.place[1])
         path = self._inside(str(item.place[2]))
         known = self._rows(path, number, (ACTION, STATE, REWARD, DONE, SUCCESS, TIME))
@@ -252,10 +252,10 @@ class LeRobotImporter:
         )
 
     def _times(self, path: Path, known: tables.Columns, length: int) -> Float64[np.ndarray, " L"]:
-        """When each row was taken, in seconds from the episode's start.
+        """Times of the rows in seconds since the start of the episode.
 
         Raises:
-            BadEpisode: if rows are missing, or come at another rate than the description says.
+            BadEpisode: if rows are missing, or have another rate than the description.
         """
         rows = {len(column) for column in known.values()}
         if rows != {length}:
@@ -269,15 +269,15 @@ class LeRobotImporter:
         if length > 1 and abs(step * rate - 1) > 0.05:
             raise BadEpisode(
                 f"{path}: its rows are {step:.4f} s apart, expected {1 / rate:.4f} s as 'fps' in meta/info.json says; "
-                "mend one of them"
+                "fix one of them"
             )
         return times
 
     def _filmed(self, name: int | str, microseconds: int | str, times: Float64[np.ndarray, " L"]) -> Frames:
-        """The frame of a film that belongs to each row."""
+        """The frame of a video for each row."""
         path, start = self._inside(str(name)), int(microseconds) / 1e6
         within = 0.5 / self.rate * (1 + 1e-3)
-        # in version 2 the film is the episode, and a wrong length shall show
+        # in version 2 a video is one episode, so that a wrong length can be detected
         whole = not str(self.info["codebase_version"]).startswith("v3")
         return frames_at(video.read_film(path, max(start - within, 0.0)), start + times, within, str(path), whole)
 
@@ -286,11 +286,11 @@ class LeRobotImporter:
         true, place = path.resolve(), self.place.resolve()
         homes = [place, *([blobs] if (blobs := _blobs(place)) else [])]
         if not path.is_file() or not any(true.is_relative_to(home) for home in homes):
-            raise BadEpisode(f"{path}: no such file in the data set, expected it as meta/info.json has it")
-        return path  # the suffix, which a blob does not have, says the format
+            raise BadEpisode(f"{path}: no such file in the data set, expected it as in meta/info.json")
+        return path  # the path before links are resolved has the suffix, which gives the format
 
     def _rows(self, path: Path, number: int, names: tuple[str, ...]) -> tables.Columns:
-        """Some columns of an episode; a file may hold others too."""
+        """Columns of an episode; a file may contain several episodes."""
         known = tables.read_table(path, (*names, "episode_index"))
         if "episode_index" in known:
             if known["episode_index"].ndim != 1:
@@ -309,7 +309,7 @@ class LeRobotImporter:
         return self._checked(path, self._rows(path, int(item.place[0]), (ACTION,)))
 
     def _pictures(self, path: Path, number: int, camera: str, depth: Depth) -> Frames:
-        """Frames that lie in the Parquet file itself, as PNG files in a column of (bytes, path)."""
+        """Frames in the Parquet file, as PNG files in a column of (bytes, path)."""
         parquet = tables.pyarrow("pyarrow.parquet")
         block: list[np.ndarray] = []
         with parquet.ParquetFile(path) as file:
@@ -326,17 +326,16 @@ class LeRobotImporter:
 
 
 def _blobs(place: Path) -> Path | None:
-    """Where the files of a data set lie in the local cache of the Hugging Face Hub, whose snapshots are links."""
+    """The directory of a data set's files in the local cache of the Hugging Face Hub, whose snapshots are links."""
     cache = place.parent.parent
     return cache / "blobs" if place.parent.name == "snapshots" and cache.name.startswith("datasets--") else None
 
 
 def _outcomes(path: Path, known: tables.Columns, notes: Counter[str]) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Reward and end that came of the action of each row, `[L]` each; None where the tables do not say.
+    """Reward and termination that result from the action of each row, `[L]` each; None if unknown.
 
-    Success is a reward of 1 where no other is noted. LeRobot marks the last row of *every* episode as done, also where
-    time ran out. So there the episode ended for good if it succeeded, or where success is not noted if the row has a
-    reward.
+    Without rewards, success is a reward of 1. LeRobot marks the last row of *every* episode as done, also after a
+    timeout. It is a termination if the episode succeeded or, without `next.success`, if the row has a reward.
     """
     reward, done, success = (_flat(path, known, name) for name in (REWARD, DONE, SUCCESS))
     if reward is None and success is not None:
@@ -370,7 +369,7 @@ def _decoded(path: Path, cell: Any, depth: Depth, size: tuple[int, int] | None) 
 
 
 def _filled(template: str, words: Mapping[str, Any]) -> str:
-    """A path template with `{name}` and `{name:03d}` filled in, and no more than that: the file may say anything."""
+    """A path template with only `{name}` and `{name:03d}` filled in, because the file is untrusted."""
 
     def value(match: re.Match[str]) -> str:
         word = words[match[1]]

@@ -1,4 +1,4 @@
-"""What `meta/info.json` of a LeRobot data set says, checked where it is read."""
+"""Reading and checking `meta/info.json` of a LeRobot data set."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ VERSIONS = ("v2.0", "v2.1", "v3.0")
 
 
 def read_info(source: Path) -> dict[str, Any]:
-    """What the file says; version, features, rate and size of chunks have the types that they must have.
+    """The content of the file, with valid version, features, rate and chunk size.
 
     Raises:
-        AimeError: if something has another type or is missing.
+        AimeError: if a value has another type or is missing.
     """
     path = source / "meta" / "info.json"
     info = read_json(path)
@@ -27,20 +27,20 @@ def read_info(source: Path) -> dict[str, Any]:
         raise AimeError(f"{path}: has version {version}, expected {', '.join(VERSIONS)}; convert it")
     features = info.get("features")
     if not isinstance(features, dict) or not all(isinstance(feature, dict) for feature in features.values()):
-        raise AimeError(f"{path}: has no 'features' that are objects, expected them; download it again")
+        raise AimeError(f"{path}: has no valid 'features', expected objects; download it again")
     rate, chunk = info.get("fps"), info.get("chunks_size", 1000)
     if not isinstance(rate, int | float) or not 0 < rate <= 10_000:
-        raise AimeError(f"{path}: has fps {rate!r}, expected frames a second; mend it")
+        raise AimeError(f"{path}: has fps {rate!r}, expected frames per second; fix it")
     if not isinstance(chunk, int) or chunk < 1:
-        raise AimeError(f"{path}: has chunks_size {chunk!r}, expected a whole number above 0; mend it")
+        raise AimeError(f"{path}: has chunks_size {chunk!r}, expected a whole number above 0; fix it")
     return info
 
 
 def find_cameras(source: Path, features: Mapping[str, Any], wanted: tuple[str, ...]) -> list[str]:
-    """The features of frames that are wanted, or the only one.
+    """The requested frame features, or the only one.
 
     Raises:
-        AimeError: if one is missing, or there are several and none is named.
+        AimeError: if one is missing, or there are several and none is requested.
     """
     found = [name for name, feature in features.items() if feature.get("dtype") in ("video", "image")]
     named = [
@@ -55,10 +55,10 @@ def find_cameras(source: Path, features: Mapping[str, Any], wanted: tuple[str, .
 
 
 def width_of(source: Path, features: Mapping[str, Any], name: str) -> int:
-    """The numbers of a feature, 0 where there is none of that name.
+    """The width of a feature, 0 if it does not exist.
 
     Raises:
-        AimeError: if its shape is none, or too large.
+        AimeError: if its shape is invalid or too large.
     """
     if name not in features:
         return 0

@@ -1,9 +1,9 @@
-"""Minari's data sets in HDF5: `data/main_data.hdf5` with a group an episode, and `data/metadata.json` with the spaces.
+"""Importer of Minari: `data/main_data.hdf5` with a group per episode, and `data/metadata.json` with the spaces.
 
-    episode_0/observations        frames, or a group in which some are      T + 1 rows of numbers, or of JPEG files
+    episode_0/observations        frames, or a group with frames            T + 1 rows of numbers, or of JPEG files
     episode_0/actions             T rows, or a group                        rewards, terminations: T rows
 
-A reward and an end come of the action of the same row: they are moved to the frame at which it arrived.
+Reward and termination result from the action of the same row, and are moved to the next frame.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ from aime.io.importers.tfds_features import read_json
 
 
 def open_source(source: Path, choice: Choice) -> Sources:
-    """The one data set of a directory.
+    """The data set of a directory.
 
     Raises:
-        AimeError: if there is none in HDF5, it holds no frames, or the choice does not fit.
+        AimeError: if there is none in HDF5, it has no frames, or an option does not apply.
     """
     refuse_others(source, choice, ("cameras", "state", "actions", "fps"))
     place = next((place for place in (source / "data", source) if (place / "metadata.json").is_file()), None)
     if place is None:
-        raise AimeError(f"{source}: holds no data/metadata.json, expected a data set of Minari; check the path")
+        raise AimeError(f"{source}: has no data/metadata.json, expected a data set of Minari; check the path")
     metadata = read_json(place / "metadata.json")
     path = place / "main_data.hdf5"
     if metadata.get("data_format", "hdf5") != "hdf5" or not path.is_file():
@@ -76,10 +76,10 @@ def open_source(source: Path, choice: Choice) -> Sources:
     unused = [name for name in observations if name not in (*cameras, *states)] if choice.state else []
     if unused:
         notes.append(
-            f"observations not taken, because they are no frames and no vectors of floats: {', '.join(unused)}"
+            f"observations not imported, because they are neither frames nor vectors of floats: {', '.join(unused)}"
         )
     if others:
-        notes.append(f"fields not taken: {', '.join(others)}")
+        notes.append(f"fields not imported: {', '.join(others)}")
     return {"": MinariImporter(path, tuple(cameras), tuple(states.items()), tuple(parts.items()), tuple(notes))}
 
 
@@ -120,12 +120,12 @@ def _vectors(observations: Mapping[str, h5py.Dataset]) -> dict[str, int]:
 def _parts(
     path: Path, file: h5py.File, first: h5py.Group, declared: dict[str, ActionPart]
 ) -> tuple[dict[str, ActionPart], list[str]]:
-    """What the metadata declare, else what the file holds: whole numbers are choices of those that occur."""
+    """The parts of the action: from the metadata, or else from the file, where integers are discrete."""
     fields = fields_below(path, first, "actions")
     if declared:
         if set(declared) != set(fields):
             raise AimeError(
-                f"{path}: holds actions {sorted(fields)}, expected {sorted(declared)} as in metadata.json; check it"
+                f"{path}: has actions {sorted(fields)}, expected {sorted(declared)} as in metadata.json; check it"
             )
         return declared, []
     parts: dict[str, ActionPart] = {}
@@ -153,10 +153,10 @@ class MinariImporter:
 
     Attributes:
         path: the file.
-        cameras: paths of frames below `observations`; "" is that itself.
-        states: paths and widths of vectors there.
-        parts: paths below `actions`, and what lies there; none where actions are not wanted.
-        notes: how it is read, for the report.
+        cameras: paths of frames below `observations`; "" for `observations`.
+        states: paths and widths of vectors below `observations`.
+        parts: paths below `actions` and kinds; empty if actions are not imported.
+        notes: for the report.
     """
 
     path: Path
@@ -167,7 +167,7 @@ class MinariImporter:
 
     @property
     def facts(self) -> Facts:
-        """The space says the range, unless it is unbounded."""
+        """The range is that of the space, unless it is unbounded."""
         names = {name or "observation": size for name, size in self.states}
         if not self.parts:
             return Facts(0, names, notes=self.notes)
@@ -183,7 +183,7 @@ class MinariImporter:
         )
 
     def survey(self) -> Survey:
-        """List the groups of episodes, in the order of their numbers."""
+        """List the groups of episodes by number."""
         items: list[Item] = []
         bad: list[BadEpisode] = []
         with opened(self.path) as file:
@@ -210,7 +210,7 @@ class MinariImporter:
         return "/".join([f"episode_{number}", *(part for part in parts if part)])
 
     def read(self, item: Item) -> Recorded:
-        """One group."""
+        """Read one group."""
         number, length = map(int, item.place)
         with opened(self.path) as file:
             after = {name: self._after(file, number, name, length) for name in ("rewards", "terminations")}

@@ -1,8 +1,8 @@
-"""The spaces of Gymnasium as Minari writes them into metadata.json, and the parts of an action that they mean.
+"""Gymnasium spaces in Minari's metadata.json, and the parts of an action.
 
     {"type": "Dict", "subspaces": {"arm": {"type": "Box", "low": […], "high": […]}, "grip": {"type": "Discrete", …}}}
 
-A Dict lies in HDF5 as a group with a field a key, a Tuple as a group with fields `_index_0`, `_index_1`, and so on.
+In HDF5, a Dict is a group with a field per key, a Tuple a group with the fields `_index_0`, `_index_1`, …
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from aime.errors import AimeError, one_line
 from aime.io.importers.action_parts import ActionPart, Choices, Quantities, Switches
 
 MAX_DEPTH = 16
-"""Of spaces inside of each other."""
+"""Maximum depth of nested spaces."""
 
 MAX_PARTS = 256
 
 _GREATEST_BOUND = 1e6
-"""A bound beyond this, such as the greatest number of a dtype, says that there is none."""
+"""Larger bounds, such as the largest number of a dtype, count as infinite."""
 
 _GREATEST_NAME = 2**53
 
 
 def action_parts(path: Path, metadata: Mapping[str, Any]) -> dict[str, ActionPart]:
-    """The parts of an action by their paths below `actions` in the file, "" for a lone one, in order.
+    """The parts of an action by their paths below `actions` in the file, in order; "" for a single one.
 
-    Empty where the metadata leave the space to an environment of Gymnasium.
+    Empty if the metadata has no space, but an environment of Gymnasium.
 
     Raises:
-        AimeError: if the space is damaged, or is of a kind that is no action.
+        AimeError: if the space is damaged, or not a space of actions.
     """
     text = metadata.get("action_space")
     if text is None:
@@ -47,7 +47,7 @@ def action_parts(path: Path, metadata: Mapping[str, Any]) -> dict[str, ActionPar
         raise AimeError(f"{path}: 'action_space': {error}") from error
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError, AttributeError) as error:
         found = one_line(error)
-        raise AimeError(f"{path}: 'action_space' is no space ({found}); download the data set again") from error
+        raise AimeError(f"{path}: 'action_space' is not a space ({found}); download the data set again") from error
     if len(parts) > MAX_PARTS:
         raise AimeError(f"{path}: 'action_space' has {len(parts)} parts, expected {MAX_PARTS} at most; simplify it")
     return parts
@@ -55,7 +55,7 @@ def action_parts(path: Path, metadata: Mapping[str, Any]) -> dict[str, ActionPar
 
 def _walk(name: str, space: Mapping[str, Any], depth: int) -> Iterator[tuple[str, ActionPart]]:
     if depth > MAX_DEPTH:
-        raise AimeError(f"has spaces {MAX_DEPTH} deep inside of each other, expected fewer; simplify it")
+        raise AimeError(f"has spaces nested {MAX_DEPTH} deep, expected fewer; simplify it")
     kind = space["type"]
     if kind == "Dict":
         for key in sorted(space["subspaces"]):
@@ -82,8 +82,8 @@ def _leaf(kind: Any, space: Mapping[str, Any]) -> ActionPart:
             raise AimeError(f"MultiBinary has {size} numbers, expected 1 to 9999; check metadata.json")
         return Switches(size)
     raise AimeError(
-        f"{kind!r} is no space of actions, expected Box, Discrete, MultiDiscrete, MultiBinary, Dict or Tuple; import "
-        "with --no-actions"
+        f"{kind!r} is not a space of actions, expected Box, Discrete, MultiDiscrete, MultiBinary, Dict or Tuple; "
+        "import with --no-actions"
     )
 
 

@@ -26,7 +26,7 @@ def read_masks(pictures: Path) -> Iterator[UInt8[np.ndarray, "n h w"]]:
     """The masks of a directory of pictures, in the order of the pictures, in blocks.
 
     Raises:
-        BadEpisode: if a picture has no mask of its size, or a mask is damaged or none of 8 bits.
+        BadEpisode: if a mask is missing, damaged, of another size, or not of 8 bits.
     """
     paths = pictures_in(pictures)
     size = picture_size(paths[0])

@@ -1,4 +1,4 @@
-"""The pictures of a directory in the order of the numbers in their names, and names that leave that order open."""
+"""The order of pictures in a directory, by the numbers in their names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aime.io.importers.interface import BadEpisode, in_order
 from aime.io.importers.pictures import FORMATS
 
 SAME_STRIDE = 0.6
-"""Names whose numbers have the same distance so often are counted through. Others are times, which are not even."""
+"""Share of equal distances from which on numbers are a count. Others are times, which are uneven."""
 
 _DECIMAL = re.compile(r"(\D*)(\d+\.\d+)")
 
@@ -29,10 +29,10 @@ def pictures_in(directory: Path) -> list[Path]:
 
 
 def check_names(paths: Sequence[Path]) -> None:
-    """Refuse pictures whose names do not say their order, or say that one is missing.
+    """Check that names give an order without gaps.
 
     Raises:
-        BadEpisode: if names differ in more than their numbers, two have the same numbers, or a number is left out.
+        BadEpisode: if names differ in more than their numbers, two have the same numbers, or a number is missing.
     """
     patterns: dict[str, Path] = {}
     for path in paths:
@@ -41,7 +41,7 @@ def check_names(paths: Sequence[Path]) -> None:
         first, second = [path.name for path in patterns.values()][:2]
         raise BadEpisode(
             f"{paths[0].parent}: holds pictures with names like '{first}' and '{second}', expected names that differ "
-            "in their numbers alone, as their order is unknown; move one kind elsewhere or rename it"
+            "only in their numbers, because their order is unknown; move or rename one kind"
         )
     numbers = [[int(part[:4000]) for part in re.findall(r"[0-9]+", path.stem)] for path in paths]
     for before, after, here, following in zip(paths, paths[1:], numbers, numbers[1:], strict=False):

@@ -1,4 +1,4 @@
-"""Pictures in files of their own, or inside of other files, as a viewer shows them."""
+"""Decoding of pictures, from files or bytes, as a viewer shows them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from aime.io.importers.interface import MAX_FRAME_BYTES, BadEpisode
 from aime.io.importers.jpeg_damage import check_end
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP"}
-"""The format that a file's name promises. Pillow would guess it from the content, and run Ghostscript on PostScript."""
+"""Format by suffix. Pillow would guess it from the content, and run Ghostscript on PostScript."""
 
 UNDECODABLE = (
     OSError,
@@ -37,24 +37,24 @@ UNDECODABLE = (
     Image.DecompressionBombError,
     Image.DecompressionBombWarning,
 )
-"""What decoding a damaged picture may raise."""
+"""Exceptions of decoding a damaged picture."""
 
 MAX_FILE_BYTES = 4 * MAX_FRAME_BYTES
-"""A larger file is no picture of at most 64 MB."""
+"""Maximum bytes of a picture file."""
 
 
-_WHOLE_RANGE = "pictures of 16-bit grey, black for 0 and white for 65535: --depth-range names other limits"
+_WHOLE_RANGE = "16-bit grey pictures, mapped from 0 (black) to 65535 (white); --depth-range sets other limits"
 
 
 @dataclass(frozen=True)
 class Depth:
-    """How the 65536 greys of a 16-bit picture become 256.
+    """The mapping of 16-bit grey to 8 bits.
 
     Attributes:
-        low: what becomes black, in the picture's own numbers; smaller numbers do as well.
-        high: what becomes white; greater numbers do as well.
-        named: whether the user named both. A picture of 8 bits is then refused.
-        notes: counts what the report shall say.
+        low: this value and smaller ones become black.
+        high: this value and larger ones become white.
+        named: whether the user set both; pictures of 8 bits are then refused.
+        notes: counts for the report.
     """
 
     low: float = 0.0
@@ -64,12 +64,12 @@ class Depth:
 
     @classmethod
     def of(cls, limits: tuple[float, float] | None, notes: Counter[str] | None = None) -> Depth:
-        """From the two numbers that the user named, or neither."""
+        """From the user's limits, or the default."""
         counted = Counter[str]() if notes is None else notes
         return cls(notes=counted) if limits is None else cls(*limits, named=True, notes=counted)
 
     def grey(self, picture: np.ndarray) -> UInt8[np.ndarray, "h w"]:
-        """From 16 bits to 8."""
+        """Convert 16 bits to 8."""
         if not self.named:
             self.notes[_WHOLE_RANGE] += 1
         scaled = (picture.astype(np.float64) - self.low) / (self.high - self.low)
@@ -81,9 +81,9 @@ def read_picture(path: Path, depth: Depth, size: tuple[int, int] | None = None) 
     """The picture in a file.
 
     Args:
-        path: the file; its suffix says what it is.
-        depth: how 16-bit grey is shown.
-        size: height and width that it must have; any by default.
+        path: the file; its suffix gives the format.
+        depth: mapping of 16-bit grey.
+        size: required height and width; any by default.
 
     Raises:
         BadEpisode: if it cannot be opened, is damaged, too large, or has another size.
@@ -98,17 +98,17 @@ def read_picture(path: Path, depth: Depth, size: tuple[int, int] | None = None) 
 
 
 def picture_size(path: Path) -> tuple[int, int]:
-    """Height and width of the picture in a file, from its header, as it is shown.
+    """Height and width of a displayed picture, from its header.
 
     Raises:
-        BadEpisode: if it has no header that can be read, or the picture is too large.
+        BadEpisode: if the header cannot be read, or the picture is too large.
     """
     with opened(path) as file:
         try:
             with open_picture(file.read(MAX_FILE_BYTES), (FORMATS[path.suffix.lower()],)) as picture:
                 return _shown_size(picture)
         except UNDECODABLE as error:
-            raise BadEpisode(f"{path}: is no picture ({one_line(error)}); remove it or save it again") from error
+            raise BadEpisode(f"{path}: is not a picture ({one_line(error)}); remove it or save it again") from error
 
 
 def decode_picture(
@@ -117,16 +117,16 @@ def decode_picture(
     formats: tuple[str, ...] = ("PNG", "JPEG"),
     size: tuple[int, int] | None = None,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """A picture in RGB as viewers show it: turned as its EXIF data says, what is transparent over black.
+    """A picture in RGB as a viewer shows it: with EXIF orientation, transparency blended with black.
 
     Args:
-        content: of a picture's file.
-        depth: how 16-bit grey is shown; black for 0 and white for 65535 by default.
-        formats: Pillow's names of those that it may have.
-        size: height and width that it must have; any by default.
+        content: of the file.
+        depth: mapping of 16-bit grey; by default 0 to black and 65535 to white.
+        formats: allowed formats, in Pillow's names.
+        size: required height and width; any by default.
 
     Raises:
-        UNDECODABLE: if it is none of them, is damaged, or is larger than 64 MB, of which nothing is decoded.
+        UNDECODABLE: if it has another format, is damaged, or is larger than 64 MB.
     """
     with open_picture(content, formats) as picture:
         if size is not None and _shown_size(picture) != size:
@@ -138,14 +138,14 @@ def decode_picture(
 
 
 def open_picture(content: bytes | memoryview, formats: tuple[str, ...]) -> Image.Image:
-    """A picture of which nothing but the header is decoded.
+    """A picture of which only the header is decoded.
 
     Args:
-        content: of a picture's file.
-        formats: Pillow's names of those that it may have.
+        content: of the file.
+        formats: allowed formats, in Pillow's names.
 
     Raises:
-        UNDECODABLE: if it is none of them, is larger than 64 MB, is an animation, or Pillow shows it wrongly.
+        UNDECODABLE: if it has another format, is larger than 64 MB, is an animation, or Pillow decodes it wrongly.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)

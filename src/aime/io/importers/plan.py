@@ -74,7 +74,7 @@ class Ledger:
             AimeError: if another process writes there, or the directory cannot be written.
         """
         if self.out.exists() and not self.out.is_dir():
-            raise AimeError(f"{self.out}: is a file, expected a directory to import into; choose another --out")
+            raise AimeError(f"{self.out}: is a file; expected a directory: choose another --out")
         with only_writer(self.out):
             (self.out / NOTES).mkdir(exist_ok=True)
             yield
@@ -112,7 +112,7 @@ class Ledger:
                 changed = f"{name} was {before.get(name)}, is now {now.get(name)}"
                 what = "the source has changed since" if name in ("digest", "episodes", "files") else changed
                 raise AimeError(
-                    f"{self.out}: holds an import begun otherwise ({what}); choose another --out, or delete it"
+                    f"{self.out}: has an import with other settings ({what}); choose another --out, or delete it"
                 )
 
     def remember(self, plan: dict[str, Any], **more: Any) -> None:
@@ -143,7 +143,7 @@ class Ledger:
     def _check_empty(self) -> None:
         found = next((path for path in self.out.glob("*") if path.name not in (NOTES, LOCK)), None)
         if found is not None:
-            raise AimeError(f"{self.out}: holds {found.name}, expected an empty directory; choose another --out")
+            raise AimeError(f"{self.out}: contains {found.name}; expected an empty directory: choose another --out")
 
     def _tidy(self) -> None:
         """Remove temporary files of killed processes."""

@@ -16,7 +16,7 @@ KINDS = {
     "stable-worldmodel": "stable_worldmodel",
     "v-d4rl": "v_d4rl",
 }
-"""Each kind's module in this package; it is imported when a source of its kind is, and offers `open_source`."""
+"""Module of each kind, with a function `open_source`. It is imported on demand."""
 
 
 def open_source(kind: str, source: Path, choice: Choice) -> Sources:

@@ -16,7 +16,7 @@ SHOWN = 5
 
 @dataclass
 class Report:
-    """The outcome of an import.
+    """The result of an import.
 
     Attributes:
         kind: of the source.
@@ -76,19 +76,19 @@ class Report:
         lines = [f"{self.episodes} episodes, {self.frames} frames of {size}"]
         lines += [f"resized from {there}: {frames} frames" for there, frames in self.sizes.items() if there != size]
         if not self.action_low:
-            lines.append("no actions: video alone")
+            lines.append("no actions: video only")
         elif set(self.action_low) != {-1.0} or set(self.action_high) != {1.0}:
             lines.append(f"actions scaled to [-1, 1] from {_shown(self.action_low)} to {_shown(self.action_high)}")
         lines += [*map(printable, self.notes), *(f"{count} {text}" for text, count in self.left_out.items())]
         if self.clipped:
-            lines.append(f"{self.clipped} numbers in actions lay outside of their range and were clipped")
+            lines.append(f"{self.clipped} action values were outside of their range and were clipped")
         if self.repeated:
             lines.append(
-                f"{self.repeated} episodes got one more frame, which repeats their last picture: the reward or the end "
-                "that their last action brought arrives there"
+                f"{self.repeated} episodes have one added frame, a copy of their last picture, for the reward or "
+                "termination of the last action"
             )
         if self.cut:
-            lines.append(f"{self.cut} episodes were too long for one shard and were cut")
+            lines.append(f"{self.cut} episodes were too long for one shard and were divided")
         if self.dropped:
             lines.append(f"{len(self.dropped)} dropped:")
             lines += [f"  {reason}" for reason in self.dropped[:SHOWN]]

@@ -192,7 +192,7 @@ def _do(tasks: Sequence[_Task], workers: int, console: Console) -> None:
                 run_job(task)
                 bar.advance(shown, sum(map(_kilobytes, task.job.items)))
     elif tasks:
-        death = f"a process died while it imported; memory may be short: use fewer than --workers {workers}"
+        death = f"an import process crashed, possibly because of too little memory; use fewer than --workers {workers}"
         run_jobs(tasks, run_job, workers, total, WorkLabels("importing", "kB", death), console)
 
 

@@ -1,8 +1,8 @@
-"""stable-worldmodel's HDF5 files: the schema of AIME's shards, but frames of any size and actions in any units.
+"""Importer of stable-worldmodel's HDF5 files: AIME's schema, with frames of any size and actions in any units.
 
-One file, or a directory of them: `pixels`, `action`, `ep_len` and `ep_offset`; `reward`, `terminated`, a state and
-`mask` (as in AIME's shards) where they are there. Time is as in AIME: the action of a row follows its frame, reward and
-end came with it.
+One file, or a directory of files, with `pixels`, `action`, `ep_len` and `ep_offset`; optionally `reward`, `terminated`,
+a state and `mask`. The time convention is AIME's: the action of a row follows its frame, reward and termination
+describe the arrival at it.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ from aime.io.importers.interface import (
 
 SUFFIXES = (".h5", ".hdf5")
 STATES = ("state", "proprio", "observation")
-"""Names that a state goes by; the first that is there is taken."""
+"""Possible names of the state; the first that exists is used."""
 
 MAX_FLOAT_CHOICES = 64
-"""Whole numbers below this are choices, though they are stored as floats."""
+"""Integers below this are discrete actions, although stored as floats."""
 
 _BOOKKEEPING = ("reward", "terminated", "truncated", "ep_len", "ep_offset", "step_idx", "id")
-"""What is taken whatever the user wants, or says what the layout says already."""
+"""Fields that are always imported, or redundant."""
 
 
 def open_source(source: Path, choice: Choice) -> Sources:
-    """The one data set of a file or directory.
+    """The data set of a file or directory.
 
     Raises:
         AimeError: if there is no file, or the first lacks frames, episodes or actions.
@@ -63,10 +63,10 @@ def open_source(source: Path, choice: Choice) -> Sources:
     refuse_others(source, choice, ("cameras", "state", "actions", "fps"))
     if not found:
         raise AimeError(
-            f"{source}: {_layout(source)}, expected *.h5 or *.hdf5 files; have stable-worldmodel write HDF5"
+            f"{source}: {_layout(source)}, expected *.h5 or *.hdf5 files; write HDF5 with stable-worldmodel"
         )
     if len(choice.cameras) > 1:
-        raise AimeError(f"{source}: one camera at a time is read; name one --camera")
+        raise AimeError(f"{source}: only one camera can be imported; name one --camera")
     camera = choice.cameras[0] if choice.cameras else "pixels"
     path = found[0]
     with opened(path) as file:
@@ -78,17 +78,17 @@ def open_source(source: Path, choice: Choice) -> Sources:
         masks = ("mask", "ep_mask") if _has_masks(file, camera) else ()
         unused = sorted(set(file) - {camera, "action", *states, *success, *masks, *_BOOKKEEPING})
     part, notes = _action_part(found) if choice.actions else (None, ())
-    notes = (*notes, *([f"fields not taken: {', '.join(unused)}"] if unused else []))
+    notes = (*notes, *([f"fields not imported: {', '.join(unused)}"] if unused else []))
     return {"": StableWorldmodelImporter(tuple(map(str, found)), camera, part, tuple(states.items()), notes, noted)}
 
 
 def _layout(source: Path) -> str:
-    """Which of stable-worldmodel's other formats a directory is in, in words that follow its name and a colon."""
+    """The other format of a directory, as text to follow its name and a colon."""
     if (source / "_versions").is_dir() or any(source.glob("*.lance")):
-        return "is in the Lance format, which is not read"
+        return "is in the Lance format, which is not supported"
     if (source / "ep_len.npz").is_file():
-        return "is in the folder or the video format, which is not read"
-    return "holds no file of stable-worldmodel"
+        return "is in the folder or the video format, which is not supported"
+    return "has no file of stable-worldmodel"
 
 
 def _state(file: h5py.File) -> dict[str, int]:
@@ -101,7 +101,7 @@ def _state(file: h5py.File) -> dict[str, int]:
 
 
 def _has_masks(file: h5py.File, camera: str) -> bool:
-    """Whether `mask` has ids of instances, a byte for each pixel of each frame."""
+    """Whether `mask` has instance ids, a byte per pixel."""
     mask, pixels = own_object(file, "mask"), own_object(file, camera)
     if not isinstance(mask, h5py.Dataset) or mask.dtype != np.uint8 or not is_frames(pixels):
         return False
@@ -109,10 +109,10 @@ def _has_masks(file: h5py.File, camera: str) -> bool:
 
 
 def _action_part(paths: Sequence[Path]) -> tuple[ActionPart, tuple[str, ...]]:
-    """Floats are quantities, whole numbers are choices of those that occur in any file.
+    """The kind of the action: floats are continuous, integers are discrete.
 
-    stable-worldmodel notes NaN for the last action of an episode, which makes floats of choices: a single action that
-    is nothing but a small whole number is one, unless the file notes a range, as AIME's export does.
+    stable-worldmodel stores NaN as the last action of an episode, so discrete actions are floats as well. A single
+    action that is always a small integer is discrete, unless the file has a range, as AIME's exports have.
     """
     with opened(paths[0]) as file:
         first = _action_field(paths[0], file)
@@ -131,9 +131,9 @@ def _are_small_whole_numbers(parts: Iterator[np.ndarray]) -> bool:
 
 
 def _actions_of(paths: Sequence[Path]) -> Iterator[np.ndarray]:
-    """The actions of each file that can be read, but for those that are no numbers: `[L, A]`."""
+    """The actions `[L, A]` of each readable file, without NaN."""
     for path in paths:
-        with suppress(BadEpisode), opened(path) as file:  # whoever reads the episodes complains
+        with suppress(BadEpisode), opened(path) as file:  # reported when the episodes are read
             values = rows(path, field(path, file, "action"))
             flat = values.reshape(len(values), -1)
             yield flat[np.isfinite(flat).all(axis=1)]
@@ -152,11 +152,11 @@ class StableWorldmodelImporter:
 
     Attributes:
         files: their paths.
-        camera: the field of frames.
-        part: what the action is; None where it is not wanted.
+        camera: name of the field of frames.
+        part: kind of the action; None if actions are not imported.
         states: name and width of the state, if any.
-        notes: how it is read, for the report.
-        noted: attributes of the first file, of which those are taken that `aime export` writes.
+        notes: for the report.
+        noted: attributes of the first file; those that `aime export` writes are used.
     """
 
     files: tuple[str, ...]
@@ -168,7 +168,7 @@ class StableWorldmodelImporter:
 
     @property
     def facts(self) -> Facts:
-        """Widths, as the first file has them."""
+        """Widths from the first file."""
         noted, states = dict(self.noted), dict(self.states)
         states = read_state_names(noted, sum(states.values())) or states
         attributes: dict[str, Attribute] = {name: noted[name] for name in noted if name in ("fps", "task", MASK_NAMES)}
@@ -249,7 +249,7 @@ class StableWorldmodelImporter:
         if action.shape[1] != self.part.size or (action.dtype.kind != "f" and not self.part.is_discrete):
             raise BadEpisode(
                 f"{path}: 'action' is {action.dtype} and {action.shape[1]} wide, expected it as in the first file; "
-                "import it apart"
+                "import it separately"
             )
         known = ~np.isnan(action).all(axis=1)
         encoded = np.full((len(action), self.part.width), np.nan)
@@ -258,12 +258,12 @@ class StableWorldmodelImporter:
 
 
 def _is_masked(path: Path, file: h5py.File, start: int) -> bool:
-    """Whether the episode at a row has masks; all have where no field says which."""
+    """Whether the episode at a row has masks; without `ep_mask` all have."""
     if own_object(file, "ep_mask") is None:
         return True
     masked, offsets = (rows(path, field(path, file, name, axes=1)) for name in ("ep_mask", "ep_offset"))
     if masked.dtype != np.bool_ or masked.shape != offsets.shape:
-        raise BadEpisode(f"{path}: 'ep_mask' is {masked.dtype} {masked.shape}, expected bool {offsets.shape}; mend it")
+        raise BadEpisode(f"{path}: 'ep_mask' is {masked.dtype} {masked.shape}, expected bool {offsets.shape}; fix it")
     return bool(masked[offsets == start].any())
 
 
@@ -285,7 +285,7 @@ def _whole_numbers(path: Path, values: h5py.Dataset) -> Int64[np.ndarray, " E"]:
 
 
 def _reward(known: Mapping[str, np.ndarray], length: int) -> np.ndarray | None:
-    """Rewards as one column, or success where there are no rewards; none where none is a number."""
+    """Rewards as one column, or success without rewards; None if no value is a number."""
     for name in ("reward", "success"):
         if name in known and not np.isnan(flat := one_number(name, known[name], length)).all():
             return flat

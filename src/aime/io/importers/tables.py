@@ -1,4 +1,4 @@
-"""Tables of numbers beside a film: CSV, TSV, NPZ, NPY, Parquet."""
+"""Tables of numbers: CSV, TSV, NPZ, NPY, Parquet."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from aime.io.importers.interface import BadEpisode
 SUFFIXES = (*csv_tables.SUFFIXES, ".npz", ".npy", ".parquet")
 
 MAX_TABLE_BYTES = 256 * 2**20
-"""A table that would be larger than this in memory is refused: 100,000 steps of 300 numbers have half of it."""
+"""Maximum bytes of a table in memory; 100,000 steps of 300 numbers take half of it."""
 
 MAX_WIDTH = 10_000
-"""Numbers of an action or a state."""
+"""Maximum number of values of an action or a state."""
 
 BATCH_ROWS = 4096
-"""Rows of a Parquet file that are decoded at a time."""
+"""Rows of a Parquet file decoded at a time."""
 
 NPY_COLUMN = "action"
-"""What the one array of an NPY file is."""
+"""Name of the array of an NPY file."""
 
 Columns = dict[str, np.ndarray]
-"""By name, `[L]` or `[L, …]`; a column of text holds its first text, with its place, in each row."""
+"""Arrays by name, `[L]` or `[L, …]`; a text column has its first text and its place in every row."""
 
 _DAMAGE = (OSError, ValueError, LookupError, TypeError, OverflowError, MemoryError, EOFError, NotImplementedError)
 
@@ -41,8 +41,8 @@ def read_table(path: Path, names: Sequence[str] | None = None) -> Columns:
     """The columns of a table.
 
     Args:
-        path: a file that ends in .csv, .tsv (with a line of names), .npz, .npy or .parquet.
-        names: read these alone, and those that begin with them; all by default.
+        path: a .csv or .tsv file (with a header line), .npz, .npy or .parquet.
+        names: columns to read, also as prefixes; all by default.
 
     Raises:
         BadEpisode: if it cannot be read, is too large, or has two columns of one name.
@@ -60,7 +60,7 @@ def read_table(path: Path, names: Sequence[str] | None = None) -> Columns:
 
 
 def column_names(path: Path) -> list[str]:
-    """The names of a table's columns, without its numbers.
+    """The names of a table's columns.
 
     Raises:
         BadEpisode: as `read_table` does.
@@ -82,7 +82,7 @@ def column_names(path: Path) -> list[str]:
 
 
 def widths(path: Path, names: Sequence[str]) -> tuple[int, ...]:
-    """The numbers a row of some columns of a table.
+    """The numbers per row of some columns.
 
     Raises:
         BadEpisode: as `read_table` and `matrix` do.
@@ -94,7 +94,7 @@ def widths(path: Path, names: Sequence[str]) -> tuple[int, ...]:
 
 
 class _told:
-    """Turns what a library says of a damaged table into an error that names the table."""
+    """Converts errors of libraries about damaged tables to `BadEpisode`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -142,7 +142,7 @@ def _read_npy(path: Path) -> Columns:
 
 
 def _read_array(file: IO[bytes], size: int) -> np.ndarray:
-    """An array in NumPy's format, whose header may declare no more than there is; objects, which are programs, not."""
+    """An array in NumPy's format. Headers that declare more than the file has, and pickled objects, are refused."""
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"it has version {version} of NumPy's format, expected 1.0 or 2.0")
@@ -160,11 +160,11 @@ def _read_array(file: IO[bytes], size: int) -> np.ndarray:
 
 
 def read_parquet(path: Path, wanted: Callable[[str], bool]) -> Columns:
-    """The columns of a Parquet file whose names are wanted.
+    """The requested columns of a Parquet file.
 
     Raises:
         AimeError: if pyarrow is not installed.
-        BadEpisode: if it is no regular file.
+        BadEpisode: if it is not a regular file.
         ValueError: if the file is damaged or too large.
     """
     parquet = pyarrow("pyarrow.parquet")
@@ -186,7 +186,7 @@ def read_parquet(path: Path, wanted: Callable[[str], bool]) -> Columns:
 
 
 def _values(name: str, column: Any) -> np.ndarray:
-    """A column of Arrow as numbers, `[n]` or for lists `[n, …]`; text as its first text."""
+    """An Arrow column as numbers, `[n]` or for lists `[n, …]`; a text column as its first text."""
     arrow, types = pyarrow("pyarrow"), pyarrow("pyarrow").types
     rows, kind = len(column), column.type
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
@@ -241,7 +241,7 @@ def pyarrow(module: str) -> Any:
 
 
 def one_column(path: Path, columns: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    """A column of one number a row: `[L]`.
+    """A column of one number per row, `[L]`.
 
     Raises:
         BadEpisode: as `matrix` does, or if rows have several numbers.
@@ -253,10 +253,10 @@ def one_column(path: Path, columns: Mapping[str, np.ndarray], name: str) -> np.n
 
 
 def matrix(path: Path, columns: Mapping[str, np.ndarray], names: Sequence[str]) -> np.ndarray:
-    """Some columns side by side: `[L, A]`; those of several numbers a row are flattened.
+    """Columns as a matrix `[L, A]`; those of several numbers per row are flattened.
 
     Raises:
-        BadEpisode: if one is missing, holds something other than numbers, or lengths differ.
+        BadEpisode: if one is missing, is not numeric, or lengths differ.
     """
     for name in names:
         if name not in columns:
@@ -273,7 +273,7 @@ def matrix(path: Path, columns: Mapping[str, np.ndarray], names: Sequence[str]) 
 
 
 def check_lengths(path: Path, columns: Mapping[str, np.ndarray], names: Sequence[str]) -> None:
-    """Refuse columns without rows, or with other numbers of rows: which rows belong together is not known then.
+    """Check that columns have equal numbers of rows, 1 or more.
 
     Raises:
         BadEpisode: naming a column without rows, or the columns and their lengths.
@@ -283,4 +283,4 @@ def check_lengths(path: Path, columns: Mapping[str, np.ndarray], names: Sequence
     if empty is not None:
         raise BadEpisode(f"{path}: column '{empty}' has no rows, expected one for each frame; write it again")
     if len(set(lengths.values())) > 1:
-        raise BadEpisode(f"{path}: columns {lengths} differ in their numbers of rows, expected as many each; mend it")
+        raise BadEpisode(f"{path}: columns {lengths} differ in their numbers of rows, expected as many each; fix it")

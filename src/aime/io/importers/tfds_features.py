@@ -1,11 +1,11 @@
-"""The encoding of tensorflow-datasets: what `features.json` says about the bytes in a `tf.train.Example`.
+"""The encoding of tensorflow-datasets: `features.json`, and decoding of a `tf.train.Example`.
 
-An episode's steps are a nested data set. Each of its features, "steps/observation/pixels" say, is one feature of the
-example that holds all T steps:
+An episode's steps are a nested data set. Each of its features, such as "steps/observation/pixels", is one feature of
+the example with all T steps:
 
 | feature | in the example |
 |---|---|
-| tensor, encoding none | T · size numbers: float_list for any float, int64_list for whole numbers and truth values |
+| tensor, encoding none | T · size numbers: float_list for floats, int64_list for integers and booleans |
 | tensor, encoding bytes or zlib | T byte strings: the array in memory order, compressed or not |
 | image | T byte strings: PNG or JPEG files |
 | text | T byte strings |
@@ -37,7 +37,7 @@ STEPS = "steps"
 MAX_JSON_BYTES = 64 * 2**20
 
 MAX_COLUMN_BYTES = 256 * 2**20
-"""Of one feature of an episode that is held at once: a record of some kB may inflate to anything."""
+"""Maximum bytes of a feature of an episode, because compressed data can be arbitrarily large."""
 
 _DTYPES = {
     name: np.dtype(name)
@@ -53,11 +53,11 @@ class Feature:
     """One feature of a step.
 
     Attributes:
-        path: its name from the step on, such as "observation/pixels".
-        shape: of one step's value.
-        dtype: the type of its numbers by name.
+        path: name within a step, such as "observation/pixels".
+        shape: of the value at one step.
+        dtype: name of the number type.
         encoding: "none", "bytes", "zlib" or "image".
-        choices: how many values a class label has; 0 where that is not declared.
+        choices: number of values of a class label; 0 if not declared.
     """
 
     path: str
@@ -68,35 +68,35 @@ class Feature:
 
     @property
     def is_frame(self) -> bool:
-        """Whether it can be a picture: `[h, w, 1 or 3]` of bytes."""
+        """Whether it can be a picture: uint8 `[h, w, 1 or 3]`."""
         return self.dtype == "uint8" and len(self.shape) == 3 and self.shape[2] in (1, 3)
 
     @property
     def is_numbers(self) -> bool:
-        """Whether it holds numbers as such, no picture and no text."""
+        """Whether it is numeric: no picture and no text."""
         return self.encoding in ("none", "bytes", "zlib")
 
     @property
     def is_vector(self) -> bool:
-        """Whether it is a number or a vector of numbers, but not a truth value."""
+        """Whether it is a number or a vector, and not boolean."""
         return self.is_numbers and len(self.shape) <= 1 and self.dtype.startswith(("float", "int", "uint"))
 
     @property
     def is_discrete(self) -> bool:
-        """Whether it is a whole number or a truth value, or a vector of such: a name rather than an amount."""
+        """Whether it is an integer, a boolean, or a vector of these."""
         return self.is_numbers and len(self.shape) <= 1 and self.dtype.startswith(("int", "uint", "bool"))
 
     @property
     def size(self) -> int:
-        """How many numbers a step has."""
+        """Number of values per step."""
         return math.prod(self.shape)
 
 
 def read_features(path: Path) -> dict[str, Feature]:
-    """The features of a step that `features.json` declares, by path; text is of encoding "unknown".
+    """The features of a step from `features.json`, by path; text has the encoding "unknown".
 
     Raises:
-        AimeError: if the file is missing or damaged, declares no steps, or has a type that is not known.
+        AimeError: if the file is missing or damaged, declares no steps, or has an unknown type.
     """
     declared = _member(_member(read_json(path), "featuresDict", path), "features", path)
     steps = declared.get(STEPS)
@@ -111,10 +111,10 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object.
 
     Raises:
-        AimeError: if the file is missing, is none, or is larger than 64 MB.
+        AimeError: if the file is missing, is not JSON, or is larger than 64 MB.
     """
     if not path.exists():
-        raise AimeError(f"{path}: no such file, expected it beside the records; download the data set again")
+        raise AimeError(f"{path}: no such file, expected it next to the records; download the data set again")
     try:
         with opened(path) as file:
             text = file.read(MAX_JSON_BYTES + 1)
@@ -122,9 +122,9 @@ def read_json(path: Path) -> dict[str, Any]:
             raise AimeError(f"{path}: is larger than {MAX_JSON_BYTES >> 20} MB, expected a description; check the file")
         content = json.loads(text.decode())
     except (ValueError, RecursionError) as error:
-        raise AimeError(f"{path}: is no JSON ({error}), expected an object; download it again") from error
+        raise AimeError(f"{path}: is not JSON ({error}), expected an object; download it again") from error
     if not isinstance(content, dict):
-        raise AimeError(f"{path}: holds a {type(content).__name__}, expected an object; download it again")
+        raise AimeError(f"{path}: is a {type(content).__name__}, expected an object; download it again")
     return content
 
 
@@ -184,18 +184,18 @@ def _shape(path: Path, name: str, node: Mapping[str, Any], is_picture: bool = Fa
     try:
         shape = tuple(int(size) for size in node.get("shape", {}).get("dimensions", ()))
     except (ValueError, TypeError, AttributeError) as error:
-        raise AimeError(f"{path}: '{name}' has no shape that can be read ({error}); download the file again") from error
-    least = -1 if is_picture else 1  # pictures may have any size, each its own
+        raise AimeError(f"{path}: '{name}' has no readable shape ({error}); download the file again") from error
+    least = -1 if is_picture else 1  # pictures may have any size
     if min(shape, default=1) < least or math.prod(shape) * 8 > 8 * MAX_FRAME_BYTES:
         raise AimeError(f"{path}: '{name}' has shape {list(shape)}, expected fixed sizes of 64 MB at most")
     return shape
 
 
 def decode_column(feature: Feature, content: memoryview, where: str) -> np.ndarray:
-    """A feature of all steps that is small enough to be held: `[T, *shape]`.
+    """A feature of all steps, `[T, *shape]`, of limited size.
 
     Raises:
-        BadEpisode: if the bytes do not fit the declaration.
+        BadEpisode: if the bytes do not match the declaration.
     """
     try:
         if feature.encoding == "none":
@@ -220,10 +220,10 @@ def _plain_column(feature: Feature, content: memoryview) -> np.ndarray:
 
 
 def decode_frames(feature: Feature, content: memoryview, where: str) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
-    """The frames of all steps, some at a time: as many as fit into a block of the size that the first has.
+    """The frames of all steps, in blocks whose length depends on the size of the first frame.
 
     Raises:
-        BadEpisode: if the bytes do not fit the declaration.
+        BadEpisode: if the bytes do not match the declaration.
     """
     try:
         plain, decode = feature.encoding == "none", _decoder(feature)
@@ -243,7 +243,7 @@ def decode_frames(feature: Feature, content: memoryview, where: str) -> Iterator
 
 
 def _decoder(feature: Feature) -> Callable[[Any], np.ndarray]:
-    """What makes an array of one step's bytes."""
+    """The decoder of one step's bytes."""
     if feature.encoding == "none":
         return np.asarray
     if feature.encoding == "image":
@@ -261,7 +261,7 @@ def _decoder(feature: Feature) -> Callable[[Any], np.ndarray]:
 
 
 def _inflate(content: memoryview, wanted: int) -> bytes:
-    """Decompress at most as much as the shape says, however much the bytes would become."""
+    """Decompress at most the size of the shape."""
     stream = zlib.decompressobj()
     found = stream.decompress(content, wanted + 1)
     if len(found) != wanted or not stream.eof:

@@ -1,4 +1,4 @@
-"""The files of each split of a data set of tensorflow-datasets, as `dataset_info.json` lists them."""
+"""The files of the splits of a tensorflow-datasets data set, from `dataset_info.json`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from aime.io.importers.tfds_features import read_json
 
 
 def read_splits(place: Path) -> dict[str, dict[str, int | None]]:
-    """The file names of each split and their numbers of records, None where that is not declared.
+    """The file names of each split and their numbers of records, None if not declared.
 
     Raises:
-        AimeError: if the file cannot be read, or declares splits or names that are none.
+        AimeError: if the file cannot be read, or has invalid splits or names.
     """
     path = place / "dataset_info.json"
     info = read_json(path)
@@ -31,14 +31,14 @@ def read_splits(place: Path) -> dict[str, dict[str, int | None]]:
         raise AimeError(f"{path}: names no split with files, expected one or more; download the data set again")
     odd = [
         name for name in filled if Path(name).name != name or name == ".." or not name.isprintable() or len(name) > 200
-    ]  # a split's name becomes that of a directory
+    ]  # the name of a split is used for a directory
     if odd:
         raise AimeError(f"{path}: names a split {odd[0]!r}, expected a plain name; the file is damaged")
     return filled
 
 
 def _files(path: Path, dataset: str, split: Mapping[str, Any]) -> dict[str, int | None]:
-    """What the template of a split means: "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"."""
+    """The file names of a split's template "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"."""
     lengths = [
         int(str(length)) if str(length).isascii() and str(length).isdigit() and len(str(length)) < 16 else None
         for length in split.get("shardLengths", ())

@@ -1,4 +1,4 @@
-"""TFRecord files: a length, its checksum, that many bytes, their checksum; and again.
+"""Reading of TFRecord files, a sequence of records with checksums.
 
 uint64 length | uint32 masked CRC-32C of the length | bytes | uint32 masked CRC-32C of the bytes    (little-endian)
 """
@@ -19,16 +19,16 @@ _HEADER, _FOOTER = struct.Struct("<QI"), struct.Struct("<I")
 
 
 class Extent(NamedTuple):
-    """Where the bytes of a record lie in its file."""
+    """The position of a record's bytes in its file."""
 
     offset: int
     length: int
 
 
 def scan(path: Path) -> tuple[list[Extent], BadEpisode | None]:
-    """Where the records of a file lie, by their headers alone, and the complaint at which the list had to end.
+    """The positions of a file's records from their headers, and the error at which the list ends, if any.
 
-    A header that is wrong hides all that follows it: nothing else says where the next record begins.
+    After a damaged header, the start of the next record is unknown.
     """
     extents: list[Extent] = []
     with opened(path) as file:
@@ -67,7 +67,7 @@ def _truncated(path: Path, offset: int, found: str, expected: str) -> BadEpisode
 
 
 def record(path: Path, extent: Extent) -> memoryview:
-    """The bytes of a record, checked. They lie in the file's pages, which stay mapped as long as somebody holds them.
+    """The checked bytes of a record, in memory-mapped pages of the file.
 
     Raises:
         BadEpisode: if the file has become shorter, or the checksum is wrong.

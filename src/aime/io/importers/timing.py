@@ -1,4 +1,4 @@
-"""Frames and rows of a table, paired by when they were taken."""
+"""Pairs frames with rows of a table by time."""
 
 from __future__ import annotations
 
@@ -12,48 +12,48 @@ from aime.io.importers.interface import BadEpisode, block_length
 from aime.io.importers.video import FilmBlock
 
 LARGEST_GAP = 1.5
-"""Of the usual time from a frame to the next. A longer one means that something between them is missing."""
+"""Longer intervals, as multiples of the usual one, are gaps in which data is missing."""
 
 OTHER_UNIT = (100.0, 20.0)
-"""How many times longer a table's duration and its usual step are than the film's, or shorter, if its unit is wrong."""
+"""Ratio of durations and steps of table and video, or its inverse, from which on the time unit is wrong."""
 
 
 class Pairs(NamedTuple):
-    """Which frames and which rows belong together."""
+    """Pairs of frames and rows."""
 
     frames: Int64[np.ndarray, " n"]
     """Indices of frames, increasing."""
     rows: Int64[np.ndarray, " n"]
-    """The row of each, increasing."""
+    """The row of each frame, increasing."""
     period: float
-    """Seconds from a pair to the next."""
+    """Seconds between pairs."""
     times: Float64[np.ndarray, " n"]
-    """Of the pairs, in seconds: the frames' own, or the rows' where these are fewer."""
+    """Times of the pairs in seconds: of the frames, or of the rows if these are fewer."""
 
 
 def usual_step(times: Float64[np.ndarray, " n"]) -> float:
-    """The median time from one to the next, in seconds; 0 where there are fewer than two."""
+    """The median interval in seconds; 0 for fewer than two times."""
     return float(np.median(np.diff(times))) if len(times) > 1 else 0.0
 
 
 def rate_of(times: Float64[np.ndarray, " n"]) -> float:
-    """How many a second, on average, to a thousandth; 0 where there are fewer than two."""
+    """The mean rate per second, to three decimals; 0 for fewer than two times."""
     return round((len(times) - 1) / float(times[-1] - times[0]), 3) if len(times) > 1 and times[-1] > times[0] else 0.0
 
 
 def check_increasing(times: Float64[np.ndarray, " n"], what: str) -> None:
-    """Refuse times that are no numbers or go back.
+    """Check that times are numbers and increase.
 
     Args:
         times: in seconds.
-        what: has them, for the message.
+        what: name of what has the times, for the message.
 
     Raises:
-        BadEpisode: at the first that does.
+        BadEpisode: at the first wrong time.
     """
     wrong = np.flatnonzero(~np.isfinite(times))
     if len(wrong):
-        raise BadEpisode(f"{what} {wrong[0]} has no time, expected one for each; mend it")
+        raise BadEpisode(f"{what} {wrong[0]} has no time, expected one for each; fix it")
     back = np.flatnonzero(np.diff(times) <= 0)
     if len(back):
         at = int(back[0]) + 1
@@ -64,7 +64,7 @@ def check_increasing(times: Float64[np.ndarray, " n"], what: str) -> None:
 
 
 def check_even(times: Float64[np.ndarray, " n"], what: str, remedy: str) -> None:
-    """Refuse times with a gap, in which something is missing.
+    """Check that times have no gap.
 
     Raises:
         BadEpisode: at the first gap.
@@ -83,18 +83,18 @@ def check_even(times: Float64[np.ndarray, " n"], what: str, remedy: str) -> None
 def pair_by_time(
     frame_times: Float64[np.ndarray, " f"], row_times: Float64[np.ndarray, " r"], rows_are_in: str
 ) -> Pairs:
-    """Pair each frame with the nearest row, or where rows are fewer each row with the nearest frame.
+    """Pair each frame with the nearest row, or each row with the nearest frame if rows are fewer.
 
-    What lies before the first or after the last of the other kind has no partner and is left out. Between them all
-    must have one within half a frame period.
+    Frames and rows outside of each other's time range are left out. All others must have a partner within half a frame
+    period.
 
     Args:
-        frame_times: seconds on the film's clock, increasing.
-        row_times: the same for rows.
-        rows_are_in: the table's name, for messages.
+        frame_times: in seconds since the start of the video, increasing.
+        row_times: of the rows, likewise.
+        rows_are_in: name of the table, for messages.
 
     Raises:
-        BadEpisode: if one has no partner, or too few have.
+        BadEpisode: if one has no partner, or too few have one.
     """
     check_increasing(frame_times, "frame")
     check_increasing(row_times, f"{rows_are_in}: row")
@@ -113,7 +113,7 @@ def pair_by_time(
         raise BadEpisode(
             f"{rows_are_in}: {kinds[0]} {at} at {leading[at]:.3f} s has no {kinds[1]} within {within:.3f} s (the "
             f"nearest is {kinds[1]} {nearest[at]} at {others[nearest[at]]:.3f} s), expected times on one clock, in "
-            "seconds from the film's start; mend the column of times"
+            "seconds from the film's start; fix the column of times"
         )
     chosen = np.flatnonzero(inside)
     frames, rows = (nearest[chosen], chosen) if rows_lead else (chosen, nearest[chosen])
@@ -123,7 +123,7 @@ def pair_by_time(
 
 
 def _check_unit(frame_times: np.ndarray, row_times: np.ndarray, rows_are_in: str) -> None:
-    """Refuse milliseconds that are taken for seconds and the like: a few pairs at a wrong rate would be left."""
+    """Check the time unit: with a wrong one only a few pairs would be found."""
     frame_step, row_step = usual_step(frame_times), usual_step(row_times)
     if not frame_step or not row_step:
         return
@@ -150,24 +150,24 @@ def _check_distinct(partners: np.ndarray, times: np.ndarray, rows_are_in: str) -
     if len(twice):
         raise BadEpisode(
             f"{rows_are_in}: at {times[twice[0]]:.3f} s and {times[twice[0] + 1]:.3f} s frames and rows do not come in "
-            "pairs, expected one of each; mend the column of times"
+            "pairs, expected one of each; fix the column of times"
         )
 
 
 def frames_at(
     film: Iterator[FilmBlock], times: Float64[np.ndarray, " r"], within: float, film_is: str, ends: bool
 ) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
-    """The frame of a film that belongs to each row, in blocks.
+    """The frame of a video for each row, in blocks.
 
     Args:
-        film: its frames from the first time on or earlier.
-        times: of the rows, in seconds on the film's clock, increasing.
-        within: the greatest distance between a row and its frame, in seconds.
-        film_is: the film's name, for messages.
-        ends: whether the film must end with the rows.
+        film: its frames, starting at the first time or earlier.
+        times: of the rows, in seconds since the start of the video, increasing.
+        within: maximum distance between a row and its frame in seconds.
+        film_is: name of the video, for messages.
+        ends: whether the video must end with the rows.
 
     Raises:
-        BadEpisode: if a row has no frame of its own so near, or the film goes on though it must not.
+        BadEpisode: if a row has no frame of its own within that distance, or the video must end and continues.
     """
     frames = _single(film)
     following = next(frames, None)

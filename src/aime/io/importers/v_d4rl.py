@@ -1,12 +1,12 @@
-"""V-D4RL (Lu et al. 2022, arXiv 2206.04779): Dreamer's episodes as NPZ files of 64x64, or HDF5 files of 84x84.
+"""Importer of V-D4RL (Lu et al. 2022, arXiv 2206.04779): NPZ files with frames of 64x64, or HDF5 files of 84x84.
 
 | | frames | episodes |
 |---|---|---|
-| `*.npz` | `image [T, 64, 64, 3]` | one a file |
-| `*.hdf5` | `observation [N, 3, 84, 84]` | many a file; `step_type` is 0 at the first step of each and 2 at its last |
+| `*.npz` | `image [T, 64, 64, 3]` | one per file |
+| `*.hdf5` | `observation [N, 3, 84, 84]` | several per file; `step_type` is 0 at first steps and 2 at last steps |
 
-Both hold with a frame the action that *led* to it, and what came with it: `action`, `reward`, `discount` (0 where the
-episode ended for good) or `is_terminal`. So the actions are moved one step back.
+A row has a frame and the action that *led* to it, with `reward`, `discount` (0 at a termination) or `is_terminal`. So
+the actions are moved one step back.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ from aime.io.importers.interface import (
 )
 
 FILES = {".npz": "image", ".hdf5": "observation"}
-"""Each suffix and its field of frames."""
+"""The field of frames by file suffix."""
 
 FIRST = 0
-"""The `step_type` that begins an episode, as dm_env has it."""
+"""The `step_type` of an episode's first step, as in dm_env."""
 
 
 def open_source(source: Path, choice: Choice) -> Sources:
-    """Every directory in a tree that holds NPZ or HDF5 files is a data set.
+    """The data sets of a tree: every directory with NPZ or HDF5 files.
 
     Raises:
-        AimeError: if there is none, or the choice names what such a data set does not have.
+        AimeError: if there is none, or an option does not apply.
     """
     refuse_others(source, choice, ("state", "actions", "fps"))
     paths = (
@@ -62,7 +62,7 @@ def open_source(source: Path, choice: Choice) -> Sources:
     )
     paths = [path for path in paths if path.suffix in FILES]
     if not paths:
-        raise AimeError(f"{source}: holds no *.npz or *.hdf5 file, expected some of V-D4RL; check the path")
+        raise AimeError(f"{source}: has no *.npz or *.hdf5 file, expected files of V-D4RL; check the path")
     places = sorted({path.parent for path in paths})
     importers = {}
     for place in places:
@@ -80,7 +80,7 @@ class VD4rlImporter:
     Attributes:
         place: the directory.
         files: their names.
-        action_width: A, or 0 where actions are not wanted.
+        action_width: A, or 0 if actions are not imported.
     """
 
     place: Path
@@ -89,7 +89,7 @@ class VD4rlImporter:
 
     @property
     def facts(self) -> Facts:
-        """The actions of the control suite are in [-1, 1]; there are no states."""
+        """Actions are in [-1, 1]; there are no states."""
         width = self.action_width
         return Facts(width, action_range=((-1.0,) * width, (1.0,) * width) if width else None)
 
@@ -97,7 +97,7 @@ class VD4rlImporter:
         """A, from the first file.
 
         Raises:
-            AimeError: if that cannot be read.
+            AimeError: if it cannot be read.
         """
         survey = self.survey()
         if not survey.items:
@@ -105,7 +105,7 @@ class VD4rlImporter:
         return int(self.actions(survey.items[0]).shape[1])
 
     def survey(self) -> Survey:
-        """Find the episodes: by file, or by the first steps in a file."""
+        """The episodes: one per file, or from the first steps in a file."""
         items: list[Item] = []
         bad: list[BadEpisode] = []
         for name in self.files:
@@ -129,7 +129,7 @@ class VD4rlImporter:
         end = truths("is_terminal", known["is_terminal"], length) if "is_terminal" in known else None
         if end is None and "discount" in known:
             end = one_number("discount", known["discount"], length) == 0
-            end[:1] = False  # environments have no discount at a first step, and some writers made a 0 of that
+            end[:1] = False  # some writers store 0 for the missing discount of the first step
         reward = one_number("reward", known["reward"], length) if "reward" in known else None
         return Recorded(
             ([block] for block in frames),
@@ -149,9 +149,7 @@ def _npz_item(path: Path) -> list[Item]:
         with zipfile.ZipFile(path) as archive:
             size = archive.getinfo("image.npy").file_size
     except (OSError, LookupError, ValueError, RuntimeError, struct.error, zipfile.BadZipFile) as error:
-        raise BadEpisode(
-            f"{path}: has no array 'image' that can be read ({error}), expected one; download it"
-        ) from error
+        raise BadEpisode(f"{path}: has no readable array 'image' ({error}), expected one; download it") from error
     return [Item(str(path), size, (path.name, 0, 0))]
 
 
@@ -163,7 +161,7 @@ def _hdf5_items(path: Path) -> list[Item]:
     starts = np.flatnonzero(kinds == FIRST).tolist()
     if len(kinds) != count or not starts or starts[0] != 0:
         raise BadEpisode(
-            f"{path}: 'step_type' does not begin episodes in {count} frames, expected a 0 at each first step"
+            f"{path}: 'step_type' has no valid episode starts in {count} frames, expected 0 at each first step"
         )
     return [
         Item(f"{path}, rows {start} to {stop}", (stop - start) * size[0] * size[1] * 3, (path.name, start, stop))
@@ -189,7 +187,7 @@ def _npz_frames(path: Path) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
 
 
 def _length(known: tables.Columns) -> int:
-    """Rows of the first field, which the others must have as well; 0 where there is none."""
+    """Number of rows of the first field, which all fields must have; 0 without fields."""
     return next((len(values) for values in known.values() if values.ndim), 0)
 
 

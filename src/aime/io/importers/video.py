@@ -1,4 +1,4 @@
-"""Films, a block of frames at a time, as a player shows them, through PyAV."""
+"""Decoding of videos in blocks of frames, as a player shows them, with PyAV."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ from aime.io.importers.film_damage import (
 from aime.io.importers.interface import BadEpisode, block_length
 
 FORMATS = {".mp4": "mov", ".mov": "mov", ".mkv": "matroska", ".webm": "matroska", ".avi": "avi", ".gif": "gif"}
-"""The container that a file's name promises. FFmpeg would guess it from the content, and some are network protocols."""
+"""Container by suffix. FFmpeg would guess it from the content, and some formats are network protocols."""
 
 SUFFIXES = tuple(FORMATS)
 
 
 class FilmBlock(NamedTuple):
-    """Frames of a film that follow each other."""
+    """Consecutive frames of a video."""
 
     frames: UInt8[np.ndarray, "n h w 3"]
     """0 to 255, upright, with square pixels."""
     times: Float64[np.ndarray, " n"]
-    """When each is shown, in seconds on the film's own clock."""
+    """Presentation times in seconds."""
 
 
 class FilmFacts(NamedTuple):
-    """What a film's header says."""
+    """Data from a video's header."""
 
     weight: int
-    """Roughly the bytes of its frames once decoded."""
+    """Approximate bytes of the decoded frames."""
     rate: float
-    """Frames a second, on average; 0 where it does not say."""
+    """Mean frames per second; 0 if unknown."""
 
 
 def pyav() -> Any:
@@ -59,29 +59,29 @@ def pyav() -> Any:
         return importlib.import_module("av")
     except ImportError as error:
         raise AimeError(
-            "PyAV is not installed, expected it for reading and writing films; pip install 'aime[import]'"
+            "PyAV is not installed, expected it for reading and writing videos; pip install 'aime[import]'"
         ) from error
 
 
 def read_film(path: Path, start: float = 0.0) -> Iterator[FilmBlock]:
-    """The frames of a film in blocks, in the order in which they are shown.
+    """The frames of a video in blocks, in presentation order.
 
     Args:
         path: the file.
-        start: seconds on the film's clock from which on frames are wanted; some before it may come as well.
+        start: time in seconds of the first required frame; earlier frames may be returned as well.
 
     Raises:
-        BadEpisode: if the file cannot be opened or decoded, is damaged, or has no picture.
+        BadEpisode: if the file cannot be opened or decoded, is damaged, or has no video stream.
     """
     with _opened(path) as (film, stream):
         yield from _blocks(path, film, stream, start)
 
 
 def film_facts(path: Path) -> FilmFacts:
-    """What a film's header says.
+    """Data from a video's header.
 
     Raises:
-        BadEpisode: if there is none.
+        BadEpisode: if there is no header.
     """
     with _opened(path) as (film, stream):
         seconds = float(film.duration or 0) / 1e6
@@ -91,7 +91,7 @@ def film_facts(path: Path) -> FilmFacts:
 
 
 def film_times(path: Path) -> Float64[np.ndarray, " n"]:
-    """When each frame of a film is shown, in seconds on its own clock, increasing; NaN where that is not known.
+    """Presentation times of all frames in seconds, increasing; NaN where unknown.
 
     Raises:
         BadEpisode: if the file cannot be opened, or read to its end.
@@ -115,7 +115,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
                 file,
                 format=FORMATS[path.suffix.lower()],
                 metadata_errors="ignore",
-                # nothing but the file itself is read, whatever it refers to
+                # references to other files and URLs are not opened
                 options={"protocol_whitelist": "none", "max_pixels": str(MAX_PIXELS)},
                 io_open=_open_nothing,
             ) as film:
@@ -133,21 +133,21 @@ def _open_nothing(url: str, flags: int, options: dict[str, str]) -> None:
 
 
 def _reason(error: Exception) -> str:
-    # PyAV puts FFmpeg's number before the words, and the name of a function or file after them
+    # PyAV adds FFmpeg's error number before the text, and a function or file name after it
     return re.sub(r"^\[Errno \d+\] |: '.*$", "", one_line(error))
 
 
 def _pictures(path: Path, film: Any) -> Any:
-    """The one stream of moving pictures; covers of films are none."""
+    """The video stream, without cover images."""
     streams = [stream for stream in film.streams.video if not _is_cover(stream)]
     if not streams:
-        raise BadEpisode(f"{path}: has no picture, expected a film; leave it out")
+        raise BadEpisode(f"{path}: has no video stream, expected one; leave it out")
     if len(streams) > 1:
-        raise BadEpisode(f"{path}: has {len(streams)} streams of pictures, expected one; make a file of each")
+        raise BadEpisode(f"{path}: has {len(streams)} video streams, expected one; write each to its own file")
     if streams[0].codec_context is None:
         raise BadEpisode(f"{path}: is in a codec that FFmpeg cannot read, expected another; convert it")
     if any(name.lower() == "alpha_mode" and text == "1" for name, text in streams[0].metadata.items()):
-        raise BadEpisode(f"{path}: has transparency that FFmpeg does not decode, expected an opaque film; convert it")
+        raise BadEpisode(f"{path}: has transparency that FFmpeg does not decode, expected an opaque video; convert it")
     return streams[0]
 
 
@@ -156,7 +156,7 @@ def _is_cover(stream: Any) -> bool:
 
 
 def _blocks(path: Path, film: Any, stream: Any, start: float) -> Iterator[FilmBlock]:
-    stream.thread_type = "NONE"  # each process has a core of its own already
+    stream.thread_type = "NONE"  # each process has its own core
     stream.codec_context.options = dict(STRICT)
     if start > 0:
         film.seek(max(int(start / stream.time_base), 0), stream=stream, backward=True)
@@ -175,7 +175,7 @@ def _blocks(path: Path, film: Any, stream: Any, start: float) -> Iterator[FilmBl
 
 
 def _timed(film: Any, stream: Any, start: float) -> Iterator[tuple[Any, float]]:
-    """Frames, and when they are shown in seconds; NaN where that is not known."""
+    """Frames and their presentation times in seconds, NaN where unknown."""
     by_number = _numbered(film, stream) and start <= 0
     period = 1 / float(stream.average_rate or 30)
     for number, frame in enumerate(_decoded(film, stream, whole=start <= 0)):
@@ -183,12 +183,12 @@ def _timed(film: Any, stream: Any, start: float) -> Iterator[tuple[Any, float]]:
 
 
 def _numbered(film: Any, stream: Any) -> bool:
-    """Whether a film has no times, only an order: AVI, if some frames refer to later ones and so come late."""
+    """Whether a video has an order but no times: AVI with frames that refer to later ones."""
     return film.format.name == "avi" and bool(stream.codec_context.has_b_frames)
 
 
 def _decoded(film: Any, stream: Any, whole: bool) -> Iterator[Any]:
-    """Every frame; ends with an error at the first that is not as its encoder made it."""
+    """All frames; raises an error at the first damaged one."""
     av = pyav()
     earliest = None
     checks = PacketChecks(av, film, stream, whole)
@@ -201,7 +201,7 @@ def _decoded(film: Any, stream: Any, whole: bool) -> Iterator[Any]:
             if packet is None:
                 break
             if not whole and packet.pts is not None:
-                # after a jump, what is shown before the first key frame refers to frames that were jumped over
+                # after a seek, frames before the first key frame refer to skipped frames
                 earliest = packet.pts if earliest is None else earliest
                 if packet.pts < earliest:
                     continue
@@ -217,14 +217,14 @@ def _decoded(film: Any, stream: Any, whole: bool) -> Iterator[Any]:
 
 @contextmanager
 def _strictly(av: Any, names: tuple[str, ...]) -> Iterator[None]:
-    """Take a message of an error for an error: some decoders write one and go on.
+    """Raise logged errors as exceptions, because some decoders log an error and continue.
 
     Args:
         av: the module.
-        names: whose messages count, as FFmpeg calls them.
+        names: FFmpeg's names of the components whose messages count.
 
     Raises:
-        Damaged: if there is one.
+        Damaged: if an error was logged.
     """
     log = av.logging
     level, skips = log.get_level(), log.get_skip_repeated()

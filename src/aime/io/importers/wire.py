@@ -1,12 +1,12 @@
-"""The protocol-buffer wire format, as far as `tf.train.Example` needs it.
+"""The part of the protocol-buffer wire format that `tf.train.Example` uses.
 
     Example { Features features = 1 }                Features { map<string, Feature> feature = 1 }
     Feature { oneof { BytesList bytes_list = 1; FloatList float_list = 2; Int64List int64_list = 3 } }
     BytesList { repeated bytes value = 1 }           and so for float and int64
 
-A message is a sequence of fields, each a varint `number << 3 | type` and what the type says: 0 a varint, 1 eight bytes,
-2 a varint and that many bytes, 5 four bytes. Numbers in a list may be packed into one field or stand in one each.
-Nothing is allocated on a length's word alone: every length is held against the bytes that are there.
+A message is a sequence of fields, each a varint `number << 3 | type` and a value: type 0 a varint, 1 eight bytes, 2 a
+varint and that many bytes, 5 four bytes. The numbers of a list are packed into one field or in one field each. Declared
+lengths are compared with the available bytes before memory is allocated.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ _FIXED_SIZES = {_FIXED64: 8, _FIXED32: 4}
 _INT64 = np.dtype(np.int64)
 
 MAX_PARTS = 200_000
-"""Of values that each stand in a field of their own."""
+"""Maximum number of values in one field each."""
 
 _PIECE = 2**20
-"""Bytes of whole numbers that are decoded at once; that takes forty times as many."""
+"""Bytes of integers decoded at once, which takes forty times as much memory."""
 
 
 class WireError(ValueError):
-    """Bytes that are no message; the text says where."""
+    """The bytes are not a message; the text says where."""
 
 
 def read_varint(data: memoryview, offset: int) -> tuple[int, int]:
-    """An unsigned number of up to 64 bits, seven a byte, lowest first; and the offset after it.
+    """An unsigned number of up to 64 bits, and the offset after it.
 
     Raises:
         WireError: if it does not end.
@@ -50,10 +50,10 @@ def read_varint(data: memoryview, offset: int) -> tuple[int, int]:
 
 
 def fields(message: memoryview) -> Iterator[tuple[int, int, memoryview]]:
-    """The fields of a message: number, wire type, and their bytes, of a varint the encoded ones.
+    """The fields of a message: number, wire type and bytes; of a varint the encoded bytes.
 
     Raises:
-        WireError: if a field reaches beyond the message, or has a type that does not exist.
+        WireError: if a field exceeds the message, or has an invalid type.
     """
     offset = 0
     while offset < len(message):
@@ -77,7 +77,7 @@ def example_features(example: memoryview) -> dict[str, memoryview]:
     """The features of a `tf.train.Example` by name, undecoded.
 
     Raises:
-        WireError: if the bytes are no such message.
+        WireError: if the bytes are not such a message.
     """
     found: dict[str, memoryview] = {}
     for features in _submessages(example, 1):
@@ -93,38 +93,38 @@ def example_features(example: memoryview) -> dict[str, memoryview]:
 
 
 def bytes_list(feature: memoryview) -> list[memoryview]:
-    """The byte strings of a feature; none if it holds something else.
+    """The byte strings of a feature; empty if it has another type.
 
     Raises:
-        WireError: if the bytes are no feature.
+        WireError: if the bytes are not a feature.
     """
     return _few(value for part in _submessages(feature, 1) for value in _submessages(part, 1))
 
 
 def float_list(feature: memoryview) -> Float32[np.ndarray, " N"]:
-    """The numbers of a feature; none if it holds something else.
+    """The floats of a feature; empty if it has another type.
 
     Raises:
-        WireError: if the bytes are no feature.
+        WireError: if the bytes are not a feature.
     """
     parts = _few(content for part in _submessages(feature, 2) for number, _, content in fields(part) if number == 1)
     if any(len(part) % 4 for part in parts):
-        raise WireError("a list of floats whose bytes are no multiple of 4")
+        raise WireError("a list of floats whose length is not a multiple of 4 bytes")
     return np.frombuffer(b"".join(parts), "<f4").astype(np.float32, copy=False)
 
 
 def int64_list(feature: memoryview, dtype: np.dtype[Any] = _INT64) -> Shaped[np.ndarray, " N"]:
-    """The whole numbers of a feature, converted without a check; none if it holds something else.
+    """The integers of a feature, converted without a check; empty if it has another type.
 
     Raises:
-        WireError: if the bytes are no feature.
+        WireError: if the bytes are not a feature.
     """
     parts = _few(content for part in _submessages(feature, 3) for number, _, content in fields(part) if number == 1)
     data = np.frombuffer(b"".join(parts), np.uint8)
     found, start = [], 0
     while start < len(data):
         stop = start + _PIECE
-        if stop < len(data):  # back to the end of a number; which of them is too long decode_varints says
+        if stop < len(data):  # back to the end of a number; decode_varints reports numbers that are too long
             ends = np.flatnonzero(data[stop - 16 : stop] < 0x80)
             stop += int(ends[-1]) - 15 if len(ends) else 0
         found.append(decode_varints(data[start:stop]).astype(dtype))
@@ -133,18 +133,18 @@ def int64_list(feature: memoryview, dtype: np.dtype[Any] = _INT64) -> Shaped[np.
 
 
 def decode_varints(data: UInt8[np.ndarray, " N"]) -> Int64[np.ndarray, " M"]:
-    """All varints of a stretch of bytes at once, read as signed numbers of 64 bits.
+    """All varints of some bytes, as signed 64-bit integers.
 
     Raises:
         WireError: if one is longer than ten bytes, or the last does not end.
     """
     ends = np.flatnonzero(data < 0x80)
     if len(data) and (len(ends) == 0 or ends[-1] != len(data) - 1):
-        raise WireError("a list of whole numbers whose last does not end")
+        raise WireError("a list of integers whose last one is incomplete")
     starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64)
     lengths = ends - starts + 1 if len(ends) else np.zeros(0, np.int64)
     if len(lengths) and lengths.max() > 10:
-        raise WireError(f"a whole number of {lengths.max()} bytes, expected 10 at most")
+        raise WireError(f"an integer of {lengths.max()} bytes, expected 10 at most")
     values = np.zeros(len(lengths), np.uint64)
     for place in range(int(lengths.max(initial=0))):
         rows = np.flatnonzero(lengths > place)
@@ -153,10 +153,10 @@ def decode_varints(data: UInt8[np.ndarray, " N"]) -> Int64[np.ndarray, " M"]:
 
 
 def _few(parts: Iterator[memoryview]) -> list[memoryview]:
-    """All of them, if they are not so many that the list alone would fill the memory."""
+    """The values as a list, if there are not too many."""
     found = list(itertools.islice(parts, MAX_PARTS + 1))
     if len(found) > MAX_PARTS:
-        raise WireError(f"more than {MAX_PARTS} values that stand one by one")
+        raise WireError(f"more than {MAX_PARTS} values in fields of their own")
     return found
 
 
