@@ -143,9 +143,7 @@ def test_v_d4rl_npz(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("v-d4rl", source, tmp_path / "out") == 0
     check_v_d4rl(tmp_path / "out", pixels, truth)
     (source / "episode-2.npz").write_bytes(b"PK\x03\x04")
-    assert "episode-2.npz: has no readable array 'image'" in complaint(
-        capsys, "v-d4rl", source, tmp_path / "bad"
-    )
+    assert "episode-2.npz: has no readable array 'image'" in complaint(capsys, "v-d4rl", source, tmp_path / "bad")
 
 
 def test_v_d4rl_hdf5(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
