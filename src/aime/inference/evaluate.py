@@ -36,7 +36,7 @@ from aime.world_model.saved import AVERAGED_WEIGHTS, read_checkpoint
 BYTES_AT_ONCE = 120_000_000
 """Memory for the sampled frames of one batch; scoring them takes about three times as much."""
 
-Progress = Callable[[int, int], None]
+ProgressCallback = Callable[[int, int], None]
 """Called with how many clips are done, and how many there are."""
 
 
@@ -55,7 +55,7 @@ def evaluate_run(
     run: str | Path,
     request: EvaluationRequest | None = None,
     out: str | Path | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Evaluation:
     """Score a run's predictions on episodes that it never trained on; always gives the same numbers.
 
@@ -76,7 +76,7 @@ def score_run(
     run: str | Path,
     request: EvaluationRequest | None = None,
     out: str | Path | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> ScoredRun:
     """The same as `evaluate_run`, with the scores of the clips."""
     request = EvaluationRequest() if request is None else request
@@ -122,7 +122,7 @@ def score_clips(
     seeds: Sequence[int],
     context: int,
     samples: int,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     references: References | None = None,
 ) -> ClipScores:
     """Score every clip by itself, in batches of bounded memory; the result is on the CPU.

@@ -14,7 +14,7 @@ from aime.data import Dataset
 from aime.data.clips import clip_seeds, clip_starts, read_clips
 from aime.data.drawing import ClipStarts
 from aime.errors import AimeError
-from aime.inference.evaluate import Progress, weights_digest
+from aime.inference.evaluate import ProgressCallback, weights_digest
 from aime.inference.inspection.chain import Recording, Window, baselines, record, score
 from aime.inference.inspection.interventions import INTACT, INTERVENTIONS, Intervention
 from aime.inference.inspection.measures import Figures, Measure, figure, horizons_up_to, loss, measures_up_to
@@ -38,7 +38,7 @@ def inspect_run(
     run: str | Path,
     request: EvaluationRequest | None = None,
     out: str | Path | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Inspection:
     """Measure the effect of each part of a run, by interventions on unseen clips; always gives the same numbers.
 

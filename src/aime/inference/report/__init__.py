@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aime.data.sources import is_bundled
 from aime.errors import AimeError
-from aime.inference.evaluate import Progress
+from aime.inference.evaluate import ProgressCallback
 from aime.inference.report.layout import lay_out
 from aime.inference.report.material import gather
 from aime.inference.request import EvaluationRequest
@@ -23,7 +23,7 @@ def write_report(
     run: str | Path,
     request: EvaluationRequest | None = None,
     out: str | Path | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Path:
     """Write a page with a run's predictions, scores, diagnostics, losses and settings; it needs no other file.
 

@@ -18,7 +18,7 @@ from aime.data.clips import clip_seeds, read_clips
 from aime.errors import AimeError
 from aime.inference.components import Components, find_components
 from aime.inference.dreams import Dreams, dream, to_numpy
-from aime.inference.evaluate import Progress, evaluate_run, weights_digest
+from aime.inference.evaluate import ProgressCallback, evaluate_run, weights_digest
 from aime.inference.evaluation import Evaluation
 from aime.inference.filtering import FilteredClips, filter_clips
 from aime.inference.inspection import Inspection
@@ -60,7 +60,7 @@ class Material:
     environment: Mapping[str, str]
 
 
-def gather(run: str | Path, request: EvaluationRequest, progress: Progress | None) -> Material:
+def gather(run: str | Path, request: EvaluationRequest, progress: ProgressCallback | None) -> Material:
     """Read and compute what the report of a run shows.
 
     Raises:
