@@ -62,7 +62,7 @@ def measure(run: Path, batch: int, rounds: int) -> dict[str, tuple[float, float]
     """Median seconds of a step of all dreams, by the wall clock and by the process's own, for each observation."""
     environments = {
         kind: gymnasium.make_vec(
-            "aime.agents:aime/Dream-v0",
+            "aime.environments:aime/Dream-v0",
             batch,
             vectorization_mode="vector_entry_point",
             run=run,

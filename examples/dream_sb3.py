@@ -18,7 +18,7 @@ from gymnasium.vector import AutoresetMode
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
-from aime.agents.dream_env import DreamVectorEnv
+from aime.environments.dream_env import DreamVectorEnv
 
 
 class Dreams(VecEnv):
@@ -27,7 +27,7 @@ class Dreams(VecEnv):
     def __init__(self, run: str, count: int, horizon: int) -> None:
         """Open `count` dreams of `horizon` steps."""
         made = gymnasium.make_vec(
-            "aime.agents:aime/Dream-v0",
+            "aime.environments:aime/Dream-v0",
             count,
             vectorization_mode="vector_entry_point",
             run=run,

@@ -20,6 +20,7 @@ FLOORS = [
     {"world_model"},
     {"runs"},
     {"inference"},
+    {"environments"},
     {"objectives"},
     {"training"},
     {"agents"},

@@ -13,12 +13,12 @@ from tests.conftest import synthetic_episode
 from tests.models import SIZE, small_config
 
 from aime.agents.agent import Agent
-from aime.agents.dream_env import DreamEnv
-from aime.agents.experience import open_experience
 from aime.data import write_shard
 from aime.data.action_scale import ActionScale
 from aime.dynamics.states import Carry
+from aime.environments.dream_env import DreamEnv
 from aime.errors import AimeError
+from aime.inference.learned_data import open_experience
 from aime.inference.loading import load_run
 from aime.primitives.tensor_files import save_weights
 from aime.training import run_directory

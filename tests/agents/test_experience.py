@@ -12,9 +12,10 @@ from tests.models import SIZE, small_config
 
 from aime.agents import experience as module
 from aime.agents.agent import Agent
-from aime.agents.experience import open_experience, perceive
+from aime.agents.experience import perceive
 from aime.data import open_dataset, write_shard
 from aime.dynamics.states import Carry
+from aime.inference.learned_data import open_experience
 from aime.primitives.hardware import Hardware
 from aime.world_model.model import AIME
 from aime.world_model.saved import read_run

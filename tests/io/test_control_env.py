@@ -21,7 +21,7 @@ SETTINGS: dict[str, Any] = {"domain": "cartpole", "task": "swingup", "image_size
 
 
 def make(**settings: Any) -> ControlEnv:
-    environment = gymnasium.make("aime.agents:aime/DMC-v0", **(SETTINGS | settings)).unwrapped
+    environment = gymnasium.make("aime.environments:aime/DMC-v0", **(SETTINGS | settings)).unwrapped
     assert isinstance(environment, ControlEnv)
     return environment
 

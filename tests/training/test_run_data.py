@@ -12,7 +12,6 @@ import pytest
 from tests.conftest import synthetic_episode
 from tests.models import SIZE, small_config
 
-from aime.agents.experience import open_experience
 from aime.agents.online import _link_data
 from aime.benchmarking.isolated import refuse_other_settings
 from aime.cli.train import configure
@@ -20,6 +19,7 @@ from aime.data import Episode, open_dataset, write_shard
 from aime.data.identity import episode_digest
 from aime.data.manifest import MANIFEST, Manifest, read_manifest
 from aime.errors import AimeError
+from aime.inference.learned_data import open_experience
 from aime.inference.own_data import held_out_by, own_data
 from aime.inference.unseen import open_unseen
 from aime.primitives.checksums import write_sums

@@ -15,13 +15,12 @@ from aime.agents.planner import Planner, PlannerConfig
 from aime.agents.playing import Player, Scripted, play
 from aime.agents.policy import Behaviour
 from aime.agents.saved import Kind, agent_directory, load_agent
-from aime.data import open_dataset
 from aime.dynamics.latent_dynamics import LatentDynamics
 from aime.errors import AimeError
 from aime.inference.agent_film import AgentFilm
 from aime.inference.animation import check_film_path, encode_film
 from aime.inference.loading import load_run
-from aime.inference.own_data import own_data
+from aime.inference.own_data import open_own
 from aime.io.collect.distractors import DistractorKind
 from aime.io.collect.environment import SUITE_STEPS, Arrival
 from aime.io.collect.recording import Distracted, recording_of
@@ -112,7 +111,7 @@ def evaluate_agent(
             raise AimeError(f"video is {video} for {policy}, which has no dreams to show; expected none: leave it out")
         check_film_path(video)
     info, model = load_run(run, config.device)
-    noted = open_dataset(own_data(info) if data is None else data).attributes
+    noted = open_own(info, data).attributes
     recording = recording_of(environment, noted, info.model.image_size, config.distractor)
     if policy == "expert":
         replace(recording, policy="expert")  # refuses a task without a controller

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -12,15 +11,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from aime.data import Clips, Dataset, load_clips, open_dataset
+from aime.data import Clips, Dataset, load_clips
 from aime.data.clips import Targets
 from aime.dynamics.states import Carry
-from aime.errors import AimeError
-from aime.inference.loading import check_fit
-from aime.inference.own_data import held_out_by, own_data
 from aime.primitives.hardware import Hardware
 from aime.world_model.model import AIME
-from aime.world_model.saved import RunInfo
 
 CLIP_FRAMES = 256
 """Frames that are observed in one pass; a longer episode is cut, and each part begins with the initial belief."""
@@ -54,42 +49,6 @@ class Experience(NamedTuple):
     def rows(self, chosen: Int[Tensor, " M"] | Bool[Tensor, " N"]) -> Experience:
         """Some of the frames."""
         return tree_map(lambda each: each[chosen], self)
-
-
-def open_experience(info: RunInfo, data: str | Path | None) -> Dataset:
-    """The episodes that an agent of a run learns from.
-
-    They are of the run's own data, or of what `open_dataset` makes of `data`, except those that the run, one of its
-    ancestors or bundled data holds out, on which agents are evaluated. Of episodes with the same content only one is
-    taken, so that the validation episodes of a clone are not among those that it learns from.
-
-    Raises:
-        AimeError: if there is no such data, its frames or actions do not fit the model, or all of it is held out.
-    """
-    dataset = open_dataset(own_data(info) if data is None else data)
-    check_fit(dataset, info)
-    learned = dataset.part("train", held_out_by(info, dataset))
-    return learned.select(learned.different).in_scale(info.action_scale)
-
-
-def open_rewarded(info: RunInfo, data: str | Path | None) -> Dataset:
-    """The same, for an agent that learns from rewards.
-
-    Raises:
-        AimeError: as `open_experience` does, or if the model has no reward head, or the data no rewards.
-    """
-    if info.model.control.kind == "none":
-        raise AimeError(
-            f"{info.path}: its model has no reward head (model.control.kind is none); expected one: train again "
-            "without --model.control.kind none"
-        )
-    dataset = open_experience(info, data)
-    if not dataset.has_rewards:
-        raise AimeError(
-            f"{dataset.name}: every reward is 0 or missing; expected rewards: take data that has them, or add them and "
-            "train again"
-        )
-    return dataset
 
 
 @torch.no_grad()

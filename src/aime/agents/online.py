@@ -27,7 +27,7 @@ from aime.data import Dataset, open_dataset
 from aime.data.shards import write_shard
 from aime.errors import AimeError, expect_positive
 from aime.inference.loading import load_run
-from aime.inference.own_data import held_out_by, own_data
+from aime.inference.own_data import held_out_by, open_own
 from aime.io.collect.environment import SUITE_STEPS
 from aime.io.collect.recording import Recorded, Recording, recording_of
 from aime.primitives.config_io import nan_as_null, to_plain
@@ -86,7 +86,7 @@ def learn_online(
         AimeError: if run and environment do not fit together, or `out` holds something else.
     """
     info = read_run(run)
-    dataset = open_dataset(own_data(info) if data is None else data)
+    dataset = open_own(info, data)
     recording = recording_of(environment, dataset.attributes, info.model.image_size)
     if out.exists() and not (out / "data").is_dir() and any(path.name != LOCK for path in out.iterdir()):
         raise AimeError(f"{out}: exists and is no online run; expected a new directory: take another --out")

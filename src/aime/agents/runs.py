@@ -10,13 +10,14 @@ from pathlib import Path
 import torch
 
 from aime.agents.actor_critic import ActorCritic, ActorCriticConfig
-from aime.agents.experience import OnProgress, open_experience, open_rewarded, perceive
+from aime.agents.experience import OnProgress, perceive
 from aime.agents.imitation import ImitationConfig, imitate
 from aime.agents.saved import AgentInfo, Kind, Networks, agent_directory, save_agent
 from aime.data import Dataset
 from aime.data.manifest import Manifest, SourceRecord
 from aime.data.sources import is_bundled
 from aime.errors import AimeError
+from aime.inference.learned_data import open_experience, open_rewarded
 from aime.primitives.hardware import Hardware, choose_hardware, keep_freed_memory
 from aime.primitives.locks import only_writer
 from aime.world_model.model import AIME

@@ -31,6 +31,15 @@ def own_data(info: RunInfo) -> str:
     return join_sources(with_shares([locate(each, info.path) for each in records], [each.weight for each in records]))
 
 
+def open_own(info: RunInfo, data: str | Path | None) -> Dataset:
+    """Open the run's own data, or `data` where it is given.
+
+    Raises:
+        AimeError: if there is no such data, or the run's own is not where it was.
+    """
+    return open_dataset(own_data(info) if data is None else data)
+
+
 def held_out_by(info: RunInfo, dataset: Dataset) -> frozenset[str]:
     """The digests of a data set's episodes that no agent of a run may learn from.
 

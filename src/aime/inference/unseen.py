@@ -10,13 +10,13 @@ from typing import Literal
 
 import numpy as np
 
-from aime.data import Dataset, open_dataset
+from aime.data import Dataset
 from aime.data.bundled import bundled_parts
 from aime.data.identity import HALVES, half_of
 from aime.data.sources import is_bundled
 from aime.errors import AimeError
 from aime.inference.loading import check_fit, check_lengths
-from aime.inference.own_data import learned_by_position, own_data
+from aime.inference.own_data import learned_by_position, open_own
 from aime.world_model.saved import RunInfo
 
 Part = Literal["test", "validation", "all"]
@@ -99,7 +99,7 @@ def open_unseen(info: RunInfo, data: str | Path | None, context: int, horizon: i
     check_lengths(context, horizon)
     if part not in PARTS:
         raise AimeError(f"part is {part!r}; expected one of {', '.join(PARTS)}: take --part test")
-    whole = open_dataset(own_data(info) if data is None else data)
+    whole = open_own(info, data)
     check_fit(whole, info)
     units = _assumed_units(info, whole)
     whole = whole.in_scale(info.action_scale)

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aime.agents.evaluate import EvaluationConfig, evaluate_agent
-from aime.agents.experience import OnProgress, open_experience, perceive
+from aime.agents.experience import OnProgress, perceive
 from aime.agents.imitation import score_clone
 from aime.agents.policy import ClonedPolicy
 from aime.agents.runs import train_imitation
 from aime.agents.saved import WEIGHTS, agent_directory, load_agent
 from aime.benchmarking.dmc_vb.levels import LEVELS
 from aime.benchmarking.dmc_vb.plan import PLAYED_FROM, Plan, Training
+from aime.inference.learned_data import open_experience
 from aime.inference.loading import load_run
 from aime.inference.probe import ProbeScores, probe
 from aime.inference.unseen import open_unseen

@@ -26,7 +26,7 @@ Frame = UInt8[np.ndarray, "H W 3"]
 
 
 class ControlEnv(gymnasium.Env):
-    """One task: `gymnasium.make("aime.agents:aime/DMC-v0", domain="cartpole", task="swingup")`.
+    """One task: `gymnasium.make("aime.environments:aime/DMC-v0", domain="cartpole", task="swingup")`.
 
     Observations are frames `[H,W,3]`, 0 to 255, as recorded by `aime collect`. `info["state"]` is the simulator's
     state, positions and velocities. Rewards are summed over the action repeat.

@@ -11,10 +11,10 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from aime.agents.experience import open_rewarded
 from aime.data import Clips, ClipSampler, Dataset
 from aime.dynamics.states import Carry
 from aime.errors import AimeError
+from aime.inference.learned_data import open_rewarded
 from aime.world_model.model import AIME
 from aime.world_model.saved import RunInfo
 

@@ -14,9 +14,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from jaxtyping import Bool, Float, Float32, Float64, Int64, UInt8, UInt64
 
-from aime.agents.dream_starts import DreamStates, observe_starts, open_starts
 from aime.data.action_scale import ActionScale, expect_clipped_actions
 from aime.dynamics.choices import Choice, likeliest
+from aime.environments.dream_starts import DreamStates, observe_starts, open_starts
 from aime.errors import AimeError, expect_choice
 from aime.inference.loading import load_run
 from aime.primitives.counter_noise import GOLDEN, mix64, uniforms
@@ -44,7 +44,7 @@ class DreamSnapshot(NamedTuple):
 
 
 class DreamVectorEnv(VectorEnv):
-    """N dreams, stepped in one call: `gymnasium.make_vec("aime.agents:aime/Dream-v0", num_envs=N, run=RUN)`.
+    """N dreams, stepped in one call: `gymnasium.make_vec("aime.environments:aime/Dream-v0", num_envs=N, run=RUN)`.
 
     An episode starts at a frame of a real clip and continues as the model imagines it. Observations are the model's
     belief and latent [h_{t-1}, z_t], or frames; the reward is the mean that the reward head predicts. An episode is a
@@ -238,7 +238,7 @@ class DreamVectorEnv(VectorEnv):
 
 
 class DreamEnv(gymnasium.Env):
-    """One dream: `gymnasium.make("aime.agents:aime/Dream-v0", run=RUN)`. See `DreamVectorEnv`."""
+    """One dream: `gymnasium.make("aime.environments:aime/Dream-v0", run=RUN)`. See `DreamVectorEnv`."""
 
     metadata = METADATA
 

@@ -6,7 +6,7 @@ import sys
 import gymnasium
 import pytest
 
-from aime import agents
+from aime import environments
 
 
 def test_importing_aime_waits_for_no_library() -> None:
@@ -15,15 +15,15 @@ def test_importing_aime_waits_for_no_library() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_environments_are_known_once_the_agents_are_imported() -> None:
-    agents.register_environments()
+def test_the_environments_are_known_once_they_are_imported() -> None:
+    environments.register_environments()
     dream = gymnasium.spec("aime/Dream-v0")
     assert dream.vector_entry_point is not None and gymnasium.spec("aime/DMC-v0").entry_point is not None
-    agents.register_environments()
+    environments.register_environments()
     assert gymnasium.spec("aime/Dream-v0") is dream
 
 
 def test_without_gymnasium_nothing_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agents, "find_spec", lambda name: None)
+    monkeypatch.setattr(environments, "find_spec", lambda name: None)
     monkeypatch.setitem(sys.modules, "gymnasium", None)
-    agents.register_environments()
+    environments.register_environments()

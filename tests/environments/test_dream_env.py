@@ -14,18 +14,18 @@ from gymnasium.vector import AutoresetMode
 from tests.conftest import synthetic_episode
 from tests.inference.runs import Run, write_run
 
-from aime.agents.dream_env import DreamEnv, DreamVectorEnv
-from aime.agents.experience import open_experience
 from aime.data import write_shard
 from aime.dynamics.choices import likeliest
+from aime.environments.dream_env import DreamEnv, DreamVectorEnv
 from aime.errors import AimeError
+from aime.inference.learned_data import open_experience
 from aime.primitives.config_io import to_yaml
 from aime.primitives.distributions.two_hot import symlog
 from aime.primitives.tensor_files import save_weights
 from aime.world_model.model import AIME
 from aime.world_model.saved import read_run
 
-SINGLE = "aime.agents:aime/Dream-v0"
+SINGLE = "aime.environments:aime/Dream-v0"
 SETTINGS: dict[str, Any] = {"context": 3, "starts": 32, "horizon": 6}
 
 
