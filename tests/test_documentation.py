@@ -95,6 +95,38 @@ def test_links_to_headings_lead_to_one(page: Path) -> None:
     assert wrong == []
 
 
+FLAGS_OF_OTHERS = {
+    *("--help", "--help-all", "--logdir", "--nproc-per-node", "--nnodes", "--rdzv-backend", "--rdzv-endpoint"),
+    *("--case", "--count", "--keep", "--only", "--gigabytes", "--weights"),
+}
+"""Flags of torchrun, tensorboard, `reliability` and benchmarks, and prefixes of flags."""
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
+)
+def test_flags_in_the_pages_exist(page: Path) -> None:
+    from aime.cli import ablate, agent, benchmark, collect, evaluate, export, importing, inspect, predict, report
+    from aime.cli.arguments import flags_of
+    from aime.cli.data import DataOptions
+
+    options = [
+        *(
+            ablate.AblationOptions,
+            benchmark.DmcVbOptions,
+            collect.CollectOptions,
+            evaluate.EvaluateOptions,
+            DataOptions,
+        ),
+        *(agent.ImitateOptions, agent.ImagineOptions, agent.OnlineOptions, agent.EvaluateOptions),
+        *(export.ExportOptions, importing.ImportOptions, inspect.InspectOptions, predict.PredictOptions),
+        report.ReportOptions,
+    ]
+    known = FLAGS_OF_OTHERS.union(*(flags_of(each) for each in options))
+    found = re.findall(r"(?<![\w-])--[a-z][a-z0-9.-]*[a-z0-9]", page.read_text(encoding="utf-8"))
+    assert sorted(set(found) - known) == []
+
+
 def test_dependencies_are_all_explained() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     explained = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8").lower()

@@ -209,7 +209,7 @@ def test_the_command_trains_on_two_machines_and_goes_on_in_one_process(tmp_path:
     statuses, outputs, errors = aime(train, tmp_path, machines=2)
     assert statuses == {0}, errors
     assert outputs.count("run: 2 steps, 16 frames") == 1
-    assert outputs.count("look at it with") == 1
+    assert outputs.count("show it with") == 1
     run = tmp_path / "run"
     assert [step_of(line) for line in (run / "metrics.jsonl").read_text().splitlines()] == [1, 2]
     assert read_progress(run)[:2] == (2, 16)

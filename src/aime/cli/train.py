@@ -24,10 +24,10 @@ DATA = "a directory of shards, one shard, bundled:cartpole, or several of those,
 
 
 def main(arguments: list[str]) -> int:
-    """Train as the command line says; after a signal, with the run saved, 128 and the signal's number.
+    """Run `aime train` and return the exit status: after a signal, 128 plus its number.
 
     Raises:
-        AimeError: if an argument, the data or the run directory does not fit.
+        AimeError: if an argument, the data or the run directory is invalid.
     """
     from aime.primitives.ranks import rank
     from aime.runs.processes import process_group
@@ -46,27 +46,27 @@ def main(arguments: list[str]) -> int:
     if first and number is not None:
         print(_interrupted(run), file=sys.stderr)
     elif first:
-        print(f"look at it with `aime report {run}`")
+        print(f"the run is complete: {run}; show it with `aime report {run}`")
     return 0 if number is None else 128 + number
 
 
 def _interrupted(run: Path | None) -> str:
-    """What is said of a run that a signal has ended."""
+    """A line about a run that a signal interrupted."""
     from aime.world_model.saved import CONFIG, has_checkpoint
 
     if run is None or not (run / CONFIG).is_file():
-        return "interrupted before the run began; nothing was written"
+        return "interrupted before the run started; nothing was written"
     again = f"`aime train --resume --out {run}`"
     if has_checkpoint(run):
-        return f"interrupted; the run is saved: go on with {again}"
-    return f"interrupted before the first checkpoint: start the run again with {again}"
+        return f"interrupted; the run is saved: continue with {again}"
+    return f"interrupted before the first checkpoint: restart the run with {again}"
 
 
 def configure(arguments: Sequence[str]) -> TrainConfig:
-    """The run that the arguments ask for: the preset sized to the data, or the saved run, then the flags over it.
+    """The config of the run: the preset with the data's sizes, or the saved run, then the flags.
 
     Raises:
-        AimeError: if an argument does not fit, or what it names cannot be read.
+        AimeError: if an argument is invalid, or a file that it names cannot be read.
     """
     from aime.training.config import TrainConfig
 
@@ -91,13 +91,13 @@ def _fresh(preset: str | None, flags: Sequence[str]) -> TrainConfig:
 
 
 def sized_to_data(preset: str, data: str, out: Path, flags: Sequence[str]) -> TrainConfig:
-    """A preset's run with the frames and actions of the data, and the kind of budget that the flags give.
+    """The config of a preset with the data's sizes, and the kind of budget in the flags.
 
-    With `--init-from RUN` the model is that of the run, as far as the data allows.
+    With `--init-from RUN` the model is that of the run, with the data's sizes.
 
     Raises:
-        AimeError: if there is no such preset, the data cannot be read, the run to start from is of another preset, or
-            the flags give no budget.
+        AimeError: if there is no such preset, the data cannot be read, the run to start from has another preset, or
+            the flags have no budget.
     """
     from aime.data import open_dataset
     from aime.training.presets import preset_run
@@ -119,7 +119,7 @@ def sized_to_data(preset: str, data: str, out: Path, flags: Sequence[str]) -> Tr
 
 
 def _model_to_go_on_with(config: TrainConfig, start: str) -> ModelConfig:
-    """The model of the run to start from, with heads where that has none: presets change from version to version."""
+    """The model of the run to start from, with heads if that has none."""
     from aime.world_model.saved import read_run
 
     run, fresh = read_run(start), config.model
@@ -133,19 +133,19 @@ def _model_to_go_on_with(config: TrainConfig, start: str) -> ModelConfig:
 
 
 def _saved(flags: Sequence[str]) -> TrainConfig:
-    """The config that the run in `--out` was started with, so that its flags need not be given again.
+    """The config of the run in `--out`.
 
     Raises:
-        AimeError: if the run's data is not where it was, or other data is, and no `--data` is given.
+        AimeError: if the run's data was moved or changed, and no `--data` is given.
     """
     from aime.inference.own_data import own_data
     from aime.training.run_directory import read_config
     from aime.world_model.saved import has_checkpoint, read_run
 
-    out = Path(required(flags, "--out", "the run directory to go on with"))
+    out = Path(required(flags, "--out", "the run directory to continue"))
     data = value_of(flags, "--data") or own_data(read_run(out))
     saved = dataclasses.replace(read_config(out), data=data, out=out, resume=True)
-    if has_checkpoint(out):  # whose weights have come from there already
+    if has_checkpoint(out):  # its weights already include those of init_from
         saved = dataclasses.replace(saved, init_from=None)
     return _with_budget(saved, flags)
 
@@ -177,7 +177,7 @@ def require_preset(preset: str) -> None:
 
 
 def required(flags: Sequence[str], flag: str, expected: str) -> str:
-    """A flag's value, which the parser sees too late: the defaults of the others depend on it.
+    """The value of a required flag, before parsing, because the defaults of others depend on it.
 
     Raises:
         AimeError: if the flag or its value is missing.
