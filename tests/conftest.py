@@ -1,4 +1,4 @@
-"""What tests of several packages share: small synthetic data."""
+"""Shared fixtures: small synthetic data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models small enough for tests: every part of the real thing, 32 x 32 pixels, a few channels."""
+"""Small models for tests: all parts, 32 x 32 pixels, few channels."""
 
 from __future__ import annotations
 

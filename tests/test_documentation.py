@@ -1,4 +1,4 @@
-"""The manual says what the code does: paths exist, defaults are the code's, examples run as they stand."""
+"""The docs agree with the code: paths exist, defaults are right, and examples run."""
 
 from __future__ import annotations
 

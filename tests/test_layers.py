@@ -1,4 +1,4 @@
-"""Imports point down only: each package of `aime` is a floor, and a module imports from its own and lower ones."""
+"""Imports point downwards only: a package of `aime` imports from itself and lower layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Python of README and guide runs as it stands, in an empty directory with a run where they expect one."""
+"""The Python examples of README and guide run in an empty directory with a run."""
 
 from __future__ import annotations
 

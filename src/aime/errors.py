@@ -1,4 +1,4 @@
-"""The one error that a user's input can cause, and the checks that many configs share."""
+"""The error for invalid user input, and checks shared by many configs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ Name = TypeVar("Name", bound=str)
 
 
 class AimeError(ValueError):
-    """Something a user can put right: a file, a field, a flag or a shape that does not fit.
+    """Invalid input that a user can correct: a file, a field, a flag or a shape.
 
-    The message is one line that names what was found, what was expected and the remedy. The command line prints it
-    without a traceback and exits with code 2; the library raises it like any other `ValueError`. Names of files are
-    part of messages and may hold anything: what a terminal would obey is escaped.
+    The message is one line with what was found, what was expected, and the remedy. The command line prints it without a
+    traceback and exits with code 2. Control characters, for instance in file names, are escaped.
     """
 
     def __str__(self) -> str:
@@ -22,7 +21,7 @@ class AimeError(ValueError):
 
 
 def printable(text: str) -> str:
-    """The text with what cannot be printed as escapes: control characters, halves of surrogates, directions of text."""
+    """The text with unprintable characters escaped: control characters, surrogates, text directions."""
     return "".join(part if part.isprintable() or part in "\n\t" else _escaped(part) for part in text)
 
 
@@ -31,7 +30,7 @@ def _escaped(part: str) -> str:
 
 
 def one_line(error: object) -> str:
-    """The text of an error, or of anything else, without line breaks; the name of its type where it has no text."""
+    """The text of an error or another object without line breaks, or the name of its type if it has no text."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -41,14 +40,14 @@ def type_and_text(error: BaseException) -> str:
 
 
 def name_once(message: str) -> str:
-    """The message of a config within another, "a.b: b.c is 0", as "a.b.c is 0"; any other as it is."""
+    """Shorten the message of a nested config, "a.b: b.c is 0", to "a.b.c is 0"; other messages are unchanged."""
     return re.sub(r"^((?:\w+\.)*(\w+)): \2\.", r"\1.", message)
 
 
 def expect_positive(config: object, *names: str, of: str = "") -> None:
-    """Raise an `AimeError` for the first of these fields that is not above 0; a field that is None is not given.
+    """Raise an `AimeError` for the first of these fields that is not above 0; None is allowed.
 
-    The message calls a field by its name, after the name that `of` gives to the config and a dot.
+    The message names a field as `of`.NAME.
     """
     _expect(config, names, of, lambda value: value > 0, "a positive number")
 
@@ -61,7 +60,7 @@ def expect_sizes(config: object, *names: str, of: str = "") -> None:
 def expect_at_most(config: object, most: int, *names: str, of: str = "") -> None:
     """Raise an `AimeError` for the first of these fields that is above `most`, as `expect_positive` does.
 
-    For sizes that no machine has the memory for, of which a config may say anything.
+    For sizes that would exceed memory.
     """
     _expect(config, names, of, lambda value: value <= most, f"{most} or less: give a smaller number")
 
@@ -74,7 +73,7 @@ def expect_shares(config: object, *names: str, of: str = "") -> None:
 def expect_shares_below_one(config: object, *names: str, of: str = "", zero: str) -> None:
     """Raise an `AimeError` for the first of these fields not in [0, 1), as `expect_positive` does.
 
-    The message ends with what `zero` says that 0 does.
+    The message ends with `zero`, the effect of 0.
     """
     _expect(config, names, of, lambda value: 0 <= value < 1, f"a share in [0, 1): 0 {zero}")
 

@@ -1,4 +1,4 @@
-"""Blocks that are decoded past HDF5 are what HDF5 reads, and damage is told as HDF5's would be."""
+"""Blocks decoded without HDF5 equal HDF5's, and damage is reported alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packs: lossless, checked, unpacked once, by one of several processes."""
+"""Packs are lossless, verified, and unpacked once, also by several processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clips: a pure function of (seed, step, rank), uniform, masked, and never across an episode's end."""
+"""Clips are a pure function of (seed, step, rank), uniform, masked, and never cross an episode's end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data sets: many shards as one list of episodes, split without overlap."""
+"""Data sets: many shards as one list of episodes, with disjoint splits."""
 
 from __future__ import annotations
 

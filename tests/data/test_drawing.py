@@ -1,4 +1,4 @@
-"""Ranks share out the clips: none twice, all of them, nobody without, and one rank as ever."""
+"""Ranks divide the clips: every clip belongs to one rank, and a single rank has all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fletcher's checksum against the one that HDF5's own filter stores."""
+"""Fletcher's checksum compared with that of HDF5's filter."""
 
 from __future__ import annotations
 

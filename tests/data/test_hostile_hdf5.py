@@ -1,4 +1,4 @@
-"""HDF5 files that lie elsewhere, claim what was never written, or would fill the memory: refused in one line."""
+"""HDF5 files with external data, missing chunks or excessive sizes are refused in one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An episode is what it contains: its digest, its half, and which episodes are held out."""
+"""An episode's digest depends on its content and determines its half and whether it is held out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Masks in shards and data sets: exact, optional for each episode, read on demand, checked like pixels."""
+"""Masks in shards and data sets are exact, optional per episode, read on demand, and verified."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The simulation of many ranks, small."""
+"""A small simulation of many ranks."""
 
 from __future__ import annotations
 

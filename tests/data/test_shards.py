@@ -1,4 +1,4 @@
-"""Shards: what is written comes back, and what breaks the schema is named."""
+"""Shards return what was written, and violations of the schema are named."""
 
 from __future__ import annotations
 

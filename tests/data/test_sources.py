@@ -1,4 +1,4 @@
-"""Several data sets as one: names and weights, what each contributes, and what does not fit together."""
+"""Several data sets as one: names, weights and contributions, and mismatches."""
 
 from __future__ import annotations
 

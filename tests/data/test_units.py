@@ -1,4 +1,4 @@
-"""Shards whose actions were scaled differently are read in one scale, or refused."""
+"""Shards with different action scales are read in one scale, or refused."""
 
 from __future__ import annotations
 

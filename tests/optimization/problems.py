@@ -1,4 +1,4 @@
-"""Tasks whose gradients are known, and RGB by its formulas on whole vectors."""
+"""Tasks with known gradients, and RGB by its formulas on whole vectors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plain sum, torchjd's aggregators, and balancers by name."""
+"""The plain sum, torchjd's aggregators, and the choice of a balancer by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Muon: orthogonalized momentum, against singular values in float64 and torch's own Muon."""
+"""Muon: orthogonalized momentum, compared with singular values in float64 and torch's Muon."""
 
 from __future__ import annotations
 

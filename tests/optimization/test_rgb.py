@@ -1,4 +1,4 @@
-"""RGB is its formulas, on tasks of every kind, and keeps what rotations keep."""
+"""RGB equals its formulas on various tasks, and preserves norms."""
 
 from __future__ import annotations
 

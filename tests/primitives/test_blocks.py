@@ -1,4 +1,4 @@
-"""Building blocks against torch's own operations, and their independence of later frames."""
+"""Building blocks compared with torch's operations, and their causality."""
 
 from __future__ import annotations
 

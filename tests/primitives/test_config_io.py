@@ -1,4 +1,4 @@
-"""Configurations survive the way through YAML, and nothing that does not fit gets in."""
+"""Configs survive a round trip through YAML, and invalid files are refused."""
 
 from __future__ import annotations
 

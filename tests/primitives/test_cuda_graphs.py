@@ -1,4 +1,4 @@
-"""Recorded work gives what the work itself gives, random numbers and gradients included."""
+"""CUDA graphs give the function's results, including random numbers and gradients."""
 
 from __future__ import annotations
 

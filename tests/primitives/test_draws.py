@@ -1,4 +1,4 @@
-"""Draws among what counts: nothing else is drawn, and each of it alike."""
+"""Random indices under a mask are valid and uniform."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A written file is whole or absent."""
+"""Files are written atomically."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gram matrices against a loop over pixels in float64."""
+"""Gram matrices compared with a loop over pixels in float64."""
 
 from __future__ import annotations
 

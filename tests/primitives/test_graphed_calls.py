@@ -1,4 +1,4 @@
-"""On a GPU, rollouts and steps that are replayed are the rollouts and steps themselves."""
+"""On a GPU, rollouts and steps as CUDA graphs give the same results."""
 
 from __future__ import annotations
 

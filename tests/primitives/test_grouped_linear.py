@@ -1,4 +1,4 @@
-"""Rows times the weights of their group: few rows and many, against one product a row."""
+"""Grouped linear layers compared with one product per row, for few and many rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Intervals, against scipy's bootstrap and against how often they hold a value that is known."""
+"""Bootstrap intervals compared with scipy's, and their coverage of known values."""
 
 from __future__ import annotations
 

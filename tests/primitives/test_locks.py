@@ -1,4 +1,4 @@
-"""One writer a directory, in whichever process, until that ends."""
+"""A directory has one writer at a time, across processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames as bytes and as floats."""
+"""Conversion of frames between bytes and floats."""
 
 from __future__ import annotations
 

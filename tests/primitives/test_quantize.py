@@ -1,4 +1,4 @@
-"""The quantiser against brute force and a library that is used for nothing else."""
+"""The vector quantiser compared with brute force and with another library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random numbers of one's own."""
+"""Saving and restoring random states."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The noise of a row follows from its seed alone, and has the distribution that it stands for."""
+"""The noise of a row depends on its seed only, and has the right distribution."""
 
 from __future__ import annotations
 

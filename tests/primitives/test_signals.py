@@ -1,4 +1,4 @@
-"""The first signal ends with grace, those that follow at once are the same, and later ones end at once."""
+"""The first signal ends gracefully, immediate repetitions count as the same, and later ones end at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Slot attention against a plain loop, and what its slots must be."""
+"""Slot attention compared with a plain loop, and properties of its slots."""
 
 from __future__ import annotations
 

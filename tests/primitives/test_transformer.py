@@ -1,4 +1,4 @@
-"""Attention against torch's own, rotary positions, and the cache against the whole sequence."""
+"""Attention compared with torch's, rotary positions, and the cache compared with the whole sequence."""
 
 from __future__ import annotations
 

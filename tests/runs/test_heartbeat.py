@@ -1,4 +1,4 @@
-"""A rank that is killed or frozen is named by the others, and one that leaves or is merely busy is not."""
+"""A killed or frozen rank is reported by the others; a rank that leaves or is busy is not."""
 
 from __future__ import annotations
 

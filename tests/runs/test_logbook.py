@@ -1,4 +1,4 @@
-"""The log of a run: one line a logged step, no step twice, and a display that a person can follow."""
+"""The log has one line per logged step, without duplicates, and the display shows the progress."""
 
 from __future__ import annotations
 

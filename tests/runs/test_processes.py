@@ -1,4 +1,4 @@
-"""A rank whose peer is killed says so, although torchrun sends it SIGTERM at the same time."""
+"""A rank whose peer was killed reports it, although torchrun sends SIGTERM at the same time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A short run on noise, for tests of single steps."""
+"""A short training run on random data, for tests of single steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings of a short run on four small episodes, which tests of training change as they need."""
+"""The config of a short run on four small episodes, for tests of training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The prior's spread, fitted to futures whose true spread is known: the model dreamt them itself."""
+"""Calibration of the prior's spread, on futures that the model itself has sampled."""
 
 from __future__ import annotations
 

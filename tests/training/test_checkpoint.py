@@ -1,4 +1,4 @@
-"""A checkpoint brings everything back bit for bit, and one of two complete ones outlives a kill at any moment."""
+"""A checkpoint restores training bit for bit, and a kill at any moment leaves a complete checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs of earlier versions: their configs are read where what is a constant now had the same value."""
+"""Configs of earlier versions are read if their former settings equal the constants that replaced them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The clock at the seams of a step, which it finds by their names."""
+"""The benchmark of costs measures the parts of a step by their names."""
 
 from __future__ import annotations
 

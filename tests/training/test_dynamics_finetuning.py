@@ -1,4 +1,4 @@
-"""Dynamics fine-tuning: belief and prior learn on fixed latents; the phase goes on after a stop."""
+"""Dynamics fine-tuning: belief and prior learn on fixed latents, and an interrupted phase resumes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run that starts from another: its weights, the units of its actions, and the frame that it is centred on."""
+"""A run that starts from another run keeps its weights, action units and mean frame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table in docs/architecture.md of which task teaches which part, held against the gradients themselves."""
+"""The table in docs/architecture.md of the parts that each task trains, compared with the gradients."""
 
 from __future__ import annotations
 

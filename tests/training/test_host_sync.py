@@ -1,4 +1,4 @@
-"""A training step never waits for the device to tell the host a number."""
+"""A training step does not synchronise with the host."""
 
 from __future__ import annotations
 

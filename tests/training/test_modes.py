@@ -1,4 +1,4 @@
-"""What training mode and evaluation mode promise, line by line."""
+"""Differences between training mode and evaluation mode."""
 
 from __future__ import annotations
 

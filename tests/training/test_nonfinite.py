@@ -1,4 +1,4 @@
-"""Steps that are not finite: what they leave as it was, what they are traced to, and when training stops."""
+"""Non-finite steps change no weights, are attributed to a cause, and stop training if there are too many."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every weight has one optimizer, and Muon the hidden matrices."""
+"""Every weight has one optimizer, and Muon has the hidden matrices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training in two processes: a step is that of one process with both batches; the command runs, ends and goes on."""
+"""Two ranks take the same steps as one process with both batches; the command runs, stops and resumes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps that a GPU may record: state that stays in its place and, where there is a GPU, the same numbers."""
+"""Training steps can be captured as CUDA graphs: state stays at its address, and a GPU gives the same numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The latent replay: it gives back what it was given, forgets the oldest, and draws latents from their posteriors."""
+"""The replay buffer returns what was added, overwrites the oldest clips, and samples latents from posteriors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run trains on, holds out and remembers, when it is resumed, fine-tuned, moved, or goes on with other data."""
+"""Training, held-out and recorded episodes of runs that are resumed, fine-tuned, moved, or given other data."""
 
 from __future__ import annotations
 

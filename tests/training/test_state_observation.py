@@ -1,4 +1,4 @@
-"""Runs that observe a state: it is learned, saved, gone on with, judged, and needed by none."""
+"""Runs that observe a state learn, save, resume and evaluate it, and work without it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every pillar and task has an off switch, and what is left is a whole model: it trains, steps, predicts, is saved."""
+"""Every pillar and task can be switched off, and the remaining model trains, steps, predicts and is saved."""
 
 from __future__ import annotations
 

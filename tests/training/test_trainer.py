@@ -1,4 +1,4 @@
-"""Whole small runs: they learn, resume to the same bits, start from other runs, and stop without loss."""
+"""Small complete runs: they learn, resume bit for bit, start from other runs, and stop without loss."""
 
 from __future__ import annotations
 
