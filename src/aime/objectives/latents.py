@@ -6,7 +6,6 @@ A term is a scalar in nats per frame, or None where the model lacks the part tha
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -143,10 +142,4 @@ ONE_STEP_TERMS: Terms = {
 
 def of(part: Callable[[Pass], LatentPass], terms: Terms) -> dict[str, Callable[[Pass], Scalar | None]]:
     """The same terms as functions of a whole pass, read from a part of it."""
-    return {name: partial(_read_from, part, term) for name, term in terms.items()}
-
-
-def _read_from(
-    part: Callable[[Pass], LatentPass], term: Callable[[LatentPass], Scalar | None], given: Pass
-) -> Scalar | None:
-    return term(part(given))
+    return {name: lambda given, term=term: term(part(given)) for name, term in terms.items()}  # type: ignore[misc]

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from aime.dynamics.choices import Choice, likeliest
 from aime.dynamics.states import Carry
@@ -90,12 +91,12 @@ def predict_from(
     dynamics, count = model.dynamics, samples or 1
     batch, steps = start.latent.shape[0], known.shape[1] if horizon is None else horizon
     start = start.repeated(count)
-    future = repeat(known.to(model.null_action), "b f a -> (b s) f a", s=count)
+    given = repeat(known.to(model.null_action), "b f a -> (b s) f a", s=count)
     noise = None if samples is None else _future_noise(model, seed, (batch, samples, steps))
 
     def act(carry: Carry, number: int) -> Tensor:
-        if number < future.shape[1]:
-            return future[:, number]
+        if number < given.shape[1]:
+            return given[:, number]
         assert dynamics.control is not None, "checked with the actions"
         behaviour = dynamics.control.action_schema(*carry.read)
         return (behaviour.mode if noise is None else behaviour.from_uniforms(noise[1][:, number])).to(carry.latent)
@@ -108,15 +109,17 @@ def predict_from(
     attention = model.attention.roll(dream.beliefs, dream.latents, last_map)
     frames = decode_in_chunks(model, dream.latents.flatten(0, 1), attention.flatten(0, 1))
     predicted = dynamics.predict_state(*dream.read)
-    shape = (batch, *([] if samples is None else [samples]), steps)
-    return FuturePrediction(
-        frames=frames.unflatten(0, shape),
-        latents=dream.latents.reshape(*shape, -1),
-        mixture_weights=dream.log_weights.exp().reshape(*shape, -1),
-        components=dream.components.reshape(shape),
-        attention=attention.reshape(*shape, *attention.shape[-2:]),
-        actions=dream.actions.reshape(*shape, -1),
-        states=None if predicted is None else predicted.reshape(*shape, -1),
+    future = FuturePrediction(
+        frames=frames.unflatten(0, (-1, steps)),
+        latents=dream.latents,
+        mixture_weights=dream.log_weights.exp(),
+        components=dream.components,
+        attention=attention,
+        actions=dream.actions,
+        states=predicted,
+    )
+    return (
+        future if samples is None else tree_map_only(Tensor, lambda each: each.unflatten(0, (batch, samples)), future)
     )
 
 

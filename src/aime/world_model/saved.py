@@ -41,11 +41,10 @@ RENAMED: Mapping[str, str] = {
     "dynamics.lstm.": "dynamics.recurrence.lstm.",
     "dynamics.initial_belief": "dynamics.recurrence.initial_belief",
     "dynamics.initial_cell": "dynamics.recurrence.initial_cell",
-    "prior.": "dynamics.prior.",
-    "expect_context.": "dynamics.expect_context.",
-    "imply_context.": "dynamics.imply_context.",
-    "control.": "dynamics.control.",
-    "initial_latent": "dynamics.initial_latent",
+    **{
+        name: f"dynamics.{name}"
+        for name in ("prior.", "expect_context.", "imply_context.", "control.", "initial_latent")
+    },
     "second_observation.head.": "dynamics.state_head.",
     "second_observation.scale.": "dynamics.state_head.scale.",
     "second_observation.reader.": "state_reader.",
