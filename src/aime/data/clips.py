@@ -27,19 +27,19 @@ from aime.errors import AimeError
 
 
 class Targets(NamedTuple):
-    """Rewards, ends and states of B clips of T frames, and where they are known."""
+    """Rewards, terminations and states of B clips of T frames, with masks of known values."""
 
     valid: Bool[Tensor, "B T"]
     """False on padding."""
     action_valid: Bool[Tensor, "B T"]
-    """Where an action was taken and recorded."""
+    """False on padding and for missing actions."""
     rewards: Float[Tensor, "B T"]
     """Received with the frame, in the environment's units."""
     reward_valid: Bool[Tensor, "B T"]
     terminated: Bool[Tensor, "B T"]
-    """Whether the episode ended at the frame for good."""
+    """True if the episode terminated with the frame."""
     states: Float[Tensor, "B T S"]
-    """In their own units, NaN where not known; S is 0 for a model that observes frames alone."""
+    """In their own units, NaN if unknown; S is 0 for a model that observes frames only."""
 
     def only(self, rows: Bool[Tensor, " B"]) -> Targets:
         """The targets of some clips; all others become padding."""

@@ -24,8 +24,8 @@ class RGB:
         r_i = cos α_i ḡ_i + sin α_i w_i,  α_i ∈ [0, π/2)             g = Σ ‖g_i‖ r_i
 
     Each step takes a few descent steps on the angles, starting at their last values, to minimise
-    1/(n(n−1)) Σ_{i<j} v_i v_j (1 − r_i·r_j) + λ/(4n) Σ v_i ‖r_i − ḡ_i‖², where n is the sum of the votes v_i, 1 by
-    default. Norms are preserved.
+    1/(n(n−1)) Σ_{i<j} v_i v_j (1 − r_i·r_j) + λ/(4n) Σ v_i ‖r_i − ḡ_i‖², where v_i are the votes (default 1) and n
+    is their sum. Norms are preserved.
 
     Gradients are rotated over the parameters that two or more active tasks reach; elsewhere the gradient is the plain
     sum. With `config.scope` "module" each top-level module is balanced separately. A task is active if its vote is

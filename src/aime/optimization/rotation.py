@@ -35,11 +35,11 @@ class RGBConfig:
     """
 
     scope: Literal["model", "module"] = "model"
-    """What turns as one vector: all parameters that tasks share, or those of each top-level module by themselves."""
+    """The parameters that rotate as one vector: all shared parameters, or those of each top-level module."""
     decay: ClassVar[float] = 0.9
     """Share of the consensus that a step keeps, in [0, 1)."""
     proximity: ClassVar[float] = 1.0
-    """λ ≥ 0: how dear it is to turn away from a task's own gradient."""
+    """λ ≥ 0, the weight of the distance from a task's own gradient."""
     angle_steps: int = 3
     """Descent steps on the angles in each training step, 0 or more; 0 keeps them at 0, which is the plain sum."""
     angle_rate: ClassVar[float] = 0.2
@@ -47,7 +47,7 @@ class RGBConfig:
     aligned: ClassVar[float] = 0.999
     """Cosine with the consensus, in (0, 1], above which a task is not rotated."""
     norm_floor: ClassVar[float] = 1e-6
-    """Gradient norm, 0 or more, up to which a task has no vote: normalised, it would be a full vote of noise."""
+    """Gradient norm, 0 or more, up to which a task is inactive: a smaller gradient is noise after normalisation."""
 
     def __post_init__(self) -> None:
         expect_at_least_zero(self, "angle_steps", of="rgb")

@@ -72,14 +72,12 @@ def check_sums(directory: Path, names: Iterable[str] | None = None) -> None:
 
 
 def read_checked(find: Callable[[], Path], read: Callable[[Path], T], names: Iterable[str] | None = None) -> T:
-    """What `read` finds in a directory whose files are as they were written.
-
-    Another process may replace the directory meanwhile (`replace_directory`): then the new one is read from the start.
+    """Verify the files of a directory and read it; start again if another process replaces it (`replace_directory`).
 
     Args:
-        find: the directory.
-        read: called with it.
-        names: of the files that are compared with their checksums; None for all.
+        find: returns the directory.
+        read: called with the directory; its result is returned.
+        names: of the files to verify; None for all.
 
     Raises:
         AimeError: if a file is damaged, or `find` or `read` raises it.

@@ -43,9 +43,9 @@ class StepResult(NamedTuple):
     balance: Balance | None
     """Statistics of the tasks' gradients, if the balancer computes them."""
     tokens: Int[Tensor, "N h w"]
-    """Of the N frames of all accumulated batches."""
+    """Tokens of the N frames of all accumulated batches."""
     log_weights: Float[Tensor, "N K"]
-    """Of the prior's components."""
+    """Log weights of the prior's components."""
     valid: Bool[Tensor, " N"]
     """False on padding."""
 

@@ -72,7 +72,7 @@ class CensoredGaussian(NamedTuple):
 
     @property
     def noise_width(self) -> int:
-        """How many uniform numbers `from_uniforms` takes."""
+        """The number of uniform numbers per sample for `from_uniforms`."""
         return self.location.shape[-1]
 
     def from_uniforms(self, uniforms: Float[Tensor, "... A"]) -> Float[Tensor, "... A"]:
@@ -118,7 +118,7 @@ class CensoredMixture(NamedTuple):
 
     @property
     def noise_width(self) -> int:
-        """How many uniform numbers `from_uniforms` takes."""
+        """The number of uniform numbers per sample for `from_uniforms`."""
         return self.log_weights.shape[-1] + self.components.noise_width
 
     def from_uniforms(self, uniforms: Float[Tensor, "... noise"]) -> Float[Tensor, "... A"]:
