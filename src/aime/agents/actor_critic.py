@@ -30,30 +30,31 @@ class ActorCriticConfig:
     """How actor and critic learn."""
 
     steps: int = 450
-    """Of learning in imagination; at 0 the agent is its warm start. Many more let the critic overestimate returns."""
+    """Optimizer steps in imagination; 0 stops after the warm start. With many more the critic overestimates returns."""
     starts: int = 384
-    """Imagined trajectories a step, from frames drawn from the data."""
+    """Imagined trajectories per step, from random frames of the data."""
     horizon: int = 5
-    """Steps of each trajectory: the model tells better actions from worse ones for a few steps, the critic beyond."""
+    """Steps of each trajectory; the critic estimates the return after them."""
     discount: float = 0.99
+    """Discount factor γ of rewards per step."""
     trace: float = 0.8
-    """λ of the returns."""
+    """λ of the λ-returns."""
     entropy: float = 3e-4
     """Weight of the policy's entropy; advantages are of order one."""
     divergence: float = 0.1
-    """Weight of KL(π ‖ ρ), which keeps the policy near the data. ρ is the warm start, or the action schema without
-    one."""
+    """Weight of KL(π ‖ ρ), which keeps the policy near the data. ρ is the policy of the warm start."""
     samples: int = 4
-    """Actions a state by which that divergence is estimated."""
+    """Sampled actions per state to estimate the divergence."""
     actor_rate: float = 3e-4
-    """Of AdamW; it falls linearly to 0 over the steps."""
+    """Learning rate of the actor. It falls linearly to 0 over the steps."""
     critic_rate: float = 1e-3
+    """Learning rate of the critic."""
     clip: float = 100.0
-    """Largest norm of each network's gradient."""
+    """Maximum norm of each network's gradient."""
     slow: float = 0.02
-    """Weight of the critic in the moving average that gives the values."""
+    """Update rate of the slow critic, a moving average that estimates the values."""
     frames: int = 65536
-    """The most frames to start from."""
+    """Maximum number of frames to start from."""
     warm_start: WarmStartConfig = field(default_factory=WarmStartConfig)
     """What is learned from recorded data before imagination."""
     policy: PolicyConfig = field(default_factory=PolicyConfig)

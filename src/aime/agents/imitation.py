@@ -23,14 +23,13 @@ class CloningConfig:
     """How a policy is fitted to recorded actions."""
 
     batch: int = 512
-    """Frames a step."""
+    """Frames per step."""
     learning_rate: float = 1e-3
-    """Of AdamW; for a policy it falls to 0 along a half cosine."""
+    """Learning rate of AdamW. For a policy it falls to 0 along a half cosine."""
     weight_decay: float = 1e-2
-    """Of the policy."""
+    """Weight decay of the policy."""
     noise: float = 0.02
-    """Standard deviation of noise on the latents, in units of each latent's own over the data: the clone then also acts
-    well in states near the recorded ones, where its errors lead."""
+    """Noise on the latents in training, in standard deviations of the data. It makes the clone robust to its errors."""
 
     def __post_init__(self) -> None:
         """Refuse a number out of its range by an `AimeError`."""
@@ -43,12 +42,13 @@ class ImitationConfig(CloningConfig):
     """How behaviour is cloned."""
 
     steps: int = 3000
+    """Optimizer steps."""
     held_out: float = 0.1
-    """Share of the episodes in the validation set, which chooses the step whose policy is kept."""
+    """Share of the episodes in the validation set, which selects the best step."""
     check_every: int = 100
-    """Steps from one validation to the next."""
+    """Steps between validations."""
     frames: int = 65536
-    """The most frames to learn from."""
+    """Maximum number of frames to train on."""
     policy: PolicyConfig = field(default_factory=PolicyConfig)
 
     def __post_init__(self) -> None:

@@ -49,14 +49,15 @@ class OnlineConfig:
     """How a run continues online."""
 
     rounds: int = 10
+    """Rounds of collecting and training."""
     episodes: int = 8
-    """Collected in each round."""
+    """Episodes to collect per round."""
     steps: int | None = None
-    """Frames of an episode; those of 1000 simulated steps if None."""
+    """Frames per episode. By default those of 1000 simulator steps."""
     minutes: float = 5.0
-    """Training time of the world model in each round."""
+    """Training time of the world model per round."""
     keep_data: bool = True
-    """Also train on the run's own data."""
+    """Also train on the run's data."""
     learning: ActorCriticConfig = field(default_factory=ActorCriticConfig)
     beside: ClassVar[bool] = False  # a flag of earlier versions
 

@@ -41,27 +41,28 @@ class PlannerConfig:
     """How a planner searches."""
 
     kind: Literal["mppi", "cem"] = "mppi"
-    """mppi weighs the elite by their returns; cem weighs them equally."""
+    """mppi weights the elite by returns; cem weights them equally."""
     candidates: int = 512
-    """Action sequences tried in each iteration."""
+    """Action sequences per iteration."""
     horizon: int | None = None
-    """Steps of each. By default 3 with a critic, which values what comes after them, and 12 without."""
+    """Steps of each sequence. By default 3 with a critic, which estimates the later return, and 12 without."""
     iterations: int = 3
+    """Iterations per step of the environment."""
     elite: int = 64
-    """Best sequences, around which the next iteration draws."""
+    """Number of best sequences, around which the next iteration samples."""
     proposed: float | None = None
-    """Share of the candidates that the proposers act out, before the first iteration; they stay candidates. By default
-    0.5 with a critic and 0.25 without."""
+    """Share of the candidates from the proposal policies. By default 0.5 with a critic and 0.25 without."""
     temperature: float = 0.5
-    """Of mppi, in standard deviations of the elite's returns: the lower, the more the best one counts."""
+    """Of mppi, in standard deviations of the elite's returns; lower values favour the best sequence."""
     min_scale: float = 0.1
-    """Smallest standard deviation of the actions that are drawn."""
+    """Minimum standard deviation of sampled actions."""
     max_scale: float | None = None
-    """That of the first iteration. By default 0.4 with a critic and 0.8 without."""
+    """Standard deviation in the first iteration. By default 0.4 with a critic and 0.8 without."""
     discount: float = 0.99
+    """Discount factor γ of rewards per step."""
     leash: float | None = None
-    """Penalty, in the environment's units of reward, on a nat of -log p(action) under the first proposer, or under the
-    action schema where there is none. By default 1 with a critic and 0 without."""
+    """Penalty per nat of -log p(action) under the first proposal policy, in units of reward.
+    By default 1 with a critic and 0 without."""
 
     def __post_init__(self) -> None:
         """Refuse a number out of its range by an `AimeError`."""

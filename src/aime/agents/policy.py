@@ -36,11 +36,11 @@ class PolicyConfig:
     """Sizes of an agent's networks."""
 
     hidden: int = 256
-    """Width of each of two hidden layers."""
+    """Width of the two hidden layers."""
     bins: int = 101
-    """Of the critic's two-hot distribution, an odd number."""
+    """Bins of the critic's two-hot distribution, an odd number."""
     components: int = 5
-    """Of the mixture that a cloned policy is."""
+    """Components of a cloned policy's mixture."""
 
     def __post_init__(self) -> None:
         """Refuse a number out of its range by an `AimeError`."""

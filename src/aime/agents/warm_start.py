@@ -27,19 +27,19 @@ class WarmStartConfig(CloningConfig):
     """How policy and critic start from recorded data."""
 
     noise: float = 0.05
-    """As in `ImitationConfig.noise`."""
+    """Noise on the latents in training, in standard deviations of the data."""
     critic_steps: int = 1000
-    """Steps of the critic on recorded returns; at 0 neither critic nor policy learns from them."""
+    """Optimizer steps of the critic on recorded returns; 0 disables the warm start."""
     expectile: float = 0.9
-    """Of the returns that the critic learns: 0.5 is their mean; towards 1 it is the best return that was reached."""
+    """Expectile of the returns that the critic estimates: 0.5 is the mean, 1 the largest return."""
     policy_steps: int = 4000
-    """Steps of cloning the better actions; at 0 the policy starts untrained."""
+    """Optimizer steps of cloning the better actions; with 0 the policy starts untrained."""
     trace: float = 0.9
-    """λ of the recorded returns: the lower, the sooner the critic's value replaces the recorded rewards."""
+    """λ of the recorded λ-returns; lower values rely more on the critic."""
     temperature: float = 0.3
-    """In standard deviations of the advantages: the lower, the fewer actions are cloned."""
+    """Temperature in standard deviations of the advantages; lower values clone fewer actions."""
     most: float = 60.0
-    """Largest weight of an action; an action of mean advantage has the weight 1."""
+    """Maximum weight of an action; an action of mean advantage has the weight 1."""
 
     def __post_init__(self) -> None:
         """Refuse a number out of its range by an `AimeError`."""

@@ -31,6 +31,7 @@ class ImitateOptions:
     data: str | None = None
     """Data to clone. By default the run's data."""
     seed: int = 0
+    """Seed of the training."""
     imitation: ImitationConfig = field(default_factory=ImitationConfig)
 
 
@@ -43,6 +44,7 @@ class ImagineOptions:
     data: str | None = None
     """Data whose states imagination starts from. By default the run's data."""
     seed: int = 0
+    """Seed of the training."""
     learning: ActorCriticConfig = field(default_factory=ActorCriticConfig)
 
 
@@ -59,6 +61,7 @@ class OnlineOptions:
     data: str | None = None
     """The run's data, if it was moved."""
     seed: int = 0
+    """Seed of all rounds."""
     online: OnlineConfig = field(default_factory=OnlineConfig)
 
 
