@@ -41,18 +41,17 @@ class EvaluationConfig:
     """How an agent is evaluated."""
 
     policy: PolicyName = "imagine"
-    """The agent; or plan, with those of the agents that exist; or, to compare, the task's scripted controller (expert)
-    or random actions (random)."""
+    """imitate or imagine: an agent of the run. plan: a planner. expert (scripted controller), random: baselines."""
     episodes: int = 10
+    """Number of episodes."""
     seed: int = 10_000
-    """Of the first episode; each has the next one."""
+    """Seed of the first episode. Each episode has the next seed."""
     steps: int | None = None
-    """Frames of an episode. By default those of 1000 simulated steps."""
+    """Frames per episode. By default those of 1000 simulator steps."""
     noise: float | None = None
-    """Standard deviation of noise on the actions of imitate and imagine. By default the least that imagine has learned
-    with, and none for imitate."""
+    """Standard deviation of noise on the actions of imitate (default 0) and imagine (default: as in training)."""
     distractor: DistractorKind | None = None
-    """What sky and floor are replaced by: none, static or dynamic. By default as in the run's data."""
+    """What replaces sky and floor. By default as in the run's data."""
     device: Device = "auto"
     planner: PlannerConfig = field(default_factory=PlannerConfig)
 

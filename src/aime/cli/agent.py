@@ -67,20 +67,18 @@ class OnlineOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions(EvaluationConfig):
-    """Play some episodes in the real environment: returns with a 95 % interval, and a film."""
+    """Evaluate an agent in the real environment: returns with a 95 % interval, and a film."""
 
     run: tyro.conf.Positional[Path]
-    """The run directory that `aime train` wrote, or bundled:cartpole."""
+    """A run directory written by `aime train`, or bundled:cartpole."""
     env: str
-    """Such as dmc:cartpole_swingup; it is recorded as the run's data was, if that is from there."""
+    """Environment, such as dmc:cartpole_swingup, with the recording settings of the run's data."""
     data: str | None = None
-    """The run's data, if it has moved: it says how the environment was recorded. By default it is looked for where it
-    was."""
+    """The run's data, if it was moved. It has the recording settings of the environment."""
     out: Path | None = None
-    """A JSON file to write. By default RUN/agents/POLICY.json."""
+    """JSON file to write. By default RUN/agents/POLICY.json."""
     video: Path | None = None
-    """A film of an agent's first episode to write, FILE.webp, .gif or .mp4: the frame, the dream a second ahead,
-    attention."""
+    """Film of the first episode to write, FILE.webp, .gif or .mp4."""
 
 
 def main(arguments: list[str]) -> int:

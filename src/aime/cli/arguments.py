@@ -1,4 +1,4 @@
-"""A verb's arguments: tyro over a dataclass, with every mistake told in one line."""
+"""Parsing of a verb's arguments into a dataclass with tyro, with one-line errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from aime.primitives.config_io import Removed, constant_of, earlier_name
 T = TypeVar("T")
 
 HELP_ALL = "--help-all"
-"""Every setting of a verb, where `--help` shows the most important ones."""
+"""The flag that shows all settings of a verb; `--help` shows the most important ones."""
 
 HELP_FLAGS = ("-h", "--help", HELP_ALL)
 
@@ -32,18 +32,18 @@ def parse(kind: type[T], verb: str, arguments: Sequence[str], default: T | None 
     Args:
         kind: the dataclass; its docstring and field docstrings are the help.
         verb: the verb's name, for messages.
-        arguments: what stands on the command line after the verb.
-        default: values for what is not given; without it, fields that have no default are required.
+        arguments: the command line after the verb.
+        default: values of flags that are not given; without it, fields without a default are required.
 
     Raises:
-        AimeError: if a flag is unknown, misses its value, or has one that does not fit.
+        AimeError: if a flag is unknown, has no value, or an invalid one.
         SystemExit: after `--help` has printed the help.
     """
     if wants_help(arguments):
         return _cli(kind, verb, ["--help"], default)
     refuse_unknown_flags(kind, verb, arguments)
     arguments = _with_present_names(kind, arguments)
-    # tyro draws Unicode boxes where stdout says it takes them, whatever stderr says
+    # tyro decides by the encoding of stdout whether it draws Unicode boxes
     complaint = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     try:
         with contextlib.redirect_stdout(complaint), contextlib.redirect_stderr(complaint), _wide_terminal():
@@ -55,14 +55,14 @@ def parse(kind: type[T], verb: str, arguments: Sequence[str], default: T | None 
 
 
 def wants_help(arguments: Sequence[str]) -> bool:
-    """Whether the help is asked for, in place of the verb's work."""
+    """Whether the arguments ask for help."""
     return any(argument in HELP_FLAGS for argument in arguments)
 
 
 def value_of(arguments: Sequence[str], flag: str) -> str | None:
-    """The value that a flag has on the line (`--flag value` or `--flag=value`), before anything is parsed.
+    """The value of a flag (`--flag value` or `--flag=value`), before parsing.
 
-    The last one counts, as in the parser; None where the flag or its value is missing.
+    The last one counts, as in the parser; None if the flag or its value is missing.
     """
     found = None
     for argument, following in itertools.pairwise([*arguments, ""]):
@@ -73,9 +73,9 @@ def value_of(arguments: Sequence[str], flag: str) -> str | None:
 
 
 def gather(arguments: Sequence[str], flag: str, join: Callable[[Sequence[str]], str]) -> list[str]:
-    """The line with the several values that follow a flag (`--flag A B`) joined into one, as the parser wants it.
+    """The arguments with the values of a flag (`--flag A B`) joined into one.
 
-    For verbs that take nothing without a flag after their flags: all up to the next flag counts.
+    For verbs without positional arguments after flags: all values up to the next flag belong to the flag.
     """
     line = list(arguments)
     if flag not in line:
@@ -86,25 +86,25 @@ def gather(arguments: Sequence[str], flag: str, join: Callable[[Sequence[str]], 
 
 
 def words(text: str) -> list[str]:
-    """The parts of a flag's value that commas separate, without the spaces around them and without empty ones."""
+    """The parts of a value between commas, without spaces and without empty parts."""
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def has_flag(arguments: Sequence[str], flag: str) -> bool:
-    """Whether a flag stands on the line, with a value or without."""
+    """Whether a flag is given, with or without a value."""
     return any(_flag_in(argument) == flag for argument in arguments)
 
 
 def _flag_in(argument: str) -> str:
-    """The flag of `--flag` or `--flag=value`, spelled with hyphens; the parser takes underscores as well."""
+    """The flag of `--flag` or `--flag=value`, with hyphens; the parser accepts underscores as well."""
     return argument.partition("=")[0].replace("_", "-")
 
 
 def refuse_unknown_flags(kind: type, verb: str, arguments: Sequence[str]) -> None:
-    """Stop at the first flag that a dataclass does not have, naming the nearest one that it has.
+    """Check that all flags exist; the error names the most similar flag.
 
     Raises:
-        AimeError: if there is one.
+        AimeError: at the first unknown flag.
     """
     known = [*flags_of(kind), *_earlier_flags(kind)]
     for argument in arguments:
@@ -117,7 +117,7 @@ def refuse_unknown_flags(kind: type, verb: str, arguments: Sequence[str]) -> Non
 
 
 def _refuse_constant(kind: type, flag: str) -> None:
-    """Raises: AimeError: if the flag is one that the release before had, of what is a constant now."""
+    """Raises: AimeError: if the flag is a setting of the previous release that is a constant now."""
     path = flag.removeprefix("--").replace("-", "_")
     value = constant_of(kind, re.sub(r"(^|\.)no_(?=\w+$)", r"\1", path))
     if value is None:
@@ -130,7 +130,7 @@ def _refuse_constant(kind: type, flag: str) -> None:
 
 
 def flags_of(kind: type) -> list[str]:
-    """Every flag of a dataclass, nested ones with dots, as the parser spells them."""
+    """All flags of a dataclass; those of nested dataclasses have dots."""
     hints = get_type_hints(kind)
     flags = []
     for field in dataclasses.fields(kind):
@@ -144,7 +144,7 @@ def flags_of(kind: type) -> list[str]:
 
 
 def _with_present_names(kind: type, arguments: Sequence[str]) -> list[str]:
-    """The line with flags that have other names now under these, which is said on stderr."""
+    """The arguments with renamed flags under their new names; a line on stderr says so."""
     earlier, line = _earlier_flags(kind), []
     for argument in arguments:
         flag = _flag_in(argument)
@@ -156,7 +156,7 @@ def _with_present_names(kind: type, arguments: Sequence[str]) -> list[str]:
 
 
 def _earlier_flags(kind: type, path: tuple[str, ...] = (), before: tuple[str, ...] = ()) -> dict[str, str]:
-    """The present flag by every spelling in which a part has the name that it had before."""
+    """The present flags by their earlier spellings."""
     hints = get_type_hints(kind)
     found: dict[str, str] = {}
     for field in dataclasses.fields(kind):
@@ -172,7 +172,7 @@ def _earlier_flags(kind: type, path: tuple[str, ...] = (), before: tuple[str, ..
 
 
 def condense(box: str) -> str:
-    """The first section of a message that tyro has drawn in a box, as one line."""
+    """The first section of a boxed message of tyro, as one line."""
     lines = [line.strip("│ ") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
     rule = next((number for number, line in enumerate(lines) if line.startswith("─")), len(lines))
     text = " ".join(" ".join(lines[:rule]).split()).replace("Error parsing ", "")
@@ -191,7 +191,7 @@ def _cli(kind: type[T], verb: str, arguments: Sequence[str], default: T | None) 
 
 @contextlib.contextmanager
 def _wide_terminal() -> Iterator[None]:
-    # a message that is not wrapped keeps its paths whole
+    # without wrapping, paths in messages are not broken
     before = os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = "4000"
     try:

@@ -1,4 +1,4 @@
-"""What `--help` shows of the verbs that train: the settings that most runs decide, on one screen."""
+"""The `--help` of verbs that train: the most important settings, on one screen."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from aime.training.config import TrainConfig
 
 Rows = tuple[tuple[str, str], ...]
-"""A flag without its hyphens, with what follows it, and what it decides."""
+"""A flag without its hyphens, with its value, and its meaning."""
 
 DATA_ROWS: Rows = (
     ("data DIR ...", "shards or bundled:cartpole; A B=0.3: 30 % of B"),
     ("held-out SHARE", "of episodes, for validation and test"),
-    ("observe-state", "observe and predict states, too"),
+    ("observe-state", "also observe and predict states"),
 )
 DURATION_ROWS: Rows = (
     ("minutes M", "wall time to train for; or"),
@@ -53,7 +53,7 @@ SHARED: Mapping[str, Rows] = {
         ("model.decoder.channels N", "width of the decoder"),
     ),
 }
-"""By section, what all verbs that train share."""
+"""Flags of all verbs that train, by section."""
 
 
 class Screen(NamedTuple):
