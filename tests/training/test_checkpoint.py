@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from aime.errors import AimeError
 from aime.optimization import make_balancer
+from aime.optimization.weight_average import WeightAverage
 from aime.primitives import files
 from aime.runs.checkpoint_files import read_progress
 from aime.runs.schedule import JOINT, Progress
-from aime.training.average import WeightAverage
 from aime.training.checkpoint import TrainingState, restore, save
 from aime.training.nonfinite import NonfiniteSteps
 from aime.training.optimizers import OptimizerConfig, make_optimizers

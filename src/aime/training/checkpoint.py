@@ -28,6 +28,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from aime.optimization import Balancer
+from aime.optimization.optimizer_state import fill_optimizer, optimizer_tensors
+from aime.optimization.weight_average import WeightAverage
 from aime.primitives.checksums import check_sums
 from aime.primitives.randomness import RandomStates
 from aime.primitives.ranks import ranks
@@ -35,9 +37,7 @@ from aime.primitives.tensor_files import fill, require_finite
 from aime.runs.checkpoint_files import STATE, State, read_state, write_checkpoint
 from aime.runs.schedule import Progress
 from aime.training.adversary import Adversary
-from aime.training.average import WeightAverage
 from aime.training.dynamics_finetuning import DynamicsFinetuning
-from aime.training.optimizers import fill_optimizer, optimizer_tensors
 from aime.world_model.saved import AVERAGED_WEIGHTS, checkpoint_directory, read_weights
 
 _MODEL, _OPTIMIZER = "model.safetensors", "optimizer.safetensors"

@@ -14,6 +14,7 @@ from aime.data import Clips, Dataset
 from aime.objectives.ledger import TaskLoss, mean_losses
 from aime.objectives.tasks import task_losses
 from aime.optimization import Balance, RGBConfig, make_balancer
+from aime.optimization.weight_average import WeightAverage
 from aime.primitives.cuda_graphs import GraphedFunction
 from aime.primitives.hardware import Hardware
 from aime.primitives.pixels import to_unit
@@ -22,7 +23,6 @@ from aime.primitives.ranks import ranks, share_from_first_rank
 from aime.representation.divergences import effective_components
 from aime.runs.schedule import JOINT, Budget, learning_rate_factor
 from aime.training.adversary import Adversary
-from aime.training.average import WeightAverage
 from aime.training.config import TrainConfig
 from aime.training.optimizers import make_optimizers
 from aime.training.phase import Phase, clips_from
