@@ -24,7 +24,7 @@ fake = types.ModuleType("aime.cli.fake")
 fake.main = run
 sys.modules["aime.cli.fake"] = fake
 cli.VERBS["fake"] = "a verb"
-cli.FILES += ("fake",)
+cli.RUN_TO_THE_END += ("fake",)
 cli.entry()
 """
 

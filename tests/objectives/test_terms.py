@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,11 @@ def test_the_example_of_a_loss_term_is_weighed_logged_and_teaches(monkeypatch: p
     frames, valid = torch.rand(B, T, 3, SIZE, SIZE), torch.ones(B, T, dtype=torch.bool)
     valid[1, 3:] = False
     output = model.run_sequence(frames)
-    nothing = ElboWeights(*[0.0] * 9)
-    weights, overshoot = replace(LossWeights(), elbo=MoreWeights(*[0.0] * 9)), OvershootConfig(steps=2)
+    nothing = ElboWeights(*[0.0] * len(fields(ElboWeights)))
+    weights, overshoot = (
+        replace(LossWeights(), elbo=MoreWeights(*[0.0] * len(fields(ElboWeights)))),
+        OvershootConfig(steps=2),
+    )
     monkeypatch.setitem(elbo.TERMS, "smooth_latents", example())
     with pytest.raises(AssertionError, match="smooth_latents"):
         task_losses(model, output, frames, targets(valid), replace(LossWeights(), elbo=nothing), overshoot)

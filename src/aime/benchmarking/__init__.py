@@ -1,1 +1,1 @@
-"""Protocols that others have set, from their data to one table."""
+"""Ablation, and the protocols of others: from data to one table."""

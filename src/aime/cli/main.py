@@ -35,14 +35,14 @@ MODULES = {"import": "importing"}
 """Modules of verbs whose names are Python keywords."""
 
 
-FILES = ("train", "ablate", "agent", "benchmark", "collect", "import", "export")
+RUN_TO_THE_END = ("train", "ablate", "agent", "benchmark", "collect", "import", "export")
 """Verbs whose results are files: they continue if their standard output is closed."""
 
 
 def entry() -> None:
     """Run the command line of the process and exit with its status."""
     arguments = sys.argv[1:]
-    make_safe(lasting=any(argument in FILES for argument in arguments[:2]))
+    make_safe(lasting=any(argument in RUN_TO_THE_END for argument in arguments[:2]))
     with handled(until_exit=True) as interruption:
         try:
             status = main(arguments)

@@ -19,8 +19,7 @@ from aime.primitives.config_io import Removed
 from aime.primitives.draws import draw_valid_first
 from aime.primitives.frozen import frozen
 from aime.primitives.masked_mean import masked_mean
-from aime.representation.discriminators import CHANNELS, LEVELS, WINDOW, Discriminators, Judgement
-from aime.representation.discriminators import Judged as Judgements
+from aime.representation.discriminators import CHANNELS, LEVELS, WINDOW, Discriminators, Judged, Judgement
 
 
 @dataclass(frozen=True)
@@ -85,25 +84,25 @@ class Windows(NamedTuple):
 
 
 @dataclass(eq=False)
-class Judged:
+class JudgedWindows:
     """Windows and the discriminators' outputs, with a gradient to the reconstructions alone."""
 
     windows: Windows
-    real: Judgements
-    fake: Judgements
+    real: Judged
+    fake: Judged
 
 
-def image_generator(given: Judged) -> Scalar:
+def image_generator(given: JudgedWindows) -> Scalar:
     """-log D(x̂) in nats, summed over the patches of a frame."""
     return _generator_nats(given.fake.image, given.windows.frames_judged)
 
 
-def temporal_generator(given: Judged) -> Scalar:
+def temporal_generator(given: JudgedWindows) -> Scalar:
     """-log D(x̂) in nats, summed over the patches of a window."""
     return _generator_nats(given.fake.temporal, given.windows.whole)
 
 
-def feature_matching(given: Judged) -> Scalar:
+def feature_matching(given: JudgedWindows) -> Scalar:
     """Mean absolute difference of the discriminators' features of x and x̂, averaged over their levels.
 
     Times the 3·H·W values of a frame; it does not depend on the number of channels.
@@ -115,7 +114,7 @@ def feature_matching(given: Judged) -> Scalar:
     return given.windows.real[0, 0].numel() * torch.stack(distances).mean()
 
 
-TERMS: Mapping[str, Callable[[Judged], Scalar]] = {
+TERMS: Mapping[str, Callable[[JudgedWindows], Scalar]] = {
     "image_generator": image_generator,
     "temporal_generator": temporal_generator,
     "feature_matching": feature_matching,
@@ -136,7 +135,7 @@ def adversarial_loss(discriminators: Discriminators, windows: Windows, weights: 
     """
     with torch.no_grad():
         real = frozen_judgement(discriminators, windows.real)
-    judged = Judged(windows, real, frozen_judgement(discriminators, windows.fake))
+    judged = JudgedWindows(windows, real, frozen_judgement(discriminators, windows.fake))
     return weigh("adversarial", TERMS, judged, weights)
 
 
@@ -193,7 +192,7 @@ def draw_window_starts(valid: Bool[Tensor, "B T"], frames: int, window: int) -> 
     )
 
 
-def frozen_judgement(discriminators: Discriminators, frames: Float[Tensor, "B T 3 H W"]) -> Judgements:
+def frozen_judgement(discriminators: Discriminators, frames: Float[Tensor, "B T 3 H W"]) -> Judged:
     """The discriminators' outputs with a gradient to the frames alone, in eval mode.
 
     In training mode each call would move the power iteration of the spectral norms, and the data and their

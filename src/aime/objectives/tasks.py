@@ -19,7 +19,7 @@ from aime.world_model.outputs import LatentClips, SequenceOutput
 
 
 class TaskLosses(NamedTuple):
-    """The loss of every task, in nats per frame; a task may be `off`."""
+    """The losses of the three tasks that need no discriminator, in nats per frame; a task may be `off`."""
 
     elbo: TaskLoss
     perceiver: TaskLoss

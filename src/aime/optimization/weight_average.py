@@ -1,4 +1,4 @@
-"""The exponential moving average of the weights, which evaluation, prediction and export use."""
+"""The exponential moving average of the weights, which evaluation and prediction use."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class WeightAverage(Generic[Model]):
 
     @torch.no_grad()
     def update(self, model: Model) -> None:
-        """Average in the weights of `model`, the uncompiled module that this average was built from."""
+        """Average in the weights of `model`, the module that this average was built from."""
         self.updates += 1
         self.finetuned = None
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))

@@ -1,1 +1,1 @@
-"""Frame and context to latent, belief to mixture, latent and map to frame."""
+"""Frame and context to latent; latent and map to frame; the discriminators of frames."""
