@@ -50,7 +50,7 @@ class State:
     cuda_random_states: tuple[str, ...]
     phase: Stage = field(default=COMPLETE, metadata=LATER)
     phase_step: int = field(default=0, metadata=LATER)
-    phase_start: float = field(default=0.0, metadata=LATER)
+    phase_start_seconds: float = field(default=0.0, metadata=LATER)
     phase_random_states: tuple[str, ...] = field(default=(), metadata=LATER)
     """Random states of dynamics fine-tuning: the CPU's, then those of the GPUs."""
 
@@ -76,14 +76,14 @@ class State:
             cuda_random_states=tuple(gpus),
             phase=progress.phase,
             phase_step=progress.phase_step,
-            phase_start=progress.phase_start,
+            phase_start_seconds=progress.phase_start_seconds,
             phase_random_states=() if joint is None else present,
         )
 
     @property
     def progress(self) -> Progress:
         """The progress of the run."""
-        return Progress(self.step, self.frames, self.seconds, self.phase, self.phase_step, self.phase_start)
+        return Progress(self.step, self.frames, self.seconds, self.phase, self.phase_step, self.phase_start_seconds)
 
     def set_random_states(self, path: Path, *, of_phase: bool = False) -> None:
         """Set the random states of joint learning or, with `of_phase`, of dynamics fine-tuning.

@@ -26,12 +26,14 @@ class Progress(NamedTuple):
     """The current phase; `complete` after the last one."""
     phase_step: int = 0
     """Optimizer steps of dynamics fine-tuning."""
-    phase_start: float = 0.0
+    phase_start_seconds: float = 0.0
     """`seconds` at the first step of dynamics fine-tuning."""
 
     def within(self, phase: PhaseName) -> tuple[int, float]:
         """Steps and seconds spent in a phase."""
-        return (self.step, self.seconds) if phase == JOINT else (self.phase_step, self.seconds - self.phase_start)
+        return (
+            (self.step, self.seconds) if phase == JOINT else (self.phase_step, self.seconds - self.phase_start_seconds)
+        )
 
     def after_step(self, phase: PhaseName, frames: int, seconds: float) -> Progress:
         """The progress after one more step of a phase on `frames` frames, at `seconds` of training."""

@@ -183,10 +183,10 @@ class Trainer:
             self._save()  # so that a kill in this phase loses no step of joint learning
             self.logbook.show_activity("caching latents for dynamics fine-tuning")
             phase.cache(learned, left_out, self.progress, self._has_time_until)
-            self.progress = self.progress._replace(seconds=(now := self._seconds()), phase_start=now)
+            self.progress = self.progress._replace(seconds=(now := self._seconds()), phase_start_seconds=now)
         if not self._interrupted():
             self._state = self._state._replace(finetuning=phase, random=joint_random)
-            phase.begin(self.progress.phase_start)
+            phase.begin(self.progress.phase_start_seconds)
             self._run_phase(phase)
         if not self._interrupted():
             if (fit := phase.finish()) is not None:
