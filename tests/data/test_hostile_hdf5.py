@@ -187,7 +187,7 @@ def test_doubled_links_are_not_walked(tmp_path: Path, capsys: pytest.CaptureFixt
             group = inner
         group["camera"] = np.zeros((3, 16, 16, 3), np.uint8)
     assert main(["import", "minari", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
-    assert "'observations' is no tree of at most 1024 fields" in capsys.readouterr().err
+    assert "'observations' is not a tree of at most 1024 fields" in capsys.readouterr().err
 
 
 def test_a_locked_file_is_in_use_and_not_damaged(shard: Path, tmp_path: Path) -> None:

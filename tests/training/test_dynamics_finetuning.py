@@ -247,7 +247,7 @@ def test_a_run_that_is_stopped_while_it_caches_does_so_again(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(DynamicsFinetuning, "perceive", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        patch.setattr(DynamicsFinetuning, "add_for_training", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
         assert train(config).interrupted
     assert (read_progress(config.out).phase, is_complete(config)) == ("dynamics_finetuning", False)
     assert not (config.out / "checkpoint" / "finetuning_cache.safetensors").exists()
