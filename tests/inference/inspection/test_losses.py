@@ -68,7 +68,9 @@ def test_which_measures_were_computed() -> None:
     [
         (0.3, 0.9, "carries weight"),
         (0.29, 5.0, "weak"),
-        (1e-9, 0.1, "weak"),
+        (0.0031, 0.1, "weak"),
+        (1e-6, 0.1, "has no effect"),
+        (-0.1, -1e-6, "has no effect"),
         (-0.4, -0.1, "weak"),
         (0.0, 0.4, "has no effect"),
         (-0.1, 0.0, "has no effect"),

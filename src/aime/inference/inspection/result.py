@@ -22,9 +22,9 @@ DEFINITIONS: dict[str, str] = {
     "is worse with it. Differences are paired: the same clips, and the same noise of the samples",
     "low, high": "the 95 % interval, by the bootstrap over episodes, each drawn with all of its clips; null of one "
     "episode",
-    "verdict": "carries weight: the whole interval is at or above 0.3 dB, 1 nat or 0.02 of skill; weak: it excludes 0; "
-    "has no effect: it contains 0; undetermined: there is no interval. An intervention has the strongest of its "
-    "measures",
+    "verdict": "carries weight: the whole interval is at or above 0.3 dB, 1 nat or 0.02 of skill; weak: it is beyond "
+    "a hundredth of that on one side of 0; has no effect: otherwise; undetermined: there is no interval. An "
+    "intervention has the strongest of its measures",
     "context": CONTEXT_NOTE,
     "effect null": "the intervention cannot change this measure, which does not depend on the value that it replaces",
     "reconstruction": "PSNR in dB of each frame decoded from its own latent, averaged",

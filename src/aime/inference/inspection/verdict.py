@@ -11,6 +11,10 @@ Verdict = Literal["carries weight", "weak", "has no effect", "undetermined"]
 """From the strongest; "undetermined" where there is no interval, as with one episode."""
 
 
+NEGLIGIBLE = 0.01
+"""Share of a notable loss: smaller ones are no effect, since rounding alone can move an interval off 0."""
+
+
 def judge(loss: Interval, notable: float) -> Verdict:
     """The verdict on one loss.
 
@@ -19,15 +23,16 @@ def judge(loss: Interval, notable: float) -> Verdict:
         notable: the least loss that counts as weight.
 
     Returns:
-        "carries weight" where the whole interval is at or above `notable`, "weak" where it excludes 0 on either side,
-        "has no effect" where it contains 0, "undetermined" where there is no interval.
+        "carries weight" where the whole interval is at or above `notable`, "weak" where it is beyond `NEGLIGIBLE` of
+        that on either side of 0, "undetermined" where there is no interval, else "has no effect".
     """
     bounds = loss.bounds
     if bounds is None:
         return "undetermined"
     if bounds.low >= notable:
         return "carries weight"
-    return "weak" if bounds.low > 0 or bounds.high < 0 else "has no effect"
+    negligible = NEGLIGIBLE * notable
+    return "weak" if bounds.low > negligible or bounds.high < -negligible else "has no effect"
 
 
 def strongest(verdicts: Iterable[Verdict]) -> Verdict:

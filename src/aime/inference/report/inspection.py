@@ -26,7 +26,7 @@ _CAPTION = (
     "Each row replaces the output of one part and shows the loss: dB of reconstruction, nats of the prior, and skill "
     "some frames ahead. Above 0 the model is worse with the change; = means that the measure cannot change. A part "
     "carries weight where the whole interval is at or above 0.3 dB, 1 nat or 0.02 of skill, is weak where the interval "
-    "excludes 0, and has no effect where it contains 0."
+    "is beyond a hundredth of that on one side of 0, and has no effect otherwise."
 )
 
 
