@@ -1,4 +1,4 @@
-"""The likelihood of the second observation: number by number, and what it teaches."""
+"""The likelihood of the observed state: number by number, and what it teaches."""
 
 from __future__ import annotations
 

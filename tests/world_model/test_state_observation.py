@@ -1,4 +1,4 @@
-"""The state as a second observation: read where it belongs, hidden where it is, missing where it is."""
+"""The observed state: read where it belongs, hidden where it is, missing where it is."""
 
 from __future__ import annotations
 

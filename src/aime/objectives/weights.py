@@ -24,7 +24,7 @@ class ElboWeights:
     reward: float = 1.0
     continuation: float = 1.0
     state_nll: float = field(default=1.0, metadata=LATER)
-    """Of the second observation, where the model has one (`--observe-state`)."""
+    """Of the observed state, where the model has one (`--observe-state`)."""
 
 
 @dataclass(frozen=True)

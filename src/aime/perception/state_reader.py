@@ -16,7 +16,7 @@ from aime.primitives.distributions.two_hot import symlog
 
 @dataclass(frozen=True)
 class StateConfig:
-    """The state as a second observation.
+    """The observed state.
 
     Raises:
         AimeError: if a number is out of its range.
