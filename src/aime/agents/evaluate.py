@@ -22,7 +22,7 @@ from aime.inference.animation import check_film_path, encode_film
 from aime.inference.loading import load_run
 from aime.inference.own_data import open_own
 from aime.io.collect.distractors import DistractorKind
-from aime.io.collect.environment import SUITE_STEPS, Arrival
+from aime.io.collect.environment import Arrival
 from aime.io.collect.recording import Distracted, recording_of
 from aime.primitives.config_io import nan_as_null, to_plain
 from aime.primitives.files import write_atomically
@@ -114,7 +114,7 @@ def evaluate_agent(
     recording = recording_of(environment, noted, info.model.image_size, config.distractor)
     if policy == "expert":
         replace(recording, policy="expert")  # refuses a task without a controller
-    steps = SUITE_STEPS // recording.action_repeat if config.steps is None else config.steps
+    steps = recording.suite_steps if config.steps is None else config.steps
     worlds = [Distracted(recording) for _ in range(min(AT_ONCE, episodes))]
     if worlds[0].action_width != model.config.action_width:
         raise AimeError(

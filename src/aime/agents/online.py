@@ -28,7 +28,6 @@ from aime.data.shards import write_shard
 from aime.errors import AimeError, expect_positive
 from aime.inference.loading import load_run
 from aime.inference.own_data import held_out_by, open_own
-from aime.io.collect.environment import SUITE_STEPS
 from aime.io.collect.recording import Recorded, Recording, recording_of
 from aime.primitives.config_io import nan_as_null, to_plain
 from aime.primitives.files import write_atomically
@@ -115,7 +114,7 @@ def _collect(run: str, recording: Recording, config: OnlineConfig, seed: int, sh
     if agent_directory(run, AGENT).is_dir():
         _, model = load_run(run)
         player = Agent(model, PolicyDecider(load_agent(run, AGENT, model.dynamics).policy, sample=True))
-    steps = config.steps or SUITE_STEPS // recording.action_repeat
+    steps = config.steps or recording.suite_steps
     play(player, worlds, range(seed, seed + config.episodes), steps)
     notes = {**recording.attributes(), **worlds[0].notes(), "policy": AGENT, "seed": seed}
     write_shard(shard, [world.episode for world in worlds], notes)

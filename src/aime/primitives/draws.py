@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -36,3 +36,9 @@ def random_gaps(batch: int, length: int, share: float, device: torch.device) -> 
     """
     whole = torch.rand(batch, 1, device=device) < share / 2
     return whole | random_spans(batch, length, share / 2, device)
+
+
+def hide_gaps(values: Float[Tensor, "B T D"], share: float) -> Float[Tensor, "B T D"]:
+    """The values with NaN in `random_gaps`."""
+    batch, length = values.shape[:2]
+    return values.masked_fill(random_gaps(batch, length, share, values.device)[..., None], torch.nan)

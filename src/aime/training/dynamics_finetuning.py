@@ -16,7 +16,7 @@ from aime.objectives.ledger import TaskLoss
 from aime.objectives.tasks import latent_losses
 from aime.optimization import Sum
 from aime.primitives.distributions import DiagonalGaussian
-from aime.primitives.draws import random_gaps
+from aime.primitives.draws import hide_gaps
 from aime.primitives.hardware import Hardware
 from aime.primitives.ranks import ranks
 from aime.runs.schedule import DYNAMICS_FINETUNING, Budget, Progress
@@ -128,9 +128,7 @@ class DynamicsFinetuning(Phase[LatentClips, tuple[TaskLoss, ...]]):
         clips, model = clips.to(self.hardware.device), self.model.eval()
         states = clips.states
         if states is not None and model.config.state.width and withheld > 0:
-            batch, length = clips.valid.shape
-            hidden = random_gaps(batch, length, withheld, states.device)
-            states = states.masked_fill(hidden[..., None], torch.nan)
+            states = hide_gaps(states, withheld)
         with self.hardware.autocast():
             sight = model.perceive(clips.frames, states)
             posterior = model.infer(sight)

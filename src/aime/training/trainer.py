@@ -149,14 +149,16 @@ class Trainer:
         done, seconds = self.progress.within(phase.name)
         logbook.begin(phase.name, self.progress, nonfinite.by_cause)
         source = phase.source(self.data.train, done)
-        while (share := phase.budget.share(done, seconds)) < 1 and not self._interrupted():
+        share = phase.budget.share(done, seconds)
+        while share < 1 and not self._interrupted():
             batches = next(source)
             result = phase.step(batches, done, share)
             frames = sum_on_host(phase.frames(batches))
             self.progress = self.progress.after_step(phase.name, frames, self._seconds())
             done, seconds = self.progress.within(phase.name)
+            share = phase.budget.share(done, seconds)
             self.interruption.held = True
-            if done % config.log_every == 0 or done == 1 or phase.budget.share(done, seconds) == 1:
+            if done % config.log_every == 0 or done == 1 or share == 1:
                 logbook.log(phase.name, self.progress, phase.figures(result))
             logbook.tick(self.progress, phase.activity)
             if phase.hardware.device.type != "cuda" or done % MAX_CONSECUTIVE_SKIPS == 0:

@@ -23,7 +23,7 @@ from aime.dynamics.states import Widths
 from aime.perception.kinds import PERCEIVERS, TOKENIZERS
 from aime.perception.state_reader import StateReader
 from aime.primitives.distributions import DiagonalGaussian
-from aime.primitives.draws import random_gaps
+from aime.primitives.draws import hide_gaps
 from aime.primitives.standardise import Standardise
 from aime.representation.kinds import DECODERS, ENCODERS
 from aime.world_model import input_validation
@@ -173,9 +173,7 @@ class WorldModel(nn.Module):
         standardised = self.state_scale(states)
         withheld = self.config.state.withheld
         if self.training and withheld > 0:
-            batch, length = standardised.shape[:2]
-            hidden = random_gaps(batch, length, withheld, standardised.device)
-            standardised = standardised.masked_fill(hidden[..., None], torch.nan)
+            standardised = hide_gaps(standardised, withheld)
         return contexts + self.state_reader(standardised).to(contexts.dtype)
 
     def infer(self, sight: Sight) -> DiagonalGaussian:

@@ -15,7 +15,7 @@ from aime.benchmarking.dmc_vb.levels import LEVELS, LevelData, open_levels
 from aime.benchmarking.isolated import plain_config, refuse_other_settings
 from aime.errors import AimeError
 from aime.io.collect.distractors import DistractorKind
-from aime.io.collect.environment import SUITE_STEPS, rendering_problem
+from aime.io.collect.environment import rendering_problem
 from aime.io.collect.recording import Distracted, recording_of
 from aime.training.config import TrainConfig
 from aime.training.run_directory import is_complete
@@ -193,7 +193,7 @@ def _choose_clone_play(protocol: ProtocolConfig, levels: Sequence[LevelData]) ->
             f"{environment}: has actions of width {world.action_width}; expected {first.action_width} as in "
             f"{first.name}: pass the environment that the data was recorded in"
         )
-    steps = protocol.episode_steps or SUITE_STEPS // recording.action_repeat
+    steps = protocol.episode_steps or recording.suite_steps
     return ClonePlay(environment, "", steps, _seconds_per_frame(world))
 
 

@@ -16,6 +16,7 @@ from aime.io.collect.controllers import CONTROLLERS
 from aime.io.collect.distractors import Distractor, DistractorKind, blend, make_distractor
 from aime.io.collect.environment import (
     RENDERER_FLAGS,
+    SUITE_STEPS,
     Arrival,
     ControlSuite,
     Environment,
@@ -96,6 +97,11 @@ class Recording:
     def name(self) -> str:
         """Such as `cartpole_swingup`."""
         return f"{self.domain}_{self.task}"
+
+    @property
+    def suite_steps(self) -> int:
+        """Recorded steps of an episode of the suite's own length."""
+        return SUITE_STEPS // self.action_repeat
 
     @property
     def summary(self) -> str:
