@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -61,14 +61,15 @@ def main(arguments: list[str]) -> int:
 
 
 def _tables(inspection: Inspection) -> Iterator[str | Table]:
-    from aime.inference.inspection.result import CONTEXT_NOTE
+    from aime.inference.inspection.result import CONTEXT_NOTE, in_decibels
 
     yield (
         f"{counted(inspection.clips, 'clip')} of {counted(inspection.episodes, 'episode')} of {inspection.data} "
         f"({inspection.unseen}), context {inspection.context}.\nLoss by each replacement, above 0 where the model is "
         "worse, and the ends of its 95 % interval over episodes; = cannot change."
     )
-    yield _losses(inspection)
+    for of_frames in (True, False):
+        yield _losses(inspection, [name for name in inspection.measures if in_decibels(name) == of_frames])
     if inspection.absent:
         yield f"not in this model: {', '.join(inspection.absent)}"
     if any(each.part == "context" for each in inspection.findings):
@@ -77,21 +78,38 @@ def _tables(inspection: Inspection) -> Iterator[str | Table]:
     if inspection.probes:
         yield "\nR² of the state, predicted linearly from a part"
         yield _probes(inspection)
+    if inspection.figures:
+        yield "\nFigures against masks and tokens"
+        yield _figures(inspection)
 
 
-def _losses(inspection: Inspection) -> Table:
+def _losses(inspection: Inspection, measures: Sequence[str]) -> Table:
     """A row of three lines per replacement, with the verdict below it, to fit into 80 columns."""
-    from aime.inference.inspection.result import digits
+    from aime.inference.inspection.result import digits, title_of
 
-    names = [name.replace(" at ", "\nat ") for name in inspection.measures[2:]]
-    table = _right_aligned("part, replacement,\nverdict", "dB", "nats", *names)
-    intact = (_cell(each, digits(name), "\n") for name, each in inspection.intact)
+    names = [title_of(name).replace(" at ", "\nat ").replace(", ", "\n") for name in measures]
+    table = _right_aligned("part, replacement,\nverdict", *names)
+    intact = (_cell(each, digits(name), "\n") for name, each in inspection.intact if name in measures)
     table.add_row("model\n unchanged", *intact, end_section=True)
     for finding in inspection.findings:
-        losses = (
-            "=" if each.loss is None else _cell(each.loss, digits(each.measure), "\n") for each in finding.effects
-        )
-        table.add_row(f"{finding.part}\n {finding.change}\n {finding.verdict_text}", *losses, end_section=True)
+        losses = [
+            "=" if each.loss is None else _cell(each.loss, digits(each.measure), "\n")
+            for each in finding.effects
+            if each.measure in measures
+        ]
+        if set(losses) != {"="}:
+            table.add_row(f"{finding.part}\n {finding.change}\n {finding.verdict_text}", *losses, end_section=True)
+    return table
+
+
+def _figures(inspection: Inspection) -> Table:
+    from aime.inference.inspection.result import FIGURES
+
+    table = _right_aligned("", "", "95 % interval")
+    for name, figure in inspection.figures:
+        shown = FIGURES[name]
+        value, _, bounds = _cell(figure, shown.form, "…").partition("\n")
+        table.add_row(shown.title, value, bounds)
     return table
 
 

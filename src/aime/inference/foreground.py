@@ -125,13 +125,15 @@ def count_foreground(
     """
     behind = scene[:, None]
     # clip by clip, or the differences of all samples would double the memory of a batch
-    of_samples = [_counts(differs(own, image), true) for own, image, true in zip(futures, scene, truth, strict=True)]
+    of_samples = [
+        count_pixels(differs(own, image), true) for own, image, true in zip(futures, scene, truth, strict=True)
+    ]
     return ForegroundCounts(
-        likeliest=_counts(differs(likeliest, behind), truth),
+        likeliest=count_pixels(differs(likeliest, behind), truth),
         samples=Counts(*(torch.stack(field).sum(dim=1) for field in zip(*of_samples, strict=True))),
-        persistence=_counts(differs(last[:, None], behind), truth),
-        reconstruction=_counts(differs(reconstructions, behind), truth),
-        true_frames=_counts(differs(frames, behind), truth),
+        persistence=count_pixels(differs(last[:, None], behind), truth),
+        reconstruction=count_pixels(differs(reconstructions, behind), truth),
+        true_frames=count_pixels(differs(frames, behind), truth),
         share=truth.float().mean(dim=(1, 2, 3))[:, None],
     )
 
@@ -147,7 +149,8 @@ def differs(frames: Float[Tensor, "*N 3 H W"], scene: Float[Tensor, "*#N 3 H W"]
     return (frames - scene).square().mean(dim=-3) > THRESHOLD**2
 
 
-def _counts(found: Bool[Tensor, "*N H W"], truth: Bool[Tensor, "*N H W"]) -> Counts:
+def count_pixels(found: Bool[Tensor, "*N H W"], truth: Bool[Tensor, "*#N H W"]) -> Counts:
+    """Foreground pixels of frames, of their true ones, and of both."""
     found, truth = torch.broadcast_tensors(found, truth)
     return Counts(*(each.sum(dim=(-2, -1)).float() for each in (found & truth, found, truth)))
 
@@ -157,7 +160,7 @@ def _fits(frames: UInt8[Tensor, "N 3 H W"], scene: Tensor, body: Bool[Tensor, "N
     found = differs(to_unit(frames), scene)
     if body is None:
         return 0 < float(found.float().mean()) <= LARGEST_SHARE
-    hits, differing, true = (float(each.sum()) for each in _counts(found, body))
+    hits, differing, true = (float(each.sum()) for each in count_pixels(found, body))
     return bool(differing + true) and 2 * hits / (differing + true) >= LEAST_AGREEMENT
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float, Float64, Int64, UInt8
+from jaxtyping import Bool, Float, Float64, Int64, UInt8
 from torch import Tensor
 
 from aime.attention.schema import Attention
@@ -55,6 +55,43 @@ def score_masks(attention: Attention, masks: UInt8[Tensor, "B T H W"]) -> MaskEr
         "area": torch.where(area > 0, area, torch.nan),
     }
     return MaskErrors(**{name: each.to(mass).unflatten(0, batch) for name, each in found.items()})
+
+
+class GridScores(NamedTuple):
+    """Scores of each frame of B clips on the attention grid, all instances as one body; NaN where none is shown.
+
+    A cell is the body's if it shows any of it.
+    """
+
+    iou: Float[Tensor, "B T"]
+    """Of the body's cells with those of the slot that overlaps them most; each cell is of the slot with most of it."""
+    attention: Float[Tensor, "B T"]
+    """Mass of A_t on the body's cells and their neighbours."""
+    area: Float[Tensor, "B T"]
+    """Share of those cells in all, which is what a uniform A_t has on them."""
+
+
+def score_on_grid(attention: Attention, masks: UInt8[Tensor, "B T H W"]) -> GridScores:
+    """Compare slots and A_t of B clips with masks, cell by cell.
+
+    Args:
+        attention: the maps of the same frames.
+        masks: id of the instance that each pixel shows, 0 the background.
+    """
+    count = attention.slot_maps.shape[2]
+    body = body_cells(masks, attention.fused.shape[-1])
+    held = F.one_hot(attention.slot_maps.argmax(dim=2), count).permute(0, 1, 4, 2, 3) > 0
+    both = (held & body[:, :, None]).sum(dim=(-2, -1))
+    either = (held | body[:, :, None]).sum(dim=(-2, -1))
+    near = F.max_pool2d(body.flatten(0, 1)[:, None].float(), 3, stride=1, padding=1)[:, 0].unflatten(0, body.shape[:2])
+    shown = body.any(dim=-1).any(dim=-1)
+    found = (both / either).amax(dim=2), (attention.fused * near).sum(dim=(-2, -1)), near.mean(dim=(-2, -1))
+    return GridScores(*(torch.where(shown, each, torch.nan) for each in found))
+
+
+def body_cells(masks: UInt8[Tensor, "B T H W"], grid: int) -> Bool[Tensor, "B T grid grid"]:
+    """The cells of a grid that show any of the body."""
+    return F.adaptive_max_pool2d((masks > 0).float(), grid) > 0
 
 
 def no_masks(unknown: Float[Tensor, "B T"]) -> MaskErrors:

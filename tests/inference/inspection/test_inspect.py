@@ -12,6 +12,7 @@ import torch
 from tests.inference.ridge import held_by_what_is_left_out
 from tests.inference.runs import Run, write_run
 
+from aime.cli.inspect import _cell
 from aime.cli.main import main
 from aime.errors import AimeError
 from aime.inference.evaluate import weights_digest
@@ -19,6 +20,7 @@ from aime.inference.inspection import Inspection, inspect_run
 from aime.inference.inspection.inspect import CLIPS
 from aime.inference.inspection.interventions import INTERVENTIONS
 from aime.inference.inspection.probes import probe_parts
+from aime.inference.inspection.result import FIGURES
 from aime.inference.report.inspection import NOT_INSPECTED, read_inspection
 from aime.inference.report.inspection import inspection as section
 from aime.inference.request import EvaluationRequest
@@ -46,14 +48,22 @@ def test_every_intervention_is_judged_on_every_measure_that_it_can_change(inspec
     assert [(each.part, each.change) for each in inspection.findings] == [
         (each.part, each.change) for each in INTERVENTIONS
     ]
-    assert inspection.measures == ("reconstruction", "nats", "skill at 1", "skill at 5")
+    assert inspection.measures == ("reconstruction", "dream at 5", "nats", "elbo", "skill at 1", "skill at 5")
     for found, intervention in zip(inspection.findings, INTERVENTIONS, strict=True):
         assert [each.measure for each in found.effects] == list(inspection.measures)
-        told = {each.measure.split()[0] for each in found.effects if each.loss is not None}
-        assert told == intervention.measures
+        told = {each.measure.split(" at ")[0] for each in found.effects if each.loss is not None}
+        assert told == intervention.measures - {"body", "body dream"}
         assert all((each.loss is None) == (each.verdict is None) for each in found.effects)
     assert (inspection.episodes, inspection.clips, inspection.split) == (2, 4, "all")
     assert inspection.absent == ()
+    assert [name for name, _ in inspection.figures] == [
+        "token_nats",
+        "histogram_nats",
+        "token_ratio",
+        "code_perplexity",
+        "token_f1",
+        "context_probe",
+    ]
 
 
 def test_the_table_fits_80_columns_and_shows_skill_with_three_decimals(
@@ -70,6 +80,9 @@ def test_the_table_fits_80_columns_and_shows_skill_with_three_decimals(
     skill = dict(inspection.intact)["skill at 5"].value
     assert skill is not None and any(f"{skill:z.3f}" in line for line in lines)
     assert "the belief reads the implied context" in " ".join(lines)
+    for name, figure in inspection.figures:
+        lines_of = [each for each in lines if each.strip().startswith(FIGURES[name].title)]
+        assert any(_cell(figure, FIGURES[name].form, "…").split("\n")[0] in each for each in lines_of)
 
 
 def test_the_same_run_gives_the_same_numbers(run: Run, inspection: Inspection) -> None:
@@ -90,6 +103,7 @@ def test_the_report_shows_it_until_the_weights_change(run: Run, inspection: Insp
     assert read_inspection(run.path, "0") is None
     assert read_inspection(run.data, weights_digest(run.path)) is None
     assert NOT_INSPECTED in section(None)
+    assert all(FIGURES[name].title in text and FIGURES[name].definition in text for name, _ in inspection.figures)
 
 
 def test_a_damaged_inspection_is_not_shown(inspection: Inspection, tmp_path: Path) -> None:
@@ -140,7 +154,8 @@ def test_probes_predict_episodes_that_they_were_not_fitted_to() -> None:
     # within a range of less than 6, or the states would be taken for angles
     states = 0.2 * telling @ random.normal(size=(4, 2)) + 0.1 * random.normal(size=(12, 15, 2))
     parts = {"telling": torch.from_numpy(telling), "noise": torch.from_numpy(noise)}
-    found = probe_parts(parts, torch.from_numpy(states), episodes, {"here": 1, "there": 1})
+    probed = probe_parts(parts, torch.from_numpy(states), episodes, {"here": 1, "there": 1})
+    found = probed.probes
     values = {(each.part, each.entry): _known(each.r2.value) for each in found}
     assert list(values) == [(part, entry) for part in parts for entry in ("all", "here", "there")]
 
@@ -156,9 +171,17 @@ def test_probes_predict_episodes_that_they_were_not_fitted_to() -> None:
     assert values["telling", "all"] == pytest.approx(wanted.mean(), abs=1e-5)
     assert values["noise", "all"] < 0.05
 
-    assert probe_parts(parts, None, episodes, {}) == ()
-    assert probe_parts(parts, torch.from_numpy(states), np.zeros(12, int), {}) == ()
-    assert {each.entry for each in probe_parts(parts, torch.from_numpy(states), episodes, {})} == {"all"}
+    share = probed.ratio("noise", "telling")
+    assert share is not None
+    assert share.mean == pytest.approx(values["noise", "all"] / values["telling", "all"])
+    assert share.low < share.mean < share.high
+    same = probed.ratio("telling", "telling")
+    assert same is not None and (same.mean, same.low, same.high) == (1, 1, 1)
+
+    assert probe_parts(parts, None, episodes, {}).probes == ()
+    assert probe_parts(parts, None, episodes, {}).ratio("noise", "telling") is None
+    assert probe_parts(parts, torch.from_numpy(states), np.zeros(12, int), {}).probes == ()
+    assert {each.entry for each in probe_parts(parts, torch.from_numpy(states), episodes, {}).probes} == {"all"}
 
 
 def _known(value: float | None) -> float:

@@ -9,7 +9,15 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from aime.inference.inspection.measures import Baselines, Figures, Measure, Scores, loss, measures_up_to
+from aime.inference.inspection.measures import (
+    Baselines,
+    Figures,
+    Measure,
+    Scores,
+    figure,
+    loss,
+    measures_up_to,
+)
 from aime.inference.inspection.verdict import Verdict, judge, strongest
 from aime.primitives.intervals import Interval
 
@@ -18,7 +26,17 @@ EPISODES = [0, 0, 1, 2]
 
 def figures(psnr: list[float], nats: list[float], mse: list[list[float]]) -> Figures:
     baselines = Baselines(torch.tensor([[4.0, 8.0]]).expand(4, 2), torch.tensor([[2.0, 16.0]]).expand(4, 2))
-    return Figures(Scores(torch.tensor(psnr), torch.tensor(nats), torch.tensor(mse)), baselines, (1, 5))
+    return Figures(
+        Scores(
+            reconstruction=torch.tensor(psnr),
+            dream=torch.tensor(psnr),
+            nats=torch.tensor(nats),
+            elbo=torch.tensor(nats),
+            skill=torch.tensor(mse),
+        ),
+        baselines,
+        (1, 5),
+    )
 
 
 INTACT = figures([30.0, 31, 32, 33], [5.0, 6, 7, 8], [[1.0, 2], [1, 2], [1, 2], [1, 2]])
@@ -29,7 +47,9 @@ def test_a_loss_is_above_zero_where_the_model_is_worse() -> None:
     found = {each.name: loss(INTACT, CHANGED, each, EPISODES).mean for each in measures_up_to(5)}
     assert found == {
         "reconstruction": pytest.approx((1 + 2 + 3 + 4) / 4),
+        "dream at 5": pytest.approx((1 + 2 + 3 + 4) / 4),
         "nats": pytest.approx((1 + 0 - 1 - 2) / 4),
+        "elbo": pytest.approx((1 + 0 - 1 - 2) / 4),
         # the better baseline is 2 one frame ahead and 8 five ahead
         "skill at 1": pytest.approx((1 - 1 / 2) - (1 - 1.5 / 2)),
         "skill at 5": pytest.approx((1 - 2 / 8) - (1 - 4 / 8)),
@@ -53,14 +73,26 @@ def test_the_interval_is_that_of_paired_episodes() -> None:
 
 def test_which_measures_were_computed() -> None:
     partial = Figures(INTACT.scores._replace(reconstruction=None), INTACT.baselines, (1, 5))
-    assert [partial.has(each) for each in measures_up_to(5)] == [False, True, True, True]
-    assert [each.name for each in measures_up_to(20)] == [
+    assert [partial.has(each) for each in measures_up_to(5)] == [False, True, True, True, True, True]
+    assert [each.name for each in measures_up_to(45, masked=True)] == [
         "reconstruction",
+        "body",
+        "dream at 15",
+        "body dream at 15",
         "nats",
+        "elbo",
         "skill at 1",
         "skill at 5",
         "skill at 15",
+        "skill at 45",
     ]
+
+
+def test_clips_without_a_body_do_not_count() -> None:
+    bare = [INTACT.scores._replace(body=torch.tensor([math.nan, 20, 22, each])) for each in (27.0, 24.0)]
+    before, after = (Figures(each, INTACT.baselines, (1, 5)) for each in bare)
+    assert figure(before, Measure("body"), EPISODES).mean == pytest.approx(23)
+    assert loss(before, after, Measure("body"), EPISODES).mean == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
@@ -84,8 +116,8 @@ def test_verdicts(low: float, high: float, verdict: Verdict) -> None:
 
 def test_each_measure_has_its_own_threshold() -> None:
     narrow = Interval(0.5, 0.4, 0.6)
-    found = [judge(narrow, each.notable) for each in measures_up_to(1)]
-    assert found == ["carries weight", "weak", "carries weight"]
+    found = [judge(narrow, each.notable) for each in measures_up_to(1, masked=True)]
+    assert found == ["carries weight"] * 4 + ["weak"] * 2 + ["carries weight"]
     assert strongest(["has no effect", "weak"]) == "weak"
     assert strongest(["undetermined", "has no effect"]) == "has no effect"
     assert strongest([]) == "undetermined"

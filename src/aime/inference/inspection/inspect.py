@@ -16,12 +16,14 @@ from aime.data.drawing import ClipStarts
 from aime.errors import AimeError
 from aime.inference.evaluate import ProgressCallback, weights_digest
 from aime.inference.inspection.chain import Recording, Window, baselines, record, score
+from aime.inference.inspection.figures import mask_figures, token_figures
 from aime.inference.inspection.interventions import INTACT, INTERVENTIONS, Intervention
 from aime.inference.inspection.measures import Figures, Measure, figure, horizons_up_to, loss, measures_up_to
-from aime.inference.inspection.probes import probe_parts
-from aime.inference.inspection.result import Effect, Figure, Finding, Inspection
+from aime.inference.inspection.probes import ProbedParts, probe_parts
+from aime.inference.inspection.result import FIGURES, Effect, Figure, Finding, Inspection
 from aime.inference.inspection.verdict import judge, strongest
 from aime.inference.loading import load_run
+from aime.inference.references import read_masks
 from aime.inference.request import EvaluationRequest
 from aime.inference.unseen import open_unseen
 from aime.primitives.files import write_atomically
@@ -65,11 +67,13 @@ def inspect_run(
         if progress is not None:
             progress(done, passes * size)
 
-    recording = record(model, batch, clip_seeds(unseen.dataset, places), tell)
+    masks = read_masks(unseen.dataset, places, request.length)
+    recording = record(model, batch, clip_seeds(unseen.dataset, places), tell, masks)
     window = Window(request.context, horizons_up_to(request.horizon), request.samples)
     intact, findings = _judged(
         model, recording, window, interventions, places.episodes, lambda done: tell((1 + done) * size)
     )
+    probed = probe_parts(_probed(model, recording), batch.states, places.episodes, unseen.dataset.state_names)
     result = Inspection(
         run=str(run),
         data=unseen.dataset.name,
@@ -85,11 +89,23 @@ def inspect_run(
         intact=intact,
         findings=findings,
         absent=tuple(each.name for each in INTERVENTIONS if each not in interventions),
-        probes=probe_parts(_probed(model, recording), batch.states, places.episodes, unseen.dataset.state_names),
+        probes=probed.probes,
+        figures=_figures(model, recording, probed, places.episodes),
     )
     if out is not None:
         write_atomically(Path(out), result.to_json().encode())
     return result
+
+
+def _figures(
+    model: AIME, recording: Recording, probed: ProbedParts, episodes: Int64[np.ndarray, " B"]
+) -> tuple[tuple[str, Figure], ...]:
+    """The figures against masks and tokens, in the order of `FIGURES`."""
+    found = token_figures(model, recording, episodes) | mask_figures(model, recording, episodes)
+    shared = probed.ratio("c_t", "(h, z)")
+    if shared is not None:
+        found["context_probe"] = shared
+    return tuple((name, Figure.of(found[name])) for name in FIGURES if name in found)
 
 
 def _two_or_more(dataset: Dataset, request: EvaluationRequest) -> ClipStarts:
@@ -118,7 +134,7 @@ def _judged(
     progress: Callable[[int], None],
 ) -> tuple[tuple[tuple[str, Figure], ...], tuple[Finding, ...]]:
     """The measures of the model as it is, and the effects of each intervention on them."""
-    measures = measures_up_to(window.horizons[-1])
+    measures = measures_up_to(window.horizons[-1], recording.masks is not None)
     references = baselines(model, recording, window)
     intact = Figures(score(model, recording, window, INTACT), references, window.horizons)
     progress(1)
@@ -126,7 +142,7 @@ def _judged(
     for number, intervention in enumerate(interventions, start=2):
         scores = score(model, recording, window, intervention, intervention.measures)
         effects = _effects(intact, Figures(scores, references, window.horizons), measures, episodes)
-        verdict = strongest(each.verdict for each in effects if each.verdict is not None)
+        verdict = strongest(each.verdict for each in effects if each.verdict is not None and each.measure != "elbo")
         findings.append(Finding(intervention.part, intervention.change, verdict, effects))
         progress(number)
     return tuple((each.name, Figure.of(figure(intact, each, episodes))) for each in measures), tuple(findings)

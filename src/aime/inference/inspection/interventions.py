@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -15,13 +15,25 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from aime.attention.kinds import ATTENTIONS
+from aime.attention.schema import Attention
 from aime.inference.inspection.measures import Kind
 from aime.primitives.distributions import GaussianMixture
 from aime.world_model.config import ModelConfig
 
 Value = TypeVar("Value")
 
-Place = Literal["tokens", "slots", "context", "posterior context", "belief context", "actions", "prior", "map"]
+Place = Literal[
+    "tokens",
+    "slots",
+    "context",
+    "posterior context",
+    "belief context",
+    "implied context",
+    "actions",
+    "prior",
+    "attention",
+    "map",
+]
 """Where a value can be replaced; everything that depends on it is computed again.
 
     tokens              indices `[B,T,h,w]`, which the Perceiver reads
@@ -29,18 +41,22 @@ Place = Literal["tokens", "slots", "context", "posterior context", "belief conte
     context             c_t `[B,T,context]`, which posterior and belief read
     posterior context   c_t where the posterior reads it, and not where the belief does
     belief context      c_t where the belief reads it, and not where the posterior does
+    implied context     c̃_t `[B,T,context]`, implied by (h, z), which the belief then reads in place of c_t
     actions             `[B,T,A]`, which the belief reads, the future ones too
     prior               mixtures `[…,K,latent]`, which score the latents and from which futures are sampled
+    attention           `Attention`, fields `[B,T,…]`: all maps of frames seen; the decoder reads `shown`
     map                 `[…,h,w]`, which the decoder reads: A_t of frames seen, P_t of frames imagined
 
 Neighbours among the B clips are of different episodes where there are several. Mixtures and maps may be those of some
 of the clips.
 """
 
-ALL: frozenset[Kind] = frozenset({"reconstruction", "nats", "skill"})
-FRAMES: frozenset[Kind] = frozenset({"reconstruction", "skill"})
+ALL: frozenset[Kind] = frozenset(get_args(Kind))
+FRAMES: frozenset[Kind] = ALL - {"nats"}
 """Of a value that the belief does not read: the nats are those of the unchanged latents."""
-FUTURES: frozenset[Kind] = frozenset({"nats", "skill"})
+SEEN: frozenset[Kind] = frozenset({"reconstruction", "body", "elbo"})
+"""Of a value that imagined frames do not depend on."""
+FUTURES: frozenset[Kind] = ALL - {"reconstruction", "body"}
 
 
 @dataclass(frozen=True)
@@ -93,6 +109,16 @@ def uniform_map(maps: Float[Tensor, "*N h w"]) -> Float[Tensor, "*N h w"]:
     return torch.full_like(maps, 1 / (maps.shape[-2] * maps.shape[-1]))
 
 
+def expected_map(attention: Attention) -> Attention:
+    """The decoder is shown P_t, which has not seen the frame, in place of A_t."""
+    return attention._replace(shown=attention.prior)
+
+
+def unchanged(value: Value) -> Value:
+    """The value itself, where another one is taken at its place."""
+    return value
+
+
 def moved_map(maps: Float[Tensor, "*N h w"]) -> Float[Tensor, "*N h w"]:
     """The map four cells further to the right; what leaves on the right enters on the left."""
     return maps.roll(4, dims=-1)
@@ -125,13 +151,15 @@ INTERVENTIONS: tuple[Intervention, ...] = (
         "context", "at its mean in the posterior", "posterior context", mean_over_clips, FRAMES, applies=_has_context
     ),
     Intervention("context", "at its mean in the belief", "belief context", mean_over_clips, applies=_has_context),
+    Intervention("context", "implied in the belief", "implied context", unchanged, applies=_has_context),
     Intervention("tokens", "the commonest of each cell", "tokens", commonest_token, applies=_has_context),
     Intervention("slots", "of another clip", "slots", of_another_clip, applies=_attends),
     Intervention("attention", "uniform", "map", uniform_map, FRAMES, applies=_attends),
+    Intervention("attention", "P_t for A_t", "attention", expected_map, SEEN, applies=_attends),
     Intervention("attention", "moved by four cells", "map", moved_map, FRAMES, applies=_attends),
     Intervention("mixture", "one Gaussian of its moments", "prior", moment_matched, FUTURES),
     Intervention("actions", "of another clip", "actions", of_another_clip),
 )
 
-INTACT = Intervention("model", "as it is", "map", lambda maps: maps)
+INTACT = Intervention("model", "as it is", "map", unchanged)
 """No change."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from aime.inference.inspection.verdict import Verdict, strongest
 from aime.inference.result_json import from_result_json, to_result_json
-from aime.primitives.config_io import from_plain, to_plain
+from aime.primitives.config_io import LATER, from_plain, to_plain
 from aime.primitives.intervals import Bounds, Interval
 
 CONTEXT_NOTE = (
@@ -24,20 +25,85 @@ DEFINITIONS: dict[str, str] = {
     "episode",
     "verdict": "carries weight: the whole interval is at or above 0.3 dB, 1 nat or 0.02 of skill; weak: it is beyond "
     "a hundredth of that on one side of 0; has no effect: otherwise; undetermined: there is no interval. An "
-    "intervention has the strongest of its measures",
+    "intervention has the strongest of its measures but the ELBO, of which 0.01 dB of a sharp frame can be 10 nats",
     "context": CONTEXT_NOTE,
     "effect null": "the intervention cannot change this measure, which does not depend on the value that it replaces",
     "reconstruction": "PSNR in dB of each frame decoded from its own latent, averaged",
     "nats": "-log p(z_t | past) in nats per frame after the context, z_t the same sample of the unchanged posterior",
+    "elbo": "negative ELBO in nats per frame after the context: -log p(x_t | z_t, A_t) of every pixel at the decoder's "
+    "variance, and KL(q || p), both at one sample z_t of the changed posterior",
+    "body": "PSNR in dB over the pixels of the masks, of the frames that show a body",
+    "dream": "PSNR in dB of the mean of the sampled futures some frames ahead; body dream: over the pixels of the true "
+    "masks",
     "skill": "1 - mse / min(mse of persistence, mse of the mean image) of the mean of the sampled futures",
     "probes": "R² of a ridge regression of the recorded state from a part, on episodes left out of its fit; an angle "
     "is predicted as its cosine and sine",
+    "figures": "figures against masks and tokens, each with its 95 % interval over episodes; those that need masks, "
+    "states or several episodes are left out where there are none",
 }
 
 
+class Shown(NamedTuple):
+    """How a figure against masks and tokens is shown, and what it is."""
+
+    title: str
+    form: str
+    definition: str
+
+
+FIGURES: dict[str, Shown] = {
+    "token_nats": Shown(
+        "tokens read back, nats a frame", ".1f", "cross-entropy of all tokens of a frame, read back by the Perceiver"
+    ),
+    "histogram_nats": Shown(
+        "tokens under each cell's histogram, nats a frame",
+        ".1f",
+        "-log p of the same tokens under the histogram of each cell over the clips of other episodes, smoothed by one "
+        "count spread over all codes",
+    ),
+    "token_ratio": Shown("ratio of the two", ".2f", "token_nats / histogram_nats"),
+    "code_perplexity": Shown("perplexity of the codes", ".1f", "exp(entropy) of the codes' shares in all clips"),
+    "token_f1": Shown(
+        "foreground F1 of the frames drawn from tokens",
+        ".2f",
+        "F1 of the pixels that differ from the scene without the body, against the masks where they are known, else "
+        "against those of the true frames",
+    ),
+    "slot_iou": Shown(
+        "IoU of the best slot with the body",
+        ".2f",
+        "on the attention grid, all instances as one body, a cell being the body's if it shows any of it and a slot's "
+        "if that slot takes most of it; of each frame's best slot",
+    ),
+    "attention_mass": Shown(
+        "mass of A_t on the body", ".2f", "on the body's cells and their neighbours, the diagonal ones too"
+    ),
+    "attention_area": Shown("share of those cells in the frame", ".2f", "what a uniform map has on them"),
+    "attention_ratio": Shown("ratio of the two", ".2f", "attention_mass / attention_area"),
+    "context_probe": Shown(
+        "R² of the state from c_t, over that from (h, z)", ".2f", "of the probes, averaged over the state's numbers"
+    ),
+}
+"""The figures against masks and tokens, in the order in which they are shown."""
+
+
 def digits(measure: str) -> str:
-    """The format of a measure's figures, by its name: losses of skill need three decimals."""
-    return "z.3f" if measure.startswith("skill") else "z.2f"
+    """The format of a measure's figures, by its name: of skill three decimals, of the ELBO's thousands one."""
+    return "z.3f" if measure.startswith("skill") else "z.1f" if measure == "elbo" else "z.2f"
+
+
+def title_of(measure: str) -> str:
+    """What tables call a measure, such as "dB at 15, body"."""
+    kind, _, horizon = measure.partition(" at ")
+    after = f" at {horizon}" if horizon else ""
+    name = {"reconstruction": "dB", "body": "dB, body", "dream": "dB", "body dream": "dB, body", "elbo": "ELBO"}
+    first, comma, rest = name.get(kind, kind).partition(",")
+    return f"{first}{after}{comma}{rest}"
+
+
+def in_decibels(measure: str) -> bool:
+    """Whether a measure is of frames, in dB."""
+    return title_of(measure).startswith("dB")
 
 
 @dataclass(frozen=True)
@@ -128,6 +194,8 @@ class Inspection:
     """Interventions that were left out because the model has no such part."""
     probes: tuple[Probe, ...]
     """Empty where the data has no states, or there is one episode."""
+    figures: tuple[tuple[str, Figure], ...] = field(default=(), metadata=LATER)
+    """Figures against masks and tokens by their names in `FIGURES`, those that the model and the data have."""
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -143,7 +211,8 @@ class Inspection:
         """JSON with every field by its name, and `definitions`, a sentence on each word."""
         content = to_plain(self)
         assert isinstance(content, dict)
-        return to_result_json(content, DEFINITIONS)
+        shown = {name: FIGURES[name].definition for name, _ in self.figures}
+        return to_result_json(content, DEFINITIONS | shown)
 
     @classmethod
     def from_json(cls, text: str, source: str) -> Inspection:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aime.errors import AimeError
 from aime.inference.inspection import INSPECTION, Inspection
-from aime.inference.inspection.result import CONTEXT_NOTE, DEFINITIONS, Figure, Finding, digits
+from aime.inference.inspection.result import CONTEXT_NOTE, DEFINITIONS, FIGURES, Figure, Finding, digits, title_of
 from aime.inference.report import page
 from aime.inference.report.page import Cell
 from aime.primitives.files import read_small
@@ -23,10 +23,10 @@ _KINDS = {"carries weight": "good", "has no effect": "bad"}
 NOT_INSPECTED = "These weights have not been inspected: <code>aime inspect RUN</code> measures the effect of each part."
 
 _CAPTION = (
-    "Each row replaces the output of one part and shows the loss: dB of reconstruction, nats of the prior, and skill "
-    "some frames ahead. Above 0 the model is worse with the change; = means that the measure cannot change. A part "
-    "carries weight where the whole interval is at or above 0.3 dB, 1 nat or 0.02 of skill, is weak where the interval "
-    "is beyond a hundredth of that on one side of 0, and has no effect otherwise."
+    "Each row replaces the output of one part and shows the loss: dB of frames seen and dreamt, nats of the prior and "
+    "of the ELBO, and skill some frames ahead. Above 0 the model is worse with the change; = means that the measure "
+    "cannot change. A part carries weight where the whole interval is at or above 0.3 dB, 1 nat or 0.02 of skill, is "
+    "weak where the interval is beyond a hundredth of that on one side of 0, and has no effect otherwise."
 )
 
 
@@ -59,10 +59,11 @@ def inspection(found: Inspection | None) -> str:
     rows += [(_change(each), _losses(each)) for each in found.findings]
     return (
         page.note(judged)
-        + page.table(["change and verdict", "dB", "nats", *found.measures[2:]], rows)
+        + page.table(["change and verdict", *map(title_of, found.measures)], rows)
         + f"<p>{_CAPTION} {CONTEXT_NOTE}</p>"
         + _absent(found)
         + _probes(found)
+        + _figures(found)
         + page.folded("Definitions of these measures", page.definitions(DEFINITIONS))
     )
 
@@ -90,6 +91,18 @@ def _probes(found: Inspection) -> str:
         for part in dict.fromkeys(each.part for each in found.probes)
     ]
     return "<h3>R² of the recorded state, predicted linearly from a part</h3>" + page.table(["part", *entries], rows)
+
+
+def _figures(found: Inspection) -> str:
+    if not found.figures:
+        return ""
+    rows = [(FIGURES[name].title, [_cell(each, FIGURES[name].form)]) for name, each in found.figures]
+    terms = {FIGURES[name].title: FIGURES[name].definition for name, _ in found.figures}
+    return (
+        "<h3>Figures against masks and tokens</h3>"
+        + page.table(["figure", "value"], rows)
+        + page.folded("Definitions of these figures", page.definitions(terms))
+    )
 
 
 def _cell(figure: Figure, form: str) -> Cell:
