@@ -63,6 +63,7 @@ def test_every_intervention_is_judged_on_every_measure_that_it_can_change(inspec
         "token_ratio",
         "code_perplexity",
         "token_f1",
+        "hidden_state_ratio",
         "context_probe",
     ]
 

@@ -22,14 +22,18 @@ from aime.world_model.model import AIME
 FrameScores = Float[Tensor, "B T"]
 
 
-def ratio(above: FrameScores, below: FrameScores, episodes: Int64[np.ndarray, " B"]) -> Interval:
-    """Σ above / Σ below over all frames of which both are known, with its 95 % interval over episodes."""
+def ratio(above: FrameScores, below: FrameScores, episodes: Int64[np.ndarray, " B"], root: bool = False) -> Interval:
+    """Σ above / Σ below over all frames of which both are known, with its 95 % interval over episodes.
+
+    With `root` the square root of it, for squared errors.
+    """
     known = above.isfinite() & below.isfinite()
     sums = [torch.where(known, each, 0.0).double().sum(dim=1).cpu().numpy() for each in (above, below)]
 
     def figure(counts: Float64[np.ndarray, "R B"]) -> Float64[np.ndarray, " R"]:
         top, bottom = (counts @ each for each in sums)
-        return np.where(bottom != 0, top / np.where(bottom != 0, bottom, 1.0), np.nan)
+        found = np.where(bottom != 0, top / np.where(bottom != 0, bottom, 1.0), np.nan)
+        return np.sqrt(found) if root else found
 
     return interval_over(figure, episodes)
 

@@ -19,7 +19,8 @@ from aime.inference.inspection.chain import Recording, Window, baselines, record
 from aime.inference.inspection.figures import mask_figures, token_figures
 from aime.inference.inspection.interventions import INTACT, INTERVENTIONS, Intervention
 from aime.inference.inspection.measures import Figures, Measure, figure, horizons_up_to, loss, measures_up_to
-from aime.inference.inspection.probes import ProbedParts, probe_parts
+from aime.inference.inspection.occlusion import occlusion_figures
+from aime.inference.inspection.probes import probe_parts
 from aime.inference.inspection.result import FIGURES, Effect, Figure, Finding, Inspection
 from aime.inference.inspection.verdict import judge, strongest
 from aime.inference.loading import load_run
@@ -68,12 +69,18 @@ def inspect_run(
             progress(done, passes * size)
 
     masks = read_masks(unseen.dataset, places, request.length)
-    recording = record(model, batch, clip_seeds(unseen.dataset, places), tell, masks)
+    seeds, names = clip_seeds(unseen.dataset, places), unseen.dataset.state_names
+    recording = record(model, batch, seeds, tell, masks)
     window = Window(request.context, horizons_up_to(request.horizon), request.samples)
     intact, findings = _judged(
         model, recording, window, interventions, places.episodes, lambda done: tell((1 + done) * size)
     )
-    probed = probe_parts(_probed(model, recording), batch.states, places.episodes, unseen.dataset.state_names)
+    probed = probe_parts(_probed(model, recording), batch.states, places.episodes, names)
+    figures = token_figures(model, recording, places.episodes) | mask_figures(model, recording, places.episodes)
+    figures |= occlusion_figures(model, batch, seeds, recording, places.episodes, names)
+    shared = probed.ratio("c_t", "(h, z)")
+    if shared is not None:
+        figures["context_probe"] = shared
     result = Inspection(
         run=str(run),
         data=unseen.dataset.name,
@@ -90,22 +97,11 @@ def inspect_run(
         findings=findings,
         absent=tuple(each.name for each in INTERVENTIONS if each not in interventions),
         probes=probed.probes,
-        figures=_figures(model, recording, probed, places.episodes),
+        figures=tuple((name, Figure.of(figures[name])) for name in FIGURES if name in figures),
     )
     if out is not None:
         write_atomically(Path(out), result.to_json().encode())
     return result
-
-
-def _figures(
-    model: AIME, recording: Recording, probed: ProbedParts, episodes: Int64[np.ndarray, " B"]
-) -> tuple[tuple[str, Figure], ...]:
-    """The figures against masks and tokens, in the order of `FIGURES`."""
-    found = token_figures(model, recording, episodes) | mask_figures(model, recording, episodes)
-    shared = probed.ratio("c_t", "(h, z)")
-    if shared is not None:
-        found["context_probe"] = shared
-    return tuple((name, Figure.of(found[name])) for name in FIGURES if name in found)
 
 
 def _two_or_more(dataset: Dataset, request: EvaluationRequest) -> ClipStarts:

@@ -61,7 +61,7 @@ FIGURES: dict[str, Shown] = {
         "-log p of the same tokens under the histogram of each cell over the clips of other episodes, smoothed by one "
         "count spread over all codes",
     ),
-    "token_ratio": Shown("ratio of the two", ".2f", "token_nats / histogram_nats"),
+    "token_ratio": Shown("read back over histogram", ".2f", "token_nats / histogram_nats"),
     "code_perplexity": Shown("perplexity of the codes", ".1f", "exp(entropy) of the codes' shares in all clips"),
     "token_f1": Shown(
         "foreground F1 of the frames drawn from tokens",
@@ -79,7 +79,23 @@ FIGURES: dict[str, Shown] = {
         "mass of A_t on the body", ".2f", "on the body's cells and their neighbours, the diagonal ones too"
     ),
     "attention_area": Shown("share of those cells in the frame", ".2f", "what a uniform map has on them"),
-    "attention_ratio": Shown("ratio of the two", ".2f", "attention_mass / attention_area"),
+    "attention_ratio": Shown("mass over share", ".2f", "attention_mass / attention_area"),
+    "hidden_centre_error": Shown(
+        "A_t's centre to the body's, half hidden, cells",
+        ".2f",
+        "mean distance of the centre of mass of A_t from that of the true body, on five frames whose half with most of "
+        "the body is grey, after ten whole frames",
+    ),
+    "seen_centre_error": Shown(
+        "the same, nothing hidden", ".2f", "hidden_centre_error on the same frames, unhidden, after unhidden ones"
+    ),
+    "hidden_centre_ratio": Shown("half hidden over nothing hidden", ".2f", "hidden_centre_error / seen_centre_error"),
+    "hidden_state_ratio": Shown(
+        "error of the state from (h, z), half hidden over not",
+        ".2f",
+        "root mean squared error of the probe of (h, z), fitted to unhidden frames of other episodes, in standard "
+        "deviations of each number of the state; half of the frame hidden, left and right in turn without masks",
+    ),
     "context_probe": Shown(
         "R² of the state from c_t, over that from (h, z)", ".2f", "of the probes, averaged over the state's numbers"
     ),
