@@ -11,7 +11,7 @@ from pathlib import Path
 
 from aime.inference.evaluation import Evaluation
 from aime.inference.report.material import EVALUATION
-from aime.inference.score_rows import BODY, BY_HORIZON, MASKS, OVERALL, Row, rows_of
+from aime.inference.score_rows import BODY, BY_HORIZON, MASKS, OVERALL, SHARPNESS, Row, rows_of
 from aime.primitives.interval_text import bounds_text, number_text
 from aime.primitives.intervals import Bounds
 from aime.world_model.bundled import locate
@@ -21,7 +21,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 TABLES: dict[str, tuple[Sequence[Row], Sequence[int]]] = {
     "horizons": (BY_HORIZON, (1, 5, 15, 45)),
     "body": (BODY, (1, 5, 15, 45)),
-    "frames": (OVERALL, (1,)),
+    "frames": (OVERALL + SHARPNESS, (1,)),
     "masks": (MASKS, (1,)),
 }
 """The rows of each table, and the numbers of frames ahead."""

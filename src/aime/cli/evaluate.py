@@ -117,12 +117,12 @@ def _by_horizon(evaluation: Evaluation, columns: Columns) -> Table:
 
 def _overall(evaluation: Evaluation) -> Table:
     """Scores over all frames."""
-    from aime.inference.score_rows import MASKS, OVERALL, rows_of
+    from aime.inference.score_rows import MASKS, OVERALL, SHARPNESS, rows_of
 
     table = Table(box=None, show_header=False, padding=(0, 1))
     for justify in ("left", "right", "left"):
         table.add_column(justify=justify)
-    for title, form, [(value, bounds)] in rows_of(evaluation, OVERALL + MASKS):
+    for title, form, [(value, bounds)] in rows_of(evaluation, OVERALL + SHARPNESS + MASKS):
         table.add_row(title, number_text(value, form), bounds_text(bounds, form))
     return table
 

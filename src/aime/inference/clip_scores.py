@@ -9,6 +9,7 @@ from torch import Tensor
 
 from aime.inference.foreground import ForegroundCounts
 from aime.inference.mask_scores import MaskErrors
+from aime.inference.sharpness import Gradients
 from aime.inference.state_reader import ReadErrors
 from aime.inference.state_scores import StateErrors
 
@@ -49,6 +50,9 @@ class ClipScores(NamedTuple):
     foreground: ForegroundCounts
     read: ReadErrors
     masks: MaskErrors
+    gradients: Gradients
+    body_gradients: Gradients
+    """Over the body's pixels and their neighbours."""
 
     @property
     def mean_image_ahead(self) -> Float[Tensor, "B F"]:

@@ -22,6 +22,7 @@ from aime.inference.mask_scores import no_masks, score_masks
 from aime.inference.predictors import ClipPredictor
 from aime.inference.references import References, gather_references
 from aime.inference.request import EvaluationRequest
+from aime.inference.sharpness import gradients_of, unknown_gradients
 from aime.inference.state_reader import no_reading
 from aime.inference.state_scores import StateErrors, state_errors
 from aime.inference.summary import summarise
@@ -172,6 +173,7 @@ def _score_batch(
     mean, covered = futures.mean(dim=1), metrics.coverage(futures, truth)
     unknown = torch.full_like(truth[:, :, 0, 0, 0], torch.nan)
     sampled = posterior_samples(output.posterior, seeds, 1)[:, 0]
+    shown = truth, likeliest, futures[:, 0], output.reconstructions[:, context:]
     prior, codes = output.prior, model.config.tokenizer.codes
     return ClipScores(
         mse=metrics.frame_mse(mean, truth),
@@ -204,6 +206,10 @@ def _score_batch(
         masks=no_masks(torch.full_like(frames[:, :, 0, 0, 0], torch.nan))
         if references.masks is None
         else score_masks(output.attention, references.masks),
+        gradients=gradients_of(*shown),
+        body_gradients=unknown_gradients(unknown)
+        if references.masks is None
+        else gradients_of(*shown, references.masks[:, context:]),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from types import UnionType
 from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -55,6 +55,10 @@ DEFINITIONS: dict[str, str] = {
     "grid_iou the best that the cells of the attention grid allow; foreground_ari the adjusted Rand index on the "
     "pixels of the bodies, in frames with two or more; attention_ratio the mass of A_t on the body divided by the "
     "body's share of the area: 1 is a uniform map",
+    "sharpness": "mean gradient magnitude of the frames ahead over that of the true ones, each summed over frames and "
+    "clips: 1 is as sharp as the data, blurred frames are below it, grainy ones may be above. likeliest is the most "
+    "likely future, sample one sampled future; reconstruction is of the same frames, seen",
+    "body_sharpness": "the same over the pixels of the masks of the true frames and the pixels next to them",
     "latent_surprise": "-log p(z | past) above its least, relative to what is usual for a world that moves as fast: no "
     "unit, and higher where the world did not go as expected",
     "frame_bound": "an upper bound on -log p(frame | past) in nats per frame, by importance-weighted samples"
@@ -187,6 +191,15 @@ class MaskScores(Generic[Leaf]):
 
 
 @dataclass(frozen=True)
+class Sharpness(Generic[Leaf]):
+    """Gradients of frames over those of the true ones; see `DEFINITIONS`."""
+
+    likeliest: Leaf
+    sample: Leaf
+    reconstruction: Leaf
+
+
+@dataclass(frozen=True)
 class Baselines(Generic[Leaf]):
     """The scores of the baselines, by horizon."""
 
@@ -219,6 +232,10 @@ class Figures(Generic[Leaf]):
     read_states: ReadStates[Leaf] | None
     """None where there is no state, or single frames do not tell it."""
     masks: MaskScores[Leaf] | None
+    """None where the data has no masks."""
+    sharpness: Sharpness[Leaf] | None = None
+    """None in files of earlier versions, like the next."""
+    body_sharpness: Sharpness[Leaf] | None = None
     """None where the data has no masks."""
 
 
@@ -272,8 +289,10 @@ class Evaluation(Figures[float]):
         """
 
         def build(content: dict[str, Any]) -> Evaluation:
-            intervals = _read(Figures, content.pop("intervals"), lambda ends: None if ends is None else Bounds(*ends))
-            figures = _read(Figures, {name: content.pop(name) for name in _names(Figures)}, _number)
+            intervals = _read(
+                Figures, _present(content.pop("intervals")), lambda ends: None if ends is None else Bounds(*ends)
+            )
+            figures = _read(Figures, _present(content), _number)
             content["read_entries"] = tuple(content["read_entries"])
             return cls(**vars(figures), intervals=intervals, **content)
 
@@ -309,6 +328,12 @@ def _read(kind: Any, content: Any, leaf: Callable[[Any], Any]) -> Any:
     owner: Any = outer or kind
     hints = get_type_hints(owner)
     return owner(**{name: _read(hints[name], each, leaf) for name, each in content.items()})
+
+
+def _present(content: dict[str, Any]) -> dict[str, Any]:
+    """The figures, taken out of content; those of later versions may be missing."""
+    needed = (each.name for each in fields(Figures) if each.default is MISSING or each.name in content)
+    return {name: content.pop(name) for name in needed}
 
 
 def _names(kind: Any) -> list[str]:

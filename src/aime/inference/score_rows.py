@@ -59,6 +59,15 @@ OVERALL = (
     Row("codebook perplexity", "codebook_perplexity", ".0f"),
 )
 
+SHARPNESS = (
+    Row("sharpness, data = 1: most likely future", "sharpness.likeliest", ".2f"),
+    Row("sharpness, one sampled future", "sharpness.sample", ".2f"),
+    Row("sharpness, reconstruction", "sharpness.reconstruction", ".2f"),
+    Row("sharpness of the body, most likely future", "body_sharpness.likeliest", ".2f"),
+    Row("sharpness of the body, one sampled future", "body_sharpness.sample", ".2f"),
+    Row("sharpness of the body, reconstruction", "body_sharpness.reconstruction", ".2f"),
+)
+
 MASKS = (
     Row("IoU of a body with its best slot", "masks.slot_iou", ".2f"),
     Row("IoU of a body with the whole frame", "masks.whole_iou", ".2f"),

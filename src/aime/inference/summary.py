@@ -27,11 +27,13 @@ from aime.inference.evaluation import (
     ReadScores,
     ReadStates,
     ReconstructionScores,
+    Sharpness,
     StateScores,
     mapped,
 )
 from aime.inference.foreground import Counts, ForegroundCounts
 from aime.inference.mask_scores import MaskErrors
+from aime.inference.sharpness import Gradients
 from aime.inference.state_reader import ReadErrors
 from aime.inference.state_scores import StateErrors
 from aime.primitives.intervals import Bounds, bounds_of, pooled, resampled_counts
@@ -132,6 +134,8 @@ class _Averages:
             foreground=self.foreground(scores.foreground),
             read_states=self.read_states(scores.read),
             masks=self.masks(scores.masks),
+            sharpness=self.sharpness(scores.gradients),
+            body_sharpness=self.sharpness(scores.body_gradients),
         )
 
     def horizons(self, scores: ClipScores) -> dict[int, HorizonScores[Drawn]]:
@@ -207,6 +211,12 @@ class _Averages:
         return MaskScores(
             **{name: self.known_mean(each)[:, 0] for name, each in clips.items()}, attention_ratio=mass / area
         )
+
+    def sharpness(self, gradients: Gradients) -> Sharpness[Drawn] | None:
+        if not gradients.true.isfinite().any():
+            return None
+        true = self.total(gradients.true).sum(dim=1)
+        return Sharpness(**{name: self.total(getattr(gradients, name)).sum(dim=1) / true for name in _names(Sharpness)})
 
 
 def _rows(columns: Any) -> list[Any]:

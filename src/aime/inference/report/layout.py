@@ -18,7 +18,7 @@ from aime.inference.report.inspection import inspection
 from aime.inference.report.material import Material
 from aime.inference.report.page import Cell, Section
 from aime.inference.report.training_log import names as logged_names
-from aime.inference.score_rows import BY_HORIZON, OVERALL, Row, horizons_of, rows_of
+from aime.inference.score_rows import BY_HORIZON, OVERALL, SHARPNESS, Row, horizons_of, rows_of
 from aime.inference.strips import dream_strips
 from aime.primitives.interval_text import bounds_text, counted, number_text
 from aime.primitives.intervals import Bounds
@@ -94,7 +94,7 @@ def _facts(material: Material) -> list[tuple[Cell, str]]:
 def _table(evaluation: Evaluation) -> str:
     shown = horizons_of(evaluation)
     ahead = page.table(["frames ahead", *map(str, shown)], _rows(evaluation, BY_HORIZON, shown))
-    return ahead + page.table(["over all frames", "score"], _rows(evaluation, OVERALL))
+    return ahead + page.table(["over all frames", "score"], _rows(evaluation, OVERALL + SHARPNESS))
 
 
 def _rows(evaluation: Evaluation, rows: Sequence[Row], shown: Sequence[int] = (1,)) -> list[tuple[str, list[Cell]]]:
