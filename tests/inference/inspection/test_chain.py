@@ -56,7 +56,7 @@ def busy_model(kind: str = "mixture") -> AIME:
     model = AIME(config).eval()
     with torch.no_grad():
         for weight in model.parameters():
-            weight.add_(0.1 * torch.randn_like(weight))
+            weight.add_(0.15 * torch.randn_like(weight))
     return model
 
 
