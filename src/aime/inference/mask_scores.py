@@ -83,10 +83,16 @@ def score_on_grid(attention: Attention, masks: UInt8[Tensor, "B T H W"]) -> Grid
     held = F.one_hot(attention.slot_maps.argmax(dim=2), count).permute(0, 1, 4, 2, 3) > 0
     both = (held & body[:, :, None]).sum(dim=(-2, -1))
     either = (held | body[:, :, None]).sum(dim=(-2, -1))
-    near = F.max_pool2d(body.flatten(0, 1)[:, None].float(), 3, stride=1, padding=1)[:, 0].unflatten(0, body.shape[:2])
+    near = dilated(body)
     shown = body.any(dim=-1).any(dim=-1)
     found = (both / either).amax(dim=2), (attention.fused * near).sum(dim=(-2, -1)), near.mean(dim=(-2, -1))
     return GridScores(*(torch.where(shown, each, torch.nan) for each in found))
+
+
+def dilated(body: Bool[Tensor, "B T h w"]) -> Float[Tensor, "B T h w"]:
+    """1 on the body and its neighbours, diagonal ones too, else 0."""
+    # max pooling treats the frames as channels: each by itself
+    return F.max_pool2d(body.float(), 3, stride=1, padding=1)
 
 
 def body_cells(masks: UInt8[Tensor, "B T H W"], grid: int) -> Bool[Tensor, "B T grid grid"]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor
+
+from aime.inference.mask_scores import dilated
 
 
 class Gradients(NamedTuple):
@@ -42,7 +43,8 @@ def gradients_of(
         masks: of the true frames: other pixels than the body's and their neighbours then count as 0.
     """
     kinds = (true, likeliest, sample, reconstruction)
-    near = None if masks is None else _near(masks)
+    # the outline of the body lies between its pixels and the next ones
+    near = None if masks is None else dilated(masks > 0)
     found = (magnitude(each) if near is None else magnitude(each) * near for each in kinds)
     return Gradients(*(each.mean(dim=(-2, -1)) for each in found))
 
@@ -60,9 +62,3 @@ def magnitude(frames: Float[Tensor, "*N 3 H W"]) -> Float[Tensor, "*N H W"]:
     right = F.pad(frames.diff(dim=-1), (0, 1))
     below = F.pad(frames.diff(dim=-2), (0, 0, 0, 1))
     return (right.square() + below.square()).mean(dim=-3).sqrt()
-
-
-def _near(masks: UInt8[Tensor, "B F H W"]) -> Float[Tensor, "B F H W"]:
-    """1 on the body and the pixels next to it, which have its outline."""
-    body = rearrange((masks > 0).float(), "b f h w -> (b f) 1 h w")
-    return rearrange(F.max_pool2d(body, 3, stride=1, padding=1), "(b f) 1 h w -> b f h w", b=len(masks))

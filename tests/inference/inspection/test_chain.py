@@ -61,16 +61,6 @@ def busy_model(kind: str = "mixture") -> AIME:
 
 
 @pytest.fixture(scope="module")
-def model() -> AIME:
-    return busy_model()
-
-
-@pytest.fixture(scope="module")
-def recording(model: AIME) -> Recording:
-    return record(model, random_clips(), SEEDS, masks=random_masks())
-
-
-@pytest.fixture(scope="module")
 def intact(model: AIME, recording: Recording) -> Scores:
     return score(model, recording, WINDOW, INTACT)
 

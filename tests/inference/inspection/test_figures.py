@@ -10,27 +10,17 @@ import pytest
 import torch
 from scipy import stats
 from tests.inference.carts import carts, driving, scenery
-from tests.inference.inspection.test_chain import LENGTH, SEEDS, busy_model, random_clips, random_masks
+from tests.inference.inspection.test_chain import LENGTH, SEEDS, random_clips, random_masks
 from torch import Tensor
 
 from aime.attention.schema import Attention
-from aime.inference.inspection.chain import Recording, record
+from aime.inference.inspection.chain import Recording
 from aime.inference.inspection.figures import mask_figures, mean, ratio, token_figures
 from aime.inference.inspection.tokens import cross_entropy, histogram_nats
 from aime.inference.mask_scores import score_on_grid
 from aime.world_model.model import AIME
 
 EPISODES = np.array([0, 1, 1])
-
-
-@pytest.fixture(scope="module")
-def model() -> AIME:
-    return busy_model()
-
-
-@pytest.fixture(scope="module")
-def recording(model: AIME) -> Recording:
-    return record(model, random_clips(), SEEDS, masks=random_masks())
 
 
 def test_a_ratio_is_that_of_sums_over_the_frames_of_which_both_are_known() -> None:

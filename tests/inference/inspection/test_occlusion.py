@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from tests.inference.inspection.test_chain import SEEDS, busy_model, random_clips, random_masks
+from tests.inference.inspection.test_chain import SEEDS, random_clips, random_masks
 from torch import Tensor
 
 from aime.data import Clips
@@ -18,11 +18,6 @@ from aime.inference.inspection.probes import errors_on_frames
 from aime.world_model.model import AIME
 
 EPISODES = np.array([0, 1, 2])
-
-
-@pytest.fixture(scope="module")
-def model() -> AIME:
-    return busy_model()
 
 
 @pytest.fixture(scope="module")

@@ -219,6 +219,12 @@ def implied_contexts(
     return torch.stack(implied, dim=1)
 
 
+def follow(model: AIME, recording: Recording) -> Changed:
+    """What is computed of a recording with nothing replaced."""
+    track = model.dynamics.scan(recording.latents, recording.contexts, recording.actions)
+    return Changed(recording.posterior, track, recording.seen)
+
+
 def attention_of(model: AIME, changed: Changed) -> Attention:
     """The maps of all frames, A_t as it is shown to the decoder."""
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from aime.attention.kinds import ATTENTIONS
 from aime.inference import metrics
 from aime.inference.foreground import Counts, count_pixels, differs, find_scene
-from aime.inference.inspection.chain import Changed, Recording, attention_of
+from aime.inference.inspection.chain import Recording, attention_of, follow
 from aime.inference.inspection.tokens import histogram_nats
 from aime.inference.mask_scores import score_on_grid
 from aime.primitives.intervals import Interval, interval_over
@@ -69,9 +69,7 @@ def mask_figures(model: AIME, recording: Recording, episodes: Int64[np.ndarray, 
     """What slots and A_t hold of the body; empty without masks, or where attention is uniform."""
     if recording.masks is None or not ATTENTIONS[model.config.attention.kind].attends:
         return {}
-    track = model.dynamics.scan(recording.latents, recording.contexts, recording.actions)
-    attention = attention_of(model, Changed(recording.posterior, track, recording.seen))
-    scores = score_on_grid(attention, recording.masks)
+    scores = score_on_grid(attention_of(model, follow(model, recording)), recording.masks)
     return {
         "slot_iou": mean(scores.iou, episodes),
         "attention_mass": mean(scores.attention, episodes),

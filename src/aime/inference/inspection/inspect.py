@@ -15,7 +15,7 @@ from aime.data.clips import clip_seeds, clip_starts, read_clips
 from aime.data.drawing import ClipStarts
 from aime.errors import AimeError
 from aime.inference.evaluate import ProgressCallback, weights_digest
-from aime.inference.inspection.chain import Recording, Window, baselines, record, score
+from aime.inference.inspection.chain import Recording, Window, baselines, follow, record, score
 from aime.inference.inspection.figures import mask_figures, token_figures
 from aime.inference.inspection.interventions import INTACT, INTERVENTIONS, Intervention
 from aime.inference.inspection.measures import Figures, Measure, figure, horizons_up_to, loss, measures_up_to
@@ -160,7 +160,7 @@ def _effects(
 @torch.inference_mode()
 def _probed(model: AIME, recording: Recording) -> dict[str, Float[Tensor, "B T F"]]:
     """The parts from which the state is predicted."""
-    beliefs = model.dynamics.scan(recording.latents, recording.contexts, recording.actions).beliefs
+    beliefs = follow(model, recording).track.beliefs
     parts = {
         "c_t": recording.contexts,
         "z_t": recording.latents,

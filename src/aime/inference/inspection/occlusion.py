@@ -13,7 +13,7 @@ from torch import Tensor
 from aime.attention.kinds import ATTENTIONS
 from aime.attention.maps import centre_of_mass
 from aime.data import Clips
-from aime.inference.inspection.chain import Changed, Recording, attention_of, record
+from aime.inference.inspection.chain import Recording, attention_of, follow, record
 from aime.inference.inspection.figures import mean, ratio
 from aime.inference.inspection.probes import errors_on_frames
 from aime.primitives.intervals import Interval
@@ -75,7 +75,7 @@ def occlusion_figures(
         return {}
     masks = recording.masks
     changed = clips._replace(frames=hide_half(clips.frames, masks, hidden))
-    both = [(each, _track(model, each)) for each in (recording, record(model, changed, seeds))]
+    both = [(each, follow(model, each)) for each in (recording, record(model, changed, seeds))]
     found = {}
     if masks is not None and ATTENTIONS[model.config.attention.kind].attends:
         maps = [attention_of(model, path).fused[:, hidden] for _, path in both]
@@ -97,8 +97,3 @@ def centre_errors(maps: Float[Tensor, "B T h w"], masks: UInt8[Tensor, "B T H W"
     centre = centre_of_mass(body / area.clamp_min(1e-8)[..., None, None])
     distance = (centre_of_mass(maps) - centre).norm(dim=-1)
     return torch.where(area > 0, distance, torch.nan)
-
-
-def _track(model: AIME, recording: Recording) -> Changed:
-    track = model.dynamics.scan(recording.latents, recording.contexts, recording.actions)
-    return Changed(recording.posterior, track, recording.seen)
