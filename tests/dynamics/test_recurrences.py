@@ -221,3 +221,34 @@ def test_a_rollout_is_its_steps(dynamics: LatentDynamics) -> None:
         torch.testing.assert_close(dream.steps[:, step], carry.step, rtol=1e-10, atol=1e-10)
         torch.testing.assert_close(dream.beliefs[:, step], carry.belief, rtol=1e-10, atol=1e-10)
         assert torch.equal(dream.components[:, step], choice.component)
+
+
+def test_steps_repeated_at_once_have_the_numbers_and_gradients_of_single_steps(dynamics: LatentDynamics) -> None:
+    """The reference cuts each step's latent, step and context from the graph: its gradient runs along the beliefs."""
+    weights, actions = list(dynamics.parameters()), clips(dynamics, 4)[2]
+
+    def first() -> Carry:
+        return dynamics.states_at(dynamics.scan(*clips(dynamics)), -1)
+
+    carry, path, beliefs, means = first(), [], [], []
+    for number in range(4):
+        cut = {name: getattr(carry, name).detach() for name in ("latent", "step", "context")}
+        carry = carry._replace(**cut)
+        path.append(carry)
+        carry, prior, _ = dynamics.step(carry, actions[:, number], likeliest)
+        beliefs.append(carry.belief)
+        means.append(prior.mixture.means)
+    expected = torch.stack(beliefs, dim=1), torch.stack(means, dim=1)
+    begun = first()
+    path[0] = path[0]._replace(belief=begun.belief, memory=begun.memory)
+    found, priors = dynamics.repeat([path[0], *(each.map(Tensor.detach) for each in path[1:])], actions)
+    for mine, single in zip((found, priors.mixture.means), expected, strict=True):
+        torch.testing.assert_close(mine, single, rtol=1e-9, atol=1e-9)
+        gradients = (
+            torch.autograd.grad(each.square().sum(), weights, retain_graph=True, allow_unused=True)
+            for each in (mine, single)
+        )
+        for one, other in zip(*gradients, strict=True):
+            assert (one is None) == (other is None)
+            if one is not None and other is not None:
+                torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-9)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -161,6 +161,22 @@ class LatentDynamics(nn.Module):
             prior = self.prior(belief, carry.latent, carry.step, self.expect_context(belief))
             choice = choose(prior.mixture, number)
             return self._arrive(belief, memory, choice.latent, carry.latent), prior, choice
+
+    def repeat(
+        self, path: Sequence[Carry], actions: Float[Tensor, "N K A"]
+    ) -> tuple[Float[Tensor, "N K belief"], DirichletProcessMixture]:
+        """Beliefs and priors `[N,K,...]` of K steps that were taken, all at once.
+
+        They are those of `step` from each of the K states of `path`. Latents, steps and contexts are taken from there;
+        of the beliefs and memories only the first, and a gradient runs along the beliefs.
+        """
+        latents, steps, contexts = (
+            torch.stack([getattr(each, name) for each in path], dim=1) for name in ("latent", "step", "context")
+        )
+        inputs = _joined(latents, steps, contexts, actions)
+        # the belief after K inputs is the one that enters step K + 1
+        beliefs = self.recurrence(F.pad(inputs, (0, 0, 0, 1)), path[0].belief, path[0].memory)[:, 1:]
+        return beliefs, self.prior(beliefs, latents, steps, self.expect_context(beliefs))
 
     def rollout(self, start: Carry, actions: Float[Tensor, "N F A"], choose: Picker) -> Dream:
         """Imagine F steps from N states under given actions; see `behave`.

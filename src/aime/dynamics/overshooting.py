@@ -37,7 +37,8 @@ def imagine_ahead(
     """Imagine K steps from S starts of every clip at once, fewer where the clips are short.
 
     At each step the path takes the mean of the component most responsible for the true latent. A step has a gradient to
-    the belief alone: one to all steps before is mostly noise.
+    the belief alone: one to all steps before is mostly noise. So the path is found first, without gradient, and all its
+    steps are then repeated at once.
     Reference: Hafner et al. 2019, PlaNet, arXiv 1811.04551, equation 7.
     """
     batch, length = valid.shape
@@ -53,17 +54,17 @@ def imagine_ahead(
         component = mixture.responsibilities(targets[:, number]).argmax(-1)
         return Choice(mixture.pick(component).mean, component)
 
-    taken = []
-    for number in range(steps):
-        carry, prior, choice = dynamics.step(carry, actions[:, number], most_responsible, number)
-        taken.append((carry.belief, choice.latent, *prior.mixture))
-        # the next step starts from here as from a given state: only the belief carries a gradient from step to step
-        carry = carry._replace(latent=carry.latent.detach(), step=carry.step.detach(), context=carry.context.detach())
-    beliefs, latents, *mixtures = (torch.stack(field, dim=1) for field in zip(*taken, strict=True))
+    with torch.no_grad():
+        path = [carry]
+        for number in range(steps - 1):
+            path.append(dynamics.step(path[-1], actions[:, number], most_responsible, number)[0])
+    beliefs, prior = dynamics.repeat(path, actions)
+    mixture = prior.mixture
+    latents = mixture.pick(mixture.responsibilities(targets).argmax(-1)).mean
     return Overshot(
         beliefs,
         latents,
-        GaussianMixture(*mixtures),
+        mixture,
         targets,
         starts,
         rearrange(clips * length + ahead, "b s k -> (b s) k"),
