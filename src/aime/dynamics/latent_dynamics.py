@@ -174,9 +174,10 @@ class LatentDynamics(nn.Module):
             torch.stack([getattr(each, name) for each in path], dim=1) for name in ("latent", "step", "context")
         )
         inputs = _joined(latents, steps, contexts, actions)
-        # the belief after K inputs is the one that enters step K + 1
-        beliefs = self.recurrence(F.pad(inputs, (0, 0, 0, 1)), path[0].belief, path[0].memory)[:, 1:]
-        return beliefs, self.prior(beliefs, latents, steps, self.expect_context(beliefs))
+        with fp32_if_grad(latents):
+            # the belief after K inputs is the one that enters step K + 1
+            beliefs = self.recurrence(F.pad(inputs, (0, 0, 0, 1)), path[0].belief, path[0].memory)[:, 1:]
+            return beliefs, self.prior(beliefs, latents, steps, self.expect_context(beliefs))
 
     def rollout(self, start: Carry, actions: Float[Tensor, "N F A"], choose: Picker) -> Dream:
         """Imagine F steps from N states under given actions; see `behave`.
