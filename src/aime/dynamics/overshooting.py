@@ -50,26 +50,29 @@ def imagine_ahead(
     carry = dynamics.states_at(track, starts).map(lambda each: each.flatten(0, 1))
     actions = rearrange(track.actions[:, ahead - 1], "b s k a -> (b s) k a")
 
-    def most_responsible(mixture: GaussianMixture, number: int) -> Choice:
-        component = mixture.responsibilities(targets[:, number]).argmax(-1)
-        return Choice(mixture.pick(component).mean, component)
+    def choose(mixture: GaussianMixture, number: int) -> Choice:
+        return _most_responsible(mixture, targets[:, number])
 
     with torch.no_grad():
         path = [carry]
         for number in range(steps - 1):
-            path.append(dynamics.step(path[-1], actions[:, number], most_responsible, number)[0])
+            path.append(dynamics.step(path[-1], actions[:, number], choose, number)[0])
     beliefs, prior = dynamics.repeat(path, actions)
-    mixture = prior.mixture
-    latents = mixture.pick(mixture.responsibilities(targets).argmax(-1)).mean
     return Overshot(
         beliefs,
-        latents,
-        mixture,
+        _most_responsible(prior.mixture, targets).latent,
+        prior.mixture,
         targets,
         starts,
         rearrange(clips * length + ahead, "b s k -> (b s) k"),
         rearrange(valid[:, starts, None] & valid[:, ahead], "b s k -> (b s) k"),
     )
+
+
+def _most_responsible(mixture: GaussianMixture, targets: Float[Tensor, "... latent"]) -> Choice:
+    """The mean of the component most responsible for each true latent."""
+    component = mixture.responsibilities(targets).argmax(-1)
+    return Choice(mixture.pick(component).mean, component)
 
 
 def _starts(possible: int, wanted: int, device: torch.device) -> Tensor:
